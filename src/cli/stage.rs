@@ -65,8 +65,8 @@ impl Stage {
     }
 
     /// Takes the engine's measurements since the last call.
-    pub fn measures(&mut self, each: impl FnMut(Sample, Micros)) {
-        self.engine.measures().take(each);
+    pub fn samples(&mut self, each: impl FnMut(Sample, Micros)) {
+        self.engine.samples().take(each);
     }
 
     /// The outputs of the last input.

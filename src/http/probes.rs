@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use bandsync_engine::io::{HttpResponse, Memory};
+use bandsync_engine::io::{FreeMemory, HttpResponse};
 use serde::Serialize;
 
 use crate::monitor::Report;
@@ -29,12 +29,12 @@ impl Progress {
     }
 
     /// The reasons why the server should get no new members.
-    fn reasons(&self, memory: Memory) -> Vec<&'static str> {
+    fn reasons(&self, memory: FreeMemory) -> Vec<&'static str> {
         let progress = self.0.load(Ordering::Relaxed);
         let all = [
             (progress == STARTING, "starting"),
             (progress == DRAINING, "draining"),
-            (memory == Memory::Out, "memory"),
+            (memory == FreeMemory::Out, "memory"),
         ];
         all.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
     }
@@ -95,9 +95,9 @@ mod tests {
         );
         progress.started();
         assert_eq!(told(&ready(&progress, &report)), (200, r#"{"ready":true}"#));
-        report.memory = Memory::Low;
+        report.memory = FreeMemory::Low;
         assert_eq!(told(&ready(&progress, &report)).0, 200);
-        report.memory = Memory::Out;
+        report.memory = FreeMemory::Out;
         assert_eq!(
             told(&ready(&progress, &report)),
             (503, r#"{"ready":false,"reasons":["memory"]}"#)

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bandsync_driver::Histograms;
-use bandsync_engine::io::Memory;
+use bandsync_engine::io::FreeMemory;
 use bandsync_engine::speech::Code;
 use log::{info, warn};
 use parking_lot::Mutex;
@@ -146,7 +146,7 @@ pub trait Totals: Send + Sync + 'static {
     }
 
     /// Reports the memory pressure to the shards.
-    fn set_memory(&self, _memory: Memory) {}
+    fn set_memory(&self, _memory: FreeMemory) {}
 }
 
 /// Settings of the monitor.
@@ -211,7 +211,7 @@ pub struct Report {
     /// CPU time of the last full interval. During the first interval, since the start.
     pub cpu: CpuTime,
     /// The memory pressure that the shards know of.
-    pub memory: Memory,
+    pub memory: FreeMemory,
     /// Shards that have ended no turn for [`STALLED_AFTER`] samples.
     pub stalled: u32,
     /// Queues between threads.
@@ -494,16 +494,16 @@ impl Watch {
 
     /// Sheds memory and returns memory to the system, as the alerts require. Returns the memory
     /// pressure that the shards are told.
-    fn mind_memory(&mut self, later: &Reading) -> Memory {
+    fn mind_memory(&mut self, later: &Reading) -> FreeMemory {
         let alerts = self.thresholds.alerts();
         let raised = |name| alerts.iter().any(|alert| alert.name == name);
         let memory = match (raised("memory"), raised("memory_limit")) {
-            (_, true) => Memory::Out,
-            (true, false) => Memory::Low,
-            (false, false) => Memory::Enough,
+            (_, true) => FreeMemory::Out,
+            (true, false) => FreeMemory::Low,
+            (false, false) => FreeMemory::Enough,
         };
         self.totals.set_memory(memory);
-        if memory == Memory::Enough {
+        if memory == FreeMemory::Enough {
             self.shed = None;
             return memory;
         }
@@ -826,7 +826,7 @@ mod tests {
     struct Made {
         shards: Mutex<Vec<ShardTotals>>,
         round_trips: Mutex<Vec<u64>>,
-        told: Mutex<Vec<Memory>>,
+        told: Mutex<Vec<FreeMemory>>,
         queues: Mutex<Vec<Queue>>,
     }
 
@@ -847,7 +847,7 @@ mod tests {
             self.queues.lock().clone()
         }
 
-        fn set_memory(&self, memory: Memory) {
+        fn set_memory(&self, memory: FreeMemory) {
             self.told.lock().push(memory);
         }
     }
@@ -893,9 +893,9 @@ mod tests {
         let limits = Limits { memory_bytes: 1, memory_limit_bytes: 1, ..LIMITS };
         let mut full = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan(limits)).unwrap();
         full.read();
-        assert_eq!(watch.newest.lock().memory, Memory::Low);
-        assert_eq!(full.newest.lock().memory, Memory::Out);
-        assert_eq!(*made.told.lock(), [Memory::Low, Memory::Out]);
+        assert_eq!(watch.newest.lock().memory, FreeMemory::Low);
+        assert_eq!(full.newest.lock().memory, FreeMemory::Out);
+        assert_eq!(*made.told.lock(), [FreeMemory::Low, FreeMemory::Out]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use bandsync_driver::{Clock, Histograms, Mailer, SharedMetrics};
 use bandsync_engine::io::report::Counters;
 use bandsync_engine::io::tap::Tap;
-use bandsync_engine::io::{Input, Memory, Outputs, StorageEvent};
+use bandsync_engine::io::{FreeMemory, Input, Outputs, StorageEvent};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
 use bandsync_storage::{self as storage, Point, StorageHandle};
@@ -146,7 +146,7 @@ impl Totals for FleetTotals {
             .collect()
     }
 
-    fn set_memory(&self, memory: Memory) {
+    fn set_memory(&self, memory: FreeMemory) {
         self.board.set_memory(memory);
     }
 }
@@ -159,8 +159,8 @@ impl FleetTotals {
     fn totals(&self, shard: ShardId) -> ShardTotals {
         let (stats, counters) = (self.board.stats(shard), self.board.counters(shard));
         ShardTotals {
-            connections: u64::from(counters.links),
-            http: u64::from(counters.connections.saturating_sub(counters.links)),
+            connections: u64::from(counters.clients),
+            http: u64::from(counters.connections.saturating_sub(counters.clients)),
             members: u64::from(counters.members),
             sessions: u64::from(counters.sessions),
             sessions_active: u64::from(counters.sessions.saturating_sub(counters.sessions_empty)),

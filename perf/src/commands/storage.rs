@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bandsync_engine::io::{Outcome, StorageEvent};
+use bandsync_engine::io::{StorageEvent, StoreResult};
 use bandsync_engine::record::Record;
 use bandsync_engine::session::{Rules, Session};
 use bandsync_engine::words::ids::{SessionId, ShardId};
@@ -127,11 +127,11 @@ fn measure(options: &Options) -> Result<(), String> {
             let offered = changing.offered.take();
             let now = Instant::now();
             match (outcome, offered) {
-                (Outcome::Kept, Some(since)) if now >= begins => {
+                (StoreResult::Stored, Some(since)) if now >= begins => {
                     stored += 1;
                     staleness.saturating_record((now - since).as_micros() as u64);
                 }
-                (Outcome::Kept, _) => {}
+                (StoreResult::Stored, _) => {}
                 _ => refused += 1,
             }
             if changing.changed.is_some() && !std::mem::replace(&mut changing.listed, true) {

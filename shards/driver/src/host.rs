@@ -7,10 +7,10 @@ use bandsync_engine::words::ids::{ConnId, SessionId, ShardId};
 /// Called on the shard's thread, within the turn that asks. Everything must be ready or quick to
 /// do: as long as it takes, the shard plays no music.
 pub trait Host: Send + Sync + 'static {
-    /// The answer to `question`, for [`Output::Ask`](bandsync_engine::io::Output::Ask). `None` if
-    /// it takes longer than a turn may: then [`Mailer::answer`](crate::Mailer::answer) brings it to
-    /// the asker.
-    fn answer(&self, asker: Asker, question: &HttpRequest) -> Option<HttpResponse>;
+    /// The answer to `request`, for [`Output::Request`](bandsync_engine::io::Output::Request).
+    /// `None` if it takes longer than a turn may: then [`Mailer::answer`](crate::Mailer::answer)
+    /// brings it to the asker.
+    fn answer(&self, asker: Asker, request: &HttpRequest) -> Option<HttpResponse>;
 
     /// Gives back to the system what the shard's thread, which calls this, keeps for later use: now
     /// and then while no band plays, and each second while memory is scarce and the machine has let
@@ -18,7 +18,8 @@ pub trait Host: Send + Sync + 'static {
     fn trim(&self) {}
 
     /// Takes an order for the storage, whose answer comes by [`Mailer`](crate::Mailer) later. False
-    /// if it cannot be taken now; then there will be no answer. A host without a storage takes none.
+    /// if it cannot be taken now; then there will be no answer. A host without a storage takes
+    /// none.
     fn store(&self, _shard: ShardId, _order: Order<'_>) -> bool {
         false
     }

@@ -33,10 +33,10 @@ pub trait Machine: Send + 'static {
     fn counters(&self) -> Self::Counters;
 
     /// Hands over what the machine measured since the last call.
-    fn measures(&mut self, _each: impl FnMut(Sample, Micros)) {}
+    fn samples(&mut self, _each: impl FnMut(Sample, Micros)) {}
 
     /// Hands over which connections ended since the last call, and why.
-    fn departures(&mut self, _each: impl FnMut(Disconnect)) {}
+    fn disconnects(&mut self, _each: impl FnMut(Disconnect)) {}
 
     /// Appends what people who run the server may want to see of the machine, as JSON. Called at
     /// most once a second, and only while somebody looks.
@@ -66,12 +66,12 @@ impl Machine for bandsync_engine::engine::Engine {
         self.counters()
     }
 
-    fn measures(&mut self, each: impl FnMut(Sample, Micros)) {
-        self.measures().take(each);
+    fn samples(&mut self, each: impl FnMut(Sample, Micros)) {
+        self.samples().take(each);
     }
 
-    fn departures(&mut self, each: impl FnMut(Disconnect)) {
-        self.departures().take(each);
+    fn disconnects(&mut self, each: impl FnMut(Disconnect)) {
+        self.disconnects().take(each);
     }
 
     fn roster(&self, out: &mut Vec<u8>) {

@@ -1,5 +1,5 @@
-//! Connections and letters on their way from one shard to another, news of the storage, and answers
-//! that took longer than a turn, through bounded queues.
+//! Connections and messages on their way from one shard to another, news of the storage, and
+//! answers that took longer than a turn, through bounded queues.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use crate::notifier::Notifier;
 use crate::shutdown::LiveGuard;
 use crate::unsent::Unsent;
 
-/// A connection that changes shards. What was read of it is in the parcel; what arrives meanwhile
+/// A connection that changes shards. What was read of it is in `state`; what arrives meanwhile
 /// stays in the kernel, which reports it again to the poll that the socket is registered with next.
 #[derive(Debug)]
 pub struct HandOver<S> {
@@ -27,7 +27,7 @@ pub struct HandOver<S> {
     /// Bytes that were sent and not taken.
     pub unsent: Unsent,
     /// The machine's state of it.
-    pub parcel: Box<[u8]>,
+    pub state: Box<[u8]>,
     /// Its place in the count of live connections, unless it was accepted during the drain.
     pub live: Option<LiveGuard>,
 }
@@ -38,7 +38,7 @@ pub enum Mail<S> {
     /// A connection that changes shards.
     HandOver(Box<HandOver<S>>),
     /// What the other shard's machine writes.
-    Letter(Box<[u8]>),
+    ShardMessage(Box<[u8]>),
 }
 
 /// The receiving end of a shard's mail.
@@ -64,7 +64,7 @@ pub(crate) struct Address {
 /// Late answers that may wait for a shard. Guessed: operators ask a few times a second.
 const ANSWERS_ROOM: usize = 64;
 
-/// Queues for at most `room` connections and letters and as many news, whose shard `waker` wakes.
+/// Queues for at most `room` connections and messages and as many news, whose shard `waker` wakes.
 pub(crate) fn mailbox(room: usize, waker: Arc<Waker>) -> (Mailbox, Address) {
     let (sender, receiver) = bounded(room);
     let (news_sender, news_receiver) = bounded(room);
@@ -85,12 +85,12 @@ impl Mailbox {
         Arc::clone(&self.notifier)
     }
 
-    /// How many connections and letters wait.
+    /// How many connections and messages wait.
     pub(crate) fn len(&self) -> usize {
         self.mail.len()
     }
 
-    /// The next connection or letter.
+    /// The next connection or message.
     pub(crate) fn take(&self) -> Option<Mail<TcpStream>> {
         self.mail.try_recv().ok()
     }
@@ -208,16 +208,16 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::time::Duration;
 
-    /// A connection, or every other time a letter.
+    /// A connection, or every other time a message.
     fn mail(name: u8) -> Mail<TcpStream> {
         if name % 2 == 1 {
-            return Mail::Letter(Box::new([name]));
+            return Mail::ShardMessage(Box::new([name]));
         }
         Mail::HandOver(Box::new(HandOver {
             socket: OwnedFd::from(File::open("/dev/null").unwrap()).into(),
             peer: Ipv4Addr::LOCALHOST.into(),
             unsent: Unsent::default(),
-            parcel: Box::new([name]),
+            state: Box::new([name]),
             live: Some(Shutdown::new(1).enter()),
         }))
     }
@@ -242,8 +242,8 @@ mod tests {
             assert_eq!(outbox.post(), left);
             while let Some(mail) = mailbox.take() {
                 order.push(match mail {
-                    Mail::HandOver(hand_over) => hand_over.parcel[0],
-                    Mail::Letter(letter) => letter[0],
+                    Mail::HandOver(hand_over) => hand_over.state[0],
+                    Mail::ShardMessage(message) => message[0],
                 });
             }
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use bandsync_engine::io::Memory;
+use bandsync_engine::io::FreeMemory;
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
 use parking_lot::Mutex;
@@ -22,7 +22,7 @@ pub struct SharedMetrics<C> {
 }
 
 /// Values of [`SharedMetrics::set_memory`].
-const MEMORY: [Memory; 3] = [Memory::Enough, Memory::Low, Memory::Out];
+const MEMORY: [FreeMemory; 3] = [FreeMemory::Enough, FreeMemory::Low, FreeMemory::Out];
 
 /// What one shard writes. Its numbers fill cache lines of their own: shards that count do not slow
 /// each other.
@@ -64,7 +64,7 @@ impl<C: Copy + Default> SharedMetrics<C> {
     }
 
     /// Tells all shards how much memory the process has left. They hear of it within a second.
-    pub fn set_memory(&self, memory: Memory) {
+    pub fn set_memory(&self, memory: FreeMemory) {
         let place = MEMORY.iter().position(|other| *other == memory).unwrap_or_default();
         self.memory.store(place as u8, Ordering::Relaxed);
     }
@@ -79,7 +79,7 @@ impl<C: Copy + Default> SharedMetrics<C> {
         self.shards[usize::from(shard.0)].roster.lock().clone()
     }
 
-    pub(crate) fn memory(&self) -> Memory {
+    pub(crate) fn memory(&self) -> FreeMemory {
         MEMORY.get(usize::from(self.memory.load(Ordering::Relaxed))).copied().unwrap_or_default()
     }
 

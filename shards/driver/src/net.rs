@@ -6,7 +6,9 @@
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 
-use bandsync_engine::io::{HttpRequest, HttpResponse, Input, Memory, Outputs, Span, StorageEvent};
+use bandsync_engine::io::{
+    FreeMemory, HttpRequest, HttpResponse, Input, Outputs, Span, StorageEvent,
+};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 
@@ -184,7 +186,7 @@ pub trait Shell<N: Net, M: Machine> {
     fn stopped(&mut self);
 
     /// Answers a request that the machine does not answer itself. `None`: the answer comes later.
-    fn answer(&mut self, asker: Asker, question: &HttpRequest) -> Option<HttpResponse>;
+    fn answer(&mut self, asker: Asker, request: &HttpRequest) -> Option<HttpResponse>;
 
     /// Takes an order for the storage. False: it has no room, and there will be no answer.
     fn store(&mut self, order: Order<'_>) -> bool;
@@ -196,7 +198,7 @@ pub struct Process {
     /// Unix time at the server's start, in milliseconds, if the wall clock was set.
     pub started_unix_ms: Option<i64>,
     /// How much memory is left, if the machine is to be told.
-    pub memory: Option<Memory>,
+    pub memory: Option<FreeMemory>,
     /// Whether the server ends.
     pub drain: bool,
 }

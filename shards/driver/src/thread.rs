@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bandsync_engine::io::report::{Manner, Sample};
 use bandsync_engine::io::tap::Tap;
-use bandsync_engine::io::{HttpRequest, HttpResponse, Input, Memory, Outputs, StorageEvent};
+use bandsync_engine::io::{FreeMemory, HttpRequest, HttpResponse, Input, Outputs, StorageEvent};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 use log::Level;
@@ -116,7 +116,7 @@ impl<M: Machine> Thread<M> {
             gauges,
             hand_over: now + HAND_OVER_INTERVAL,
             trim: now + TRIM_INTERVAL,
-            memory: Memory::Enough,
+            memory: FreeMemory::Enough,
         };
         let turn = Turn::new(id, machine, sizes);
         Ok(Self { id, turn, net, shell, timer, unpublished: false, told_end: false, now })
@@ -188,7 +188,7 @@ impl<M: Machine> Thread<M> {
     fn measure(&mut self, took_nanos: u64) {
         let gauges = &mut *self.shell.gauges;
         gauges.turn.saturating_record(took_nanos);
-        self.turn.machine_mut().measures(|what, value| {
+        self.turn.machine_mut().samples(|what, value| {
             let gauge = match what {
                 Sample::TickLateness => &mut gauges.tick_lateness,
                 Sample::RoundTrip => &mut gauges.round_trip,
@@ -211,15 +211,15 @@ impl<M: Machine> Thread<M> {
     /// Tells in the log which connections ended and why: people look for that when somebody says
     /// that the tablet lost the band.
     fn log_departures(&mut self) {
-        self.turn.machine_mut().departures(|departure| {
-            let (conn, peer, why) = (departure.conn, departure.peer, departure.why);
-            let (level, verb) = match departure.manner {
+        self.turn.machine_mut().disconnects(|disconnect| {
+            let (conn, peer, why) = (disconnect.conn, disconnect.peer, disconnect.why);
+            let (level, verb) = match disconnect.manner {
                 Manner::Left => (Level::Debug, "closed"),
                 Manner::Expelled => (Level::Info, "expelled"),
                 // A line of its own, of which the log keeps count by itself.
                 Manner::Misconfigured => return log::warn!(peer:%; "{why}"),
             };
-            match departure.session {
+            match disconnect.session {
                 Some(session) => {
                     log::log!(
                         level, conn:%, session = session.as_str(), peer:%;
@@ -268,7 +268,7 @@ struct ThreadShell<C> {
     gauges: Box<Histograms>,
     hand_over: Micros,
     trim: Micros,
-    memory: Memory,
+    memory: FreeMemory,
 }
 
 /// What the machine knows of the wall clock.
@@ -295,9 +295,9 @@ impl<C: Copy + Default> ThreadShell<C> {
     }
 
     /// How much memory is left, if that has changed, and again while there is too little.
-    fn look_at_memory(&mut self, now: Micros) -> Option<Memory> {
+    fn look_at_memory(&mut self, now: Micros) -> Option<FreeMemory> {
         let memory = self.board.memory();
-        let again = memory != Memory::Enough && now >= self.hand_over;
+        let again = memory != FreeMemory::Enough && now >= self.hand_over;
         (memory != self.memory || again).then(|| {
             self.memory = memory;
             memory
@@ -387,8 +387,8 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
         self.shutdown.stopped(self.id);
     }
 
-    fn answer(&mut self, asker: Asker, question: &HttpRequest) -> Option<HttpResponse> {
-        self.host.answer(asker, question)
+    fn answer(&mut self, asker: Asker, request: &HttpRequest) -> Option<HttpResponse> {
+        self.host.answer(asker, request)
     }
 
     fn store(&mut self, order: Order<'_>) -> bool {

@@ -12,7 +12,8 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use bandsync_engine::io::{
-    Cause, Close, Found, Input, Memory, Outcome, Output, Outputs, Span, StorageEvent,
+    Close, CloseCause, FreeMemory, Input, LoadResult, Output, Outputs, Span, StorageEvent,
+    StoreResult,
 };
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
@@ -29,8 +30,8 @@ use crate::writer::Writer;
 /// Connections accepted as the drain begins, which get a goodbye too: as many as the kernel keeps.
 const ACCEPT_LAST_MAX: usize = 4_096;
 
-/// While so many connections and letters wait to leave, nothing is read. Mail is still taken in, or
-/// two shards could wait for each other for ever.
+/// While so many connections and messages wait to leave, nothing is read. Mail is still taken in,
+/// or two shards could wait for each other for ever.
 const UNPOSTED_MAX: usize = 256;
 
 /// The sizes of a turn, in bytes.
@@ -81,7 +82,7 @@ struct Todo {
     flushing: Vec<ConnId>,
     leaving: Vec<Leaving>,
     /// What the machine writes to other shards.
-    letters: Vec<(ShardId, Span)>,
+    messages: Vec<(ShardId, Span)>,
     /// Places of questions in the outputs.
     asks: Vec<usize>,
     /// Places of orders for the storage in the outputs.
@@ -93,7 +94,7 @@ struct Todo {
 struct Leaving {
     conn: ConnId,
     to: ShardId,
-    parcel: Span,
+    state: Span,
 }
 
 impl<N: Net, M: Machine> Turn<N, M> {
@@ -238,14 +239,14 @@ impl<N: Net, M: Machine> Turn<N, M> {
                     }
                 }
                 Output::Close { conn, how } => self.close(net, shell, conn, how),
-                Output::HandOver { conn, to, parcel } => {
+                Output::HandOver { conn, to, state } => {
                     if let Some(found) = self.conns.open_mut(conn) {
                         found.phase = Phase::Leaving;
-                        self.todo.leaving.push(Leaving { conn, to, parcel });
+                        self.todo.leaving.push(Leaving { conn, to, state });
                     }
                 }
-                Output::Letter { to, letter } => self.todo.letters.push((to, letter)),
-                Output::Ask { .. } => self.todo.asks.push(self.sorted),
+                Output::ShardMessage { to, message } => self.todo.messages.push((to, message)),
+                Output::Request { .. } => self.todo.asks.push(self.sorted),
                 Output::Load { .. } | Output::Store { .. } | Output::Forget { .. } => {
                     self.todo.orders.push(self.sorted);
                 }
@@ -330,7 +331,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
             if conn.ended {
                 conn.phase = Phase::Flushing;
                 self.todo.flushing.push(id);
-                self.feed(net, shell, Input::Closed { conn: id, cause: Cause::Ended });
+                self.feed(net, shell, Input::Closed { conn: id, cause: CloseCause::Ended });
                 continue;
             }
             if let Some(mark) = conn.backlog_change(self.mark_bytes) {
@@ -370,7 +371,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
 
     /// Whether so much mail waits to leave that no byte should be read that might add to it.
     fn is_backed_up(&self, unposted: usize) -> bool {
-        self.todo.leaving.len() + self.todo.letters.len() + unposted >= UNPOSTED_MAX
+        self.todo.leaving.len() + self.todo.messages.len() + unposted >= UNPOSTED_MAX
     }
 
     /// Reads from one connection. True if there may be more.
@@ -446,7 +447,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         let open = self.conns.open_mut(id).is_some();
         self.forget(net, shell, id);
         if open {
-            self.feed(net, shell, Input::Closed { conn: id, cause: Cause::Failed });
+            self.feed(net, shell, Input::Closed { conn: id, cause: CloseCause::Failed });
         }
     }
 
@@ -516,21 +517,21 @@ impl<N: Net, M: Machine> Turn<N, M> {
         let some = mail.is_some() || news.is_some() || answer.is_some();
         match mail {
             Some(Mail::HandOver(hand_over)) => self.take_in(net, shell, *hand_over),
-            Some(Mail::Letter(letter)) => {
+            Some(Mail::ShardMessage(message)) => {
                 self.look_at_clock(shell);
-                self.feed_measured(net, shell, Input::Letter { letter: &letter });
+                self.feed_measured(net, shell, Input::ShardMessage { message: &message });
             }
             None => {}
         }
         if let Some(news) = news {
             self.look_at_clock(shell);
-            self.feed(net, shell, Input::Storage { news: &news });
+            self.feed(net, shell, Input::Storage { event: &news });
         }
-        if let Some((conn, answer)) = answer
+        if let Some((conn, response)) = answer
             && self.conns.open_mut(conn).is_some()
         {
             self.look_at_clock(shell);
-            self.feed_measured(net, shell, Input::Answered { conn, answer });
+            self.feed_measured(net, shell, Input::Responded { conn, response });
         }
         some
     }
@@ -542,7 +543,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         shell: &mut S,
         hand_over: HandOver<N::Socket>,
     ) {
-        let HandOver { socket, peer, unsent, parcel, live } = hand_over;
+        let HandOver { socket, peer, unsent, state, live } = hand_over;
         let mut conn = Connection::new(socket, peer, live);
         conn.unsent = unsent;
         shell.stats().unsent.add(conn.unsent.len() as u64);
@@ -551,7 +552,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         shell.stats().arrived.add(1);
         let watched = self.watch(net, id);
         self.look_at_clock(shell);
-        self.feed_measured(net, shell, Input::Arrived { conn: id, peer, parcel: &parcel });
+        self.feed_measured(net, shell, Input::Arrived { conn: id, peer, state: &state });
         if watched {
             self.update_interest(net, id);
         } else {
@@ -570,7 +571,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
         if let Some(memory) = memory {
             self.feed(net, shell, Input::Memory(memory));
-            if memory != Memory::Enough {
+            if memory != FreeMemory::Enough {
                 // Each time: what can be let go is mostly let go later, when members have left.
                 shell.trim();
             }
@@ -612,7 +613,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
             let refusal = order.and_then(|output| self.pass_order(shell, output));
             next += 1;
             if let Some(news) = refusal {
-                self.feed(net, shell, Input::Storage { news: &news });
+                self.feed(net, shell, Input::Storage { event: &news });
             }
         }
         self.todo.orders.clear();
@@ -622,13 +623,13 @@ impl<N: Net, M: Machine> Turn<N, M> {
     fn pass_order<S: Shell<N, M>>(&self, shell: &mut S, output: &Output) -> Option<StorageEvent> {
         match output {
             Output::Load { session } if !shell.store(Order::Load(session)) => {
-                Some(StorageEvent::Loaded { session: session.clone(), found: Found::Unknown })
+                Some(StorageEvent::Loaded { session: session.clone(), found: LoadResult::Unknown })
             }
             Output::Store { session, epoch, version, record } => {
                 let (epoch, version) = (*epoch, *version);
                 let record = &self.out.bytes[record.range()];
                 let refused = !shell.store(Order::Store { session, epoch, version, record });
-                let outcome = Outcome::Refused;
+                let outcome = StoreResult::Refused;
                 let session = session.clone();
                 refused.then_some(StorageEvent::Stored { session, epoch, version, outcome })
             }
@@ -641,15 +642,16 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
     }
 
-    /// Has the question at this place of the outputs answered, if its asker is still there.
+    /// Has the host answer the request at this place of the outputs, if its connection is still
+    /// open.
     fn answer<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, place: usize) {
-        let Some(Output::Ask { conn, question }) = self.out.list.get(place) else { return };
+        let Some(Output::Request { conn, request }) = self.out.list.get(place) else { return };
         let conn = *conn;
         if self.conns.open_mut(conn).is_some()
-            && let Some(answer) = shell.answer(Asker { shard: self.id, conn }, question)
+            && let Some(response) = shell.answer(Asker { shard: self.id, conn }, request)
         {
             self.look_at_clock(shell);
-            self.feed_measured(net, shell, Input::Answered { conn, answer });
+            self.feed_measured(net, shell, Input::Responded { conn, response });
         }
     }
 
@@ -666,17 +668,17 @@ impl<N: Net, M: Machine> Turn<N, M> {
     /// Sends off the connections that go to other shards, with what is unsent, and what the machine
     /// writes there.
     fn hand_over<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
-        for (to, letter) in self.todo.letters.drain(..) {
-            shell.post(to, Mail::Letter(self.out.bytes[letter.range()].into()));
+        for (to, message) in self.todo.messages.drain(..) {
+            shell.post(to, Mail::ShardMessage(self.out.bytes[message.range()].into()));
         }
-        for Leaving { conn: id, to, parcel } in std::mem::take(&mut self.todo.leaving) {
+        for Leaving { conn: id, to, state } in std::mem::take(&mut self.todo.leaving) {
             let Some(conn) = self.take_out(shell, id) else { continue };
             shell.stats().departed.add(1);
             let hand_over = HandOver {
                 socket: net.unwatch(id, conn.socket),
                 peer: conn.peer,
                 unsent: conn.unsent, // mark: unsent_left_behind
-                parcel: self.out.bytes[parcel.range()].into(),
+                state: self.out.bytes[state.range()].into(),
                 live: conn.live,
             };
             shell.post(to, Mail::HandOver(Box::new(hand_over)));

@@ -49,11 +49,11 @@ impl Tap for Recorder {
 struct Page;
 
 impl Host for Page {
-    fn answer(&self, _: Asker, question: &HttpRequest) -> Option<HttpResponse> {
+    fn answer(&self, _: Asker, request: &HttpRequest) -> Option<HttpResponse> {
         Some(HttpResponse {
             status: 200,
             headers: Vec::new(),
-            body: question.path.clone().into_bytes().into(),
+            body: request.path.clone().into_bytes().into(),
         })
     }
 }

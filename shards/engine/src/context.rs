@@ -1,6 +1,6 @@
-//! What a shard lends to whoever acts: the time, the settings, the timers, and the ways out.
+//! The resources that a shard lends during an input: time, settings, timers, and the ways to send.
 //!
-//! Transport and band stand elsewhere, so that each may be borrowed beside it.
+//! Transport and band are stored elsewhere, so that each can be borrowed beside them.
 
 use crate::delivery::Sender;
 use crate::io::report::Report;
@@ -13,26 +13,27 @@ use crate::words::manners::{PeerLimits, Speaker};
 use crate::words::rng::Rng;
 use crate::words::time::{Micros, Moment, UnixMillis};
 
-/// Everything of a shard that is neither clients nor sessions.
+/// The parts of a shard that are neither clients nor sessions.
 pub struct Resources {
     /// The settings.
     pub settings: Settings,
     /// The time of the last input.
     pub now: Moment,
-    /// Unix time at the server's start, by the wall clock as it was looked at last.
+    /// Unix time at the server's start in milliseconds, computed from the last reading of the wall
+    /// clock.
     started_unix_ms: i64,
     rng: Rng,
     /// The timers.
     pub wheel: Wheel<Timer>,
-    /// The means of sending.
+    /// Encodes and sends packets.
     pub sender: Sender,
-    /// The addresses of peers.
+    /// The connections of each address, which are limited.
     pub peers: PeerTable,
     /// Counters and measurements.
     pub report: Report,
-    /// Bytes of events that the sessions keep for members that may come back.
+    /// Bytes of events that sessions keep for lost members.
     pub replay_bytes: u64,
-    /// Sessions that tick.
+    /// Number of sessions that tick.
     pub ticking: u32,
 }
 
@@ -40,28 +41,29 @@ pub struct Resources {
 pub struct Cx<'a> {
     /// The time of the input.
     pub now: Moment,
-    /// A copied reference outlives any borrow of the context, so nothing is cloned.
+    /// The settings. A copied reference outlives any borrow of the context, so nothing is cloned.
     pub settings: &'a Settings,
-    /// One generator: ids are drawn in the order of inputs.
+    /// The generator of random numbers. The shard has one, so ids are drawn in the order of inputs.
     pub rng: &'a mut Rng,
-    /// One wheel: equal deadlines fire in the order in which they were set.
+    /// The timers. The shard has one wheel, so equal deadlines fire in the order in which they were
+    /// set.
     pub wheel: &'a mut Wheel<Timer>,
-    /// The means of sending.
+    /// Encodes and sends packets.
     pub sender: &'a mut Sender,
-    /// The addresses of peers.
+    /// The connections of each address, which are limited.
     pub peers: &'a mut PeerTable,
     /// Counters and measurements.
     pub report: &'a mut Report,
-    /// Bytes of events that sessions keep for members that may come back.
+    /// Bytes of events that sessions keep for lost members.
     pub replay_bytes: &'a mut u64,
-    /// Sessions that tick.
+    /// Number of sessions that tick.
     pub ticking: &'a mut u32,
-    /// Where outputs are appended.
+    /// The list to which outputs are appended.
     pub out: &'a mut Outputs,
 }
 
 impl Resources {
-    /// Those of a shard that has not seen anything yet.
+    /// Creates the resources of a shard before its first input.
     pub fn new(settings: Settings) -> Self {
         Self {
             now: Moment { at: Micros::ZERO, unix: UnixMillis(settings.started_unix_ms) },
@@ -77,13 +79,13 @@ impl Resources {
         }
     }
 
-    /// Sets the wall clock: what Unix time would have been at the server's start, in milliseconds.
-    /// It counts from the next input on.
+    /// Sets the wall clock, by the Unix time in milliseconds that it implies for the server's
+    /// start. It applies from the next input on.
     pub fn set_wall_clock(&mut self, started_unix_ms: i64) {
         self.started_unix_ms = started_unix_ms;
     }
 
-    /// Moves the time to that of an input.
+    /// Moves the time on to that of an input.
     ///
     /// # Panics
     /// If time runs backwards.
@@ -111,18 +113,19 @@ impl Resources {
 }
 
 impl Cx<'_> {
-    /// Draws an id that nobody can guess.
+    /// Draws an id that cannot be guessed.
     pub fn draw_id(&mut self) -> MemberId {
         let mut bytes = [0; 15];
         self.rng.fill(&mut bytes);
         MemberId::from_bytes(bytes)
     }
 
-    /// Counts a connection of an address. A trusted proxy's own connections are not counted, and
-    /// nothing that a proxy passed on is exempt.
+    /// Counts a connection of an address. Connections of a trusted proxy itself are not counted,
+    /// and a connection that a proxy forwarded is exempt from nothing.
     ///
     /// # Errors
-    /// If the address has or wants too much. The connection is counted all the same.
+    /// If the address has too many connections, or asks too often. The connection is counted all
+    /// the same.
     pub fn admit_peer(&mut self, speaker: Speaker) -> Result<(), PeerRefusal> {
         if !is_counted(speaker, self.settings) {
             return Ok(());
@@ -132,14 +135,14 @@ impl Cx<'_> {
         self.peers.enter(speaker.address, self.now.at, &PeerLimits { spares_loopback, ..*peers })
     }
 
-    /// Counts a connection that came from another shard, which admitted it.
+    /// Counts a connection that another shard has admitted and handed over.
     pub fn adopt_peer(&mut self, speaker: Speaker) {
         if is_counted(speaker, self.settings) {
             self.peers.arrive(speaker.address);
         }
     }
 
-    /// Counts a connection of an address no longer.
+    /// Removes a connection from the count of its address.
     pub fn release_peer(&mut self, speaker: Speaker) {
         if is_counted(speaker, self.settings) {
             self.peers.leave(speaker.address, self.now.at);
@@ -147,7 +150,7 @@ impl Cx<'_> {
     }
 }
 
-/// Whether a connection counts among those of its address.
+/// Whether a connection counts for its address.
 pub fn is_counted(speaker: Speaker, settings: &Settings) -> bool {
     speaker.forwarded || !settings.manners.is_proxy(speaker.address)
 }

@@ -1,6 +1,6 @@
-//! The shard engine: bytes and time come in as [`io::Input`], everything to do about them goes out
-//! as [`io::Outputs`]. It computes only: no clock, thread, file, socket, environment or log, so the
-//! same inputs give the same outputs, byte for byte, on every machine.
+//! The engine of a shard: bytes and time come in as [`io::Input`], and all that the driver has to
+//! do goes out as [`io::Outputs`]. It only computes. It uses no clock, thread, file, socket,
+//! environment or log, so the same inputs give the same outputs, byte for byte, on every machine.
 //!
 //! The way of the data: `bytes ▶ frames ▶ packets ▶ commands ▶ session ▶ effects ▶ packets ▶ frames
 //! ▶ bytes`.

@@ -1,8 +1,8 @@
-//! The stored form of a session: everything that was decided in it, plain and versioned.
+//! The stored form of a session: all its decisions, plain and versioned.
 //!
-//! As bytes: [`Record::FORMAT`] (two bytes, little end first), the CRC-32 of what follows (four
-//! bytes), and the fields of [`Record`] in
-//! [postcard](https://postcard.jamesmunns.com/wire-format)'s format.
+//! Its bytes are [`Record::FORMAT`] (two bytes, little-endian), the CRC-32 of the rest (four
+//! bytes), and the fields of [`Record`] in the format of
+//! [postcard](https://postcard.jamesmunns.com/wire-format).
 
 use serde::{Deserialize, Serialize};
 
@@ -11,56 +11,56 @@ use crate::words::ids::SessionId;
 use crate::words::music::{Segment, Tempo, TimeSignature, Timeline};
 use crate::words::time::{Micros, UnixMillis};
 
-/// A session as it is kept. A session works on this value itself, so what is stored is what is
-/// played.
+/// A session as it is stored. The session works on this value itself, so the stored state is the
+/// played state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// [`Record::FORMAT`] of the program that made it.
+    /// The [`Record::FORMAT`] of the program that wrote it.
     pub format: u16,
     /// The session.
     pub session: SessionId,
-    /// When it was made.
+    /// The time at which the session was created.
     pub created_at: UnixMillis,
-    /// When somebody last did something, on the clock that the timeline counts by.
+    /// The time of the last activity, on the clock of the timeline.
     pub last_active_at: Micros,
-    /// The same instant on the wall clock: the only bridge to the clock of another server.
+    /// That moment on the wall clock, which relates it to the clock of another server.
     pub last_active_unix: UnixMillis,
-    /// The message to all; an automatic one behind [`Record::AUTOMATIC`].
+    /// The message to all. An automatic one begins with [`Record::AUTOMATIC`].
     pub message: String,
-    /// Members that may be in the session.
+    /// Maximum number of members of the session.
     pub max_members: u32,
-    /// What happens to playback when the leader is lost.
+    /// The effect on playback when the leader is lost.
     pub on_leader_loss: OnLeaderLoss,
-    /// How the lead is given.
+    /// The rule by which the lead is given.
     pub leader_rule: LeaderRule,
     /// Whether followers may send cues.
     pub anyone_may_cue: bool,
-    /// What joining takes.
+    /// The passcode for joining, if there is one.
     pub passcode: Option<Secret>,
-    /// What leading takes under [`LeaderRule::Pin`].
+    /// The PIN for leading under [`LeaderRule::Pin`].
     pub leader_pin: Option<Secret>,
     /// The members in order of joining.
     pub seats: Vec<Seat>,
-    /// Playback, the leader, and the version of all of this.
+    /// Playback and the leader, with the epoch and version of the session's state.
     pub timeline: Timeline,
     /// The songs of the evening.
     pub setlist: Option<Setlist>,
-    /// The place of the selected song in the set list.
+    /// Index of the selected song in the set list.
     pub song: Option<u32>,
 }
 
 impl Record {
-    /// Rises when the fields change their meaning.
+    /// The number of this format. It rises when a field changes its meaning.
     pub const FORMAT: u16 = 1;
 
-    /// Highest epoch that a stored record may have. Guessed: 2^52 leaves an epoch above it that
-    /// JSON still carries exactly, and no wall clock in milliseconds gets near it.
+    /// Maximum epoch of a stored record. Guessed: JSON carries epochs above 2^52 exactly, and no
+    /// wall clock in milliseconds comes near it.
     pub const EPOCH_MAX: u64 = 1 << 52;
 
-    /// Begins a message that nobody has set. Members' texts have no such character.
+    /// The first character of an automatic message. Members' texts never have it.
     pub const AUTOMATIC: char = '\u{1}';
 
-    /// The message as members see it.
+    /// Returns the message as members see it.
     pub fn message(&self) -> &str {
         self.message.strip_prefix(Self::AUTOMATIC).unwrap_or(&self.message)
     }
@@ -85,10 +85,10 @@ impl Record {
         bytes[sum_at..sum_at + SUM_BYTES].copy_from_slice(&sum.to_le_bytes());
     }
 
-    /// Reads a record that may have been anywhere in the meantime.
+    /// Reads a record that another program may have changed.
     ///
     /// # Errors
-    /// If these are not the bytes that were printed, or what they say contradicts itself.
+    /// If the bytes are not as they were printed, or their contents contradict themselves.
     pub fn parse(bytes: &[u8]) -> Result<Self, Damage> {
         let (format, rest) = bytes.split_first_chunk::<FORMAT_BYTES>().ok_or(Damage::Malformed)?;
         let format = u16::from_le_bytes(*format);
@@ -107,15 +107,16 @@ impl Record {
         }
     }
 
-    /// The checksum that stands in printed bytes.
+    /// Returns the checksum in printed bytes.
     pub fn checksum(bytes: &[u8]) -> u32 {
         let sum = bytes.get(FORMAT_BYTES..FORMAT_BYTES + SUM_BYTES);
         sum.and_then(|sum| sum.try_into().ok()).map_or(0, u32::from_le_bytes)
     }
 
-    /// Has `cover` put other texts of the same length in the place of the secrets in a record's
-    /// bytes, which remain a record. Bytes that are none are wiped, and remain none of the same
-    /// kind; so is a record that we would print at another length, which is then malformed.
+    /// Replaces the secrets in a record's bytes by texts of the same length, which `cover` chooses.
+    /// The bytes remain a record. Bytes that are no record are overwritten and remain damaged in
+    /// the same way; a record that would be printed at another length is overwritten and becomes
+    /// malformed.
     pub fn cover_secrets(bytes: &mut [u8], cover: impl FnMut(&mut String)) {
         let damage = match Self::parse(bytes) {
             Ok(mut record) => {
@@ -143,8 +144,8 @@ impl Record {
         *sum = if damage == Damage::Checksum { !of_body } else { of_body }.to_le_bytes();
     }
 
-    /// Whether everything lies within the bounds that a session relies on. The checksum finds
-    /// accidents; this finds what somebody else wrote.
+    /// Whether all values are within the bounds that a session relies on. The checksum detects
+    /// accidents; this check detects values that another program wrote.
     fn is_sound(&self) -> bool {
         let timeline = &self.timeline;
         let leaders = self.seats.iter().filter(|seat| seat.member.role == Role::Leader);
@@ -179,35 +180,34 @@ impl Record {
     }
 }
 
-/// Why bytes are no record.
+/// The reason why bytes are no record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Damage {
-    /// A later version of the program made it, with this format.
+    /// A later version of the program wrote it, in this format.
     Newer(u16),
-    /// The checksum is not that of the bytes.
+    /// The checksum does not match.
     Checksum,
-    /// The checksum fits, but what the bytes say is no session.
+    /// The checksum matches, but the contents are no session.
     Malformed,
 }
 
 const FORMAT_BYTES: usize = 2;
 const SUM_BYTES: usize = 4;
 
-/// No record's first byte after the checksum, for there the format stands again, in at most three
-/// bytes.
+/// A byte that follows no record's checksum: the format is repeated there, in at most three bytes.
 const WIPED: u8 = 0xff;
 
-/// Three centuries in microseconds: beyond it arithmetic could leave its range, and nothing honest
-/// lies there.
+/// Three centuries in microseconds. Arithmetic beyond it could overflow, and no real session
+/// reaches it.
 const FAR: u64 = 1 << 53;
 
 /// The year 5138, in milliseconds.
 const UNIX_MAX: i64 = 100_000_000_000_000;
 
-/// Meter changes that a timeline remembers.
+/// Maximum number of meter changes in a timeline.
 const METER_MAX: usize = 16;
 
-/// More beats than any count-in has.
+/// A bound on the beats of a count-in, above any real one.
 const COUNT_IN_MAX: u32 = 4_096;
 
 fn is_sound(segment: &Segment) -> bool {
@@ -222,7 +222,7 @@ fn is_sound(segment: &Segment) -> bool {
         && (segment.playing || still)
 }
 
-/// The longest fade, an hour in microseconds.
+/// Maximum duration of a fade, in microseconds: an hour.
 const RAMP_MAX: u64 = 3_600_000_000;
 
 fn is_near(value: i64) -> bool {
@@ -233,16 +233,16 @@ fn is_signature(signature: TimeSignature) -> bool {
     TimeSignature::new(signature.numerator.into(), signature.denominator.into()).is_some()
 }
 
-/// A member and what only the server needs to know of it.
+/// A member with the values that only the server needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Seat {
-    /// As everybody sees it.
+    /// The member as all members see it.
     pub member: Member,
-    /// Ticks a second that it wants; `None` for all of them.
+    /// Ticks per second that the member wants. `None`: all of them.
     pub tick_hz: Option<u8>,
-    /// Whether it wants `metronome_tick`.
+    /// Whether the member wants `metronome_tick`.
     pub metronome: bool,
-    /// Whether it has shown the leader PIN.
+    /// Whether the member has shown the leader PIN.
     pub knows_pin: bool,
 }
 

@@ -1,21 +1,23 @@
-//! Tables addressed by a small index, where a generation tells today's tenant from yesterday's.
+//! Tables addressed by a small index, with a generation that distinguishes values that share an
+//! index one after the other.
 //!
-//! [`Slots`] takes keys that somebody else allots (the driver's connection ids); [`Arena`] allots
-//! its own (sessions). Both find a value with one bounds check and one comparison, and walk in
-//! index order.
+//! The caller of [`Slots`] allocates the keys (the driver's connection ids), while [`Arena`]
+//! allocates its own (sessions). Both find a value with one bounds check and one comparison, and
+//! iterate in order of the index.
 
 use std::marker::PhantomData;
 use std::ops::{Index, IndexMut};
 
 use crate::words::ids::{ConnId, RoomKey};
 
-/// A name for a place in a table: which place, and which of its tenants.
+/// A key in a table: an index, and a generation that tells the values of one index apart.
 pub trait SlotKey: Copy {
-    /// The key of the tenant `generation` of the place `index`.
+    /// Creates the key of an index and a generation.
     fn from_parts(index: u32, generation: u32) -> Self;
-    /// The place, counted from 0 without large gaps: the table is as long as the largest index.
+    /// Returns the index, counted from 0 without large gaps: the table is as long as the largest
+    /// index.
     fn index(self) -> u32;
-    /// Differs between two tenants of one place.
+    /// Returns the generation, which differs between two values of one index.
     fn generation(self) -> u32;
 }
 
@@ -33,14 +35,14 @@ impl SlotKey for ConnId {
     }
 }
 
-/// A list that grows by pieces of one size and never moves what is in it. A `Vec` doubles: then
-/// half of it is empty, and what it was before is left to the allocator, as much again.
+/// A list that grows by chunks of one size and never moves its values. A `Vec` that doubles would
+/// leave half of its memory empty, and as much again to the allocator.
 #[derive(Clone, Debug)]
 pub struct ChunkedVec<T> {
     pieces: Vec<Vec<T>>,
 }
 
-/// Values in a piece; a power of two, so that finding one is a shift.
+/// Number of values in a chunk. A power of two, so that finding a value takes a shift.
 const PIECE: usize = 256;
 
 impl<T> Default for ChunkedVec<T> {
@@ -62,34 +64,34 @@ impl<T> ChunkedVec<T> {
         }
     }
 
-    /// The value at a place.
+    /// Returns the value at an index.
     #[inline]
     pub fn get(&self, place: usize) -> Option<&T> {
         self.pieces.get(place / PIECE)?.get(place % PIECE)
     }
 
-    /// As [`get`](ChunkedVec::get), to change it.
+    /// Returns the value at an index, to change it.
     #[inline]
     pub fn get_mut(&mut self, place: usize) -> Option<&mut T> {
         self.pieces.get_mut(place / PIECE)?.get_mut(place % PIECE)
     }
 
-    /// All values in order.
+    /// Iterates over all values in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.pieces.iter().flatten()
     }
 
-    /// All values in order, to change them.
+    /// Iterates over all values in order, to change them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.pieces.iter_mut().flatten()
     }
 
-    /// How many values there are.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         self.pieces.last().map_or(0, |last| (self.pieces.len() - 1) * PIECE + last.len())
     }
 
-    /// Whether there is none.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
@@ -111,10 +113,10 @@ impl<T> IndexMut<usize> for ChunkedVec<T> {
     }
 }
 
-/// A table of at most `limit` values whose keys are allotted by the caller.
+/// A table of at most `limit` values, whose caller allocates the keys.
 #[derive(Clone, Debug)]
 pub struct Slots<K, T> {
-    /// The generation and value of each tenant.
+    /// The generation and value at each index.
     places: ChunkedVec<Option<(u32, T)>>,
     len: usize,
     limit: u32,
@@ -122,15 +124,15 @@ pub struct Slots<K, T> {
 }
 
 impl<K: SlotKey, T> Slots<K, T> {
-    /// An empty table for keys with an index below `limit`.
+    /// Creates an empty table for keys with an index below `limit`.
     pub fn new(limit: u32) -> Slots<K, T> {
         Slots { places: ChunkedVec::default(), len: 0, limit, keys: PhantomData }
     }
 
-    /// Puts `value` where `key` says.
+    /// Inserts `value` under `key`.
     ///
     /// # Panics
-    /// If the place is taken, by whatever generation, or lies beyond the limit.
+    /// If the index is in use by any generation, or is not below the limit.
     pub fn insert(&mut self, key: K, value: T) {
         assert!(key.index() < self.limit, "slot {} of at most {}", key.index(), self.limit);
         let place = key.index() as usize;
@@ -142,7 +144,7 @@ impl<K: SlotKey, T> Slots<K, T> {
         self.len += 1;
     }
 
-    /// The value of exactly this tenant; `None` if it is gone, whoever may sit there now.
+    /// Returns the value of exactly this key, `None` if it was removed.
     pub fn get(&self, key: K) -> Option<&T> {
         match self.places.get(key.index() as usize)? {
             Some((generation, value)) if *generation == key.generation() => Some(value),
@@ -150,7 +152,7 @@ impl<K: SlotKey, T> Slots<K, T> {
         }
     }
 
-    /// As [`get`](Slots::get), to change it.
+    /// Returns the value of exactly this key, to change it.
     pub fn get_mut(&mut self, key: K) -> Option<&mut T> {
         match self.places.get_mut(key.index() as usize)? {
             Some((generation, value)) if *generation == key.generation() => Some(value),
@@ -158,7 +160,7 @@ impl<K: SlotKey, T> Slots<K, T> {
         }
     }
 
-    /// Takes exactly this tenant out; `None` if it is gone already.
+    /// Removes the value of exactly this key, `None` if it was removed before.
     pub fn remove(&mut self, key: K) -> Option<T> {
         let place = self.places.get_mut(key.index() as usize)?;
         let (_, value) = place.take_if(|(generation, _)| *generation == key.generation())?;
@@ -166,7 +168,7 @@ impl<K: SlotKey, T> Slots<K, T> {
         Some(value)
     }
 
-    /// All values, in order of their index.
+    /// Iterates over all values in order of the index.
     pub fn iter(&self) -> impl Iterator<Item = (K, &T)> {
         self.places.iter().enumerate().filter_map(|(index, place)| {
             place
@@ -175,7 +177,7 @@ impl<K: SlotKey, T> Slots<K, T> {
         })
     }
 
-    /// All values to change, in order of their index.
+    /// Iterates over all values in order of the index, to change them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
         self.places.iter_mut().enumerate().filter_map(|(index, place)| {
             place
@@ -184,39 +186,38 @@ impl<K: SlotKey, T> Slots<K, T> {
         })
     }
 
-    /// How many values there are.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is none.
+    /// Whether the table is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 }
 
-/// A table of at most `limit` values that allots the keys: the place freed last is let first, so
-/// the table stays as short as it once had to be, and the same calls give the same keys.
+/// A table of at most `limit` values that allocates the keys. It reuses the index that was freed
+/// last, so the table stays as short as possible, and the same calls give the same keys.
 #[derive(Clone, Debug)]
 pub struct Arena<K, T> {
     slots: Slots<K, T>,
-    /// The generation of each place's present tenant, or of its next one.
+    /// The generation of the value at each index, or of its next value.
     generations: Vec<u32>,
-    /// Vacant places, the one to let next at the end.
+    /// Free indices. The last one is used next.
     vacant: Vec<u32>,
 }
 
 impl<K: SlotKey, T> Arena<K, T> {
-    /// An empty table for `limit` values.
+    /// Creates an empty table for `limit` values.
     pub fn new(limit: u32) -> Arena<K, T> {
         Arena { slots: Slots::new(limit), generations: Vec::new(), vacant: Vec::new() }
     }
 
-    /// Keeps `value` and says where.
+    /// Inserts `value` and returns its key.
     ///
     /// # Panics
-    /// If the table [is full](Arena::is_full); ask first where the number is in somebody else's
-    /// hand.
+    /// If the table [is full](Arena::is_full). Ask first where others decide the number of values.
     pub fn insert(&mut self, value: T) -> K {
         let index = match self.vacant.pop() {
             Some(index) => index,
@@ -231,17 +232,17 @@ impl<K: SlotKey, T> Arena<K, T> {
         key
     }
 
-    /// The value of exactly this tenant; `None` if it is gone, whoever may sit there now.
+    /// Returns the value of exactly this key, `None` if it was removed.
     pub fn get(&self, key: K) -> Option<&T> {
         self.slots.get(key)
     }
 
-    /// As [`get`](Arena::get), to change it.
+    /// Returns the value of exactly this key, to change it.
     pub fn get_mut(&mut self, key: K) -> Option<&mut T> {
         self.slots.get_mut(key)
     }
 
-    /// Takes exactly this tenant out; `None` if it is gone already.
+    /// Removes the value of exactly this key, `None` if it was removed before.
     pub fn remove(&mut self, key: K) -> Option<T> {
         let value = self.slots.remove(key)?;
         let generation = &mut self.generations[key.index() as usize];
@@ -250,22 +251,22 @@ impl<K: SlotKey, T> Arena<K, T> {
         Some(value)
     }
 
-    /// All values, in order of their index.
+    /// Iterates over all values in order of the index.
     pub fn iter(&self) -> impl Iterator<Item = (K, &T)> {
         self.slots.iter()
     }
 
-    /// All values to change, in order of their index.
+    /// Iterates over all values in order of the index, to change them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
         self.slots.iter_mut()
     }
 
-    /// How many values there are.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether there is none.
+    /// Whether the table is empty.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
@@ -392,8 +393,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
-        /// An arena is a map from the keys it allotted, all different, that never confuses two of
-        /// them.
+        /// An arena is a map from its keys, which all differ, and never confuses two of them.
         #[test]
         fn an_arena_agrees_with_a_map(steps in prop::collection::vec((0..3u8, any::<prop::sample::Index>()), 0..200)) {
             let mut arena: Arena<Key, u32> = Arena::new(16);

@@ -1,9 +1,9 @@
-//! Inputs and outputs as bytes and back, so that a run can be written down and run again.
+//! Inputs and outputs as bytes, so that a run can be recorded and replayed.
 //!
-//! An input is its time and its value, in [postcard](https://postcard.jamesmunns.com/wire-format)'s
-//! format: integers as variable-length little-endian groups of seven bits, enums by the place of
-//! their variant, bytes and texts with their length in front. Outputs likewise. Of the outputs of a
-//! run a trace keeps a [`Digest`] only.
+//! An input is its time and its value, in the format of
+//! [postcard](https://postcard.jamesmunns.com/wire-format): integers as variable-length
+//! little-endian groups of seven bits, enums by the index of their variant, bytes and texts behind
+//! their length. Outputs have the same format. A trace keeps only a [`Digest`] of a run's outputs.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::io::{
-    Cause, Close, HttpRequest, HttpResponse, Input, Memory, Output, Outputs, StorageEvent,
+    Close, CloseCause, FreeMemory, HttpRequest, HttpResponse, Input, Output, Outputs, StorageEvent,
 };
 use crate::words::ids::ConnId;
 use crate::words::time::Micros;
@@ -21,56 +21,56 @@ use crate::words::time::Micros;
 #[allow(missing_docs)] // variants and fields are those of `Input`
 pub enum Recorded<'a> {
     Opened { conn: ConnId, peer: IpAddr },
-    Arrived { conn: ConnId, peer: IpAddr, parcel: &'a [u8] },
+    Arrived { conn: ConnId, peer: IpAddr, state: &'a [u8] },
     Received { conn: ConnId, bytes: &'a [u8] },
-    Closed { conn: ConnId, cause: Cause },
+    Closed { conn: ConnId, cause: CloseCause },
     Backlog { conn: ConnId, bytes: u32 },
-    Answered { conn: ConnId, answer: Cow<'a, HttpResponse> },
+    Responded { conn: ConnId, response: Cow<'a, HttpResponse> },
     WallClock { started_unix_ms: i64 },
     Drain,
     TurnEnded,
-    Memory(Memory),
-    Storage { news: Cow<'a, StorageEvent> },
-    Letter { letter: &'a [u8] },
+    Memory(FreeMemory),
+    Storage { event: Cow<'a, StorageEvent> },
+    ShardMessage { message: &'a [u8] },
 }
 
-/// These bytes are no input or no outputs.
+/// The error for bytes that are no input or no outputs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Malformed;
 
 impl<'a> Recorded<'a> {
-    /// What has to be written down of an input, before the engine unmasks its bytes. The secrets in
-    /// it are still there.
+    /// Copies an input for the trace, before the engine unmasks its bytes. Its secrets are not
+    /// covered yet.
     pub fn of(input: &'a Input<'_>) -> Self {
         match input {
             Input::Opened { conn, peer } => Self::Opened { conn: *conn, peer: *peer },
-            Input::Arrived { conn, peer, parcel } => {
-                Self::Arrived { conn: *conn, peer: *peer, parcel }
+            Input::Arrived { conn, peer, state } => {
+                Self::Arrived { conn: *conn, peer: *peer, state }
             }
             Input::Received { conn, bytes } => Self::Received { conn: *conn, bytes },
             Input::Closed { conn, cause } => Self::Closed { conn: *conn, cause: *cause },
             Input::Backlog { conn, bytes } => Self::Backlog { conn: *conn, bytes: *bytes },
-            Input::Answered { conn, answer } => {
-                Self::Answered { conn: *conn, answer: Cow::Borrowed(answer) }
+            Input::Responded { conn, response } => {
+                Self::Responded { conn: *conn, response: Cow::Borrowed(response) }
             }
             Input::WallClock { started_unix_ms } => {
                 Self::WallClock { started_unix_ms: *started_unix_ms }
             }
-            Input::Storage { news } => Self::Storage { news: Cow::Borrowed(news) },
-            Input::Letter { letter } => Self::Letter { letter },
+            Input::Storage { event } => Self::Storage { event: Cow::Borrowed(event) },
+            Input::ShardMessage { message } => Self::ShardMessage { message },
             Input::Drain => Self::Drain,
             Input::TurnEnded => Self::TurnEnded,
             Input::Memory(memory) => Self::Memory(*memory),
         }
     }
 
-    /// The input again. Received bytes are copied to `copy`, for an engine unmasks them where they
-    /// lie.
+    /// Returns the input. Received bytes are copied to `copy`, because an engine unmasks them in
+    /// place.
     pub fn to_input<'b>(&'b self, copy: &'b mut Vec<u8>) -> Input<'b> {
         match self {
             Self::Opened { conn, peer } => Input::Opened { conn: *conn, peer: *peer },
-            Self::Arrived { conn, peer, parcel } => {
-                Input::Arrived { conn: *conn, peer: *peer, parcel }
+            Self::Arrived { conn, peer, state } => {
+                Input::Arrived { conn: *conn, peer: *peer, state }
             }
             Self::Received { conn, bytes } => {
                 copy.clear();
@@ -79,14 +79,14 @@ impl<'a> Recorded<'a> {
             }
             Self::Closed { conn, cause } => Input::Closed { conn: *conn, cause: *cause },
             Self::Backlog { conn, bytes } => Input::Backlog { conn: *conn, bytes: *bytes },
-            Self::Answered { conn, answer } => {
-                Input::Answered { conn: *conn, answer: answer.clone().into_owned() }
+            Self::Responded { conn, response } => {
+                Input::Responded { conn: *conn, response: response.clone().into_owned() }
             }
             Self::WallClock { started_unix_ms } => {
                 Input::WallClock { started_unix_ms: *started_unix_ms }
             }
-            Self::Storage { news } => Input::Storage { news: news.as_ref() },
-            Self::Letter { letter } => Input::Letter { letter },
+            Self::Storage { event } => Input::Storage { event: event.as_ref() },
+            Self::ShardMessage { message } => Input::ShardMessage { message },
             Self::Drain => Input::Drain,
             Self::TurnEnded => Input::TurnEnded,
             Self::Memory(memory) => Input::Memory(*memory),
@@ -94,50 +94,50 @@ impl<'a> Recorded<'a> {
     }
 }
 
-/// What came of an input, as far as a trace knows.
+/// The outcome of an input, as a trace records it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// Nothing had to be done.
+    /// No outputs.
     Nothing,
-    /// The engine wanted this much done.
+    /// Outputs, in this number and with this digest.
     Outputs {
-        /// How many outputs.
+        /// Number of outputs.
         count: u32,
-        /// The [`Digest`] of all outputs of the run, up to and with these.
+        /// The [`Digest`] of all outputs of the run, including these.
         digest: u32,
     },
-    /// The engine panicked, and the run was over.
+    /// The engine panicked, which ended the run.
     Panic,
 }
 
-/// A running checksum over everything that an engine wanted done.
+/// A running checksum over all outputs of an engine.
 ///
-/// It is a CRC-32. Equal outputs never bring two different sums together again, for every step maps
-/// different sums to different sums; so a run that has gone its own way is noticed at that input,
-/// or (one time in 2³²) at the next one with outputs, and 32 bits do.
+/// A CRC-32. Each step maps different sums to different sums, so equal outputs never make two sums
+/// equal again. A run that differs is therefore noticed at that input, or (one time in 2³²) at the
+/// next one with outputs, and 32 bits suffice.
 ///
-/// What may hold secrets that a trace must not (parcels, letters, credentials in questions) counts
-/// by its length alone.
+/// Contents that may hold secrets (packed clients, messages between shards, records, credentials in
+/// requests) count by their length alone.
 #[derive(Clone, Debug, Default)]
 pub struct Digest {
     sum: u32,
-    /// Emptied after each use and kept for its memory.
+    /// A buffer, empty between uses and kept for its memory.
     bytes: Vec<u8>,
 }
 
 impl Digest {
-    /// A digest that goes on from this sum.
+    /// Creates a digest that continues from this sum.
     pub fn from_sum(sum: u32) -> Self {
         Self { sum, bytes: Vec::new() }
     }
 
-    /// The sum of everything so far.
+    /// Returns the sum of all outputs so far.
     pub fn sum(&self) -> u32 {
         self.sum
     }
 
-    /// Adds the outputs from the place `from` of the list on. Where in the lists their bytes lie
-    /// does not count, so the lists may be emptied at any time.
+    /// Adds the outputs from index `from` of the list on. The places of their bytes in the lists do
+    /// not count, so the lists may be emptied at any time.
     pub fn add(&mut self, outputs: &Outputs, from: usize) {
         let mut hasher = crc32fast::Hasher::new_with_initial(self.sum);
         for output in &outputs.list[from..] {
@@ -148,7 +148,7 @@ impl Digest {
         self.sum = hasher.finalize();
     }
 
-    /// Writes down what an output consists of, but for its bytes, which are returned.
+    /// Describes an output in `self.bytes`, except for its own bytes, which are returned.
     fn describe<'a>(&mut self, output: &Output, outputs: &'a Outputs) -> &'a [u8] {
         self.bytes.clear();
         match output {
@@ -167,16 +167,16 @@ impl Digest {
                 let gently = u32::from(*how == Close::Gently);
                 self.put(&[2, conn.index, conn.generation, gently]);
             }
-            Output::HandOver { conn, to, parcel } => {
+            Output::HandOver { conn, to, state } => {
                 self.put(&[
                     3,
                     conn.index,
                     conn.generation,
                     u32::from(to.0),
-                    parcel.end - parcel.start,
+                    state.end - state.start,
                 ]);
             }
-            Output::Ask { conn, question } => {
+            Output::Request { conn, request } => {
                 let HttpRequest {
                     head,
                     path,
@@ -189,7 +189,7 @@ impl Digest {
                     forwarded,
                     host,
                     named,
-                } = question;
+                } = request;
                 let flags = u32::from(*forwarded) | u32::from(*takes_gzip) << 1;
                 self.put(&[4, conn.index, conn.generation, u32::from(*head), flags, *named as u32]);
                 for hidden in [query, authorization] {
@@ -219,8 +219,8 @@ impl Digest {
                 self.put(&[7, *epoch as u32, (*epoch >> 32) as u32]);
                 self.bytes.extend_from_slice(session.as_str().as_bytes());
             }
-            Output::Letter { to, letter } => {
-                self.put(&[8, u32::from(to.0), letter.end - letter.start])
+            Output::ShardMessage { to, message } => {
+                self.put(&[8, u32::from(to.0), message.end - message.start])
             }
         }
         &[]
@@ -238,36 +238,36 @@ pub fn write_input(bytes: &mut Vec<u8>, at: Micros, input: &Recorded<'_>) {
     write(bytes, &(at, input));
 }
 
-/// Reads an input and its time from the front of `bytes`, which moves behind it.
+/// Reads an input and its time from the front of `bytes`, which then begins behind it.
 ///
 /// # Errors
-/// If there is none.
+/// If `bytes` does not begin with one.
 pub fn read_input<'a>(bytes: &mut &'a [u8]) -> Result<(Micros, Recorded<'a>), Malformed> {
     read(bytes)
 }
 
-/// Appends what came of an input.
+/// Appends the outcome of an input.
 pub fn write_outcome(bytes: &mut Vec<u8>, outcome: Outcome) {
     write(bytes, &outcome);
 }
 
-/// Reads what came of an input from the front of `bytes`, which moves behind it.
+/// Reads the outcome of an input from the front of `bytes`, which then begins behind it.
 ///
 /// # Errors
-/// If it is not there.
+/// If `bytes` does not begin with one.
 pub fn read_outcome(bytes: &mut &[u8]) -> Result<Outcome, Malformed> {
     read(bytes)
 }
 
-/// Appends what an engine wanted done.
+/// Appends outputs.
 pub fn write_outputs(bytes: &mut Vec<u8>, outputs: &Outputs) {
     write(bytes, outputs);
 }
 
-/// Reads what an engine wanted done from the front of `bytes`, which moves behind it.
+/// Reads outputs from the front of `bytes`, which then begins behind them.
 ///
 /// # Errors
-/// If it is not there.
+/// If `bytes` does not begin with outputs.
 pub fn read_outputs(bytes: &mut &[u8]) -> Result<Outputs, Malformed> {
     read(bytes)
 }
@@ -293,7 +293,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::io::{Found, Outcome as Stored, Span};
+    use crate::io::{LoadResult, Span, StoreResult};
     use crate::words::ids::{SessionId, ShardId};
     use crate::words::manners::Named;
 
@@ -314,35 +314,35 @@ mod tests {
 
     #[test]
     fn every_input_comes_back_as_it_was() {
-        let answer = HttpResponse {
+        let response = HttpResponse {
             status: 200,
             headers: vec![("ETag".into(), "\"x\"".into())],
             body: Cow::Borrowed(b"body"),
         };
         check(Input::Opened { conn: CONN, peer: PEER });
-        check(Input::Arrived { conn: CONN, peer: PEER, parcel: b"parcel" });
+        check(Input::Arrived { conn: CONN, peer: PEER, state: b"state" });
         check(Input::Received { conn: CONN, bytes: &mut [0, 255, 3] });
-        check(Input::Letter { letter: b"letter" });
-        check(Input::Closed { conn: CONN, cause: Cause::Failed });
+        check(Input::ShardMessage { message: b"message" });
+        check(Input::Closed { conn: CONN, cause: CloseCause::Failed });
         check(Input::Backlog { conn: CONN, bytes: u32::MAX });
-        check(Input::Answered { conn: CONN, answer });
+        check(Input::Responded { conn: CONN, response });
         check(Input::WallClock { started_unix_ms: -5 });
         let session = SessionId::parse("s").unwrap();
-        let found = Found::Unknown;
-        check(Input::Storage { news: &StorageEvent::Loaded { session: session.clone(), found } });
-        let outcome = Stored::Outdated { epoch: 9 };
+        let found = LoadResult::Unknown;
+        check(Input::Storage { event: &StorageEvent::Loaded { session: session.clone(), found } });
+        let outcome = StoreResult::Outdated { epoch: 9 };
         check(Input::Storage {
-            news: &StorageEvent::Stored { session, epoch: 3, version: 4, outcome },
+            event: &StorageEvent::Stored { session, epoch: 3, version: 4, outcome },
         });
-        check(Input::Storage { news: &StorageEvent::Returned });
+        check(Input::Storage { event: &StorageEvent::Returned });
         check(Input::Drain);
         check(Input::TurnEnded);
-        check(Input::Memory(Memory::Out));
+        check(Input::Memory(FreeMemory::Out));
     }
 
     fn outputs() -> Outputs {
         let span = Span { start: 0, end: 4 };
-        let question = HttpRequest {
+        let request = HttpRequest {
             forwarded: true,
             host: "band".into(),
             named: Named::Known,
@@ -360,8 +360,8 @@ mod tests {
                 Output::Send { to: CONN, bytes: span },
                 Output::Fanout { to: span, bytes: span, volatile: true },
                 Output::Close { conn: CONN, how: Close::Gently },
-                Output::HandOver { conn: CONN, to: ShardId(2), parcel: span },
-                Output::Ask { conn: CONN, question },
+                Output::HandOver { conn: CONN, to: ShardId(2), state: span },
+                Output::Request { conn: CONN, request },
                 Output::Load { session: SessionId::parse("s").unwrap() },
                 Output::Store {
                     session: SessionId::parse("s").unwrap(),
@@ -370,7 +370,7 @@ mod tests {
                     record: span,
                 },
                 Output::Forget { session: SessionId::parse("s").unwrap(), epoch: 1 },
-                Output::Letter { to: ShardId(1), letter: span },
+                Output::ShardMessage { to: ShardId(1), message: span },
             ],
             bytes: b"text".to_vec(),
             receivers: vec![CONN; 4],
@@ -396,7 +396,7 @@ mod tests {
         }
     }
 
-    /// Without what goes to the storage.
+    /// Returns outputs without those for the storage.
     fn spoken() -> Outputs {
         let mut outputs = outputs();
         outputs.list.truncate(5);
@@ -419,7 +419,7 @@ mod tests {
                 Output::Fanout { volatile, .. } => *volatile = false,
                 Output::Close { how, .. } => *how = Close::Abort,
                 Output::HandOver { to, .. } => to.0 = 3,
-                Output::Ask { question, .. } => question.path = "/x".into(),
+                Output::Request { request, .. } => request.path = "/x".into(),
                 other => unreachable!("{other:?}"),
             }
             assert_ne!(digest(&other), digest(&same), "output {place}");
@@ -434,7 +434,7 @@ mod tests {
         hidden.list.retain(|output| !matches!(output, Output::Send { .. } | Output::Fanout { .. }));
         let before = digest(&hidden);
         hidden.bytes = b"TEXT".to_vec();
-        assert_eq!(digest(&hidden), before, "a parcel counts by its length");
+        assert_eq!(digest(&hidden), before, "a client's state counts by its length");
     }
 
     #[test]
@@ -446,7 +446,7 @@ mod tests {
         let mut pieces = Digest::from_sum(digest(&outputs));
         let moved = Outputs {
             list: vec![
-                Output::HandOver { conn: CONN, to: ShardId(2), parcel: Span { start: 1, end: 5 } },
+                Output::HandOver { conn: CONN, to: ShardId(2), state: Span { start: 1, end: 5 } },
                 outputs.list[4].clone(),
             ],
             bytes: b"another".to_vec(),

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bandsync_engine::io::{Found, Outcome, StorageEvent};
+use bandsync_engine::io::{LoadResult, StorageEvent, StoreResult};
 use bandsync_engine::record::{Damage, Record};
 use bandsync_engine::words::ids::{SessionId, ShardId};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -319,7 +319,7 @@ impl Worker {
             self.pending.put(session.clone(), shard, change)
         {
             count(&self.status.coalesced, 1);
-            let outcome = Outcome::Refused;
+            let outcome = StoreResult::Refused;
             self.unsent
                 .push_back((shard, StorageEvent::Stored { session, epoch, version, outcome }));
         }
@@ -479,7 +479,7 @@ impl Worker {
                     error!(session = session.as_str(); "session {session:?} starts empty: {reason}");
                     count(&self.status.failures, 1);
                     self.not_seen(session.clone());
-                    Found::Unknown
+                    LoadResult::Unknown
                 }
                 found => found?,
             };
@@ -494,7 +494,7 @@ impl Worker {
                 );
             }
             // The shard may time out before the answer reaches it.
-            if waited > self.wait / 2 && matches!(found, Found::Record(_)) {
+            if waited > self.wait / 2 && matches!(found, LoadResult::Record(_)) {
                 self.not_seen(session.clone());
             }
             self.unsent.push_back((shard, StorageEvent::Loaded { session, found }));
@@ -503,15 +503,15 @@ impl Worker {
     }
 
     /// Loads the record of a session. A damaged record is set aside.
-    fn find(&mut self, session: &SessionId) -> Result<Found, Failure> {
+    fn find(&mut self, session: &SessionId) -> Result<LoadResult, Failure> {
         if let Some(found) = self.pending.find(session) {
             return Ok(found);
         }
         let Some(bytes) = self.attempt(|backend| backend.load(session))? else {
-            return Ok(Found::Nothing);
+            return Ok(LoadResult::Nothing);
         };
         let damage = match Record::parse(&bytes) {
-            Ok(record) if record.session == *session => return Ok(Found::Record(bytes)),
+            Ok(record) if record.session == *session => return Ok(LoadResult::Record(bytes)),
             Ok(_) => "it belongs to another session".to_owned(),
             Err(Damage::Newer(format)) => format!("it is from a later version, in format {format}"),
             Err(Damage::Checksum) => "its checksum is wrong".to_owned(),
@@ -521,7 +521,7 @@ impl Worker {
         self.attempt(|backend| backend.set_aside(session, Aside::Move))?;
         error!(session = session.as_str(); "session {session:?} starts empty: its record was set aside, because {damage}");
         count(&self.status.set_aside, 1);
-        Ok(Found::Unknown)
+        Ok(LoadResult::Unknown)
     }
 
     fn not_seen(&mut self, session: SessionId) {
@@ -586,14 +586,14 @@ impl Worker {
         let Change::Put { epoch, version, record } = change else { return };
         let (epoch, version) = (*epoch, *version);
         let outcome = match applied {
-            Applied::Done | Applied::Senseless => Outcome::Kept,
+            Applied::Done | Applied::Senseless => StoreResult::Stored,
             Applied::Outdated { epoch: other } => {
                 warn!(
                     session = session.as_str();
                     "session {session:?} is stored with epoch {other}, which is newer than {epoch} here: another \
                      server keeps it, or the wall clock was set back"
                 );
-                Outcome::Outdated { epoch: other }
+                StoreResult::Outdated { epoch: other }
             }
         };
         count(&self.status.written, usize::from(applied == Applied::Done));
@@ -747,7 +747,7 @@ impl Worker {
             let found = self.pending.find(&session).unwrap_or_else(|| {
                 info!(session = session.as_str(); "session {session:?} starts empty: the storage is unavailable");
                 self.not_seen(session.clone());
-                Found::Unknown
+                LoadResult::Unknown
             });
             self.unsent.push_back((shard, StorageEvent::Loaded { session, found }));
         }

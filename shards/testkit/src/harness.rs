@@ -18,8 +18,8 @@ pub type Client = u32;
 
 /// Engines, a clock, and clients. A tap watches each engine.
 ///
-/// Letters, hand-overs and answers to HTTP requests are delivered at once. The harness allocates
-/// only for clients that move.
+/// Messages between shards, hand-overs and answers to HTTP requests are delivered at once. The
+/// harness allocates only for clients that move.
 pub struct Harness<T> {
     shards: Vec<(Engine, T)>,
     now: Micros,
@@ -128,7 +128,10 @@ impl<T: Tap> Harness<T> {
         engine.handle(self.now, input, &mut self.out);
         tap.outputs(&self.out, 0);
         let travels = |output: &Output| {
-            matches!(output, Output::HandOver { .. } | Output::Letter { .. } | Output::Ask { .. })
+            matches!(
+                output,
+                Output::HandOver { .. } | Output::ShardMessage { .. } | Output::Request { .. }
+            )
         };
         if self.out.list.iter().any(travels) {
             self.carry(shard);
@@ -136,27 +139,27 @@ impl<T: Tap> Harness<T> {
         self.out.clear();
     }
 
-    /// Delivers letters, connections and answers.
+    /// Delivers messages, connections and answers.
     fn carry(&mut self, from: usize) {
         let out = std::mem::take(&mut self.out);
         for output in &out.list {
             match output {
-                Output::HandOver { conn, to, parcel } => {
+                Output::HandOver { conn, to, state } => {
                     let to = usize::from(to.0);
                     let client = self.client_at(from, *conn);
                     let conn = self.new_conn();
                     self.elsewhere.insert(client, (to, conn));
-                    let parcel = &out.bytes[parcel.range()];
-                    self.input(to, Input::Arrived { conn, peer: PEER, parcel });
+                    let state = &out.bytes[state.range()];
+                    self.input(to, Input::Arrived { conn, peer: PEER, state });
                 }
-                Output::Letter { to, letter } => {
-                    let letter = &out.bytes[letter.range()];
-                    self.input(usize::from(to.0), Input::Letter { letter });
+                Output::ShardMessage { to, message } => {
+                    let message = &out.bytes[message.range()];
+                    self.input(usize::from(to.0), Input::ShardMessage { message });
                 }
-                Output::Ask { conn, question } => {
-                    let body = format!("asked for {}", question.path).into_bytes().into();
-                    let answer = HttpResponse { status: 200, headers: Vec::new(), body };
-                    self.input(from, Input::Answered { conn: *conn, answer });
+                Output::Request { conn, request } => {
+                    let body = format!("asked for {}", request.path).into_bytes().into();
+                    let response = HttpResponse { status: 200, headers: Vec::new(), body };
+                    self.input(from, Input::Responded { conn: *conn, response });
                 }
                 _ => {}
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bandsync_engine::io::{Found, Output, Outputs, StorageEvent};
+use bandsync_engine::io::{LoadResult, Output, Outputs, StorageEvent};
 use bandsync_engine::trace::Recorded;
 use bandsync_engine::transport::{self, Unread};
 use bandsync_engine::wire::frame::{Message, Reader};
@@ -113,20 +113,20 @@ impl Decoder {
         let mut lines = Vec::new();
         match &entry.input {
             Recorded::Received { conn, bytes } => self.received(entry, *conn, bytes, &mut lines),
-            Recorded::Arrived { conn, parcel, .. } => {
-                let (reader, unread) = match transport::unread(parcel) {
+            Recorded::Arrived { conn, state, .. } => {
+                let (reader, unread) = match transport::unread(state) {
                     Some(Unread::Frames(place)) => (Some(Reader::default()), place),
                     Some(Unread::Requests(place)) => (None, place),
                     None => (None, 0..0),
                 };
-                let joins = joining(&parcel[..unread.start]).unwrap_or_default();
+                let joins = joining(&state[..unread.start]).unwrap_or_default();
                 let (name, session) = (field(&joins, "displayName"), field(&joins, "sessionId"));
                 let person = Person { reader, name, session, ..Person::default() };
                 let (member, session) = (person.member(), person.session.clone());
                 self.people.insert(*conn, person);
-                lines.push(Line { member, session, ..plain(entry, Some(*conn), parcel.len()) });
+                lines.push(Line { member, session, ..plain(entry, Some(*conn), state.len()) });
                 if !unread.is_empty() {
-                    self.received(entry, *conn, &parcel[unread], &mut lines);
+                    self.received(entry, *conn, &state[unread], &mut lines);
                 }
             }
             Recorded::Closed { conn, .. } => {
@@ -141,10 +141,10 @@ impl Decoder {
                 lines.push(plain(entry, Some(*conn), 0));
             }
             Recorded::Backlog { conn, .. } => lines.push(plain(entry, Some(*conn), 0)),
-            Recorded::Answered { conn, answer } => {
-                lines.push(Line { bytes: answer.body.len(), ..plain(entry, Some(*conn), 0) });
+            Recorded::Responded { conn, response } => {
+                lines.push(Line { bytes: response.body.len(), ..plain(entry, Some(*conn), 0) });
             }
-            Recorded::Letter { letter } => lines.push(plain(entry, None, letter.len())),
+            Recorded::ShardMessage { message } => lines.push(plain(entry, None, message.len())),
             Recorded::Storage { .. }
             | Recorded::WallClock { .. }
             | Recorded::Memory(_)
@@ -239,15 +239,15 @@ impl Decoder {
                 Output::Close { conn, how } => {
                     lines.push(self.done(entry, *conn, "close", format!("{how:?}")))
                 }
-                Output::HandOver { conn, to, parcel } => {
+                Output::HandOver { conn, to, state } => {
                     let line = self.done(entry, *conn, "hand over", format!("to shard {}", to.0));
-                    lines.push(Line { bytes: parcel.range().len(), ..line });
+                    lines.push(Line { bytes: state.range().len(), ..line });
                 }
-                Output::Ask { conn, question } => {
-                    lines.push(self.done(entry, *conn, "ask the host", question.path.clone()));
+                Output::Request { conn, request } => {
+                    lines.push(self.done(entry, *conn, "ask the host", request.path.clone()));
                 }
-                Output::Letter { to, letter } => {
-                    let (text, bytes) = (format!("to shard {}", to.0), letter.range().len());
+                Output::ShardMessage { to, message } => {
+                    let (text, bytes) = (format!("to shard {}", to.0), message.range().len());
                     let line = plain(entry, None, bytes);
                     lines.push(Line {
                         direction: Direction::Out,
@@ -359,13 +359,13 @@ fn ordered(entry: &Entry<'_>, event: &str, session: &SessionId, bytes: usize) ->
 /// Describes an event of the storage; of a record only its length.
 fn news_of(news: &StorageEvent) -> String {
     match news {
-        StorageEvent::Loaded { session, found: Found::Record(bytes) } => {
+        StorageEvent::Loaded { session, found: LoadResult::Record(bytes) } => {
             format!("storage: {session:?} is there, {} bytes", bytes.len())
         }
-        StorageEvent::Loaded { session, found: Found::Nothing } => {
+        StorageEvent::Loaded { session, found: LoadResult::Nothing } => {
             format!("storage: {session:?} is not there")
         }
-        StorageEvent::Loaded { session, found: Found::Unknown } => {
+        StorageEvent::Loaded { session, found: LoadResult::Unknown } => {
             format!("storage: {session:?} cannot be had")
         }
         StorageEvent::Stored { session, epoch, version, outcome } => {
@@ -379,23 +379,25 @@ fn news_of(news: &StorageEvent) -> String {
 pub fn describe(input: &Recorded<'_>) -> String {
     match input {
         Recorded::Opened { conn, peer } => format!("{conn} opened from {peer}"),
-        Recorded::Arrived { conn, parcel, .. } => {
-            format!("{conn} arrived from another shard with {} bytes", parcel.len())
+        Recorded::Arrived { conn, state, .. } => {
+            format!("{conn} arrived from another shard with {} bytes", state.len())
         }
         Recorded::Received { conn, bytes } => {
             format!("{conn} received {} bytes: {}", bytes.len(), content(bytes))
         }
         Recorded::Closed { conn, cause } => format!("{conn} closed: {cause:?}"),
         Recorded::Backlog { conn, bytes } => format!("{conn} has {bytes} unsent bytes"),
-        Recorded::Answered { conn, answer } => {
-            format!("{conn} is answered {} with {} bytes", answer.status, answer.body.len())
+        Recorded::Responded { conn, response } => {
+            format!("{conn} is answered {} with {} bytes", response.status, response.body.len())
         }
         Recorded::WallClock { started_unix_ms } => {
             format!("wall clock: the server started at {started_unix_ms} ms")
         }
-        Recorded::Letter { letter } => format!("another shard writes {} bytes", letter.len()),
+        Recorded::ShardMessage { message } => {
+            format!("another shard writes {} bytes", message.len())
+        }
         Recorded::Memory(memory) => format!("memory: {memory:?}"),
-        Recorded::Storage { news } => news_of(news),
+        Recorded::Storage { event } => news_of(event),
         Recorded::Drain => "drain".into(),
         Recorded::TurnEnded => "end of the turn".into(),
     }
@@ -420,9 +422,9 @@ fn plain(entry: &Entry<'_>, conn: Option<ConnId>, bytes: usize) -> Line {
         Recorded::Received { .. } => "received",
         Recorded::Closed { .. } => "closed",
         Recorded::Backlog { .. } => "backlog",
-        Recorded::Answered { .. } => "answered",
+        Recorded::Responded { .. } => "answered",
         Recorded::WallClock { .. } => "wall clock",
-        Recorded::Letter { .. } => "letter",
+        Recorded::ShardMessage { .. } => "letter",
         Recorded::Memory(_) => "memory",
         Recorded::Storage { .. } => "storage",
         Recorded::Drain => "drain",
@@ -493,8 +495,8 @@ fn packet(text: &str) -> (String, String) {
 }
 
 /// The session that a handed-over connection wants to join, which is JSON in its packed state.
-fn joining(parcel: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(parcel);
+fn joining(state: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(state);
     text.match_indices('{').find_map(|(at, _)| {
         let object: &RawValue =
             serde_json::Deserializer::from_str(&text[at..]).into_iter().next()?.ok()?;
@@ -541,8 +543,8 @@ mod tests {
 
     #[test]
     fn who_arrives_is_known_by_what_it_joins() {
-        let parcel = b"\0{x\x07\xff{\"sessionId\":\"a\",\"displayName\":\"Ada\"}{}";
-        let joins = joining(parcel).unwrap_or_default();
+        let state = b"\0{x\x07\xff{\"sessionId\":\"a\",\"displayName\":\"Ada\"}{}";
+        let joins = joining(state).unwrap_or_default();
         assert_eq!(joins, r#"{"sessionId":"a","displayName":"Ada"}"#);
         assert_eq!(joining(b"{}{"), None);
     }

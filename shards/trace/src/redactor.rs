@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
-use bandsync_engine::io::{Found as Stored, StorageEvent};
+use bandsync_engine::io::{LoadResult, StorageEvent};
 use bandsync_engine::record::Record;
 use bandsync_engine::trace::{self, Recorded};
 use bandsync_engine::transport::{self, Unread};
@@ -56,8 +56,8 @@ impl Redactor {
                     let stream = self.conns.entry(conn.index).or_default();
                     stream.redact(&self.key, &mut entries[place]);
                 }
-                Found::Parcel(conn, place) => self.parcel(conn, &mut entries[place]),
-                Found::Letter(place) => {
+                Found::Arrival(conn, place) => self.arrival(conn, &mut entries[place]),
+                Found::ShardMessage(place) => {
                     let mut json = Json::default();
                     entries[place].iter_mut().for_each(|byte| json.take(&self.key, byte));
                 }
@@ -71,17 +71,17 @@ impl Redactor {
         }
     }
 
-    fn parcel(&mut self, conn: ConnId, parcel: &mut [u8]) {
-        let (unread, mut stream) = match transport::unread(parcel) {
+    fn arrival(&mut self, conn: ConnId, state: &mut [u8]) {
+        let (unread, mut stream) = match transport::unread(state) {
             Some(Unread::Frames(place)) => (place, Stream::Frames(Frames::default())),
             Some(Unread::Requests(place)) => (place, Stream::default()),
-            None => (parcel.len()..parcel.len(), Stream::default()),
+            None => (state.len()..state.len(), Stream::default()),
         };
         let mut json = Json::default();
-        for byte in &mut parcel[..unread.start] {
+        for byte in &mut state[..unread.start] {
             json.take(&self.key, byte);
         }
-        stream.redact(&self.key, &mut parcel[unread]);
+        stream.redact(&self.key, &mut state[unread]);
         self.conns.insert(conn.index, stream);
     }
 }
@@ -91,8 +91,8 @@ enum Found {
     Begin(ConnId),
     End(ConnId),
     Bytes(ConnId, Range<usize>),
-    Parcel(ConnId, Range<usize>),
-    Letter(Range<usize>),
+    Arrival(ConnId, Range<usize>),
+    ShardMessage(Range<usize>),
     Record(Range<usize>),
     Else,
 }
@@ -111,12 +111,12 @@ fn step(entries: &[u8], at: usize) -> Option<(usize, Found)> {
         Recorded::Opened { conn, .. } => Found::Begin(conn),
         Recorded::Closed { conn, .. } => Found::End(conn),
         Recorded::Received { conn, bytes } => Found::Bytes(conn, place(bytes)),
-        Recorded::Arrived { conn, parcel, .. } => Found::Parcel(conn, place(parcel)),
-        Recorded::Letter { letter } => Found::Letter(place(letter)),
+        Recorded::Arrived { conn, state, .. } => Found::Arrival(conn, place(state)),
+        Recorded::ShardMessage { message } => Found::ShardMessage(place(message)),
         // Answers of the server hold no secret of a member.
-        Recorded::Answered { .. } => Found::Else,
-        Recorded::Storage { news } => match news.as_ref() {
-            StorageEvent::Loaded { found: Stored::Record(record), .. } => {
+        Recorded::Responded { .. } => Found::Else,
+        Recorded::Storage { event } => match event.as_ref() {
+            StorageEvent::Loaded { found: LoadResult::Record(record), .. } => {
                 // The record was copied while reading, and is the last field of its input.
                 let place = input_end - record.len()..input_end;
                 assert!(entries[place.clone()] == **record, "a record ends its input");

@@ -6,7 +6,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use bandsync_engine::io::Cause;
+use bandsync_engine::io::CloseCause;
 use bandsync_engine::trace::{self, Outcome, Recorded};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
@@ -57,10 +57,10 @@ impl Take {
             | Recorded::Received { conn, .. }
             | Recorded::Closed { conn, .. }
             | Recorded::Backlog { conn, .. }
-            | Recorded::Answered { conn, .. } => Some(conn),
+            | Recorded::Responded { conn, .. } => Some(conn),
             Recorded::Storage { .. }
             | Recorded::WallClock { .. }
-            | Recorded::Letter { .. }
+            | Recorded::ShardMessage { .. }
             | Recorded::Memory(_)
             | Recorded::Drain
             | Recorded::TurnEnded => None,
@@ -99,7 +99,7 @@ impl Script {
                     Recorded::Opened { .. } | Recorded::Arrived { .. } => {
                         if let Some(generation) = there {
                             let conn = ConnId { generation, ..conn };
-                            let closed = Recorded::Closed { conn, cause: Cause::Ended };
+                            let closed = Recorded::Closed { conn, cause: CloseCause::Ended };
                             takes.push(Take::new(take.at, Outcome::Nothing, &closed));
                         }
                         open.insert(conn.index, conn.generation);

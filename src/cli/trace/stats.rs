@@ -88,7 +88,7 @@ fn collect(
             let mut lines = decoder.input(entry);
             if let Some(stage) = &mut stage {
                 stage.play(entry);
-                stage.measures(|what, value| {
+                stage.samples(|what, value| {
                     if what == Sample::TickLateness {
                         *stats.lateness.entry(value.as_micros().max(1).ilog2()).or_default() += 1;
                     }

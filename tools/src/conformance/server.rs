@@ -59,7 +59,7 @@ impl Machine for Server {
         Counters { connections, ..self.resources.report.counters }
     }
 
-    fn departures(&mut self, each: impl FnMut(Disconnect)) {
+    fn disconnects(&mut self, each: impl FnMut(Disconnect)) {
         self.resources.report.disconnects.take(each);
     }
 }
@@ -68,9 +68,9 @@ impl Shard {
     fn handle(&mut self, input: Input<'_>, cx: &mut Cx<'_>) {
         match input {
             Input::Opened { conn, peer } => self.transport.opened(conn, peer, cx),
-            Input::Arrived { conn, parcel, .. } => {
+            Input::Arrived { conn, state, .. } => {
                 // Only requests and probes move: no client here asks for a session elsewhere.
-                let arrival = self.transport.adopt(conn, parcel, cx);
+                let arrival = self.transport.adopt(conn, state, cx);
                 if let Some(Arrival { client: None, incoming }) = arrival {
                     self.read(incoming, cx);
                 }
@@ -86,8 +86,8 @@ impl Shard {
                     self.close(conn, Closing::slow_reader(), cx);
                 }
             }
-            Input::Answered { conn, answer } => {
-                if let Some(incoming) = self.transport.answered(conn, &answer, cx) {
+            Input::Responded { conn, response } => {
+                if let Some(incoming) = self.transport.answered(conn, &response, cx) {
                     self.read(incoming, cx);
                 }
             }
@@ -99,7 +99,7 @@ impl Shard {
             }
             Input::TurnEnded => self.end_turn(cx),
             Input::Memory(memory) => self.transport.memory = memory,
-            Input::WallClock { .. } | Input::Storage { .. } | Input::Letter { .. } => {}
+            Input::WallClock { .. } | Input::Storage { .. } | Input::ShardMessage { .. } => {}
         }
     }
 

@@ -9,7 +9,9 @@ mod mutate;
 use std::hash::RandomState;
 
 use bandsync_engine::engine::Engine;
-use bandsync_engine::io::{Cause, Found, Input, Memory, Output, Outputs, Settings, StorageEvent};
+use bandsync_engine::io::{
+    CloseCause, FreeMemory, Input, LoadResult, Output, Outputs, Settings, StorageEvent,
+};
 use bandsync_engine::record::{Damage, Record};
 use bandsync_engine::trace::{self, Outcome, Recorded};
 use bandsync_engine::transport;
@@ -311,9 +313,9 @@ fn restore(record: &[u8]) {
         _ => None,
     });
     let Some(session) = asked else { return };
-    let news = StorageEvent::Loaded { session, found: Found::Record(record.into()) };
+    let news = StorageEvent::Loaded { session, found: LoadResult::Record(record.into()) };
     let mut at = Micros::from_millis(1);
-    engine.handle(at, Input::Storage { news: &news }, &mut outputs);
+    engine.handle(at, Input::Storage { event: &news }, &mut outputs);
     for _ in 0..8 {
         engine.handle(at, Input::TurnEnded, &mut outputs);
         outputs.clear();
@@ -376,7 +378,7 @@ fn talk(data: &[u8], said: &mut Vec<u8>) {
                 engine.handle(at, Input::Received { conn, bytes: &mut bytes }, &mut outputs);
             }
             4 => {
-                engine.handle(at, Input::Closed { conn, cause: Cause::Failed }, &mut outputs);
+                engine.handle(at, Input::Closed { conn, cause: CloseCause::Failed }, &mut outputs);
                 let conn = ConnId { generation: conn.generation + 1, ..conn };
                 engine.handle(at, Input::Opened { conn, peer }, &mut outputs);
                 conns[usize::from(what & 3)] = conn;
@@ -387,7 +389,7 @@ fn talk(data: &[u8], said: &mut Vec<u8>) {
             }
             6 => at = engine.next_deadline().map_or(at, |next| next.max(at)),
             _ => {
-                let memory = if rest.is_empty() { Memory::Enough } else { Memory::Low };
+                let memory = if rest.is_empty() { FreeMemory::Enough } else { FreeMemory::Low };
                 engine.handle(at, Input::Memory(memory), &mut outputs);
             }
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::hash::RandomState;
 
-use bandsync_engine::io::{Found, Input, StorageEvent};
+use bandsync_engine::io::{Input, LoadResult, StorageEvent};
 use bandsync_engine::trace::{self, Outcome, Recorded};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
@@ -71,18 +71,20 @@ impl RecorderCheck {
             Recorded::Opened { conn, .. } => drop(self.tails.insert(*conn, Vec::new())),
             Recorded::Closed { conn, .. } => drop(self.tails.remove(conn)),
             Recorded::Received { conn, bytes } => return self.follow(*conn, bytes),
-            Recorded::Arrived { conn, parcel, .. } => {
+            Recorded::Arrived { conn, state, .. } => {
                 self.tails.insert(*conn, Vec::new());
-                return self.follow(*conn, parcel);
+                return self.follow(*conn, state);
             }
-            Recorded::Storage { news } => {
-                if let StorageEvent::Loaded { found: Found::Record(record), .. } = news.as_ref() {
+            Recorded::Storage { event } => {
+                if let StorageEvent::Loaded { found: LoadResult::Record(record), .. } =
+                    event.as_ref()
+                {
                     return check(record);
                 }
             }
-            Recorded::Letter { letter } => return check(letter),
+            Recorded::ShardMessage { message } => return check(message),
             Recorded::Backlog { .. }
-            | Recorded::Answered { .. }
+            | Recorded::Responded { .. }
             | Recorded::WallClock { .. }
             | Recorded::Memory(_)
             | Recorded::Drain

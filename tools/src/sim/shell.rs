@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bandsync_driver::{Asker, LiveGuard, Mail, Order, Process, Shell, Shutdown, Stats, Turn};
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::{
-    HttpRequest, HttpResponse, Input, Memory, Outcome, Output, Outputs, Span, StorageEvent,
+    FreeMemory, HttpRequest, HttpResponse, Input, Output, Outputs, Span, StorageEvent, StoreResult,
 };
 use bandsync_engine::record::Record;
 use bandsync_engine::speech::Code;
@@ -51,7 +51,7 @@ pub struct Desk {
     pub records: Records,
     pub wall_step: Option<i64>,
     /// What it knows of the memory that is left, and when it was told.
-    memory: (Memory, u64),
+    memory: (FreeMemory, u64),
     pub digest: Digest,
     /// What a recorder would write.
     pub tape: Option<Box<RecorderCheck>>,
@@ -128,7 +128,7 @@ enum Watched {
         epoch: u64,
     },
     Memory {
-        memory: Memory,
+        memory: FreeMemory,
         here: Vec<SessionId>,
     },
     Drain {
@@ -157,7 +157,7 @@ impl Desk {
             post: Post::default(),
             records: Records::default(),
             wall_step: None,
-            memory: (Memory::Enough, 0),
+            memory: (FreeMemory::Enough, 0),
             digest: Digest::default(),
             tape: None,
             stats: Stats::default(),
@@ -198,7 +198,7 @@ impl Desk {
             self.records.news.first().map(|answer| answer.at),
             (!self.post.outbox.is_empty()).then_some(now + POST_RETRY),
             (!self.post.late.is_empty()).then_some(now + 1),
-            (self.memory.0 != Memory::Enough).then_some(self.memory.1 + SCARCE_INTERVAL),
+            (self.memory.0 != FreeMemory::Enough).then_some(self.memory.1 + SCARCE_INTERVAL),
         ];
         all.into_iter().flatten().min()
     }
@@ -209,7 +209,7 @@ pub struct SimShell<'w> {
     pub now: u64,
     pub plan: &'w Plan,
     pub calm: bool,
-    pub memory: Memory,
+    pub memory: FreeMemory,
     pub shutdown: &'w Shutdown,
     pub desk: &'w mut Desk,
     pub mailboxes: &'w mut [VecDeque<Posted>],
@@ -271,8 +271,8 @@ impl SimShell<'_> {
                         self.oracle.leave(self.now, &mut self.wires[wire], seat);
                     }
                 }
-                Output::Letter { to, .. } => self.desk.digest.add(9 + u64::from(to.0)),
-                Output::Ask { .. } => self.desk.digest.add(5),
+                Output::ShardMessage { to, .. } => self.desk.digest.add(9 + u64::from(to.0)),
+                Output::Request { .. } => self.desk.digest.add(5),
                 Output::Load { session } => {
                     self.desk.digest.add(6);
                     if session.shard(self.plan.shape.shards).0 != self.desk.id {
@@ -391,13 +391,13 @@ impl SimShell<'_> {
                 self.desk.backlogs.extend(wire.map(|wire| (wire, *bytes)));
                 return Watched::Backlog { conn: *conn, bytes: *bytes };
             }
-            Input::Storage { news } => return self.before_news(news, engine),
+            Input::Storage { event } => return self.before_news(event, engine),
             Input::WallClock { started_unix_ms } => {
                 self.oracle.server.walls[usize::from(self.desk.id)] = started_unix_ms - UNIX_START;
             }
             Input::Memory(memory) => {
                 let id = self.desk.id;
-                self.oracle.server.full[usize::from(id)] = *memory == Memory::Out;
+                self.oracle.server.full[usize::from(id)] = *memory == FreeMemory::Out;
                 let here = self.oracle.sessions.iter().filter(|court| court.home == id);
                 let here = here.map(|court| &court.name);
                 let here = here.filter(|name| engine.session(name).is_some()).cloned().collect();
@@ -414,7 +414,7 @@ impl SimShell<'_> {
                 return Watched::Drain { connected };
             }
             Input::TurnEnded => self.oracle.before_timers(now, self.desk.id),
-            Input::Letter { .. } | Input::Answered { .. } => {}
+            Input::ShardMessage { .. } | Input::Responded { .. } => {}
         }
         Watched::Nothing
     }
@@ -427,7 +427,7 @@ impl SimShell<'_> {
                 let model = model.zip(record_in(found)).map(Box::new);
                 Watched::Loaded { session: session.clone(), model, made }
             }
-            StorageEvent::Stored { session, outcome: Outcome::Outdated { epoch }, .. } => {
+            StorageEvent::Stored { session, outcome: StoreResult::Outdated { epoch }, .. } => {
                 self.oracle.journal.saw("storage: has a newer record");
                 Watched::Outdated { session: session.clone(), epoch: *epoch }
             }
@@ -458,9 +458,9 @@ impl SimShell<'_> {
                 }
             }
             Watched::Outdated { session, epoch } => self.oracle.outdone(now, &session, epoch),
-            Watched::Memory { memory: Memory::Enough, .. } => {}
+            Watched::Memory { memory: FreeMemory::Enough, .. } => {}
             Watched::Memory { memory, here } => {
-                self.oracle.journal.saw(if memory == Memory::Low {
+                self.oracle.journal.saw(if memory == FreeMemory::Low {
                     "memory: little"
                 } else {
                     "memory: none"
@@ -617,7 +617,7 @@ impl Shell<SimNet, Engine> for SimShell<'_> {
     fn process(&mut self, now: Micros) -> Process {
         let now = now.as_micros();
         let desk = &mut *self.desk;
-        let again = self.memory != Memory::Enough && now >= desk.memory.1 + SCARCE_INTERVAL;
+        let again = self.memory != FreeMemory::Enough && now >= desk.memory.1 + SCARCE_INTERVAL;
         let memory = (self.memory != desk.memory.0 || again).then_some(self.memory);
         if let Some(memory) = memory {
             desk.memory = (memory, now);

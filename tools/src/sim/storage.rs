@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bandsync_engine::io::{Found, Outcome, StorageEvent};
+use bandsync_engine::io::{LoadResult, StorageEvent, StoreResult};
 use bandsync_engine::record::Record;
 use bandsync_engine::words::ids::SessionId;
 
@@ -127,9 +127,9 @@ impl Storage {
 
     pub fn load(&mut self, now: u64, session: &SessionId) -> Answer {
         self.settle(now);
-        let (mut found, mut model) = (Found::Nothing, None);
+        let (mut found, mut model) = (LoadResult::Nothing, None);
         if self.away_until.is_some() {
-            found = Found::Unknown;
+            found = LoadResult::Unknown;
         } else if let Some(kept) = self.records.get(session).cloned() {
             let mut bytes = kept.bytes;
             if self.one_in(self.habits.damage) {
@@ -138,7 +138,7 @@ impl Storage {
             } else {
                 model = kept.model;
             }
-            found = Found::Record(bytes.into());
+            found = LoadResult::Record(bytes.into());
         }
         let news = StorageEvent::Loaded { session: session.clone(), found };
         self.answer(now, news, model)
@@ -187,7 +187,7 @@ impl Storage {
         let Order { session, epoch, version, .. } = order;
         self.answer(
             now,
-            StorageEvent::Stored { session, epoch, version, outcome: Outcome::Refused },
+            StorageEvent::Stored { session, epoch, version, outcome: StoreResult::Refused },
             None,
         )
     }
@@ -200,11 +200,11 @@ impl Storage {
         let newer =
             self.records.get(&session).filter(|kept| (kept.epoch, kept.version) > (epoch, version));
         let outcome = match newer {
-            Some(kept) => Outcome::Outdated { epoch: kept.epoch },
+            Some(kept) => StoreResult::Outdated { epoch: kept.epoch },
             None => {
                 self.records
                     .insert(session.clone(), Kept { epoch, version, bytes, model, is_late });
-                Outcome::Kept
+                StoreResult::Stored
             }
         };
         self.answer(now, StorageEvent::Stored { session, epoch, version, outcome }, None)
@@ -221,9 +221,9 @@ impl Storage {
 }
 
 /// The record in what was found, if it is one.
-pub fn record_in(found: &Found) -> Option<Record> {
+pub fn record_in(found: &LoadResult) -> Option<Record> {
     match found {
-        Found::Record(bytes) => Record::parse(bytes).ok(),
-        Found::Nothing | Found::Unknown => None,
+        LoadResult::Record(bytes) => Record::parse(bytes).ok(),
+        LoadResult::Nothing | LoadResult::Unknown => None,
     }
 }

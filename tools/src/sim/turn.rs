@@ -201,10 +201,10 @@ impl World<'_> {
         let now = self.agenda.now;
         let Shard { turn, desk } = &mut self.shards[s];
         let oracle = &mut self.oracle;
-        turn.machine_mut().measures().take(|_, _| {});
-        turn.machine_mut().departures().take(|departure| {
-            let line = format!("{:?}: {}", departure.manner, departure.why);
-            let session = departure.session.as_ref().map_or("", |session| session.as_str());
+        turn.machine_mut().samples().take(|_, _| {});
+        turn.machine_mut().disconnects().take(|disconnect| {
+            let line = format!("{:?}: {}", disconnect.manner, disconnect.why);
+            let session = disconnect.session.as_ref().map_or("", |session| session.as_str());
             if reveals(line.as_bytes()) || reveals(session.as_bytes()) {
                 oracle.journal.fail(now, "I23 secrets", format!("in the log: {line}"));
             }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::hash::RandomState;
 
 use bandsync_driver::Shutdown;
-use bandsync_engine::io::Memory;
+use bandsync_engine::io::FreeMemory;
 use bandsync_engine::words::time::Micros;
 
 use super::actors::{Member, Poller};
@@ -62,7 +62,7 @@ pub struct Life {
     wall: i64,
     pub stepped: bool,
     /// How much memory is left, and until when it is scarce.
-    pub memory: Memory,
+    pub memory: FreeMemory,
     scarce_until: u64,
 }
 
@@ -223,7 +223,7 @@ impl<'p> World<'p> {
             Event::Back => self.storage_back(),
             Event::Relief => {
                 if self.agenda.now >= self.life.scarce_until {
-                    self.set_memory(Memory::Enough);
+                    self.set_memory(FreeMemory::Enough);
                 }
             }
             Event::Step(index) => self.step(index),
@@ -251,7 +251,7 @@ impl<'p> World<'p> {
             Act::Scarce { out, time } => {
                 self.life.scarce_until = self.life.scarce_until.max(now + time);
                 self.agenda.post(self.life.scarce_until, Event::Relief);
-                self.set_memory(if *out { Memory::Out } else { Memory::Low });
+                self.set_memory(if *out { FreeMemory::Out } else { FreeMemory::Low });
             }
             Act::Away { time } => {
                 let until = now + time;
@@ -288,7 +288,7 @@ impl<'p> World<'p> {
         (&mut self.members, &mut self.pollers, Cx { plan, agenda, net, wires, oracle })
     }
 
-    fn set_memory(&mut self, memory: Memory) {
+    fn set_memory(&mut self, memory: FreeMemory) {
         self.life.memory = memory;
         self.agenda.wake_all();
     }
@@ -347,7 +347,7 @@ impl<'p> World<'p> {
     fn calm_down(&mut self) {
         self.agenda.calm = true;
         self.life.scarce_until = self.agenda.now;
-        self.set_memory(Memory::Enough);
+        self.set_memory(FreeMemory::Enough);
         self.net.calm = true;
         self.net.habits = Net { jitter: 0, chop: 0, window: 262_144, ..self.net.habits.clone() };
         for wire in 0..self.wires.len() {
@@ -452,7 +452,7 @@ impl<'p> World<'p> {
                 () if connections > 0 => format!("{connections} connections are left"),
                 () if !engine.is_drained() => "the engine is not drained".to_owned(),
                 () if !self.shutdown.is_quiet() => "the server cannot end".to_owned(),
-                () if counters.links + counters.members > 0 => format!("left over: {counters:?}"),
+                () if counters.clients + counters.members > 0 => format!("left over: {counters:?}"),
                 () if counters.sessions > 0 => {
                     format!("{} empty sessions are kept for ever", counters.sessions)
                 }

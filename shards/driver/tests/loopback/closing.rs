@@ -5,14 +5,14 @@ use std::net::Shutdown;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use bandsync_engine::io::{Cause, Close, Input, Outputs};
+use bandsync_engine::io::{Close, CloseCause, Input, Outputs};
 use bandsync_engine::words::time::Micros;
 
 use crate::support::{PATIENCE, Server, close, often, pattern, read, read_all, send, wait_until};
 
 /// Echoes, and tells how many bytes it had heard, and why, when a connection ended.
 fn teller(
-    tell: mpsc::Sender<(usize, Cause)>,
+    tell: mpsc::Sender<(usize, CloseCause)>,
 ) -> impl FnMut(Micros, Input<'_>, &mut Outputs) + Send + 'static {
     let mut received = 0;
     move |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
@@ -34,7 +34,7 @@ fn a_half_close_comes_after_all_bytes_and_all_answers_still_go_out() {
     socket.write_all(&bytes).unwrap();
     socket.shutdown(Shutdown::Write).unwrap();
     // The answers are read only when the server knows of the end.
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (2_000_000, Cause::Ended));
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (2_000_000, CloseCause::Ended));
     assert!(read_all(&mut socket) == bytes);
     server.end();
 }
@@ -48,7 +48,7 @@ fn a_reset_is_a_failure() {
     assert_eq!(read(&mut socket, 4), b"here");
     socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
     drop(socket);
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (4, Cause::Failed));
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (4, CloseCause::Failed));
     server.end();
 }
 
@@ -66,7 +66,7 @@ fn a_reset_under_unsent_bytes_is_a_failure() {
     assert!(told.recv_timeout(PATIENCE).unwrap().is_ok());
     // Unread bytes at the close make it a reset.
     drop(socket);
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Err(Cause::Failed));
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Err(CloseCause::Failed));
     server.end();
 }
 
@@ -81,7 +81,7 @@ fn too_much_for_one_connection_is_a_failure() {
             _ => {}
         }]);
     let socket = server.connect();
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Cause::Failed);
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), CloseCause::Failed);
     drop(socket);
     server.end();
 }
@@ -95,7 +95,7 @@ fn the_end_of_a_quiet_connection_is_told_at_once() {
         let socket = server.connect();
         wait_until(|| server.stats(0).open.get() == 1);
         socket.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (0, Cause::Ended));
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (0, CloseCause::Ended));
         wait_until(|| server.stats(0).open.get() == 0);
     });
     server.end();

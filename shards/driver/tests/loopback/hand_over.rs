@@ -16,7 +16,7 @@ use crate::support::{
     Manners, PLAN, Server, Silent, hand_over, pattern, read, read_all, send, wait_until,
 };
 
-/// Echoes, and gives a connection to the next shard after every so many bytes. The parcel is what
+/// Echoes, and gives a connection to the next shard after every so many bytes. The state is what
 /// was read and not echoed yet.
 #[derive(Default)]
 struct Wanderer {
@@ -51,7 +51,7 @@ impl Manners for Wanderer {
     fn react(&mut self, _: Micros, input: Input<'_>, out: &mut Outputs) {
         match input {
             Input::Received { conn, bytes } => self.echo(conn, bytes, out),
-            Input::Arrived { conn, parcel, .. } => self.echo(conn, parcel, out),
+            Input::Arrived { conn, state, .. } => self.echo(conn, state, out),
             Input::Closed { conn, .. } => drop(self.left.remove(&conn)),
             _ => {}
         }
@@ -111,16 +111,16 @@ impl Manners for Held {
             (Self::Sender, Input::Received { conn, bytes }) => {
                 hand_over(out, conn, ShardId(1), bytes)
             }
-            (Self::Sender, Input::Arrived { conn, parcel, .. }) => {
-                hand_over(out, conn, ShardId(1), parcel)
+            (Self::Sender, Input::Arrived { conn, state, .. }) => {
+                hand_over(out, conn, ShardId(1), state)
             }
             (Self::Receiver(_), Input::Received { conn, bytes }) if bytes == b"to the sender" => {
                 hand_over(out, conn, ShardId(0), b"?");
             }
-            (Self::Receiver(release), Input::Arrived { conn, parcel, .. }) => {
+            (Self::Receiver(release), Input::Arrived { conn, state, .. }) => {
                 // Fails, and goes on, when the test has let go.
                 let _ = release.recv();
-                send(out, conn, parcel);
+                send(out, conn, state);
             }
             (Self::Receiver(_), Input::Received { conn, bytes }) => send(out, conn, bytes),
             _ => {}

@@ -18,17 +18,17 @@ use crate::support::{PLAN, Server, Silent, Strict, close, echo, read, read_all, 
 struct Parrot;
 
 impl Host for Parrot {
-    fn answer(&self, _: Asker, question: &HttpRequest) -> Option<HttpResponse> {
+    fn answer(&self, _: Asker, request: &HttpRequest) -> Option<HttpResponse> {
         Some(HttpResponse {
             status: 200,
             headers: Vec::new(),
-            body: question.path.clone().into_bytes().into(),
+            body: request.path.clone().into_bytes().into(),
         })
     }
 }
 
 fn ask(conn: ConnId, path: &str) -> Output {
-    let question = HttpRequest {
+    let request = HttpRequest {
         host: "band".into(),
         named: Named::Known,
         head: false,
@@ -41,7 +41,7 @@ fn ask(conn: ConnId, path: &str) -> Output {
         forwarded: false,
         peer: Ipv4Addr::LOCALHOST.into(),
     };
-    Output::Ask { conn, question }
+    Output::Request { conn, request }
 }
 
 /// Passes questions on and answers none at once.
@@ -58,7 +58,7 @@ impl Host for Slow {
 fn a_late_answer_reaches_its_asker_and_no_other() {
     let machine = |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
         Input::Received { conn, .. } => out.list.push(ask(conn, "/")),
-        Input::Answered { conn, answer } => send(out, conn, &answer.body),
+        Input::Responded { conn, response } => send(out, conn, &response.body),
         Input::Closed { conn, .. } => close(out, conn, Close::Abort),
         _ => {}
     };
@@ -97,10 +97,10 @@ fn the_host_answers_in_order_and_only_for_those_who_are_still_there() {
                 }
             }
         }
-        Input::Answered { conn, answer } => {
-            send(out, conn, &answer.body);
-            // An answer may lead to the next question, as with requests that were sent ahead.
-            if answer.body.as_ref() == b"/49" {
+        Input::Responded { conn, response } => {
+            send(out, conn, &response.body);
+            // An answer may lead to the next request, as with requests that were sent ahead.
+            if response.body.as_ref() == b"/49" {
                 out.list.push(ask(conn, "/again"));
             }
         }
@@ -127,7 +127,7 @@ struct Record {
 enum Kept {
     Opened(ConnId),
     Received(ConnId, Vec<u8>),
-    Closed(ConnId, bandsync_engine::io::Cause),
+    Closed(ConnId, bandsync_engine::io::CloseCause),
     Drain,
     TurnEnded,
 }

@@ -54,10 +54,10 @@ impl<M> Strict<M> {
             Input::Closed { conn, .. } => assert!(self.open.remove(&conn), "{conn} was not there"),
             Input::Received { conn, .. }
             | Input::Backlog { conn, .. }
-            | Input::Answered { conn, .. } => {
+            | Input::Responded { conn, .. } => {
                 assert!(self.open.contains(&conn), "{conn} is not there");
             }
-            Input::Letter { .. }
+            Input::ShardMessage { .. }
             | Input::Storage { .. }
             | Input::WallClock { .. }
             | Input::Memory(_)
@@ -124,9 +124,9 @@ pub fn close(out: &mut Outputs, conn: ConnId, how: Close) {
     out.list.push(Output::Close { conn, how });
 }
 
-pub fn hand_over(out: &mut Outputs, conn: ConnId, to: ShardId, parcel: &[u8]) {
-    let parcel = span(out, parcel);
-    out.list.push(Output::HandOver { conn, to, parcel });
+pub fn hand_over(out: &mut Outputs, conn: ConnId, to: ShardId, state: &[u8]) {
+    let state = span(out, state);
+    out.list.push(Output::HandOver { conn, to, state });
 }
 
 /// Sends back what it gets.
@@ -140,8 +140,8 @@ pub fn echo(_: Micros, input: Input<'_>, out: &mut Outputs) {
 pub struct Silent;
 
 impl Host for Silent {
-    fn answer(&self, _: Asker, question: &HttpRequest) -> Option<HttpResponse> {
-        panic!("asked for {}", question.path);
+    fn answer(&self, _: Asker, request: &HttpRequest) -> Option<HttpResponse> {
+        panic!("asked for {}", request.path);
     }
 }
 

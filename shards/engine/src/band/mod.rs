@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use crate::context::{Cx, Resources};
 use crate::delivery::route::Route;
 use crate::io::report::Sample;
-use crate::io::{Memory, Outcome, Settings};
+use crate::io::{FreeMemory, Settings, StoreResult};
 use crate::record::Record;
 use crate::session::{Effect, Rules, Session};
 use crate::slots::Arena;
@@ -430,7 +430,7 @@ impl Band {
         &mut self,
         session: &SessionId,
         which: (u64, u64),
-        outcome: Outcome,
+        outcome: StoreResult,
         cx: &mut Cx<'_>,
     ) {
         let Some(key) = self.names.get(session).copied() else { return };
@@ -566,7 +566,7 @@ impl Band {
     /// and sessions that nobody is in. With a storage they wait there, once it has them, for the
     /// rest of their time. Without one they are forgotten; but while memory is only low, a band
     /// that just lost its network has time to come back.
-    pub fn shed_memory(&mut self, memory: Memory, cx: &mut Cx<'_>) {
+    pub fn shed_memory(&mut self, memory: FreeMemory, cx: &mut Cx<'_>) {
         let before = *cx.replay_bytes;
         let keys: Vec<RoomKey> = self.rooms.iter().map(|(key, _)| key).collect();
         for key in keys {
@@ -584,7 +584,7 @@ impl Band {
                     self.evict(key, since + cx.settings.limits.empty_session_ttl, cx);
                     cx.report.counters.sessions_shed += 1;
                 }
-            } else if memory == Memory::Out // mark: low_memory_counts_as_out
+            } else if memory == FreeMemory::Out // mark: low_memory_counts_as_out
                 || since + cx.settings.transports.recovery <= cx.now.at
             {
                 self.remove(key, cx);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::room::Room;
 use crate::context::Cx;
-use crate::io::{Outcome, Output};
+use crate::io::{Output, StoreResult};
 use crate::record::Record;
 use crate::slots::Arena;
 use crate::timers::{Timer, TimerHandle};
@@ -115,25 +115,25 @@ impl PersistQueue {
         &mut self,
         room: &mut Room,
         which: (u64, u64),
-        outcome: Outcome,
+        outcome: StoreResult,
         cx: &mut Cx<'_>,
     ) -> Option<u64> {
         if room.persisted.in_flight == Some(which) {
             room.persisted.in_flight = None;
-            self.is_full = outcome == Outcome::Refused;
+            self.is_full = outcome == StoreResult::Refused;
             if self.is_full {
                 self.offer.cancel(cx.wheel);
             }
         }
         match outcome {
-            Outcome::Kept => room.persisted.stored = Some(which),
+            StoreResult::Stored => room.persisted.stored = Some(which),
             // mark: refused_record_counts
-            Outcome::Refused => {}
+            StoreResult::Refused => {}
             // There is no epoch above it that could be stored. The next change is offered again.
-            Outcome::Outdated { epoch } if epoch >= Record::EPOCH_MAX => {
+            StoreResult::Outdated { epoch } if epoch >= Record::EPOCH_MAX => {
                 room.persisted.stored = Some(which)
             }
-            Outcome::Outdated { epoch } => return Some(epoch),
+            StoreResult::Outdated { epoch } => return Some(epoch),
         }
         None
     }

@@ -52,15 +52,15 @@ impl Outputs {
     }
 
     /// Gives a connection away.
-    pub(crate) fn hand_over(&mut self, conn: ConnId, to: ShardId, parcel: &[u8]) {
-        let parcel = self.span(|bytes| bytes.extend_from_slice(parcel));
-        self.list.push(Output::HandOver { conn, to, parcel });
+    pub(crate) fn hand_over(&mut self, conn: ConnId, to: ShardId, state: &[u8]) {
+        let state = self.span(|bytes| bytes.extend_from_slice(state));
+        self.list.push(Output::HandOver { conn, to, state });
     }
 
     /// Writes to another shard.
-    pub(crate) fn letter(&mut self, to: ShardId, letter: &[u8]) {
-        let letter = self.span(|bytes| bytes.extend_from_slice(letter));
-        self.list.push(Output::Letter { to, letter });
+    pub(crate) fn shard_message(&mut self, to: ShardId, message: &[u8]) {
+        let message = self.span(|bytes| bytes.extend_from_slice(message));
+        self.list.push(Output::ShardMessage { to, message });
     }
 
     pub(crate) fn span(&mut self, print: impl FnOnce(&mut Vec<u8>)) -> Span {

@@ -1,5 +1,5 @@
-//! Messages between shards: a member that is in a session asks another shard whether it may join
-//! one there, and keeps its seat until the answer.
+//! Messages between shards: a member that is in a session asks another shard whether it may join a
+//! session there, and keeps its seat until the answer.
 
 use std::net::IpAddr;
 
@@ -11,15 +11,16 @@ use crate::wire::events::ClientEvent;
 use crate::words::ids::{MemberId, RoomKey, ShardId};
 use crate::words::time::Micros;
 
-/// The fields for which a join may be rejected.
+/// The fields that can be the reason for a rejection.
 const FIELDS: [&str; 2] = ["passcode", "leaderPin"];
 
-/// A message between shards, as the bytes of [`Output::Letter`](crate::io::Output::Letter).
+/// A message between shards, as the bytes of
+/// [`Output::ShardMessage`](crate::io::Output::ShardMessage).
 #[derive(Serialize, Deserialize)]
 pub(super) enum ShardMessage {
     /// Asks whether a member may join.
     Ask(JoinRequest),
-    /// The answer to that.
+    /// The answer to such a request.
     Decided { request: JoinRequest, by: ShardId, rejected: Option<WireReject> },
 }
 
@@ -28,14 +29,14 @@ pub(super) enum ShardMessage {
 pub(super) struct JoinRequest {
     /// The shard that asks.
     pub from: ShardId,
-    /// The member's seat there.
+    /// The member's seat on that shard.
     pub seat: (RoomKey, MemberId),
-    /// Its number among the requests of that shard: a member may come back on another connection,
-    /// and ask again.
+    /// The number of the request on that shard. A member may return on another connection and ask
+    /// again, so the seat does not identify a request.
     pub number: u64,
     /// The member's address.
     pub peer: IpAddr,
-    /// The id under which it is to be acknowledged.
+    /// The id under which the client wants an acknowledgement.
     pub ack: Option<u64>,
     /// The JSON of its first argument.
     pub payload: String,
@@ -52,7 +53,7 @@ pub(super) struct WireReject {
 
 impl From<Reject> for WireReject {
     fn from(reject: Reject) -> Self {
-        // A join that is too large was rejected by the shard that asks.
+        // The asking shard has already rejected a join that is too large.
         let Reject { code, message, field, retry_after, excess: _ } = reject;
         Self { code, message: message.into_owned(), field: field.map(str::to_owned), retry_after }
     }
@@ -67,7 +68,7 @@ impl From<WireReject> for Reject {
 }
 
 impl JoinRequest {
-    /// The join that it asks for, which the other shard has read before.
+    /// Returns the requested join, which the asking shard has read before.
     pub fn join(&self) -> Option<Join> {
         match ClientEvent::JoinSession.read(self.payload.as_str()) {
             Ok(Command::Join(join)) => Some(join),
@@ -83,17 +84,16 @@ impl JoinRequest {
 }
 
 impl ShardMessage {
-    /// Reads a message. `None` if it is none of ours, so from a trace that was tampered with.
+    /// Reads a message. `None` if the bytes are no message, as in a trace that was changed.
     pub fn read(message: &[u8]) -> Option<Self> {
         postcard::from_bytes(message).ok()
     }
 
-    /// Sends it to a shard.
+    /// Sends the message to a shard.
     pub fn send(&self, to: ShardId, out: &mut Outputs) {
-        // Writing plain values to a vector fails only if one of them refuses, which none of ours
-        // does.
+        // Serializing plain values to a vector cannot fail.
         let message = postcard::to_allocvec(self).unwrap_or_default();
         assert!(!message.is_empty());
-        out.letter(to, &message);
+        out.shard_message(to, &message);
     }
 }

@@ -1,4 +1,4 @@
-//! Events that clients send: within their rates they are calls of the band, whose replies become
+//! Events of clients: within their rates they become calls of the band, whose replies become
 //! acknowledgements.
 //!
 //! If values come too fast, the newest of each event waits until the rate allows it, so that a
@@ -27,7 +27,7 @@ use crate::words::music::Position;
 use crate::words::time::Micros;
 
 impl Shard {
-    /// Acts on an event, within the rates.
+    /// Handles an event: counts it against the rates, then reads and applies it.
     pub(super) fn event(&mut self, call: &EventCall<'_>, cx: &mut Cx<'_>) -> Next {
         let event = ClientEvent::from_name(&call.event);
         let has_late = match self.transport.connections.admit(call.client, event, cx) {
@@ -61,7 +61,7 @@ impl Shard {
         Next::Continue
     }
 
-    /// Reads an event and acts on it.
+    /// Reads an event and applies it.
     fn command(
         &mut self,
         event: ClientEvent,
@@ -70,7 +70,7 @@ impl Shard {
         cx: &mut Cx<'_>,
     ) -> Next {
         let call = match event.read(payload.value()) {
-            Ok(Command::Link(command)) => {
+            Ok(Command::Client(command)) => {
                 self.client_command(to, command, cx);
                 return Next::Continue;
             }
@@ -104,7 +104,7 @@ impl Shard {
         }
     }
 
-    /// Has the band act on a call, and answers it if the outcome is known.
+    /// Passes a call to the band, and answers it if the outcome is known now.
     fn call(&mut self, to: ReplyTo<'_>, payload: Payload<'_>, call: Call, cx: &mut Cx<'_>) -> Next {
         let Some(caller) = caller(&self.transport.connections, to.client) else {
             return Next::Continue;
@@ -122,29 +122,32 @@ impl Shard {
                 self.joins.wait(session, PendingJoin::Local { client, ack, payload }, cx);
                 Next::Defer(Awaits::Storage)
             }
-            Reply::Elsewhere(shard) => match caller.seat {
-                Some(seat) => self.ask_admission(to, payload, (seat, caller.member), shard, cx),
-                None => {
-                    let reason = Reason::Join { ack: to.ack, payload: payload.written() };
-                    Next::HandOver(shard, reason)
+            Reply::Elsewhere(shard) => {
+                debug_assert!(shard != cx.settings.shard, "a session lives on another shard");
+                match caller.seat {
+                    Some(seat) => self.ask_admission(to, payload, (seat, caller.member), shard, cx),
+                    None => {
+                        let reason = Reason::Join { ack: to.ack, payload: payload.written() };
+                        Next::HandOver(shard, reason)
+                    }
                 }
-            },
+            }
         }
     }
 
-    /// Answers a call, then sends its session the news of it.
+    /// Answers a call, then sends its effects to the session.
     fn answer(&mut self, to: ReplyTo<'_>, outcome: &Result<Ack, Reject>, cx: &mut Cx<'_>) {
         let client = self.transport.connections.client(to.client);
         let seat = client.and_then(|client| client.seat);
         let session = seat.and_then(|seat| self.band.session_of(seat)).map(Session::id);
         self.transport.connections.answer(to, outcome, session, cx);
-        // After the acknowledgement, so that the sender learns the outcome before the news.
+        // The sender must learn the outcome before the effects, so the acknowledgement is first.
         if let Some(seat) = seat {
             self.band.settle(seat, cx);
         }
     }
 
-    /// Answers a command that concerns the connection alone.
+    /// Handles and answers a command that concerns the connection alone.
     fn client_command(&mut self, to: ReplyTo<'_>, command: ClientCommand, cx: &mut Cx<'_>) {
         let shows_life =
             matches!(command, ClientCommand::Heartbeat { .. } | ClientCommand::Pong { .. });
@@ -162,8 +165,8 @@ impl Shard {
         }
     }
 
-    /// Keeps an event that came too fast for later, or refuses it. One refusal too many closes the
-    /// connection.
+    /// Handles an event that came too fast: keeps it for later, or refuses it. Too many refusals
+    /// close the connection.
     #[cold]
     fn too_fast(
         &mut self,
@@ -195,8 +198,8 @@ impl Shard {
         Next::Continue
     }
 
-    /// Keeps an event that came too fast, if the newest value of it counts and the others do not.
-    /// False if it is to be refused.
+    /// Keeps an event that came too fast, if only the newest value of its kind counts. Returns
+    /// false if the event is to be refused instead.
     fn keep_late(
         &mut self,
         call: &EventCall<'_>,
@@ -221,8 +224,8 @@ impl Shard {
         true
     }
 
-    /// Applies the values that wait before a command that came later and has room. A new value of
-    /// an event makes the one that waits needless.
+    /// Applies the waiting values before a later command that its rate allows. If that command is a
+    /// new value of the same event, the waiting one is superseded.
     #[cold]
     fn catch_up(&mut self, call: &EventCall<'_>, event: ClientEvent, cx: &mut Cx<'_>) {
         let Some(client) = self.transport.connections.client_mut(call.client) else { return };
@@ -234,8 +237,7 @@ impl Shard {
         while self.apply_first(call.client, true, cx) {}
     }
 
-    /// Does what is due for a connection: it closes, or values that waited are applied and pings
-    /// sent.
+    /// Handles the deadline of a connection: closes it, or applies waiting values and sends pings.
     pub(super) fn look_after(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
         if let Some(closing) = self.transport.overdue(conn, cx) {
             return self.close(conn, closing, cx);
@@ -247,7 +249,7 @@ impl Shard {
         }
     }
 
-    /// Applies the values that there is room for now, and those that came before them.
+    /// Applies the waiting values that the rates allow by now, and those that came before them.
     fn apply_late(&mut self, id: ConnId, cx: &mut Cx<'_>) {
         let now = cx.now.at;
         loop {
@@ -265,7 +267,8 @@ impl Shard {
         }
     }
 
-    /// Applies the value that waits longest, with or without room for it. False if none waits.
+    /// Applies the value that has waited longest; `takes` counts it against the rates in advance.
+    /// Returns false if none waits.
     fn apply_first(&mut self, id: ConnId, takes: bool, cx: &mut Cx<'_>) -> bool {
         let now = cx.now.at;
         let Some(client) = self.transport.connections.client_mut(id) else { return false };
@@ -284,7 +287,7 @@ impl Shard {
             // mark: late_report_undated
             && plays
         {
-            // The place was reported when it came, and its sender has played on since.
+            // The position was right when it came, and its sender has played on since.
             let moved = Micros::from_micros(position.as_micros()) + now.since(since);
             *position = Position::from_micros(moved.as_micros()).unwrap_or(Position::MAX);
         }
@@ -294,7 +297,7 @@ impl Shard {
         true
     }
 
-    /// Acknowledges a value that a newer one has made needless.
+    /// Acknowledges a value that a newer one supersedes.
     fn supersede(&mut self, id: ConnId, needless: &LateValue, cx: &mut Cx<'_>) {
         let to = ReplyTo { client: id, event: needless.event.name(), ack: needless.ack };
         let client = self.transport.connections.client(id);
@@ -311,7 +314,7 @@ impl Shard {
     }
 }
 
-/// The band's view of a client that is connected.
+/// Returns the band's view of a connected client.
 fn caller(connections: &Connections, id: ConnId) -> Option<Caller> {
     let peer = connections.peer(id)?;
     let client = connections.client(id)?;

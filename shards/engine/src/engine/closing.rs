@@ -11,8 +11,8 @@ use crate::transport::{Closing, Ending};
 use crate::words::ids::{ConnId, SeatHandle};
 
 impl Shard {
-    /// Ends a connection: it leaves the table, its member leaves the session, and the peer is sent
-    /// the last of its packets.
+    /// Ends a connection: removes it from the table, removes its member from the session, and sends
+    /// the peer its last packets.
     pub(super) fn close(&mut self, conn: ConnId, mut closing: Closing, cx: &mut Cx<'_>) {
         let Some(mut gone) = self.transport.remove(conn, cx) else { return };
         let manner = match closing.manner {
@@ -35,12 +35,12 @@ impl Shard {
         while let Some(client) = self.transport.next_carried(&mut gone, cx) {
             self.close(client, Closing::unlogged(closing.reason), cx);
         }
-        // After the last packets of its session.
+        // The connection's session may have sent it packets, which are released last.
         self.transport.release(gone, &closing, cx);
     }
 }
 
-/// Notes the end of a connection, or of its client's presence, with the session of its seat.
+/// Reports the end of a connection, or of its client's presence, with the session of its seat.
 pub(super) fn note(
     band: &Band,
     (conn, peer): (ConnId, IpAddr),

@@ -1,4 +1,5 @@
-//! Joins that wait for their session: one that is not in memory is loaded from the storage first.
+//! Joins that wait for their session. A session that is not in memory is loaded from the storage
+//! first.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,12 +10,12 @@ use crate::timers::{Timer, TimerHandle};
 use crate::words::ids::{ConnId, SessionId};
 use crate::words::time::Micros;
 
-/// Sessions that were asked for, and the joins that wait for them.
+/// Sessions that are being loaded, and the joins that wait for them.
 #[derive(Default)]
 pub(super) struct Joins {
-    /// The joins of each session, in order of coming.
+    /// The joins of each session, in order of arrival.
     loading: BTreeMap<SessionId, Loading>,
-    /// The sessions in order of time, those that were loaded included.
+    /// The deadlines in order, including those of sessions that were loaded since.
     deadlines: VecDeque<(Micros, SessionId)>,
     give_up: TimerHandle,
 }
@@ -26,25 +27,27 @@ struct Loading {
 
 /// A `join_session` that waits.
 pub(super) enum PendingJoin {
-    /// One whose client is here.
+    /// A join of a client on this shard.
     Local {
         client: ConnId,
-        /// The id under which it is to be acknowledged.
+        /// The id under which the client wants an acknowledgement.
         ack: Option<u64>,
         /// The JSON of its first argument.
         payload: String,
     },
-    /// One whose client is on another shard.
+    /// A join of a client on another shard.
     Remote(JoinRequest),
 }
 
 impl Joins {
-    /// Has a join wait for its session, which is asked for if it was not yet.
+    /// Lets a join wait for its session, and requests the session if it was not requested yet.
     pub fn wait(&mut self, session: SessionId, join: PendingJoin, cx: &mut Cx<'_>) {
         let Some(wait) = cx.settings.storage_wait else { return };
         let until = cx.now.at + wait;
         let loading = self.loading.entry(session.clone()).or_insert_with(|| {
             cx.out.list.push(Output::Load { session: session.clone() });
+            let last = self.deadlines.back().map_or(Micros::ZERO, |(last, _)| *last);
+            debug_assert!(last <= until, "joins wait equally long, so deadlines are in order");
             self.deadlines.push_back((until, session));
             Loading { until, waiting: Vec::new() }
         });
@@ -52,7 +55,7 @@ impl Joins {
         self.arm(cx);
     }
 
-    /// Takes out the joins that wait for a session; `None` if it was not asked for.
+    /// Removes and returns the joins that wait for a session. `None` if it was not requested.
     pub fn take(&mut self, session: &SessionId) -> Option<Vec<PendingJoin>> {
         self.loading.remove(session).map(|loading| loading.waiting)
     }
@@ -62,7 +65,7 @@ impl Joins {
         self.give_up.fired();
     }
 
-    /// The next session whose joins have waited long enough.
+    /// Returns the next session whose joins have timed out.
     pub fn next_given_up(&mut self, now: Micros) -> Option<SessionId> {
         loop {
             let (until, session) = self.deadlines.pop_front_if(|(until, _)| *until <= now)?;
@@ -78,7 +81,7 @@ impl Joins {
         self.give_up.set(cx.wheel, next, Timer::LoadTimeout);
     }
 
-    /// Notes that a client that waits has another id now.
+    /// Moves a client's waiting join to the client's new id.
     pub fn relocate(&mut self, from: ConnId, to: ConnId) {
         for waiting in self.loading.values_mut().flat_map(|loading| &mut loading.waiting) {
             match waiting {

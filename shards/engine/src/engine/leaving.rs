@@ -1,4 +1,4 @@
-//! Members leave their sessions, and clients this shard.
+//! Removes members from their sessions, and hands clients over to other shards.
 
 use super::Shard;
 use super::admission::{JoinRequest, ShardMessage};
@@ -10,7 +10,7 @@ use crate::transport::{Awaits, Deferred, Incoming, Next, Payload, Reason, ReplyT
 use crate::words::ids::{ConnId, MemberId, SeatHandle, ShardId};
 
 impl Shard {
-    /// Takes a client's member out of its session, if it is in one.
+    /// Removes a client's member from its session, if it is in one.
     pub(super) fn leave_session(&mut self, client: ConnId, reason: LeaveReason, cx: &mut Cx<'_>) {
         let client = self.transport.connections.client_mut(client);
         let left = client.and_then(|client| client.seat.take().zip(client.member));
@@ -19,7 +19,7 @@ impl Shard {
         }
     }
 
-    /// A client leaves the namespace and keeps its connection.
+    /// Disconnects a client from the namespace. Its connection stays open.
     pub(super) fn disconnect(&mut self, id: ConnId, cx: &mut Cx<'_>) {
         let reason = LeaveReason::Disconnected;
         let connections = &self.transport.connections;
@@ -74,7 +74,7 @@ impl Shard {
         }
     }
 
-    /// Sends a client to the shard that has admitted it, with the input that was deferred.
+    /// Hands a client over to the shard that has admitted it, with its deferred input.
     pub(super) fn move_on(
         &mut self,
         client: ConnId,

@@ -1,9 +1,9 @@
-//! One shard's engine: transport and band, and the turn that joins them.
+//! The engine of one shard: transport and band, and the turn that joins them.
 //!
 //! Everything enters by [`Engine::handle`] and leaves as [`Outputs`]. The files are a staircase:
-//! each calls only those below it. `turn` has an arm for each input, `pending` goes on with joins
-//! that waited, `reading` has the only loop that reads, `calls` asks the band, `leaving` takes
-//! members out of sessions and clients to other shards, and `closing` ends connections.
+//! each calls only those below it. `turn` has an arm for each input, `pending` resumes joins that
+//! waited, `reading` has the only loop that reads, `calls` passes calls to the band, `leaving`
+//! removes members from sessions and hands clients over, and `closing` ends connections.
 
 mod admission;
 mod calls;
@@ -27,34 +27,35 @@ use crate::words::time::Micros;
 
 use joins::Joins;
 
-/// One shard: a value that inputs change. See the [module](self).
+/// One shard, as a value that inputs change. See the [module](self).
 pub struct Engine {
     resources: Resources,
     shard: Shard,
 }
 
-/// The clients and sessions of a shard. What both need is lent in a [`Cx`](crate::context::Cx).
+/// The clients and sessions of a shard. Resources that both need are lent in a
+/// [`Cx`](crate::context::Cx).
 struct Shard {
     transport: Transport,
     band: Band,
     /// Joins that wait for their sessions.
     joins: Joins,
-    /// Number of admissions that other shards were asked for.
+    /// Number of admissions requested from other shards.
     requests: u64,
 }
 
 impl Engine {
-    /// A shard that has not seen anything yet.
+    /// Creates a shard before its first input.
     pub fn new(settings: Settings) -> Self {
         let shard = Shard::new(&settings);
         Self { resources: Resources::new(settings), shard }
     }
 
-    /// Takes one input that happened at `at`, and appends what must be done about it to `out`.
+    /// Handles one input that happened at `at`, and appends its outputs to `out`.
     ///
     /// # Panics
-    /// If time runs backwards, or the driver names a connection twice: those are our bugs. No bytes
-    /// from outside lead here.
+    /// If time runs backwards, or the driver uses an id twice: these are bugs of ours. Bytes from
+    /// outside cannot cause either.
     pub fn handle(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs) {
         let before = out.list.len();
         self.resources.advance(at);
@@ -66,25 +67,25 @@ impl Engine {
         self.resources.report.counters.messages_out += messages(&out.list[before..]);
     }
 
-    /// When [`Input::TurnEnded`] must come again even if nothing else happens.
+    /// Returns the time by which [`Input::TurnEnded`] must come again, even without another input.
     pub fn next_deadline(&self) -> Option<Micros> {
         let Resources { wheel, now, .. } = &self.resources;
         if self.shard.band.has_open_windows() { Some(now.at) } else { wheel.next_deadline() }
     }
 
-    /// Whether a session ticks, so that somebody may hear it if what is due comes late.
+    /// Whether a session ticks, so that members would notice a late turn.
     pub fn is_ticking(&self) -> bool {
         self.resources.ticking > 0
     }
 
-    /// Whether the shard was told to drain, and the storage was offered everything. Connections
-    /// that opened since do not count: they have no session to lose.
+    /// Whether the shard has drained: it received [`Input::Drain`], and all sessions were offered
+    /// to the storage. Connections that opened since do not count, because they have no session.
     pub fn is_drained(&self) -> bool {
         let shard = &self.shard;
         shard.transport.connections.draining && shard.band.dirty() == 0
     }
 
-    /// Counts of everything that the shard has done and holds.
+    /// Returns all counters of the shard.
     pub fn counters(&self) -> Counters {
         let mut counters = self.resources.report.counters;
         counters.connections = self.shard.transport.connections.connections() as u32;
@@ -94,26 +95,25 @@ impl Engine {
         counters
     }
 
-    /// Measurements since they were last taken.
-    pub fn measures(&mut self) -> &mut Samples {
+    /// Returns the measurements since they were last taken.
+    pub fn samples(&mut self) -> &mut Samples {
         &mut self.resources.report.samples
     }
 
-    /// Connections that ended since somebody last took them.
-    pub fn departures(&mut self) -> &mut Disconnects {
+    /// Returns the ends of connections since they were last taken.
+    pub fn disconnects(&mut self) -> &mut Disconnects {
         &mut self.resources.report.disconnects
     }
 
-    /// A session that lives here now.
+    /// Returns a session of this shard, if it is in memory.
     pub fn session(&self, id: &SessionId) -> Option<&Session> {
         self.shard.band.session(id)
     }
 
-    /// Appends the sessions of this shard that somebody is in, as a JSON array of objects:
-    /// `sessionId, isPlaying, tempoMilliBpm, positionMicros, uptimeMicros, memberCount,
-    /// connectedCount, epoch, version, members`, each member with `socketId, displayName, role,
-    /// connected, latencyMicros, timeouts, quality`. Bounded, so that a shard with very many
-    /// sessions lists the largest.
+    /// Appends this shard's sessions that have members, as a JSON array of objects: `sessionId,
+    /// isPlaying, tempoMilliBpm, positionMicros, uptimeMicros, memberCount, connectedCount, epoch,
+    /// version, members`, each member with `socketId, displayName, role, connected, latencyMicros,
+    /// timeouts, quality`. The list is bounded: of very many sessions it has the largest.
     pub fn roster(&self, out: &mut Vec<u8>) {
         let now = self.resources.now.at;
         let connections = &self.shard.transport.connections;
@@ -121,13 +121,14 @@ impl Engine {
         self.shard.band.roster(now, quality, out);
     }
 
-    /// Bytes of the buffers that are kept for the next message, of any connection.
+    /// Returns the number of bytes of buffers kept for the next message of any connection.
     #[cfg(test)]
     fn kept_bytes(&self) -> usize {
         self.shard.transport.kept_bytes() + self.resources.sender.kept_bytes()
     }
 
-    /// What must hold at the end of every turn; costs a walk over everything, so tests call it.
+    /// Checks the invariants that hold at the end of every turn. It visits everything, so only
+    /// tests call it.
     pub fn check_invariants(&self) {
         self.resources.wheel.check_invariants();
         self.shard.band.check_invariants(&self.resources);

@@ -1,11 +1,11 @@
-//! Joins that waited go on: their session was loaded, their time is over, or another shard has
+//! Resumes joins that waited: their session was loaded, they timed out, or another shard has
 //! decided.
 
 use super::Shard;
 use super::admission::{JoinRequest, ShardMessage};
 use super::joins::PendingJoin;
 use crate::context::Cx;
-use crate::io::{Found, StorageEvent};
+use crate::io::{LoadResult, StorageEvent};
 use crate::record::Record;
 use crate::speech::{Command, LeaveReason, Reject};
 use crate::transport::{Awaits, Connections, Deferred, Reason, ReplyTo};
@@ -13,7 +13,7 @@ use crate::wire::events::ClientEvent;
 use crate::words::ids::{ConnId, SessionId, ShardId};
 
 impl Shard {
-    /// Acts on an event of the storage.
+    /// Handles an event of the storage.
     pub(super) fn storage_event(&mut self, event: &StorageEvent, cx: &mut Cx<'_>) {
         match event {
             StorageEvent::Loaded { session, found } => self.loaded(session, found, cx),
@@ -24,34 +24,34 @@ impl Shard {
         }
     }
 
-    /// Opens new sessions for the joins that have waited long enough.
+    /// Opens new sessions for the joins that have timed out.
     pub(super) fn load_timeout(&mut self, cx: &mut Cx<'_>) {
         self.joins.fired();
         while let Some(session) = self.joins.next_given_up(cx.now.at) {
-            self.loaded(&session, &Found::Unknown, cx);
+            self.loaded(&session, &LoadResult::Unknown, cx);
         }
         self.joins.arm(cx);
     }
 
-    /// Opens a session with its record, and goes on with the joins that wait for it. If the record
-    /// comes too late, no join waits, and the session that was begun without it stays.
-    fn loaded(&mut self, session: &SessionId, found: &Found, cx: &mut Cx<'_>) {
+    /// Opens a session with its record, and resumes the joins that wait for it. If the record comes
+    /// too late, no join waits, and the session that was opened without it stays.
+    fn loaded(&mut self, session: &SessionId, found: &LoadResult, cx: &mut Cx<'_>) {
         let Some(mut waiting) = self.joins.take(session) else { return };
         let record = match found {
-            Found::Record(bytes) => {
+            LoadResult::Record(bytes) => {
                 Record::parse(bytes).ok().filter(|record| record.session == *session)
             }
-            Found::Nothing | Found::Unknown => None,
+            LoadResult::Nothing | LoadResult::Unknown => None,
         };
         let restored = match found {
-            Found::Nothing => None,
-            Found::Record(_) | Found::Unknown => Some(record.is_some()),
+            LoadResult::Nothing => None,
+            LoadResult::Record(_) | LoadResult::Unknown => Some(record.is_some()),
         };
         let is_there = |join: &PendingJoin| match join {
             PendingJoin::Local { client, .. } => self.transport.connections.get(*client).is_some(),
             PendingJoin::Remote(_) => true,
         };
-        // Once the server goes away nobody is admitted, also from another shard.
+        // While the server drains, no member is admitted, not even one from another shard.
         if self.transport.connections.draining || !waiting.iter().any(is_there) {
             return;
         }
@@ -67,9 +67,10 @@ impl Shard {
         }
     }
 
-    /// Has a member leave the session that it is alone in, which makes room for the one that it
-    /// waits for, if that will admit it. It joins first then: a member that opens a session chooses
-    /// its passcode, and has no session to go back to.
+    /// Makes room for the session by closing another one: a waiting member leaves the session that
+    /// it is alone in, if the new session will admit it. Its join is then resumed first, because
+    /// the member that opens a session chooses its passcode, and this one has no session to return
+    /// to.
     fn make_room_by_leaving(
         &mut self,
         waiting: &mut [PendingJoin],
@@ -96,7 +97,7 @@ impl Shard {
         }
     }
 
-    /// Goes on with a join, or rejects it.
+    /// Resumes a join, or rejects it.
     fn admit_pending(&mut self, join: PendingJoin, reject: Option<&Reject>, cx: &mut Cx<'_>) {
         let (client, ack, payload) = match join {
             PendingJoin::Local { client, ack, payload } => (client, ack, payload),
@@ -114,10 +115,10 @@ impl Shard {
         self.resume(client, deferred, cx);
     }
 
-    /// Reads a message of another shard.
+    /// Handles a message from another shard.
     pub(super) fn message(&mut self, message: &[u8], cx: &mut Cx<'_>) {
         match ShardMessage::read(message) {
-            // Once the server goes away every client is sent away, also one that waits.
+            // While the server drains, every client is closed, including those that wait.
             Some(_) if self.transport.connections.draining => {}
             Some(ShardMessage::Ask(request)) => self.asked(request, cx),
             Some(ShardMessage::Decided { request, by, rejected }) => {
@@ -127,7 +128,8 @@ impl Shard {
         }
     }
 
-    /// Another shard asks for an admission. The answer waits until the session is loaded.
+    /// Handles the request of another shard for an admission. The decision waits until the session
+    /// is loaded.
     fn asked(&mut self, request: JoinRequest, cx: &mut Cx<'_>) {
         let Some(join) = request.join() else { return };
         if self.band.needs_load(&join.session, cx.settings) {
@@ -137,7 +139,7 @@ impl Shard {
         }
     }
 
-    /// Decides whether a member of another shard may join, as things are now.
+    /// Decides whether a member of another shard may join now, and reserves its seat if so.
     fn decide(&mut self, request: JoinRequest, cx: &mut Cx<'_>) {
         let Some(join) = request.join() else { return };
         let member = request.seat.1;
@@ -158,7 +160,7 @@ impl Shard {
         cx: &mut Cx<'_>,
     ) {
         let JoinRequest { seat: (key, member), number, ack, payload, .. } = request;
-        // Its connection may be another one by now, or gone.
+        // The member may have another connection by now, or none.
         let Some(client) = self.band.conn_of(key, member) else { return };
         let awaits = Awaits::Admission(number);
         let deferred = self.transport.connections.take_deferred(client, awaits);
@@ -173,7 +175,7 @@ impl Shard {
         }
     }
 
-    /// Goes on with the input of a client that waited.
+    /// Resumes the input of a client that waited.
     fn resume(&mut self, client: ConnId, deferred: Deferred, cx: &mut Cx<'_>) {
         let incoming = self.transport.resume(client, deferred, cx);
         self.read(incoming, cx);

@@ -62,13 +62,17 @@ impl Shard {
 
     /// Handles the call that brought a client here from another shard.
     pub(super) fn take_up(&mut self, client: ConnId, reason: Reason, cx: &mut Cx<'_>) {
+        debug_assert!(
+            self.transport.connections.client(client).is_none_or(|client| client.seat.is_none()),
+            "a client moves without a seat"
+        );
         match reason {
             Reason::Join { ack, payload } => self.join(client, ack, &payload, cx),
             Reason::Recover { pid, offset } => self.connect(client, Some((pid, offset)), cx),
         }
     }
 
-    /// Connects a client to the namespace `/`: as the member that it was before, or as a new one.
+    /// Connects a client to the namespace `/`: as the member of its token, or as a new one.
     fn connect(&mut self, id: ConnId, recovery: Option<(RecoveryToken, Offset)>, cx: &mut Cx<'_>) {
         let recovers = cx.settings.transports.recovery > Micros::ZERO;
         if let Some(client) = self.transport.connections.client_mut(id) {
@@ -82,8 +86,9 @@ impl Shard {
         self.transport.connections.connect(id, cx);
     }
 
-    /// Gives a client the seat back that it lost, with the events that it missed, and then confirms
-    /// the connect. False if that cannot be: then it has to begin anew.
+    /// Returns a client to the seat that it lost, sends the events that it missed, and then
+    /// confirms the connect. Returns false if that is impossible; the client then connects as a new
+    /// member.
     fn recover(&mut self, id: ConnId, pid: RecoveryToken, offset: Offset, cx: &mut Cx<'_>) -> bool {
         // The client may have noticed the loss before the server did.
         if let Some(old) = self.band.conn_of_pid(offset.room, pid) {
@@ -102,7 +107,7 @@ impl Shard {
         true
     }
 
-    /// A client has another id now: a WebSocket took over from long-polling.
+    /// Moves a client's waiting join and its seat to the client's new id, after an upgrade.
     fn relocate(&mut self, from: ConnId, to: ConnId) {
         let Some(client) = self.transport.connections.client(to) else { return };
         if client.deferred.is_some() {

@@ -13,8 +13,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::Engine;
 use crate::io::report::Sample;
 use crate::io::{
-    Cause, Close, Goodbye, HttpResponse, Input, Memory, Output, Outputs, Settings, Transports,
-    Version3,
+    Close, CloseCause, FreeMemory, Goodbye, HttpResponse, Input, Output, Outputs, Settings,
+    Transports, Version3,
 };
 use crate::speech::Code;
 use crate::trace::{self, Recorded};
@@ -83,11 +83,11 @@ struct World {
     handed_over: u32,
     trace: Vec<u8>,
     outputs: Vec<u8>,
-    /// What shards wrote to each other and have not read, and whether that waits for
+    /// Messages that shards sent to each other and have not read, and whether they wait for
     /// [`deliver`](Self::deliver).
-    letters: VecDeque<(usize, Vec<u8>)>,
+    messages: VecDeque<(usize, Vec<u8>)>,
     slow_mail: bool,
-    /// What the storage was told to do, with the record if it is to store one.
+    /// Outputs for the storage, with the record if one is to be stored.
     orders: Vec<(Output, Vec<u8>)>,
 }
 
@@ -105,7 +105,7 @@ impl World {
             handed_over: 0,
             trace: Vec::new(),
             outputs: Vec::new(),
-            letters: VecDeque::new(),
+            messages: VecDeque::new(),
             slow_mail: false,
             orders: Vec::new(),
         }
@@ -192,16 +192,17 @@ impl World {
                     self.places.remove(&id);
                     self.closed.insert(id, *how);
                 }
-                Output::HandOver { conn, to, parcel } => {
+                Output::HandOver { conn, to, state } => {
                     let id = first(&self.places, *conn);
                     let conn = self.new_id();
                     self.places.insert(id, (usize::from(to.0), conn));
                     self.handed_over += 1;
-                    let parcel = &out.bytes[parcel.range()];
-                    self.input(usize::from(to.0), Input::Arrived { conn, peer: PEER, parcel });
+                    let state = &out.bytes[state.range()];
+                    self.input(usize::from(to.0), Input::Arrived { conn, peer: PEER, state });
                 }
-                Output::Letter { to, letter } => {
-                    self.letters.push_back((usize::from(to.0), out.bytes[letter.range()].to_vec()));
+                Output::ShardMessage { to, message } => {
+                    self.messages
+                        .push_back((usize::from(to.0), out.bytes[message.range()].to_vec()));
                     if !self.slow_mail {
                         self.deliver();
                     }
@@ -212,19 +213,19 @@ impl World {
                 Output::Store { record, .. } => {
                     self.orders.push((output.clone(), out.bytes[record.range()].to_vec()));
                 }
-                Output::Ask { conn, question } => {
-                    let body = format!("asked for {}", question.path).into_bytes().into();
-                    let answer = HttpResponse { status: 200, headers: Vec::new(), body };
-                    self.input(shard, Input::Answered { conn: *conn, answer });
+                Output::Request { conn, request } => {
+                    let body = format!("asked for {}", request.path).into_bytes().into();
+                    let response = HttpResponse { status: 200, headers: Vec::new(), body };
+                    self.input(shard, Input::Responded { conn: *conn, response });
                 }
             }
         }
     }
 
-    /// Brings the letters that are on their way.
+    /// Brings the messages that are on their way.
     fn deliver(&mut self) {
-        for (to, letter) in std::mem::take(&mut self.letters) {
-            self.input(to, Input::Letter { letter: &letter });
+        for (to, message) in std::mem::take(&mut self.messages) {
+            self.input(to, Input::ShardMessage { message: &message });
         }
     }
 
@@ -477,7 +478,7 @@ fn a_session_sleeps_through_ticks_that_nobody_wants() {
     world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
     world.pass(Micros::from_secs(10));
     let mut wakes = 0;
-    world.shards[0].measures().take(|what, _| wakes += u32::from(what == Sample::TickLateness));
+    world.shards[0].samples().take(|what, _| wakes += u32::from(what == Sample::TickLateness));
     let ticks = positions(&mut world, ann);
     assert_eq!((wakes, ticks.len()), (10, 10));
     let apart = |pair: &[f64]| (pair[1] - pair[0]).round() == 1_008.0;
@@ -713,11 +714,11 @@ fn a_request_that_the_host_had_not_answered_when_the_drain_began_is_answered() {
     let bytes = &mut b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
     world.shards[0].handle(world.now, Input::Received { conn, bytes }, &mut world.out);
     let asked = std::mem::take(&mut world.out).list;
-    assert!(matches!(asked[..], [Output::Ask { .. }]), "{asked:?}");
+    assert!(matches!(asked[..], [Output::Request { .. }]), "{asked:?}");
     world.input(0, Input::Drain);
     assert!(world.closed.is_empty());
-    let answer = HttpResponse { status: 200, headers: Vec::new(), body: b"here".into() };
-    world.input(0, Input::Answered { conn, answer });
+    let response = HttpResponse { status: 200, headers: Vec::new(), body: b"here".into() };
+    world.input(0, Input::Responded { conn, response });
     let sent = String::from_utf8_lossy(&world.sent[&id]).into_owned();
     assert!(sent.contains("\r\nConnection: close\r\n") && sent.ends_with("here"), "{sent}");
     assert_eq!(world.closed.get(&id), Some(&Close::Gently));
@@ -759,12 +760,12 @@ fn everything_is_given_back_when_all_are_gone() {
     world.pass(MS(100));
     for id in [ann, bob] {
         let (shard, conn) = world.places[&id];
-        world.input(shard, Input::Closed { conn, cause: Cause::Ended });
+        world.input(shard, Input::Closed { conn, cause: CloseCause::Ended });
     }
     world.pass(MS(20));
     let counters = world.shards[0].counters();
     assert_eq!(
-        (counters.connections, counters.links, counters.members, counters.sessions),
+        (counters.connections, counters.clients, counters.members, counters.sessions),
         (0, 0, 0, 1)
     );
     world.pass(Limits::PRODUCTION.empty_session_ttl);
@@ -882,7 +883,7 @@ fn a_late_tick_is_measured_and_so_is_a_round_trip() {
     world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
     world.pass(MS(100));
     let mut measured = Vec::new();
-    world.shards[0].measures().take(|what, value| measured.push((what, value)));
+    world.shards[0].samples().take(|what, value| measured.push((what, value)));
     assert!(
         measured.len() >= 5 && measured.iter().all(|one| *one == (Sample::TickLateness, MS(0)))
     );
@@ -891,14 +892,14 @@ fn a_late_tick_is_measured_and_so_is_a_round_trip() {
     world.now = due + MS(3);
     world.turn();
     let mut late = Vec::new();
-    world.shards[0].measures().take(|what, value| late.push((what, value)));
+    world.shards[0].samples().take(|what, value| late.push((what, value)));
     assert_eq!(late, [(Sample::TickLateness, MS(3))]);
 
     world.say(ann, r#"42["pause",{"sessionId":"s"}]"#);
     world.pass(MS(5_000));
     world.say(ann, r#"42["pong"]"#);
     let mut trips = 0;
-    world.shards[0].measures().take(|what, _| trips += u32::from(what == Sample::RoundTrip));
+    world.shards[0].samples().take(|what, _| trips += u32::from(what == Sample::RoundTrip));
     assert_eq!(trips, 1);
 }
 
@@ -943,7 +944,7 @@ fn without_memory_empty_sessions_go_and_members_stay() {
     world.say(passing, &join("empty", "Eve"));
     world.say(passing, r#"42["leave_session",{"sessionId":"empty"}]"#);
     assert_eq!(world.shards[0].counters().sessions, 2);
-    world.input(0, Input::Memory(Memory::Out));
+    world.input(0, Input::Memory(FreeMemory::Out));
     world.turn();
     let counters = world.shards[0].counters();
     assert_eq!((counters.sessions, counters.sessions_shed, counters.members), (1, 1, 2));
@@ -958,7 +959,7 @@ fn without_memory_empty_sessions_go_and_members_stay() {
     world.say(ann, r#"427["play",{"sessionId":"s"}]"#);
     assert!(world.heard(ann).iter().any(|message| message.starts_with(r#"437[{"ok":true"#)));
 
-    world.input(0, Input::Memory(Memory::Enough));
+    world.input(0, Input::Memory(FreeMemory::Enough));
     world.client(0);
 }
 

@@ -1,16 +1,17 @@
-//! One arm for each input, and the end of a turn: timers, batches, polls.
+//! An arm for each input, and the end of a turn: timers, batches, polls.
 
 use super::Shard;
 use super::joins::Joins;
 use crate::band::Band;
 use crate::context::Cx;
-use crate::io::{Input, Memory, Settings};
+use crate::io::{FreeMemory, Input, Settings};
 use crate::timers::Timer;
 use crate::transport::{Arrival, Closing, Profile, Transport};
 use crate::words::ids::ConnId;
 
-/// Maximum members that the batches of one turn are sent to, before the next turn begins. Guessed.
-pub(super) const TOLD_MAX: usize = 64;
+/// Maximum number of members that the batches of one turn are sent to while a session ticks.
+/// Guessed.
+pub(super) const FLUSH_MEMBERS_MAX: usize = 64;
 
 impl Shard {
     pub(super) fn new(settings: &Settings) -> Self {
@@ -25,27 +26,27 @@ impl Shard {
     pub(super) fn handle(&mut self, input: Input<'_>, cx: &mut Cx<'_>) {
         match input {
             Input::Opened { conn, peer } => self.transport.opened(conn, peer, cx),
-            Input::Arrived { conn, parcel, .. } => self.arrived(conn, parcel, cx),
+            Input::Arrived { conn, state, .. } => self.arrived(conn, state, cx),
             Input::Received { conn, bytes } => {
                 if let Some(incoming) = self.transport.received(conn, bytes, cx) {
                     self.read(incoming, cx);
                 }
             }
-            Input::Letter { letter } => self.message(letter, cx),
+            Input::ShardMessage { message } => self.message(message, cx),
             Input::Closed { conn, cause } => self.close(conn, Closing::lost(cause), cx),
             Input::Backlog { conn, bytes } => {
                 if self.transport.connections.backlog(conn, bytes, cx) {
                     self.close(conn, Closing::slow_reader(), cx); // mark: slow_reader_stays
                 }
             }
-            Input::Answered { conn, answer } => {
-                if let Some(incoming) = self.transport.answered(conn, &answer, cx) {
+            Input::Responded { conn, response } => {
+                if let Some(incoming) = self.transport.answered(conn, &response, cx) {
                     self.read(incoming, cx);
                 }
             }
-            // The time is lent.
+            // `Engine::handle` has set the wall clock.
             Input::WallClock { .. } => {}
-            Input::Storage { news } => self.storage_event(news, cx),
+            Input::Storage { event } => self.storage_event(event, cx),
             Input::Drain => self.drain(cx),
             Input::Memory(memory) => self.memory(memory, cx),
             Input::TurnEnded => {
@@ -56,7 +57,7 @@ impl Shard {
         }
     }
 
-    /// Takes a connection over from another shard and goes on where that one stopped.
+    /// Adopts a connection from another shard, and continues where that shard stopped.
     fn arrived(&mut self, conn: ConnId, packed: &[u8], cx: &mut Cx<'_>) {
         let Some(Arrival { client, mut incoming }) = self.transport.adopt(conn, packed, cx) else {
             return;
@@ -71,9 +72,9 @@ impl Shard {
         self.read(incoming, cx);
     }
 
-    /// Tells all clients that the server goes away, and closes their connections. A connection that
-    /// has not sent a request yet, or not all of it, or whose request the host has not answered,
-    /// still gets its answer: pages and probes are served, and clients are refused. So do those
+    /// Tells all clients that the server goes away, and closes their connections. A connection with
+    /// an incomplete request, with none yet, or with one that the host has not answered still
+    /// receives its answer: pages and probes are served, and clients are refused. So do connections
     /// that open later.
     fn drain(&mut self, cx: &mut Cx<'_>) {
         self.transport.connections.draining = true;
@@ -89,9 +90,9 @@ impl Shard {
         self.band.offer_all(cx);
     }
 
-    fn memory(&mut self, memory: Memory, cx: &mut Cx<'_>) {
+    fn memory(&mut self, memory: FreeMemory, cx: &mut Cx<'_>) {
         self.transport.memory = memory;
-        if memory != Memory::Enough {
+        if memory != FreeMemory::Enough {
             for conn in self.transport.connections.slow_readers(cx.now.at) {
                 self.close(conn, Closing::slow_reader(), cx);
             }
@@ -99,12 +100,12 @@ impl Shard {
         }
     }
 
-    /// Fires due timers and answers polls, until neither leads to more of the other: a client that
-    /// polls too slowly is closed, and a parked request has others behind it.
+    /// Fires due timers and answers polls, until neither causes the other: a client that polls too
+    /// slowly is closed, and a parked request may have others behind it.
     fn end_turn(&mut self, cx: &mut Cx<'_>) {
-        let mut told = 0;
+        let mut reached = 0;
         loop {
-            self.fire_timers(&mut told, cx);
+            self.fire_timers(&mut reached, cx);
             self.answer_polls(cx);
             let is_due = cx.wheel.next_deadline().is_some_and(|at| at <= cx.now.at);
             if !is_due && !cx.sender.has_touched() {
@@ -113,7 +114,8 @@ impl Shard {
         }
     }
 
-    /// Answers the requests whose clients have packets by now, and reads the requests behind them.
+    /// Answers the parked requests whose clients have packets now, and reads the requests behind
+    /// them.
     fn answer_polls(&mut self, cx: &mut Cx<'_>) {
         for client in cx.sender.take_touched() {
             if let Some(closing) = self.transport.flush_poll(client, cx) {
@@ -126,14 +128,15 @@ impl Shard {
     }
 
     /// Fires due timers: ticks and the rest first, then the batches, whatever their deadlines,
-    /// because a tick matters more. Closing a window may make more due when windows have no length.
+    /// because ticks matter most. If windows have no length, closing one may open another that is
+    /// due.
     ///
-    /// While something ticks, once `told` members were sent something the other windows wait for
-    /// the next turn, with a tick before them if one is due by then: after a power cut a hall full
-    /// of people joins, and every session has something to send at once.
-    fn fire_timers(&mut self, told: &mut usize, cx: &mut Cx<'_>) {
+    /// While a session ticks, the batches of one turn reach about `FLUSH_MEMBERS_MAX` members.
+    /// Further windows wait for the next turn, which first sends a tick that is due by then. After
+    /// a power cut a whole hall joins at once, and every session has something to send.
+    fn fire_timers(&mut self, reached: &mut usize, cx: &mut Cx<'_>) {
         self.band.prefetch(cx);
-        let most = if *cx.ticking > 0 { TOLD_MAX } else { usize::MAX };
+        let most = if *cx.ticking > 0 { FLUSH_MEMBERS_MAX } else { usize::MAX };
         loop {
             while let Some((due, timer)) = cx.wheel.fire(cx.now.at) {
                 match timer {
@@ -153,8 +156,8 @@ impl Shard {
             if !self.band.has_open_windows() {
                 return;
             }
-            self.band.flush_windows(told, most, cx);
-            if *told >= most {
+            self.band.flush_windows(reached, most, cx);
+            if *reached >= most {
                 return;
             }
         }

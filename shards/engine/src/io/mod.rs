@@ -1,6 +1,7 @@
-//! The boundary: everything that can happen to a shard, and everything it can want done.
+//! The boundary of the engine: everything that can happen to a shard, and everything that it can
+//! ask its driver to do.
 //!
-//! Both are closed enums of plain values, so that a run can be written down and run again.
+//! Both are closed enums of plain values, so that a run can be recorded and replayed.
 
 pub mod report;
 pub mod settings;
@@ -17,149 +18,148 @@ use crate::words::manners::Named;
 
 pub use settings::{Goodbye, Settings, Transports, Version3};
 
-/// Something that happened. The time of an input is when the driver learned of it.
+/// An event from outside the shard. Its time is when the driver learned of it.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// A connection was accepted.
     Opened {
-        /// Its new id.
+        /// The connection's new id.
         conn: ConnId,
-        /// Where it comes from.
+        /// The address that it comes from.
         peer: IpAddr,
     },
-    /// A connection came from another shard, with what that shard's engine packed for us.
+    /// Another shard handed a connection over.
     Arrived {
-        /// Its new id.
+        /// The connection's new id.
         conn: ConnId,
-        /// Where it comes from.
+        /// The address that it comes from.
         peer: IpAddr,
-        /// The bytes of [`Output::HandOver`].
-        parcel: &'a [u8],
+        /// The client's state, packed by the other engine for [`Output::HandOver`].
+        state: &'a [u8],
     },
     /// Bytes arrived. The engine unmasks them in place.
     Received {
-        /// On which connection.
+        /// The connection that was read.
         conn: ConnId,
-        /// As read.
+        /// The bytes as they were read.
         bytes: &'a mut [u8],
     },
-    /// The connection is gone; its id will not be named again.
+    /// A connection is gone. The driver does not use its id again.
     Closed {
-        /// Which.
+        /// The connection.
         conn: ConnId,
-        /// Why.
-        cause: Cause,
+        /// The reason.
+        cause: CloseCause,
     },
-    /// What the kernel did not take of a connection's bytes crossed a mark.
+    /// The unsent bytes of a connection crossed a mark, or all of them were written.
     Backlog {
-        /// Which connection.
+        /// The connection.
         conn: ConnId,
-        /// Bytes that wait now; 0 = all are written.
+        /// Number of bytes that the kernel has not accepted yet.
         bytes: u32,
     },
-    /// Another shard wrote.
-    Letter {
-        /// The bytes of [`Output::Letter`].
-        letter: &'a [u8],
+    /// Another shard sent a message.
+    ShardMessage {
+        /// The bytes of [`Output::ShardMessage`].
+        message: &'a [u8],
     },
-    /// The host's answer to an [`Output::Ask`].
-    Answered {
-        /// Which connection asked.
+    /// The host's answer to an [`Output::Request`].
+    Responded {
+        /// The connection that the request came on.
         conn: ConnId,
         /// The answer.
-        answer: HttpResponse,
+        response: HttpResponse,
     },
-    /// The storage has something to say.
+    /// The storage answered, or came back.
     Storage {
-        /// What.
-        news: &'a StorageEvent,
+        /// The event.
+        event: &'a StorageEvent,
     },
-    /// The wall clock was looked at again.
+    /// The driver read the wall clock again.
     WallClock {
-        /// What Unix time would have been at the server's start by today's wall clock, in
-        /// milliseconds.
+        /// Unix time at the server's start in milliseconds, computed back from the wall clock as
+        /// it is now.
         started_unix_ms: i64,
     },
-    /// The server is going away: say goodbye to everybody. Connections that open later are answered
-    /// over HTTP alone, and the end does not wait for them.
+    /// The server is going away: all clients are told so and closed. Connections that open later
+    /// are answered over HTTP only, and the end does not wait for them.
     Drain,
-    /// The turn is over: fire due timers, flush what was gathered.
+    /// The turn is over: due timers fire, and queued packets are sent.
     TurnEnded,
-    /// How much memory the process has left has changed, or is still not enough.
-    Memory(Memory),
+    /// The process has more or less memory left than before, or still too little.
+    Memory(FreeMemory),
 }
 
-/// How much memory the process has left.
+/// The memory that the process has left.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-pub enum Memory {
-    /// Enough.
+pub enum FreeMemory {
+    /// Enough: nothing is restricted.
     #[default]
     Enough,
-    /// Little: what nobody misses now is to be forgotten, and who reads too slowly to have little
-    /// waiting goes.
+    /// Low: caches are dropped and slow readers are disconnected.
     Low,
-    /// None: new members are to be turned away as well, so that those who are here can stay. Who
-    /// asks for a page, or how the server is, is answered.
+    /// None: new members are rejected as well, so that the members who are here can stay. Requests
+    /// for pages and for the server's state are still answered.
     Out,
 }
 
-/// Why a connection is gone.
+/// The reason why a connection is gone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub enum Cause {
+pub enum CloseCause {
     /// The peer ended it in order.
     Ended,
-    /// It broke.
+    /// Reading or writing failed.
     Failed,
 }
 
-/// What the storage tells a shard. Every [`Output::Load`] and [`Output::Store`] is answered once,
-/// at any time.
+/// An event from the storage. Every [`Output::Load`] and [`Output::Store`] is answered once, in
+/// this turn or a later one.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum StorageEvent {
     /// The answer to [`Output::Load`].
     Loaded {
-        /// Which session was asked for.
+        /// The session that was to be loaded.
         session: SessionId,
-        /// What there is of it.
-        found: Found,
+        /// The result.
+        found: LoadResult,
     },
     /// The answer to [`Output::Store`].
     Stored {
-        /// Which session.
+        /// The session that was to be stored.
         session: SessionId,
-        /// The epoch that was to be stored.
+        /// The epoch of the record.
         epoch: u64,
-        /// The version that was to be stored.
+        /// The version of the record.
         version: u64,
-        /// What came of it.
-        outcome: Outcome,
+        /// The result.
+        outcome: StoreResult,
     },
-    /// The storage was away and is back, and may have lost what it had: everything is to be offered
-    /// again.
+    /// The storage was unavailable and is back. It may have lost its data, so all sessions are
+    /// offered again.
     Returned,
 }
 
-/// What the storage has of a session.
+/// The result of loading a session.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub enum Found {
-    /// Its record, in the bytes of [`crate::record`].
+pub enum LoadResult {
+    /// The session's record, in the format of [`crate::record`].
     Record(Box<[u8]>),
-    /// Nothing.
+    /// No record: the session is not stored.
     Nothing,
-    /// It cannot tell now, or what it had was damaged and is set aside.
+    /// No answer: the storage is unavailable, or the record was damaged and is set aside.
     Unknown,
 }
 
-/// What came of a record that was to be stored.
+/// The result of storing a record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// It survives the end of this process.
-    Kept,
-    /// There was no room in the queue; it may be offered again.
+pub enum StoreResult {
+    /// The record is stored, and survives the end of this process.
+    Stored,
+    /// The queue was full. The record may be offered again.
     Refused,
-    /// A record that looks newer stands there, and stays.
+    /// A record that looks newer is stored, and stays.
     Outdated {
-        /// The epoch of that one.
+        /// The epoch of the stored record.
         epoch: u64,
     },
 }
@@ -167,17 +167,18 @@ pub enum Outcome {
 /// A plain HTTP request that the engine does not answer itself.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct HttpRequest {
-    /// Whether a proxy passed it on. Then it does not come from this machine, whatever `peer` is.
+    /// Whether a proxy forwarded the request. If so, it does not come from this machine, whatever
+    /// `peer` is.
     pub forwarded: bool,
     /// The `Host` header.
     pub host: String,
-    /// How the request names the server.
+    /// The trust in the name that the request uses for the server.
     pub named: Named,
-    /// True for `HEAD`: the engine leaves out the body by itself.
+    /// Whether the method is `HEAD`. The engine itself leaves out the body.
     pub head: bool,
-    /// Percent-encoded, beginning with `/`, without the query.
+    /// The path, percent-encoded, beginning with `/`, without the query.
     pub path: String,
-    /// What follows the `?`, empty if nothing does.
+    /// The query without its `?`, empty if there is none.
     pub query: String,
     /// The `Accept` header.
     pub accept: String,
@@ -196,130 +197,131 @@ pub struct HttpRequest {
 pub struct HttpResponse {
     /// The status code.
     pub status: u16,
-    /// Such as `Content-Type`, `ETag`, `Cache-Control`, `Allow`.
+    /// Headers such as `Content-Type`, `ETag`, `Cache-Control`, `Allow`.
     pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// The body; empty for `304`.
     pub body: Cow<'static, [u8]>,
 }
 
-/// What a shard wants done, in this order. The lists are emptied by the driver and used again, so
-/// that a turn in the steady state allocates nothing.
+/// The outputs of a shard, in order. The driver empties the lists and reuses them, so that a turn
+/// in the steady state allocates nothing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outputs {
-    /// What to do.
+    /// The outputs.
     pub list: Vec<Output>,
-    /// The bytes that [`Output`]s name by their place here.
+    /// The bytes that [`Output`]s refer to by a [`Span`].
     pub bytes: Vec<u8>,
-    /// The receivers that [`Output::Fanout`]s name by their place here.
+    /// The receivers that [`Output::Fanout`]s refer to by a [`Span`].
     pub receivers: Vec<ConnId>,
 }
 
 /// A place in one of the lists of [`Outputs`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Span {
-    /// The first item.
+    /// Index of the first item.
     pub start: u32,
-    /// The one after the last.
+    /// Index after the last item.
     pub end: u32,
 }
 
 impl Span {
-    /// As a range to index with.
+    /// Returns the span as a range to index with.
     pub const fn range(self) -> Range<usize> {
+        debug_assert!(self.start <= self.end, "a span ends behind its start");
         self.start as usize..self.end as usize
     }
 }
 
-/// Something to do.
+/// One thing that a shard asks its driver to do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Output {
     /// Send bytes to one connection.
     Send {
-        /// To whom.
+        /// The receiver.
         to: ConnId,
-        /// What.
+        /// The bytes, in [`Outputs::bytes`].
         bytes: Span,
     },
     /// Send the same bytes to many connections.
     Fanout {
-        /// To whom: a place in [`Outputs::receivers`].
+        /// The receivers, in [`Outputs::receivers`].
         to: Span,
-        /// What: a place in [`Outputs::bytes`].
+        /// The bytes, in [`Outputs::bytes`].
         bytes: Span,
-        /// Whether a connection that has unsent bytes, or whose socket refuses these, goes without:
-        /// a frame that was begun is finished, one that was not is dropped.
+        /// Whether a busy connection is skipped. If it has unsent bytes, or its socket accepts
+        /// none, the frame is dropped; a frame that was begun is finished.
         volatile: bool,
     },
-    /// Write what was sent before, then close. The id will not be named again, in either direction.
+    /// Write what was sent before, then close. Neither side uses the id again.
     Close {
-        /// Which connection.
+        /// The connection.
         conn: ConnId,
-        /// How.
+        /// The way to close it.
         how: Close,
     },
-    /// Give the connection, with what was sent before and is still unsent, to another shard.
+    /// Hand the connection over to another shard, with the bytes that are still unsent.
     HandOver {
-        /// Which connection.
+        /// The connection.
         conn: ConnId,
-        /// To whom.
+        /// The shard that receives it.
         to: ShardId,
-        /// What its engine needs to know: a place in [`Outputs::bytes`].
-        parcel: Span,
+        /// The client's packed state, in [`Outputs::bytes`].
+        state: Span,
     },
-    /// Bring another shard what this one writes to it.
-    Letter {
-        /// To whom.
+    /// Send a message to another shard.
+    ShardMessage {
+        /// The shard that receives it.
         to: ShardId,
-        /// What its engine is to know: a place in [`Outputs::bytes`].
-        letter: Span,
+        /// The message, in [`Outputs::bytes`].
+        message: Span,
     },
-    /// Answer this HTTP request by [`Input::Answered`].
-    Ask {
-        /// Who asks.
+    /// Have the host answer an HTTP request, by [`Input::Responded`].
+    Request {
+        /// The connection that the request came on.
         conn: ConnId,
-        /// What.
-        question: HttpRequest,
+        /// The request.
+        request: HttpRequest,
     },
-    /// Answer by [`StorageEvent::Loaded`] what is stored of a session.
+    /// Load the record of a session. [`StorageEvent::Loaded`] is the answer.
     Load {
-        /// Which.
+        /// The session.
         session: SessionId,
     },
-    /// Store a session in place of what is stored of it, and answer by [`StorageEvent::Stored`].
+    /// Store the record of a session in place of an older one. [`StorageEvent::Stored`] is the
+    /// answer.
     Store {
-        /// Which.
+        /// The session.
         session: SessionId,
         /// The record's epoch.
         epoch: u64,
         /// The record's version.
         version: u64,
-        /// The record in the bytes of [`crate::record`]: a place in [`Outputs::bytes`].
+        /// The record in the format of [`crate::record`], in [`Outputs::bytes`].
         record: Span,
     },
-    /// Delete what is stored of a session, unless that has a higher epoch.
+    /// Delete the stored record of a session, unless its epoch is higher.
     Forget {
-        /// Which.
+        /// The session.
         session: SessionId,
-        /// Its epoch here.
+        /// The session's epoch here.
         epoch: u64,
     },
 }
 
-/// How to close.
+/// The way to close a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Close {
-    /// Shut down our side, then wait a little for the peer's end, so that it reads what we sent.
+    /// Shut down our side, then wait briefly for the peer's end, so that the peer reads everything.
     Gently,
     /// At once.
     Abort,
 }
 
 impl Outputs {
-    /// Bytes that are kept from use to use for their memory: more are only kept while as many are
-    /// needed.
+    /// Maximum capacity in bytes that is kept when at most a quarter of it was used.
     pub const KEPT_BYTES_MAX: usize = 256 * 1024;
 
-    /// Empties the lists and keeps their memory, but for what a long message made them grow by.
+    /// Empties the lists. Keeps their memory, except for what one long message made them grow by.
     pub fn clear(&mut self) {
         let used = self.bytes.len();
         self.list.clear();

@@ -1,7 +1,7 @@
-//! What the engine reports of itself, for whoever drives it: counters, measures, and why connections ended.
+//! Reports of the engine about itself: counters, samples, and why connections ended.
 //!
-//! Plain values in a list that is emptied after every turn: the engine neither knows what becomes
-//! of them nor decides anything by them.
+//! The driver takes them after every turn. They are plain values: the engine does not know their
+//! use, and decides nothing by them.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -11,31 +11,31 @@ use crate::speech::Code;
 use crate::words::ids::{ConnId, SessionId};
 use crate::words::time::Micros;
 
-/// So many measures are kept until they are taken; what comes later is left out. A shard's turn has
-/// fewer unless it is hopelessly behind, and then the first ones tell enough.
-pub const MEASURES_MAX: usize = 4_096;
+/// Maximum number of samples kept until they are taken; later ones are dropped. A turn has fewer
+/// unless the shard is far behind, and then the first ones show that.
+pub const SAMPLES_MAX: usize = 4_096;
 
-/// What was measured.
+/// The kind of a measurement.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Sample {
-    /// How much later than its deadline a session's tick was made.
+    /// Time between the deadline of a session's tick and its computation.
     TickLateness,
-    /// A round trip of the application's heartbeat to a member and back.
+    /// Round trip of the application heartbeat to a member and back.
     RoundTrip,
 }
 
-/// Measures that nobody has taken yet.
+/// Samples that were not taken yet.
 #[derive(Debug, Default)]
 pub struct Samples(Vec<(Sample, Micros)>);
 
 impl Samples {
     pub(crate) fn add(&mut self, what: Sample, value: Micros) {
-        if self.0.len() < MEASURES_MAX {
+        if self.0.len() < SAMPLES_MAX {
             self.0.push((what, value));
         }
     }
 
-    /// Hands over all of them, in the order in which they were made. The list keeps its memory.
+    /// Calls `each` with every sample in order, and empties the list. It keeps its memory.
     pub fn take(&mut self, mut each: impl FnMut(Sample, Micros)) {
         for (what, value) in self.0.drain(..) {
             each(what, value);
@@ -43,102 +43,102 @@ impl Samples {
     }
 }
 
-/// So many are kept until they are taken; of more that end in one turn only the counters tell.
-pub const DEPARTURES_MAX: usize = 1_024;
+/// Maximum number of disconnects kept until they are taken. Beyond it only the counters change.
+pub const DISCONNECTS_MAX: usize = 1_024;
 
-/// A connection that ended.
+/// The end of a connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Disconnect {
-    /// Which.
+    /// The connection.
     pub conn: ConnId,
-    /// Who spoke on it.
+    /// The address of its client.
     pub peer: IpAddr,
-    /// The session that it was in.
+    /// The session of its member, if it was in one.
     pub session: Option<SessionId>,
-    /// Why, for people.
+    /// The reason, for people.
     pub why: Cow<'static, str>,
-    /// How.
+    /// The manner of its end.
     pub manner: Manner,
 }
 
-/// How a connection ended.
+/// The manner in which a connection ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Manner {
     /// The client ended it, or was lost.
     Left,
     /// The server closed it because the client broke a rule or a limit.
     Expelled,
-    /// The server refused it by its settings, which the operator may want to be others. The reason
-    /// says which.
+    /// The server refused it because of a setting that the operator may want to change. The reason
+    /// names the setting.
     Misconfigured,
 }
 
-/// Departures that nobody has taken yet.
+/// Disconnects that were not taken yet.
 #[derive(Debug, Default)]
 pub struct Disconnects(Vec<Disconnect>);
 
 impl Disconnects {
-    pub(crate) fn add(&mut self, departure: Disconnect) {
-        if self.0.len() < DEPARTURES_MAX {
-            self.0.push(departure);
+    pub(crate) fn add(&mut self, disconnect: Disconnect) {
+        if self.0.len() < DISCONNECTS_MAX {
+            self.0.push(disconnect);
         }
     }
 
-    /// Hands over all of them, in the order in which they happened.
+    /// Calls `each` with every disconnect in order, and empties the list.
     pub fn take(&mut self, each: impl FnMut(Disconnect)) {
         self.0.drain(..).for_each(each);
     }
 }
 
-/// Everything that a shard reports of itself.
+/// All reports of a shard about itself.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// What it has done and holds.
+    /// Totals since the start, and numbers of now.
     pub counters: Counters,
-    /// What was measured.
+    /// Measurements since the last turn.
     pub samples: Samples,
-    /// Why connections ended.
+    /// Ends of connections since the last turn.
     pub disconnects: Disconnects,
 }
 
-/// What a shard has done since it started, and what it holds now.
+/// Totals of a shard since it started, and numbers of now.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counters {
-    /// Connections now, of any kind.
+    /// Number of connections of any kind now.
     pub connections: u32,
-    /// Connections now that are WebSockets.
-    pub links: u32,
-    /// Members now that have a connection.
+    /// Number of clients now, over WebSocket or long-polling.
+    pub clients: u32,
+    /// Number of members now that have a connection.
     pub members: u32,
-    /// Sessions now.
+    /// Number of sessions now.
     pub sessions: u32,
-    /// Sessions among them that nobody is in.
+    /// Number of sessions now without a member.
     pub sessions_empty: u32,
-    /// Sessions among them that changed and wait to be offered to the storage.
+    /// Number of sessions now that changed and were not offered to the storage yet.
     pub sessions_unstored: u32,
-    /// HTTP requests so far, upgrades among them.
+    /// Total of HTTP requests, including upgrades.
     pub requests: u64,
-    /// Messages from clients so far.
+    /// Total of messages from clients.
     pub messages_in: u64,
-    /// Messages to clients so far, one for each receiver.
+    /// Total of messages to clients, one for each receiver.
     pub messages_out: u64,
-    /// Commands so far that were refused.
+    /// Total of refused commands.
     pub refusals: u64,
-    /// The same by their code, in the order of [`Code::ALL`].
+    /// Totals of refused commands by code, in the order of [`Code::ALL`].
     pub refusals_by_code: [u64; Code::ALL.len()],
-    /// Connections so far that were closed because the peer broke a rule or a limit.
+    /// Total of connections closed because the peer broke a rule or a limit.
     pub expulsions: u64,
-    /// Members so far that came back to their seat after a lost connection.
+    /// Total of members that returned to their seat after a lost connection.
     pub recoveries: u64,
-    /// Round trips of the application heartbeat so far.
+    /// Total of measured round trips of the application heartbeat.
     pub round_trips: u64,
-    /// Their sum.
+    /// Sum of these round trips.
     pub round_trips_total: Micros,
-    /// Bytes now that are kept for members that may come back.
+    /// Number of bytes kept now for lost members that may return.
     pub recovery_bytes: u64,
-    /// Sessions so far that left memory early because the server was short of it.
+    /// Total of sessions evicted early because memory was low.
     pub sessions_shed: u64,
-    /// Bytes so far that were kept for lost members and given back for the same reason.
+    /// Total of bytes kept for lost members that were dropped because memory was low.
     pub recovery_bytes_shed: u64,
 }
 
@@ -149,7 +149,7 @@ impl Counters {
     }
 }
 
-/// Messages that these outputs bring to clients.
+/// Counts the messages that these outputs send to clients.
 pub(crate) fn messages(outputs: &[Output]) -> u64 {
     let of = |output: &Output| match output {
         Output::Send { .. } => 1,
@@ -165,23 +165,23 @@ mod tests {
 
     #[test]
     fn what_nobody_takes_does_not_pile_up() {
-        let mut measures = Samples::default();
-        for micros in 0..MEASURES_MAX as u64 + 5 {
-            measures.add(Sample::RoundTrip, Micros::from_micros(micros));
+        let mut samples = Samples::default();
+        for micros in 0..SAMPLES_MAX as u64 + 5 {
+            samples.add(Sample::RoundTrip, Micros::from_micros(micros));
         }
         let mut taken = Vec::new();
-        measures.take(|_, value| taken.push(value.as_micros()));
-        assert!(taken.iter().copied().eq(0..MEASURES_MAX as u64));
-        measures.take(|_, _| panic!("they were taken"));
+        samples.take(|_, value| taken.push(value.as_micros()));
+        assert!(taken.iter().copied().eq(0..SAMPLES_MAX as u64));
+        samples.take(|_, _| panic!("they were taken"));
     }
 
     #[test]
-    fn departures_that_nobody_takes_do_not_pile_up() {
-        let mut departures = Disconnects::default();
-        for index in 0..DEPARTURES_MAX as u32 + 5 {
+    fn disconnects_that_nobody_takes_do_not_pile_up() {
+        let mut disconnects = Disconnects::default();
+        for index in 0..DISCONNECTS_MAX as u32 + 5 {
             let conn = ConnId { index, generation: 0 };
             let peer = [127, 0, 0, 1].into();
-            departures.add(Disconnect {
+            disconnects.add(Disconnect {
                 conn,
                 peer,
                 session: None,
@@ -190,11 +190,11 @@ mod tests {
             });
         }
         let mut taken = 0;
-        departures.take(|departure| {
-            assert_eq!(departure.conn.index, taken);
+        disconnects.take(|disconnect| {
+            assert_eq!(disconnect.conn.index, taken);
             taken += 1;
         });
-        assert_eq!(taken as usize, DEPARTURES_MAX);
-        departures.take(|_| panic!("they were taken"));
+        assert_eq!(taken as usize, DISCONNECTS_MAX);
+        disconnects.take(|_| panic!("they were taken"));
     }
 }

@@ -1,4 +1,4 @@
-//! What a shard is told once, before its first input.
+//! The settings of a shard.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,89 +10,89 @@ use crate::words::origins::Origins;
 use crate::words::rng::Seed;
 use crate::words::time::Micros;
 
-/// What a shard is told once, before its first input. With the inputs it determines every output.
+/// The settings that a shard receives once, before its first input. Together with the inputs they
+/// determine every output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Which shard this is.
+    /// The number of this shard.
     pub shard: ShardId,
-    /// How many there are.
+    /// The number of shards.
     pub shards: u16,
-    /// Where all randomness comes from, of this shard and the others.
+    /// The seed of all random numbers, of this shard and the others.
     pub seed: Seed,
     /// Unix time at the server's start, in milliseconds.
     pub started_unix_ms: i64,
-    /// Bounds.
+    /// Bounds on memory, time and sizes.
     pub limits: Limits,
-    /// Between two `scroll_tick`s of a session.
+    /// Time between two `scroll_tick`s of a session.
     pub tick_interval: Micros,
-    /// How long events to a session may wait to go out together; zero = until the end of the turn.
+    /// Length of a batch window, for which events to a session wait so that they are sent together.
+    /// Zero: until the end of the turn.
     pub batch_interval: Micros,
-    /// Engine.IO's heartbeat.
+    /// Time between two pings of Engine.IO.
     pub ping_interval: Micros,
-    /// How long a ping may stay unanswered.
+    /// Maximum time until a ping of Engine.IO is answered.
     pub ping_timeout: Micros,
-    /// Between two `ping` events of the application heartbeat.
+    /// Time between two `ping` events of the application heartbeat.
     pub heartbeat_interval: Micros,
-    /// How long the seat of a leader whose connection dropped is kept.
+    /// Time for which the seat of a lost leader is held.
     pub leader_grace: Micros,
-    /// Members a session may have unless its own settings say less.
+    /// Maximum number of members of a session, unless its own settings say less.
     pub session_members_max: u32,
-    /// Which web pages may connect.
+    /// The web pages that may connect.
     pub origins: Origins,
-    /// What clients may speak.
+    /// The transports and versions that clients may use.
     pub transports: Transports,
-    /// What is expected of those who come.
+    /// Rules for clients: rates, addresses, names, secrets.
     pub manners: Manners,
-    /// How long who joins a session that is not in memory waits for what is stored of it; `None` =
-    /// nothing is stored, so nobody waits.
+    /// Maximum time for which a join waits for its session to be loaded. `None`: nothing is stored,
+    /// so no join waits.
     pub storage_wait: Option<Micros>,
-    /// How clients are told that the server goes away.
+    /// The goodbye to clients when the server goes away.
     pub goodbye: Goodbye,
 }
 
-/// How clients are told that the server goes away, besides the event `error` and a WebSocket's
-/// close code 1001.
+/// The goodbye to clients when the server goes away, besides the event `error` and close code 1001
+/// of a WebSocket.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Goodbye {
-    /// With Socket.IO's disconnect, after which its clients stay away until they are told to
-    /// connect.
+    /// A disconnect of Socket.IO. Its clients then stay away until the application connects again.
     Disconnect,
-    /// With nothing else: its clients come back by themselves.
+    /// Nothing else: clients reconnect by themselves.
     #[default]
     Reconnect,
 }
 
-/// What clients may speak besides Engine.IO 4 on a bare WebSocket.
+/// Transports and versions that clients may use besides Engine.IO 4 on a bare WebSocket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Transports {
-    /// Whether clients may begin with HTTP long-polling and go over to a WebSocket from there.
+    /// Whether clients may begin with HTTP long-polling and upgrade to a WebSocket from there.
     pub polling: bool,
-    /// Whether Engine.IO 3 is spoken, the language of socket.io-client 1 and 2.
+    /// The use of Engine.IO 3, which socket.io-client 1 and 2 speak.
     pub version_3: Version3,
-    /// How messages are compressed on WebSockets whose clients offer it; `None` = not at all.
+    /// The compression of messages on WebSockets whose clients offer it. `None`: none.
     pub compression: Option<Compression>,
-    /// For how long a member that lost its connection may come back as who it was; zero = not at
-    /// all.
+    /// Time for which a member that lost its connection may return to its seat. Zero: never.
     pub recovery: Micros,
 }
 
-/// How clients of Engine.IO 3 may connect.
+/// The ways in which clients of Engine.IO 3 may connect.
 ///
-/// The id that their requests name is the id that other members see. One that polls is therefore
-/// known by its address, and by its cookie once it has returned that; a WebSocket names its session
-/// once.
+/// Their requests name the same id that other members see, so the id proves nothing. A client that
+/// polls is therefore recognized by its address, and by its cookie once it has returned one. A
+/// WebSocket names its id only once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Version3 {
-    /// Not at all.
+    /// Refused.
     Off,
-    /// As others.
+    /// Accepted, by WebSocket and by long-polling.
     On,
-    /// By WebSocket from the beginning.
+    /// Accepted by WebSocket only.
     WebSocketOnly,
 }
 
 impl Default for Transports {
-    /// What Socket.IO's clients expect.
+    /// Returns the settings that Socket.IO's clients expect.
     fn default() -> Self {
         Self {
             polling: true,
@@ -104,7 +104,7 @@ impl Default for Transports {
 }
 
 impl Default for Settings {
-    /// One shard as a development server runs it, with a seed that is no secret.
+    /// Returns the settings of a development server with one shard and a seed that is no secret.
     fn default() -> Self {
         Self {
             shard: ShardId(0),

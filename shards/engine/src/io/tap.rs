@@ -1,20 +1,20 @@
-//! The seam for recording: sees everything that goes into a machine and comes out of it.
+//! The seam for recording: a tap sees all inputs and outputs of a machine.
 
 use super::{Input, Outputs};
 use crate::words::time::Micros;
 
-/// Called on the shard's thread. What it sees is enough to run the machine again: the inputs in
-/// their order, and after each of them its outputs.
+/// An observer of a machine, called on the shard's thread. It sees enough to run the machine again:
+/// the inputs in order, and after each of them its outputs.
 pub trait Tap: Send + 'static {
-    /// The machine is about to be given `input`; received bytes are still as they were read.
+    /// Called before the machine gets `input`. Received bytes are still as they were read.
     fn input(&mut self, _at: Micros, _input: &Input<'_>) {}
 
-    /// The machine was given that input, and wants done what the list holds from the place `from`
+    /// Called after the machine got that input. Its outputs are those of the list from index `from`
     /// on.
     fn outputs(&mut self, _outputs: &Outputs, _from: usize) {}
 }
 
-/// Records nothing.
+/// A tap that records nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoTap;
 

@@ -1,4 +1,4 @@
-//! What a member says: one value for each client event of the protocol, checked field by field.
+//! Messages of members: one value for each client event of the protocol, checked field by field.
 
 use std::sync::Arc;
 
@@ -12,58 +12,58 @@ use crate::words::time::Micros;
 /// A client event after checking.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// `join_session`: may take the connection to another shard.
+    /// `join_session`, which may take the connection to another shard.
     Join(Join),
     /// `leave_session`.
     Leave(SessionId),
-    /// Anything a member says in the session it names, and what it calls that.
+    /// A command in the session that it names, with the command's own id if it has one.
     Session(SessionId, Option<CommandId>, SessionCommand),
-    /// What concerns the connection alone.
-    Link(ClientCommand),
+    /// A command that concerns the connection alone.
+    Client(ClientCommand),
 }
 
 /// The fields of `join_session`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Join {
-    /// Which session; made if it does not exist.
+    /// The session, which is created if it does not exist.
     pub session: SessionId,
-    /// 1 to 64 characters, stripped; `None` for "User " and the last four characters of the socket
-    /// id.
+    /// The name, 1 to 64 characters, stripped. `None`: "User " and the last four characters of the
+    /// socket id.
     pub display_name: Option<String>,
-    /// Whether the newcomer asks to lead or to follow.
+    /// The role that the newcomer asks for.
     pub role: Option<Role>,
-    /// What it plays, up to 64 characters.
+    /// The member's instrument, up to 64 characters.
     pub instrument: Option<String>,
-    /// What a closed session asks for.
+    /// The passcode that a closed session requires.
     pub passcode: Option<Secret>,
-    /// What `leaderRule: "pin"` asks for.
+    /// The PIN that `leaderRule: "pin"` requires.
     pub leader_pin: Option<Secret>,
-    /// Ticks a second that it wants, 0 to 125; `None` for all of them.
+    /// Ticks per second that the member wants, 0 to 125. `None`: all of them.
     pub tick_hz: Option<u8>,
-    /// Whether it wants `metronome_tick`.
+    /// Whether the member wants `metronome_tick`.
     pub metronome: bool,
 }
 
-/// What a member says in its session.
+/// A command of a member in its session.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SessionCommand {
-    /// `set_role`; `member` is another member that the leader hands over to.
+    /// `set_role`; with `member`, the leader hands the lead over.
     SetRole {
         /// The role wanted.
         role: Role,
-        /// Whose role; the sender's own if `None`.
+        /// The member whose role changes. `None`: the sender.
         member: Option<MemberId>,
     },
     /// `request_leader`.
     RequestLeader,
     /// `approve_leader_request`.
     ApproveLeader {
-        /// Whose request.
+        /// The member that asked.
         requester: MemberId,
     },
     /// `deny_leader_request`.
     DenyLeader {
-        /// Whose request.
+        /// The member that asked.
         requester: MemberId,
     },
     /// `sync_request`.
@@ -79,7 +79,7 @@ pub enum SessionCommand {
     Chat {
         /// 1 to 500 characters.
         message: Message,
-        /// The name to show, 1 to 64 characters; the member's own if `None`.
+        /// The name to show, 1 to 64 characters. `None`: the member's own.
         username: Option<String>,
     },
     /// `update_settings`.
@@ -88,7 +88,7 @@ pub enum SessionCommand {
     Cue {
         /// 1 to 200 characters.
         text: String,
-        /// For whom it is meant, up to 64 characters.
+        /// The addressee, up to 64 characters.
         target: Option<String>,
     },
     /// `play`.
@@ -99,9 +99,9 @@ pub enum SessionCommand {
     Stop,
     /// `seek`.
     Seek {
-        /// Where to.
+        /// The new position.
         position: Position,
-        /// When; at once if `None`.
+        /// The time. `None`: at once.
         at: Option<Micros>,
     },
     /// `set_tempo`.
@@ -112,14 +112,14 @@ pub enum SessionCommand {
     SetTimeSignature(TimeSignature),
     /// `beat_sync`.
     BeatSync {
-        /// The beat that the leader is at.
+        /// The leader's beat position.
         beat_position: Number,
         /// The leader's own clock.
         master_time: Number,
     },
     /// `position_sync`.
     PositionSync {
-        /// Where the client is.
+        /// The client's position.
         position: Position,
         /// The client's own clock.
         timestamp: Number,
@@ -133,8 +133,8 @@ pub enum SessionCommand {
 }
 
 impl SessionCommand {
-    /// Whether one that came too fast may wait for room, and the next of its event makes it
-    /// needless: a place or a tempo that holds at once.
+    /// Whether such a command may wait when it came too fast, because the next of its event makes
+    /// it needless: a position or a tempo that applies at once.
     pub fn may_wait(&self) -> bool {
         match self {
             Self::SetTempo(_) | Self::ChangeTempo(_) | Self::PositionSync { .. } => true,
@@ -144,38 +144,38 @@ impl SessionCommand {
     }
 }
 
-/// A message to all, and whether it was longer than such a message may be.
+/// A message to all.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Message {
-    /// What is left of it.
+    /// The text that is left of it.
     pub text: String,
-    /// Whether its end was cut off.
+    /// Whether its end was cut off because it was too long.
     pub cut: bool,
 }
 
 /// The fields of `play`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Start {
-    /// When to start; at once if `None`.
+    /// The time of the start. `None`: at once.
     pub at: Option<Micros>,
-    /// Bars counted in, 0 to 8.
+    /// Number of bars counted in, 0 to 8.
     pub count_in_bars: u32,
-    /// The boundary to start on.
+    /// The boundary at which to start.
     pub quantize: Option<Quantize>,
 }
 
-/// A new tempo, and how it is reached.
+/// A new tempo, and the time in which it is reached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TempoChange {
     /// The new tempo.
     pub tempo: Tempo,
-    /// Time in which it is reached; at most an hour.
+    /// Time in which it is reached, at most an hour.
     pub fade: Micros,
-    /// The event that it came as; it goes out as the same.
+    /// The event by which it came, and by which members receive it.
     pub event: TempoEvent,
 }
 
-/// The boundary a scheduled change waits for.
+/// The boundary that a scheduled change waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Quantize {
     /// The next bar.
@@ -193,38 +193,38 @@ pub enum TempoEvent {
     Changed,
 }
 
-/// How the lead is given.
+/// The rule by which the lead is given.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum LeaderRule {
-    /// Whoever asks leads at once.
+    /// A member that asks leads at once.
     Open,
-    /// The leader is asked.
+    /// The leader decides.
     Ask,
-    /// Whoever knows the PIN leads at once.
+    /// A member that knows the PIN leads at once.
     Pin,
 }
 
-/// What playback does when the seat of a lost leader is given to another.
+/// The effect on playback when the seat of a lost leader is given to another member.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum OnLeaderLoss {
-    /// The music goes on.
+    /// Playback continues.
     Continue,
-    /// It pauses.
+    /// Playback pauses.
     Pause,
 }
 
 /// The fields of `update_settings`; `None` leaves a setting as it is.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SettingsChange {
-    /// Members that may be in the session.
+    /// Maximum number of members of the session.
     pub max_members: Option<u32>,
-    /// What happens to playback when the leader is lost.
+    /// The effect on playback when the leader is lost.
     pub on_leader_loss: Option<OnLeaderLoss>,
-    /// How the lead is given.
+    /// The rule by which the lead is given.
     pub leader_rule: Option<LeaderRule>,
-    /// What joining takes; `Some(None)` opens the session.
+    /// The passcode for joining. `Some(None)` opens the session.
     pub passcode: Option<Option<Secret>>,
-    /// What leading takes; `Some(None)` forgets the PIN.
+    /// The PIN for leading. `Some(None)` removes it.
     pub leader_pin: Option<Option<Secret>>,
     /// Whether followers may send cues.
     pub anyone_may_cue: Option<bool>,
@@ -235,12 +235,12 @@ pub struct SettingsChange {
 pub struct Setlist {
     /// Up to 200 characters.
     pub title: String,
-    /// Up to 500 songs with ids of their own. Shared, for their texts may be a megabyte.
+    /// Up to 500 songs, each with its own id. Shared, because the texts may take a megabyte.
     pub songs: Arc<[Song]>,
 }
 
 impl Setlist {
-    /// About as many bytes as it takes when it is written.
+    /// Returns roughly the number of bytes of the set list when it is written.
     pub fn size(&self) -> usize {
         // Names and numbers are short beside the words of a song, in which line breaks take two
         // bytes in JSON.
@@ -263,15 +263,15 @@ pub struct Song {
     pub tempo: Option<Tempo>,
     /// The signature to start in.
     pub time_signature: Option<TimeSignature>,
-    /// How `body` is written.
+    /// The format of `body`.
     pub format: SongFormat,
     /// The chart.
     pub body: String,
-    /// How long it takes.
+    /// The song's duration.
     pub duration: Option<Position>,
 }
 
-/// How a song's body is written.
+/// The format of a song's body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum SongFormat {
     /// ChordPro.
@@ -280,7 +280,7 @@ pub enum SongFormat {
     Text,
 }
 
-/// Which song `select_song` means.
+/// The song that `select_song` chooses.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SongChoice {
     /// The song with this id.
@@ -289,7 +289,7 @@ pub enum SongChoice {
     Step(bool),
 }
 
-/// What concerns the connection alone; answered at once.
+/// A command that concerns the connection alone, and is answered at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ClientCommand {
     /// `latency_probe`.
@@ -304,7 +304,7 @@ pub enum ClientCommand {
     },
     /// `pong`, the answer to the server's `ping`.
     Pong {
-        /// The `timestamp` of the ping it answers.
+        /// The `timestamp` of the ping that it answers.
         timestamp: Option<Number>,
     },
     /// `heartbeat`.
@@ -314,7 +314,7 @@ pub enum ClientCommand {
     },
     /// `connection_quality`.
     ConnectionQuality,
-    /// Events that old clients send and that change nothing: `heartbeat_response`, `role_changed`,
-    /// `error`.
+    /// An event that old clients send and that changes nothing: `heartbeat_response`,
+    /// `role_changed`, `error`.
     Ignored,
 }

@@ -1,4 +1,4 @@
-//! What members say and hear, as plain checked values: no bytes, no connections.
+//! Messages of and to members as plain, checked values: no bytes, no connections.
 //!
 //! `wire` turns bytes into [`Command`]s and [`Notice`]s into bytes; `session` turns commands into
 //! notices.
@@ -17,36 +17,36 @@ use subtle::ConstantTimeEq;
 use crate::words::ids::MemberId;
 use crate::words::time::UnixMillis;
 
-/// What a member does in its session.
+/// The role of a member in its session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Role {
-    /// Plays, pauses, seeks, sets the tempo.
+    /// The member plays, pauses, seeks and sets the tempo.
     Leader,
-    /// Follows.
+    /// The member follows.
     Follower,
 }
 
-/// A member as everybody in the session sees it.
+/// A member as all members of the session see it.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Member {
     /// Its Socket.IO socket id.
     pub id: MemberId,
     /// 1 to 64 characters without control characters.
     pub display_name: String,
-    /// Leader or follower.
+    /// The member's role.
     pub role: Role,
-    /// When it joined.
+    /// The time at which it joined.
     pub joined_at: UnixMillis,
-    /// When it was last heard of.
+    /// The time of its last sign of life.
     pub last_ping_at: UnixMillis,
-    /// What it plays, up to 64 characters.
+    /// The member's instrument, up to 64 characters.
     pub instrument: Option<String>,
-    /// False while its seat is kept for it after its connection dropped.
+    /// Whether it has a connection. False while the seat of a lost member is held.
     pub connected: bool,
 }
 
-/// A JSON number that a client sent and gets back as it was, such as its own `timestamp`. Always
-/// finite.
+/// A JSON number that a client sent and that it gets back unchanged, such as its own `timestamp`.
+/// Always finite.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Number(pub f64);
 
@@ -54,7 +54,7 @@ pub struct Number(pub f64);
 #[derive(Clone, Eq, Serialize, Deserialize)]
 pub struct Secret(pub String);
 
-/// The time that a comparison takes tells nothing of a secret but its length.
+/// Compares in a time that depends on the length of a secret alone.
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
         self.0.as_bytes().ct_eq(other.0.as_bytes()).into()

@@ -1,5 +1,5 @@
-//! What a member hears: one value for each server event of the protocol, and what an
-//! acknowledgement carries.
+//! Messages to members: one value for each server event of the protocol, and the contents of
+//! acknowledgements.
 
 use super::{LeaderRule, Member, Number, OnLeaderLoss, Reject, Role, Setlist, Song, TempoEvent};
 use crate::words::ids::{MemberId, SessionId};
@@ -16,141 +16,142 @@ pub enum Notice {
     UserJoined {
         /// The newcomer.
         member: Member,
-        /// Members now.
+        /// Number of members now.
         member_count: u32,
     },
     /// `user_left`.
     UserLeft {
-        /// Who.
+        /// The member that left.
         member: MemberId,
-        /// Members now.
+        /// Number of members now.
         member_count: u32,
-        /// Who leads instead, if the one who left led.
+        /// The new leader, if the member led.
         new_leader: Option<MemberId>,
-        /// Why.
+        /// The reason.
         reason: LeaveReason,
-        /// When.
+        /// The time.
         timestamp: UnixMillis,
     },
     /// `role_changed`.
     RoleChanged {
-        /// Whose role.
+        /// The member.
         member: MemberId,
-        /// Its role now.
+        /// Its new role.
         role: Role,
-        /// Its role before.
+        /// Its old role.
         previous: Role,
-        /// Why, if not by its own wish: `leader_disconnected`, `leader_left`, `handed_over`,
-        /// `claimed`.
+        /// The reason, unless the member asked for it: `leader_disconnected`, `leader_left`,
+        /// `handed_over`, `claimed`.
         reason: Option<&'static str>,
-        /// When.
+        /// The time.
         timestamp: UnixMillis,
     },
     /// `leader_request_sent`, to the requester.
     LeaderRequestSent {
-        /// Who is asked.
+        /// The leader, who is asked.
         current_leader: MemberId,
     },
     /// `leader_handoff_request`, to the leader.
     LeaderHandoffRequest {
-        /// Who asks; printed as `requesterId` and `requesterInfo{displayName, joinedAt}`.
+        /// The member that asks, printed as `requesterId` and `requesterInfo{displayName,
+        /// joinedAt}`.
         requester: Member,
     },
     /// `leader_request_approved`, to the requester.
     LeaderRequestApproved,
     /// `leader_request_denied`, to the requester.
     LeaderRequestDenied {
-        /// Why, for people.
+        /// The reason, for people.
         reason: &'static str,
     },
-    /// `leader_handoff_completed`, to the leader that was.
+    /// `leader_handoff_completed`, to the former leader.
     LeaderHandoffCompleted {
-        /// Who leads now.
+        /// The new leader.
         new_leader: MemberId,
     },
     /// `leader_changed`, to all: `newLeaderId`, `newLeaderInfo{displayName, joinedAt}`,
     /// `previousLeader`.
     LeaderChanged {
-        /// Who leads now.
+        /// The new leader.
         new_leader: Member,
-        /// Who led before.
+        /// The former leader.
         previous: Option<MemberId>,
     },
     /// `sync_response`.
     SyncResponse(SyncResponse),
     /// `chat_message`: `sessionId, message, username, socketId, timestamp`.
     Chat {
-        /// Who said it.
+        /// The sender.
         from: MemberId,
-        /// The name to show.
+        /// The sender's name to show.
         username: String,
-        /// What was said.
+        /// The text.
         message: String,
-        /// When.
+        /// The time.
         timestamp: UnixMillis,
     },
     /// `cue`: `sessionId, text, target?, from, atServerMs, serverTimestamp`.
     Cue {
-        /// Who sent it.
+        /// The sender.
         from: MemberId,
         /// The stage message.
         text: String,
-        /// For whom.
+        /// The addressee, if it is not for all.
         target: Option<String>,
-        /// When.
+        /// The time.
         moment: Moment,
     },
     /// `play`: `sessionId, tempoBpm, position, serverTimestamp, timeline`.
     Play {
         /// The tempo.
         tempo: Tempo,
-        /// Where playing starts.
+        /// The position at which playing starts.
         position: i64,
-        /// When.
+        /// The time.
         timestamp: UnixMillis,
-        /// The new truth.
+        /// The new timeline.
         timeline: Timeline,
     },
     /// `pause`: `sessionId, position, serverTimestamp, timeline`.
     Pause {
-        /// Where it stands.
+        /// The position at which it stopped.
         position: i64,
-        /// When.
+        /// The time.
         timestamp: UnixMillis,
-        /// The new truth.
+        /// The new timeline.
         timeline: Timeline,
     },
     /// `stop`: `sessionId, serverTimestamp, timeline`.
     Stop {
-        /// When.
+        /// The time.
         timestamp: UnixMillis,
-        /// The new truth.
+        /// The new timeline.
         timeline: Timeline,
     },
     /// `seek`: `sessionId, position, serverTimestamp, timeline`.
     Seek {
-        /// Where to.
+        /// The new position.
         position: i64,
-        /// When.
+        /// The time.
         timestamp: UnixMillis,
-        /// The new truth.
+        /// The new timeline.
         timeline: Timeline,
     },
     /// `tempo_change` or `tempo_changed`: `sessionId, oldTempo, newTempo, changeTime, fadeTime,
     /// serverTimestamp, timeline` (`tempo_changed` adds `isRealTime: true`). `changeTime` is Unix
     /// milliseconds.
     TempoChange {
-        /// Under which name.
+        /// The event's name.
         event: TempoEvent,
         /// The tempo before.
         old: Tempo,
         /// The tempo at the end of the fade.
         new: Tempo,
-        /// How long the fade takes.
+        /// Duration of the fade.
         fade: Micros,
-        /// When.
+        /// The time.
         timestamp: UnixMillis,
-        /// The new truth.
+        /// The new timeline.
         timeline: Timeline,
     },
     /// `beat_sync`: `sessionId, masterTime, beatPosition, tempo, drift`; `masterTime` is the
@@ -158,55 +159,55 @@ pub enum Notice {
     BeatSync {
         /// The server's clock, printed as Unix milliseconds.
         master_time: UnixMillis,
-        /// What the leader sent.
+        /// The beat position that the leader sent.
         beat_position: Number,
         /// The tempo.
         tempo: Tempo,
-        /// Beats that the leader is ahead of the timeline, in micro-beats.
+        /// Lead of the leader over the timeline, in micro-beats.
         drift: i64,
     },
     /// `position_sync`: `sessionId, positionMs, serverTime, clientTimestamp`.
     PositionSync {
-        /// Where the leader is.
+        /// The leader's position.
         position: i64,
-        /// When.
+        /// The time.
         server_time: UnixMillis,
-        /// What the leader sent.
+        /// The timestamp that the leader sent.
         client_timestamp: Number,
     },
     /// `drift_correction`: `sessionId, correctPosition, reportedPosition, drift, timestamp`.
     DriftCorrection {
-        /// Where the follower should be, in microseconds.
+        /// The position of the timeline, in microseconds.
         correct: i64,
-        /// Where it said it was.
+        /// The position that the follower reported.
         reported: i64,
-        /// When.
+        /// The time.
         timestamp: UnixMillis,
     },
     /// `scroll_tick`: `sessionId, positionMs, tempoBpm, serverTimestamp, epoch, version`.
     Tick(Tick),
     /// `metronome_tick`: `sessionId, beat, bar, atServerMs, tempoBpm, isDownbeat`.
     MetronomeTick {
-        /// The beat of the bar, from 1.
+        /// Number of the beat in its bar, from 1.
         beat: u32,
-        /// The bar, from 1; 0 and below while counting in.
+        /// Number of the bar, from 1; 0 and below while counting in.
         bar: i64,
-        /// When it sounds.
+        /// The time at which it sounds.
         at: Micros,
-        /// The tempo there.
+        /// The tempo at that time.
         tempo: Tempo,
     },
     /// `setlist`: `sessionId, setlist`.
     Setlist(Setlist),
     /// `song_changed`: `sessionId, songId, index, serverTimestamp, timeline`.
     SongChanged {
-        /// Which.
+        /// The song's id.
         song: String,
-        /// Its place in the set list, from 0.
+        /// The song's index in the set list, from 0.
         index: u32,
-        /// When.
+        /// The time.
         timestamp: UnixMillis,
-        /// The new truth.
+        /// The new timeline.
         timeline: Timeline,
     },
     /// `session_update`: the changed fields with `epoch, version, checksum`.
@@ -224,18 +225,18 @@ pub enum Notice {
     },
 }
 
-/// `scroll_tick`: where the band is, many times a second.
+/// `scroll_tick`: the band's position, many times a second.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Tick {
-    /// Microseconds into the song.
+    /// Position in the song, in microseconds.
     pub position: i64,
-    /// The tempo there.
+    /// The tempo at this position.
     pub tempo: Tempo,
-    /// When it was computed.
+    /// The time at which it was computed.
     pub timestamp: UnixMillis,
-    /// The state it was computed from.
+    /// The epoch of the state that it was computed from.
     pub epoch: u64,
-    /// The state it was computed from.
+    /// The version of the state that it was computed from.
     pub version: u64,
 }
 
@@ -243,22 +244,22 @@ pub struct Tick {
 /// epoch, version, checksum, timeline`; both times are Unix milliseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SyncResponse {
-    /// Microseconds into the song.
+    /// Position in the song, in microseconds.
     pub position: i64,
-    /// The tempo there.
+    /// The tempo at this position.
     pub tempo: Tempo,
-    /// Whether time moves the position.
+    /// Whether the position moves.
     pub playing: bool,
-    /// When.
+    /// The time.
     pub timestamp: UnixMillis,
     /// The state's checksum.
     pub checksum: Checksum,
-    /// The truth, with epoch and version.
+    /// The timeline, with epoch and version.
     pub timeline: Timeline,
 }
 
-/// CRC-32 of a session's state, printed as eight hexadecimal digits. It depends on nothing that
-/// passes by itself, such as time, positions or pings: equal (epoch, version) means equal checksum.
+/// CRC-32 of a session's state, printed as eight hexadecimal digits. Time, positions and pings do
+/// not change it, so equal (epoch, version) means equal checksum.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Checksum(pub u32);
 
@@ -266,15 +267,15 @@ pub struct Checksum(pub u32);
 /// hasPasscode`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// Members that may be in the session.
+    /// Maximum number of members of the session.
     pub max_members: u32,
-    /// What happens to playback when the leader is lost.
+    /// The effect on playback when the leader is lost.
     pub on_leader_loss: OnLeaderLoss,
-    /// How the lead is given.
+    /// The rule by which the lead is given.
     pub leader_rule: LeaderRule,
     /// Whether followers may send cues.
     pub anyone_may_cue: bool,
-    /// Whether joining takes a passcode.
+    /// Whether a join needs a passcode.
     pub has_passcode: bool,
 }
 
@@ -287,21 +288,22 @@ pub struct Snapshot<'a> {
     pub message: &'a str,
     /// The tempo now, printed as `tempo` and `tempoBpm`.
     pub tempo: Tempo,
-    /// Microseconds into the song.
+    /// Position in the song, in microseconds.
     pub position: i64,
-    /// Whether time moves the position.
+    /// Whether the position moves.
     pub playing: bool,
-    /// In order of joining; whoever leads is `leaderSocketId`. Of a large session only some.
+    /// Members in order of joining. The leader is named as `leaderSocketId`. A large session has
+    /// only some of its members here.
     pub members: Vec<&'a Member>,
-    /// How many there are, if not all of them are named.
+    /// Number of members, if not all of them are named.
     pub member_count: Option<u32>,
-    /// When the session was made.
+    /// The time at which the session was created.
     pub created_at: UnixMillis,
-    /// When somebody last did something.
+    /// The time of the last activity.
     pub last_active_at: UnixMillis,
     /// The settings.
     pub settings: Settings,
-    /// Now, printed as `serverTimestamp`.
+    /// The time, printed as `serverTimestamp`.
     pub timestamp: UnixMillis,
     /// The state's checksum.
     pub checksum: Checksum,
@@ -312,7 +314,7 @@ pub struct Snapshot<'a> {
     /// The set list, bodies left out: `setlist {title, songs[{id, title, artist?, key?, tempoBpm?,
     /// …}]}`.
     pub setlist: Option<&'a Setlist>,
-    /// The truth about playback; also gives `epoch`, `version` and `leaderSocketId`.
+    /// The timeline, which also gives `epoch`, `version` and `leaderSocketId`.
     pub timeline: &'a Timeline,
 }
 
@@ -320,34 +322,34 @@ pub struct Snapshot<'a> {
 /// uptime`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RoomStats {
-    /// Members, with those whose seat is kept.
+    /// Number of members, including those whose seat is held.
     pub member_count: u32,
-    /// Members with a connection.
+    /// Number of members with a connection.
     pub connected_count: u32,
-    /// Whether time moves the position.
+    /// Whether the position moves.
     pub playing: bool,
     /// The tempo now.
     pub tempo: Tempo,
-    /// Microseconds into the song.
+    /// Position in the song, in microseconds.
     pub position: i64,
-    /// Who leads.
+    /// The leader, if there is one.
     pub leader: Option<MemberId>,
-    /// How long the session has been there, printed in milliseconds.
+    /// Age of the session, printed in milliseconds.
     pub uptime: Micros,
 }
 
-/// Why a member is gone, printed as `disconnectReason`.
+/// The reason for which a member left, printed as `disconnectReason`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LeaveReason {
-    /// It said `leave_session` or joined another session: `leave`.
+    /// The member sent `leave_session` or joined another session: `leave`.
     Left,
-    /// It disconnected on purpose: `client namespace disconnect`.
+    /// The client left the namespace: `client namespace disconnect`.
     Disconnected,
-    /// Its connection closed: `transport close`.
+    /// The connection closed: `transport close`.
     TransportClosed,
-    /// Its connection failed or broke the protocol: `transport error`.
+    /// The connection failed, or its peer broke the protocol: `transport error`.
     TransportError,
-    /// It stopped answering: `ping timeout`.
+    /// The client stopped answering pings: `ping timeout`.
     PingTimeout,
     /// The server closed it: `forced close`.
     Forced,
@@ -356,7 +358,7 @@ pub enum LeaveReason {
 }
 
 impl LeaveReason {
-    /// All of them, in their order.
+    /// All reasons, in order.
     pub const ALL: [Self; 7] = [
         Self::Left,
         Self::Disconnected,
@@ -367,7 +369,7 @@ impl LeaveReason {
         Self::Draining,
     ];
 
-    /// The reason as it stands on the wire.
+    /// Returns the reason as it is printed.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Left => "leave",
@@ -387,29 +389,29 @@ pub enum ClientNotice<'a> {
     /// `latency_response`: `clientTimestamp, serverTimestamp, t1, t2`; `t1`, `t2` in server
     /// milliseconds.
     LatencyResponse {
-        /// What the client sent.
+        /// The timestamp that the client sent.
         client_timestamp: Number,
-        /// Received and answered.
+        /// The time of receipt and of the answer.
         moment: Moment,
     },
     /// `clock_sync`: `t0, t1, t2` in milliseconds with microsecond decimals.
     ClockSync {
-        /// What the client sent.
+        /// The time that the client sent.
         t0: Number,
-        /// Received and answered.
+        /// The time of receipt and of the answer.
         at: Micros,
     },
     /// `ping`: `timestamp`.
     Ping {
-        /// Now.
+        /// The time.
         timestamp: UnixMillis,
     },
     /// `heartbeat_response`: `timestamp, clientTimestamp, serverTimestamp, rtt`; the first two echo
     /// the client's.
     HeartbeatResponse {
-        /// What the client sent, if anything.
+        /// The timestamp that the client sent, if it sent one.
         client_timestamp: Option<Number>,
-        /// Now.
+        /// The time.
         timestamp: UnixMillis,
         /// The last round trip of a ping, if there was one; printed in milliseconds, `null`
         /// otherwise.
@@ -419,16 +421,16 @@ pub enum ClientNotice<'a> {
     ConnectionQuality(Quality),
     /// `rate_limit_exceeded`: `eventType, retryAfter` (milliseconds).
     RateLimitExceeded {
-        /// The event that was dropped.
+        /// The name of the event that was dropped.
         event: &'a str,
-        /// When it may be tried again.
+        /// Time after which the event may be sent again.
         retry_after: Micros,
     },
     /// `error`: `message, code, event, field?, retryAfter?`.
     Error {
-        /// The event that was refused.
+        /// The name of the event that was refused.
         event: &'a str,
-        /// Why.
+        /// The reason.
         reject: &'a Reject,
     },
 }
@@ -437,29 +439,30 @@ pub enum ClientNotice<'a> {
 /// timeouts, quality`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quality {
-    /// Whose connection.
+    /// The member at the other end.
     pub member: MemberId,
     /// The smoothed round trip, if one was measured; printed in milliseconds, 0 if not.
     pub latency: Option<Micros>,
-    /// Pings sent.
+    /// Number of pings sent.
     pub ping_count: u32,
-    /// Pongs received.
+    /// Number of pongs received.
     pub pong_count: u32,
-    /// Pings that were not answered before the next one.
+    /// Number of pings that were not answered before the next one.
     pub timeouts: u32,
-    /// How long the connection has been there, printed in milliseconds.
+    /// Age of the connection, printed in milliseconds.
     pub connection_duration: Micros,
 }
 
 impl Quality {
-    /// Unanswered pings in per cent of those whose time is over; the one still under way does not
-    /// count.
+    /// Returns the unanswered pings in per cent of those whose time is over. The ping that is still
+    /// out does not count.
     pub fn packet_loss(&self) -> f64 {
         let over = self.pong_count + self.timeouts;
         if over == 0 { 0.0 } else { f64::from(self.timeouts) * 100.0 / f64::from(over) }
     }
 
-    /// The word for it: `excellent`, `good`, `fair`, `poor`, or `unknown` before the first pong.
+    /// Returns the quality in a word: `excellent`, `good`, `fair`, `poor`, or `unknown` before the
+    /// first pong.
     pub fn word(&self) -> &'static str {
         let Some(latency) = self.latency else { return "unknown" };
         let loss = self.packet_loss();
@@ -473,41 +476,41 @@ impl Quality {
     }
 }
 
-/// What a successful acknowledgement carries besides `ok: true`.
+/// The contents of a successful acknowledgement, besides `ok: true`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ack {
     /// Nothing more.
     Done,
-    /// Of `join_session`: `sessionId, socketId, role, epoch, version, restored?`.
+    /// Answer to `join_session`: `sessionId, socketId, role, epoch, version, restored?`.
     Joined {
         /// The newcomer.
         member: MemberId,
-        /// The role it got.
+        /// The role that the newcomer got.
         role: Role,
         /// The state's epoch.
         epoch: u64,
         /// The state's version.
         version: u64,
-        /// Whether the session came back from the storage; false = it began anew because the
-        /// storage could not tell in time what it has. `None` if there was nothing to come back.
+        /// Whether the session was restored from the storage. False: it began without its record,
+        /// because the storage did not answer in time. `None`: no record was stored.
         restored: Option<bool>,
     },
-    /// Of a change: `epoch, version` of the state that has it.
+    /// Answer to a change: `epoch, version` of the state with the change.
     Changed {
         /// The state's epoch.
         epoch: u64,
         /// The state's version.
         version: u64,
     },
-    /// Of a command that was applied before: `epoch, version` of the present state, `repeated:
-    /// true`.
+    /// Answer to a command that was applied before: `repeated: true`, with `epoch, version` of the
+    /// present state.
     Repeated {
         /// The state's epoch.
         epoch: u64,
         /// The state's version.
         version: u64,
     },
-    /// Of a change that a later one of the same kind made needless before its turn came:
+    /// Answer to a change that a newer one of the same kind replaced before it was applied:
     /// `superseded: true`, with `epoch, version` of the present state.
     Superseded {
         /// The state's epoch.
@@ -515,39 +518,39 @@ pub enum Ack {
         /// The state's version.
         version: u64,
     },
-    /// Of a message that was too long: `cut: true`, with `epoch, version` of the state if it has
-    /// the message.
+    /// Answer to a message that was too long: `cut: true`, with `epoch, version` of the state if it
+    /// has the message.
     Cut(Option<(u64, u64)>),
-    /// Of a request that somebody else decides: `pending: true`.
+    /// Answer to a request that the leader decides: `pending: true`.
     Pending,
-    /// Of `sync_request`: the fields of `sync_response`.
+    /// Answer to `sync_request`: the fields of `sync_response`.
     Sync(SyncResponse),
-    /// Of `get_song`: `song` with its body.
+    /// Answer to `get_song`: `song` with its body.
     Song(Song),
-    /// Of `clock_sync`: `t0, t1, t2`.
+    /// Answer to `clock_sync`: `t0, t1, t2`.
     Clock {
-        /// What the client sent.
+        /// The time that the client sent.
         t0: Number,
-        /// Received and answered.
+        /// The time of receipt and of the answer.
         at: Micros,
     },
-    /// Of `latency_probe`: the fields of `latency_response`.
+    /// Answer to `latency_probe`: the fields of `latency_response`.
     Latency {
-        /// What the client sent.
+        /// The timestamp that the client sent.
         client_timestamp: Number,
-        /// Received and answered.
+        /// The time of receipt and of the answer.
         moment: Moment,
     },
-    /// Of `heartbeat`: the fields of `heartbeat_response`.
+    /// Answer to `heartbeat`: the fields of `heartbeat_response`.
     Heartbeat {
-        /// What the client sent, if anything.
+        /// The timestamp that the client sent, if it sent one.
         client_timestamp: Option<Number>,
-        /// Now.
+        /// The time.
         timestamp: UnixMillis,
-        /// The last round trip of a ping.
+        /// The last round trip of a ping, if there was one.
         rtt: Option<Micros>,
     },
-    /// Of `connection_quality`: its fields.
+    /// Answer to `connection_quality`: its fields.
     Quality(Quality),
 }
 

@@ -1,4 +1,4 @@
-//! What a member is told when it asked for something it may not have. It stays connected.
+//! The refusal of a command. Its member stays connected.
 
 use std::borrow::Cow;
 
@@ -10,39 +10,39 @@ use crate::words::time::Micros;
 /// one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reject {
-    /// What programs react to.
+    /// The code, for programs.
     pub code: Code,
-    /// What people read: a sentence that says what would have been right.
+    /// The message, for people: a sentence that says what would be accepted.
     pub message: Cow<'static, str>,
-    /// The field at fault, as the protocol spells it.
+    /// The name of the field at fault, as in the protocol.
     pub field: Option<&'static str>,
-    /// After how long the same would be let through, if it came too fast.
+    /// Time after which the command would be accepted, if it came too fast.
     pub retry_after: Option<Micros>,
-    /// How large the request was, if it was too large in bytes.
+    /// The size of the request, if it was too large.
     pub excess: Option<Excess>,
 }
 
 /// The size of a request that is too large, in bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Excess {
-    /// Its size.
+    /// The size in bytes.
     pub bytes: usize,
-    /// The largest size that is accepted.
+    /// Maximum size in bytes.
     pub max: usize,
 }
 
 impl Reject {
-    /// A refusal for a reason that is not one field's.
+    /// Creates a refusal that concerns no single field.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into(), field: None, retry_after: None, excess: None }
     }
 
-    /// `too_large`: a size in bytes that is above its limit.
+    /// Creates a `too_large`: a size in bytes is above its limit.
     pub fn too_large(message: impl Into<Cow<'static, str>>, bytes: usize, max: usize) -> Self {
         Self { excess: Some(Excess { bytes, max }), ..Self::new(Code::TooLarge, message) }
     }
 
-    /// `invalid_payload`: what a field should have been.
+    /// Creates an `invalid_payload`, which says what the field should be.
     pub fn field(field: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self { field: Some(field), ..Self::new(Code::InvalidPayload, message) }
     }
@@ -68,7 +68,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// All of them, in their order.
+    /// All codes, in order.
     pub const ALL: [Self; 13] = [
         Self::InvalidPayload,
         Self::InvalidSessionId,
@@ -85,12 +85,12 @@ impl Code {
         Self::Internal,
     ];
 
-    /// Its place in [`Code::ALL`].
+    /// Returns the index of the code in [`Code::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// The code as it stands on the wire.
+    /// Returns the code as it is printed.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidPayload => "invalid_payload",

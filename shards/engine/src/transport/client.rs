@@ -1,5 +1,5 @@
-//! One client of Engine.IO as a machine: messages in, one [`Received`] for each out. It knows
-//! neither its connection nor the table of them.
+//! One client of Engine.IO, as a machine: messages in, one [`Received`] for each out. It knows
+//! neither its connection nor the table of connections.
 
 use std::borrow::Cow;
 
@@ -26,25 +26,25 @@ use crate::words::ids::{ConnId, MemberId, Offset, RecoveryToken, SeatHandle};
 use crate::words::limits::Limits;
 use crate::words::time::Micros;
 
-/// Maximum bytes of a packet that is no set list. A longer one is refused before it is read:
-/// reading takes time in which the shard sends no ticks.
+/// Maximum bytes of a packet that is no set list. A longer packet is refused unread, because the
+/// shard sends no ticks while it reads.
 pub const EVENT_BYTES_MAX: usize = 64 * 1024;
 
-/// Maximum input kept for a client that waits, besides one message. Guessed: far more than a tablet
-/// sends in that time.
+/// Maximum input deferred for a client that waits, besides one message. Guessed: far more than a
+/// tablet sends in that time.
 const DEFERRED_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes that a kept packet counts for besides its own.
+/// Number of bytes that a deferred packet counts for, besides its own.
 const PACKET_HEAD_BYTES: usize = 5;
 
 const NOT_SOCKET_IO: &str = "a packet is no Socket.IO";
 
 /// The protocol state of a client. It moves with the connection from shard to shard.
 ///
-/// Most of a hundred thousand clients are idle, so state that few of them need is in boxes.
+/// Most of a hundred thousand clients are idle, so state that few clients need is boxed.
 #[derive(Serialize, Deserialize)]
 pub struct Client {
-    /// Makes messages of frames. Taken out while a read lasts.
+    /// Assembles messages from frames. Taken out during a read.
     pub reader: Reader,
     /// The encoding in which packets reach the client.
     pub encoding: Encoding,
@@ -54,53 +54,53 @@ pub struct Client {
     pub base64: bool,
     /// The Engine.IO session id, if requests of long-polling name it.
     sid: Option<Box<MemberId>>,
-    /// The client's earlier messages, if compressed ones refer to them.
+    /// The end of the client's earlier messages, if compressed ones refer to them.
     pub window: Option<Box<Window>>,
     /// Holds a binary event while its attachments arrive.
     assembler: Assembler,
-    /// When the last bytes came.
-    heard_at: Micros,
-    /// When the client last did more than show that it lives.
+    /// The time of the last bytes.
+    received_at: Micros,
+    /// The time of the last event that was more than a sign of life.
     pub active_at: Micros,
-    /// When the missing attachments are due.
+    /// The time by which missing attachments must arrive.
     attachments_by: Option<Box<Micros>>,
     /// The Socket.IO socket id, while the client is connected to the namespace `/`.
     pub member: Option<MemberId>,
-    /// The token that gives its seat back after a lost connection.
+    /// The token with which the client recovers its seat after a lost connection.
     pub pid: Option<RecoveryToken>,
-    /// Whether it ever was connected to a namespace. Then the connect time-out is over for good.
+    /// Whether it was ever connected to a namespace. If so, the connect timeout is over.
     was_connected: bool,
     ping: EnginePing,
     heartbeat: Heartbeat,
-    /// Its rates, and the values that wait for them.
+    /// The client's rates, and the values that wait for them.
     pub rates: EventRates<Late>,
-    /// Its seat in a session. It has none while it moves.
+    /// The client's seat in a session. It has none while it moves.
     #[serde(skip)]
     pub seat: Option<SeatHandle>,
-    /// Input that came while it waits for a session or an admission.
+    /// Input that arrived while it waits for a session or an admission.
     #[serde(skip)]
     pub deferred: Option<Box<Deferred>>,
     #[serde(skip)]
     layer: Layer,
 }
 
-// A size that the allocator has: one byte more costs a quarter more.
+// A size class of the allocator: one more byte would cost a quarter more.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Client>() <= 256);
 
-/// The input of a client that waits.
+/// The deferred input of a client that waits.
 #[derive(Debug)]
 pub struct Deferred {
     /// The thing that the client waits for.
     pub awaits: Awaits,
-    /// Packets of requests of long-polling.
+    /// Packets from requests of long-polling.
     pub packets: Vec<PendingPacket>,
     packet_bytes: usize,
-    /// Later input from a WebSocket, as it came from the network.
+    /// Later input from a WebSocket, as it was read.
     pub bytes: Vec<u8>,
 }
 
-/// The parts of a client that its first request decides.
+/// The properties of a client that its first request decides.
 #[derive(Clone, Copy)]
 pub struct Dialect {
     pub version: Version,
@@ -110,9 +110,9 @@ pub struct Dialect {
 
 /// The meaning of a message of a client.
 pub enum Received<'a> {
-    /// Nothing for others.
+    /// Nothing for the engine.
     Nothing,
-    /// A ping of Engine.IO 3, to be answered.
+    /// A ping of Engine.IO 3, to be answered with a pong.
     Ping,
     /// The client ends its Engine.IO session.
     Goodbye,
@@ -124,7 +124,7 @@ pub enum Received<'a> {
     Call { event: Cow<'a, str>, ack: Option<u64>, payload: Payload<'a> },
     /// The client leaves the namespace `/`.
     Disconnect,
-    /// A broken rule: its name, and the reason for its session.
+    /// A broken rule: its name, and the reason for the session.
     Broken(&'static str, LeaveReason),
     /// At [`Layer::Packets`]: a packet with its attachments.
     Packet(Packet<'a>, &'a [Vec<u8>]),
@@ -133,7 +133,7 @@ pub enum Received<'a> {
 }
 
 impl Client {
-    /// A client that has just come.
+    /// Creates a client that has just opened.
     pub fn new(
         dialect: Dialect,
         encoding: Encoding,
@@ -150,7 +150,7 @@ impl Client {
             sid: sid.map(Box::new),
             window: None,
             assembler: Assembler::default(),
-            heard_at: now,
+            received_at: now,
             active_at: now,
             attachments_by: None,
             member: None,
@@ -168,7 +168,7 @@ impl Client {
         }
     }
 
-    /// Takes a text message: an Engine.IO packet.
+    /// Handles a text message, which is a packet of Engine.IO.
     pub fn receive<'a>(
         &mut self,
         text: &'a str,
@@ -181,7 +181,7 @@ impl Client {
         if self.layer == Layer::Frames {
             return Received::Message(Data::Text(text));
         }
-        self.heard_at = now;
+        self.received_at = now;
         let packet = match self.version {
             Version::V4 => engine_packet::parse(text),
             Version::V3 => {
@@ -205,7 +205,8 @@ impl Client {
         }
     }
 
-    /// Takes a binary message: an attachment, in version 3 behind the number of its type.
+    /// Handles a binary message, which is an attachment, in version 3 behind the number of its
+    /// type.
     pub fn receive_bytes<'a>(
         &mut self,
         data: &'a [u8],
@@ -217,7 +218,7 @@ impl Client {
         if self.layer == Layer::Frames {
             return Received::Message(Data::Binary(data.into()));
         }
-        self.heard_at = now;
+        self.received_at = now;
         match (self.version, data) {
             (Version::V4, data) | (Version::V3, [4, data @ ..]) => {
                 self.attachment(data.into(), assembled, reading, settings)
@@ -228,7 +229,7 @@ impl Client {
         }
     }
 
-    /// Takes a Socket.IO packet, whose attachments may be still to come.
+    /// Handles a packet of Socket.IO, whose attachments may follow.
     fn message<'a>(
         &mut self,
         text: &'a str,
@@ -261,9 +262,8 @@ impl Client {
         }
     }
 
-    /// Takes an attachment of a binary packet; with the last one the packet is complete. None of
-    /// our events has a field for one, so the placeholders stay where they are, as values of the
-    /// wrong type.
+    /// Handles an attachment of a binary packet, which the last one completes. No event has a field
+    /// for an attachment, so the placeholders are left in place, as values of the wrong type.
     fn attachment<'a>(
         &mut self,
         data: Cow<'a, [u8]>,
@@ -320,18 +320,19 @@ impl Client {
                 let payload = Payload::Read { value, array: event.array };
                 Received::Call { event: event.name, ack, payload }
             }
-            // The server asks for no acknowledgements, so one is ignored.
+            // The server requests no acknowledgements, so they are ignored.
             Body::Event { event: None, .. } | Body::Ack { .. } => Received::Nothing,
             Body::Disconnect => Received::Disconnect,
         }
     }
 
-    /// The quality of the connection to the peer.
+    /// Returns the quality of the connection to the peer.
     pub fn quality(&self, member: MemberId, now: Micros) -> Quality {
         self.heartbeat.quality(member, now)
     }
 
-    /// When it has to be looked at again. A bare WebSocket may be silent for as long as it likes.
+    /// Returns the client's next deadline. A bare WebSocket has none: it may be silent for any
+    /// time.
     pub fn deadline(&self, limits: &Limits) -> Option<Micros> {
         if self.layer == Layer::Frames {
             return None;
@@ -341,8 +342,8 @@ impl Client {
         let heartbeat = self.member.map(|_| self.heartbeat.deadline());
         let idle = self.seat.is_none().then(|| self.active_at + limits.inactivity_max);
         let silence = match self.ping {
-            EnginePing::DueAt(_) => self.heard_at + limits.stale_after,
-            EnginePing::AnswerBy(_) => self.heard_at + limits.silence_max,
+            EnginePing::DueAt(_) => self.received_at + limits.stale_after,
+            EnginePing::AnswerBy(_) => self.received_at + limits.silence_max,
         };
         let attachments = self.attachments_by.as_deref().copied();
         let late = self.late().and_then(Late::deadline);
@@ -350,7 +351,7 @@ impl Client {
         Some(all.into_iter().flatten().fold(self.ping.deadline(), Micros::min))
     }
 
-    /// The rule that the client broke by letting time pass.
+    /// Returns the deadline that the client missed, as a reason.
     pub fn overdue(&self, now: Micros, limits: &Limits) -> Option<&'static str> {
         if !self.was_connected && self.heartbeat.opened_at() + limits.connect_timeout <= now {
             return Some("it did not connect in time");
@@ -362,17 +363,17 @@ impl Client {
         idle.then_some("it is in no session and has done nothing for too long")
     }
 
-    /// Sends the pings that are due on connection `conn`. Returns how it closes if the client has
-    /// been silent for too long.
+    /// Sends the pings that are due on connection `conn`. If the client has been silent for too
+    /// long, returns how it is closed.
     pub fn beat(&mut self, conn: ConnId, cx: &mut Cx<'_>) -> Option<Closing> {
         let (now, settings) = (cx.now, cx.settings);
         let limits = &settings.limits;
         match self.ping {
             // mark: silent_peer_stays
-            EnginePing::AnswerBy(at) if at.min(self.heard_at + limits.silence_max) <= now.at => {
+            EnginePing::AnswerBy(at) if at.min(self.received_at + limits.silence_max) <= now.at => {
                 return Some(Closing::left(LeaveReason::PingTimeout));
             }
-            EnginePing::DueAt(at) if at.min(self.heard_at + limits.stale_after) <= now.at => {
+            EnginePing::DueAt(at) if at.min(self.received_at + limits.stale_after) <= now.at => {
                 self.ping = EnginePing::sent(at.min(now.at), now.at, settings);
                 self.send(conn, cx, |bytes| bytes.extend_from_slice(engine_packet::PING));
             }
@@ -381,14 +382,14 @@ impl Client {
         if self.member.is_some() && self.heartbeat.deadline() <= now.at {
             self.heartbeat.ping_sent(now.at, now.unix, settings);
             self.send(conn, cx, |bytes| {
-                notices::link(bytes, &ClientNotice::Ping { timestamp: now.unix })
+                notices::client(bytes, &ClientNotice::Ping { timestamp: now.unix })
             });
         }
         None
     }
 
-    /// Sends the answer to a command that concerns the connection alone. Returns its
-    /// acknowledgement; `is_acknowledged` says whether the client asked for that.
+    /// Handles a command that concerns the connection alone, and sends its answer. Returns its
+    /// acknowledgement; `is_acknowledged` is whether the client asked for one.
     pub fn command(
         &mut self,
         conn: ConnId,
@@ -452,10 +453,10 @@ impl Client {
 
     /// Sends a notice that concerns the connection alone.
     pub fn notify(&self, conn: ConnId, notice: &ClientNotice<'_>, cx: &mut Cx<'_>) {
-        self.send(conn, cx, |bytes| notices::link(bytes, notice));
+        self.send(conn, cx, |bytes| notices::client(bytes, notice));
     }
 
-    /// Sends an attachment of the packet before it, or a message of Engine.IO.
+    /// Sends an attachment of the preceding packet, or a message of Engine.IO.
     pub fn send_attachment(&self, conn: ConnId, attachment: &[u8], cx: &mut Cx<'_>) {
         let form = (self.version, self.base64);
         cx.sender.attachment(cx.out, conn, self.encoding, form, attachment);
@@ -474,52 +475,52 @@ impl Client {
         self.window = window;
     }
 
-    /// Whether its packets go out as answers to HTTP requests.
+    /// Whether its packets are sent as answers to HTTP requests.
     pub fn is_polling(&self) -> bool {
         self.encoding == Encoding::Polled
     }
 
-    /// The Engine.IO session id, if requests name it.
+    /// Returns the Engine.IO session id, if requests name it.
     pub fn sid(&self) -> Option<MemberId> {
         self.sid.as_deref().copied()
     }
 
-    /// Its seat, and the member that sits there.
+    /// Returns its seat, and the member in it.
     pub fn seated(&self) -> Option<(SeatHandle, MemberId)> {
         self.seat.zip(self.member)
     }
 
-    /// Where and how packets reach it.
+    /// Returns the route of its packets.
     pub fn route(&self, conn: ConnId) -> Route {
         Route { conn, encoding: self.encoding, pid: self.pid }
     }
 
-    /// The values that wait for room, if there are any.
+    /// Returns the values that wait for their rates, if there are any.
     pub fn late(&self) -> Option<&Late> {
         self.rates.waiting().filter(|late| !late.is_empty())
     }
 
-    /// The values that wait for room, to change them.
+    /// Returns the values that wait for their rates, to change them.
     pub fn late_mut(&mut self) -> &mut Late {
         self.rates.waiting_mut()
     }
 
-    /// Drops the values that wait for room.
+    /// Drops the values that wait for their rates.
     pub fn drop_late(&mut self) {
         self.rates.drop_waiting();
     }
 
-    /// Notes that bytes came from the client.
+    /// Records that bytes arrived from the client.
     pub fn touch(&mut self, now: Micros) {
-        self.heard_at = now;
+        self.received_at = now;
     }
 
-    /// Ends the connect time-out.
+    /// Ends the connect timeout.
     pub fn settle(&mut self) {
         self.was_connected = true;
     }
 
-    /// Begins the measurement of the connection anew.
+    /// Restarts the application heartbeat.
     pub fn begin_heartbeat(&mut self, now: Micros, settings: &Settings) {
         self.heartbeat = Heartbeat::new(now, settings);
     }
@@ -539,19 +540,19 @@ impl Client {
 }
 
 impl Deferred {
-    /// Nothing yet.
+    /// Creates empty deferred input.
     pub fn new(awaits: Awaits) -> Self {
         Self { awaits, packets: Vec::new(), packet_bytes: 0, bytes: Vec::new() }
     }
 
-    /// Keeps a packet.
+    /// Defers a packet.
     pub fn push(&mut self, packet: PendingPacket) {
         self.packet_bytes += PACKET_HEAD_BYTES + packet.len();
         self.packets.push(packet);
     }
 
-    /// Returns how the client's connection closes if more is kept than a client in a hurry may
-    /// send.
+    /// If more is deferred than a client may send while it waits, returns how its connection is
+    /// closed.
     pub fn overflow(&self, limits: &Limits) -> Option<Closing> {
         let most = limits.message_bytes_max as usize + DEFERRED_BYTES_MAX;
         (self.packet_bytes + self.bytes.len() > most).then(|| {
@@ -561,7 +562,7 @@ impl Deferred {
     }
 }
 
-/// The token and offset of a client that was here before, from its connect.
+/// Returns the token and offset in the `auth` of a connect.
 pub fn recovery(auth: &str) -> Option<(RecoveryToken, Offset)> {
     let (pid, offset) = socket_packet::recovery(auth)?;
     Some((RecoveryToken(MemberId::parse(&pid)?), Offset::parse(&offset)?))

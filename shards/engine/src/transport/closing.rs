@@ -21,19 +21,19 @@ use crate::words::time::Moment;
 /// The close code of RFC 6455 for a server that goes away.
 const GOING_AWAY: u16 = 1001;
 
-/// A connection that is out of the table and was not told its end yet.
+/// A connection that was removed from the table, and whose peer has not been sent the end yet.
 pub struct Gone {
     conn: ConnId,
-    /// The address of its client.
+    /// The address of the connection's client.
     pub peer: IpAddr,
     client: Option<Box<Client>>,
-    /// The clients whose requests it carried.
+    /// The clients whose requests the connection carried.
     polling_for: Option<ConnId>,
     posting_for: Option<ConnId>,
 }
 
 impl Gone {
-    /// The client's seat, and the member that sat there.
+    /// Returns the client's seat, and the member in it.
     pub fn seated(&self) -> Option<(SeatHandle, MemberId)> {
         self.client.as_ref()?.seated()
     }
@@ -45,8 +45,8 @@ impl Gone {
 }
 
 impl Transport {
-    /// Takes a connection out of table, timers and counts. Its session is told next, then
-    /// [`release`](Self::release) is due.
+    /// Removes a connection from table, timers and counts. Its session is informed next;
+    /// [`release`](Self::release) must follow.
     pub fn remove(&mut self, conn: ConnId, cx: &mut Cx<'_>) -> Option<Gone> {
         let connection = self.connections.remove(conn, cx)?;
         cx.release_peer(connection.speaker());
@@ -64,7 +64,7 @@ impl Transport {
                 }
             }
             Protocol::Client(client) => {
-                cx.report.counters.links -= 1;
+                cx.report.counters.clients -= 1;
                 if let Some(sid) = client.sid() {
                     self.polling_clients.remove(sid);
                 }
@@ -74,7 +74,8 @@ impl Transport {
         Some(gone)
     }
 
-    /// The next client that is lost with the connection that carried its request.
+    /// Returns the next client that is lost with this connection, because the connection carried
+    /// its request.
     pub fn next_carried(&mut self, gone: &mut Gone, cx: &mut Cx<'_>) -> Option<ConnId> {
         let conn = gone.conn;
         let polling = gone.polling_for.take().filter(|client| {
@@ -89,9 +90,10 @@ impl Transport {
         })
     }
 
-    /// Sends the last that a connection is sent, and gives back what was kept for it.
+    /// Sends the last bytes of a connection, and frees everything kept for it.
     pub fn release(&mut self, gone: Gone, closing: &Closing, cx: &mut Cx<'_>) {
         let Gone { conn, client, .. } = gone;
+        debug_assert!(self.connections.get(conn).is_none(), "removed before it is released");
         if let Some(client) = &client
             && conn.is_polled()
         {
@@ -100,7 +102,7 @@ impl Transport {
             }
             self.close_queue(conn, client.sid(), closing.goodbye, cx);
         }
-        // At last, because its session still had packets for it.
+        // This is last, because the session may still have sent packets.
         cx.sender.take_window(conn); // mark: window_of_the_gone_kept
         match &closing.farewell {
             Farewell::None => return,
@@ -122,8 +124,8 @@ impl Transport {
         cx.out.close(conn, Close::Gently);
     }
 
-    /// Ends the queue of a client of long-polling: the request that waits for packets gets the last
-    /// of them.
+    /// Closes the queue of a client of long-polling. A request that waits for packets receives the
+    /// last ones.
     fn close_queue(
         &mut self,
         client: ConnId,
@@ -157,7 +159,7 @@ impl Transport {
         self.answer_parked(conn, &answer, cx);
     }
 
-    /// Answers a parked request with packets.
+    /// Answers a parked request that brought packets.
     pub(super) fn answer_post(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
         let Some(http) = self.connections.http_mut(conn) else { return };
         http.posting_for = None;
@@ -171,7 +173,7 @@ impl Transport {
                 self.resumed.push(conn);
                 self.connections.arm(conn, cx);
             }
-            // It carries no request of a client any more, so no session is concerned.
+            // The connection carries no other request of a client, so no session is concerned.
             Some(false) => {
                 if let Some(gone) = self.remove(conn, cx) {
                     self.release(gone, &Closing::answered(), cx);
@@ -183,7 +185,7 @@ impl Transport {
 }
 
 impl Connections {
-    /// Answers a pending request. Returns whether the connection is used again, `None` if no
+    /// Answers a pending request. Returns whether the connection is kept alive, `None` if no
     /// request is pending.
     pub(super) fn respond(
         &mut self,
@@ -210,12 +212,11 @@ impl Connections {
     }
 }
 
-/// Hands a connection without a seat over to another shard.
+/// Hands over a connection that was removed from the table.
 pub fn send_packed(conn: ConnId, to: ShardId, speaker: Speaker, packed: Packed, cx: &mut Cx<'_>) {
     cx.release_peer(speaker);
     let counted: Counted = (speaker, packed);
-    // Writing plain values to a vector fails only if one of them refuses, which none of ours
-    // does.
+    // Serializing plain values to a vector cannot fail.
     let bytes = postcard::to_allocvec(&counted).unwrap_or_default();
     assert!(!bytes.is_empty());
     cx.out.hand_over(conn, to, &bytes);
@@ -232,7 +233,7 @@ fn print_going_away(
         let message = "the server is going away: connect again in a moment";
         let reject = Reject::new(Code::Draining, message);
         let notice = ClientNotice::Error { event: "disconnect", reject: &reject };
-        send(cx, &|bytes| notices::link(bytes, &notice));
+        send(cx, &|bytes| notices::client(bytes, &notice));
         if cx.settings.goodbye == Goodbye::Disconnect {
             send(cx, &|bytes| bytes.extend_from_slice(socket_packet::DISCONNECT));
         }

@@ -1,5 +1,6 @@
-//! Connections by their ids: those of the driver, and clients of HTTP long-polling, which outlive
-//! the connections that carry their requests and have ids of the engine.
+//! Connections by their ids: connections of the driver, and clients of HTTP long-polling. A client
+//! of long-polling outlives the connections that carry its requests, so the engine allocates its
+//! id.
 
 use std::net::IpAddr;
 
@@ -17,35 +18,34 @@ use crate::words::limits::Limits;
 use crate::words::manners::Speaker;
 use crate::words::time::Micros;
 
-/// Unsent bytes of a connection that count as a large backlog when memory is scarce, and for how
-/// long. A slow network carries a set list in that time; a reader that has stopped does not read
-/// it.
+/// A large backlog when memory is low: this many unsent bytes, for this time. A slow network
+/// carries a set list in that time; a reader that has stopped does not.
 const BACKLOG_SCARCE_BYTES: u32 = 256 * 1024;
 const BACKLOG_SCARCE_TIME: Micros = Micros::from_secs(5);
 
-/// Everything that speaks with the shard.
+/// All connections of a shard.
 pub struct Connections {
     real: Slots<ConnId, Connection>,
     polled: Arena<ConnId, Connection>,
-    /// Whether the server goes away. Then clients are refused; pages and probes are answered.
+    /// Whether the server is draining. If so, clients are refused; pages and probes are still
+    /// answered.
     pub draining: bool,
 }
 
 /// A connection, or a client of long-polling.
 pub struct Connection {
-    /// The client's address: where the connection comes from, or the address that a trusted proxy
+    /// The client's address: the source of the connection, or the address that a trusted proxy
     /// names for a connection that it upgraded.
     pub peer: IpAddr,
-    /// Whether a proxy passed on the request by which the client came. Then it is exempt from
-    /// nothing.
+    /// Whether a proxy forwarded the client's request. If so, the client is exempt from no limit.
     pub forwarded: bool,
     pub timer: TimerHandle,
-    /// Since when the driver reports a large backlog.
+    /// The time since which the driver reports a large backlog.
     pub backlogged_since: Option<Micros>,
     pub protocol: Protocol,
 }
 
-/// The protocol of a connection. In boxes, so that clients pay nothing for the larger ones.
+/// The protocol of a connection. Boxed, so that clients do not pay for the larger variants.
 pub enum Protocol {
     /// HTTP, until it is upgraded.
     Http(Box<HttpConn>),
@@ -56,13 +56,13 @@ pub enum Protocol {
 }
 
 impl Connection {
-    /// A connection of this client.
+    /// Creates a connection of this client.
     pub fn new(speaker: Speaker, protocol: Protocol) -> Self {
         let Speaker { address: peer, forwarded } = speaker;
         Self { peer, forwarded, timer: TimerHandle::default(), backlogged_since: None, protocol }
     }
 
-    /// The address that it is counted under.
+    /// Returns the address that the connection is counted under.
     pub fn speaker(&self) -> Speaker {
         Speaker { address: self.peer, forwarded: self.forwarded }
     }
@@ -77,8 +77,8 @@ impl Connection {
 }
 
 impl Connections {
-    /// A table with room for so many clients of long-polling, and for as many connections as the
-    /// driver has.
+    /// Creates a table with room for `polled_max` clients of long-polling, and for as many
+    /// connections as the driver has.
     pub fn new(polled_max: u32) -> Self {
         Self {
             real: Slots::new(ConnId::POLLED),
@@ -87,13 +87,16 @@ impl Connections {
         }
     }
 
-    /// Takes in a connection under the id that the driver gave it.
+    /// Adds a connection under the id that the driver allocated.
     pub fn insert(&mut self, id: ConnId, conn: Connection) {
+        debug_assert!(!id.is_polled(), "the driver allocates no ids of long-polling");
         self.real.insert(id, conn);
     }
 
-    /// Takes in a client of long-polling and names it; `None` if there are too many.
+    /// Adds a client of long-polling and allocates its id. `None` if there are too many.
     pub fn insert_polled(&mut self, conn: Connection) -> Option<ConnId> {
+        let is_client = matches!(conn.protocol, Protocol::Client(_));
+        debug_assert!(is_client, "only clients outlive the connections of their requests");
         if self.polled.is_full() {
             return None;
         }
@@ -101,17 +104,17 @@ impl Connections {
         Some(ConnId { index: id.index | ConnId::POLLED, ..id })
     }
 
-    /// The connection of this id.
+    /// Returns the connection of this id.
     pub fn get(&self, id: ConnId) -> Option<&Connection> {
         if id.is_polled() { self.polled.get(inner(id)) } else { self.real.get(id) }
     }
 
-    /// The connection of this id, to change it.
+    /// Returns the connection of this id, to change it.
     pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
         if id.is_polled() { self.polled.get_mut(inner(id)) } else { self.real.get_mut(id) }
     }
 
-    /// Takes out the connection of this id. Its timer is cancelled.
+    /// Removes the connection of this id and cancels its timer.
     pub fn remove(&mut self, id: ConnId, cx: &mut Cx<'_>) -> Option<Connection> {
         let mut conn =
             if id.is_polled() { self.polled.remove(inner(id)) } else { self.real.remove(id) }?;
@@ -119,7 +122,7 @@ impl Connections {
         Some(conn)
     }
 
-    /// The client of this id.
+    /// Returns the client of this id.
     pub fn client(&self, id: ConnId) -> Option<&Client> {
         match &self.get(id)?.protocol {
             Protocol::Client(client) => Some(client),
@@ -127,7 +130,7 @@ impl Connections {
         }
     }
 
-    /// The client of this id, to change it.
+    /// Returns the client of this id, to change it.
     pub fn client_mut(&mut self, id: ConnId) -> Option<&mut Client> {
         match &mut self.get_mut(id)?.protocol {
             Protocol::Client(client) => Some(client),
@@ -135,7 +138,7 @@ impl Connections {
         }
     }
 
-    /// The connection of this id, if it speaks HTTP.
+    /// Returns the connection of this id, if it speaks HTTP.
     pub fn http_mut(&mut self, id: ConnId) -> Option<&mut HttpConn> {
         match &mut self.get_mut(id)?.protocol {
             Protocol::Http(http) => Some(http),
@@ -143,7 +146,7 @@ impl Connections {
         }
     }
 
-    /// The connection of this id, if it is to take over from long-polling.
+    /// Returns the connection of this id, if it probes to take over from long-polling.
     pub fn probe_mut(&mut self, id: ConnId) -> Option<&mut Probe> {
         match &mut self.get_mut(id)?.protocol {
             Protocol::Probe(probe) => Some(probe),
@@ -151,7 +154,7 @@ impl Connections {
         }
     }
 
-    /// Sets the timer of a connection to the next thing that it waits for.
+    /// Sets the timer of a connection to its next deadline.
     pub fn arm(&mut self, id: ConnId, cx: &mut Cx<'_>) {
         let draining = self.draining;
         if let Some(conn) = self.get_mut(id) {
@@ -160,8 +163,8 @@ impl Connections {
         }
     }
 
-    /// Notes what the driver tells of a connection's unsent bytes. Returns whether its reader is
-    /// too far behind.
+    /// Records the unsent bytes of a connection. Returns whether they exceed the limit for slow
+    /// readers.
     pub fn backlog(&mut self, conn: ConnId, bytes: u32, cx: &Cx<'_>) -> bool {
         let Some(connection) = self.get_mut(conn) else { return false };
         if bytes <= BACKLOG_SCARCE_BYTES {
@@ -172,7 +175,7 @@ impl Connections {
         bytes > cx.settings.limits.backlog_bytes_max
     }
 
-    /// Connections with a large backlog for some time.
+    /// Returns the connections that have had a large backlog for `BACKLOG_SCARCE_TIME`.
     pub fn slow_readers(&self, now: Micros) -> Vec<ConnId> {
         let is_slow = |conn: &Connection| {
             conn.backlogged_since.is_some_and(|since| since + BACKLOG_SCARCE_TIME <= now)
@@ -181,34 +184,35 @@ impl Connections {
         slow.map(|(id, _)| id).collect()
     }
 
-    /// All connections, those of long-polling first.
+    /// Returns the ids of all connections, those of long-polling first.
     pub fn ids(&self) -> Vec<ConnId> {
         self.iter().map(|(id, _)| id).collect()
     }
 
-    /// Notes that the timer of a connection has fired.
+    /// Records that the timer of a connection has fired.
     pub fn fired(&mut self, conn: ConnId) {
         if let Some(connection) = self.get_mut(conn) {
             connection.timer.fired();
         }
     }
 
-    /// Has a client wait: from now on its input is kept.
+    /// Lets a client wait: its input is deferred from now on.
     pub fn wait(&mut self, client: ConnId, awaits: Awaits) {
         if let Some(client) = self.client_mut(client) {
+            debug_assert!(client.deferred.is_none(), "a client waits for one thing at a time");
             client.deferred = Some(Box::new(Deferred::new(awaits)));
         }
     }
 
-    /// Ends the waiting of a client. Returns the input that was kept, `None` if the client is gone
-    /// or waits for something else.
+    /// Ends the wait of a client and returns its deferred input. `None` if the client is gone or
+    /// waits for something else.
     pub fn take_deferred(&mut self, client: ConnId, awaits: Awaits) -> Option<Deferred> {
         let client = self.client_mut(client)?;
         client.deferred.take_if(|deferred| deferred.awaits == awaits).map(|deferred| *deferred)
     }
 
-    /// Takes note of the rest of a WebSocket's input. If its client waits, the rest is kept; if
-    /// that is too much, the input begins with the end of the connection.
+    /// Defers the rest of a WebSocket's input if its client waits. If that is too much, the input
+    /// then begins with the end of the connection.
     pub fn keep_rest(&mut self, incoming: &mut Incoming<'_>, cx: &Cx<'_>) {
         let Some(client) = self.client_mut(incoming.conn) else { return };
         if incoming.conn.is_polled() {
@@ -222,13 +226,13 @@ impl Connections {
         incoming.closing = deferred.overflow(&cx.settings.limits);
     }
 
-    /// Whether something of a client is overdue.
+    /// Whether a client has missed a deadline.
     pub(super) fn is_due(&self, client: ConnId, cx: &Cx<'_>) -> bool {
         let deadline = self.client(client).and_then(|client| client.deadline(&cx.settings.limits));
         deadline.is_some_and(|at| at <= cx.now.at)
     }
 
-    /// Takes in a connection that another shard counted under this address.
+    /// Adds a connection that another shard counted under this address.
     pub(super) fn adopt(
         &mut self,
         conn: ConnId,
@@ -240,18 +244,18 @@ impl Connections {
         self.insert(conn, Connection::new(speaker, protocol));
     }
 
-    /// The address of a connection's client.
+    /// Returns the address of a connection's client.
     pub fn peer(&self, conn: ConnId) -> Option<IpAddr> {
         Some(self.get(conn)?.peer)
     }
 
-    /// The quality of the connection to a member.
+    /// Returns the quality of the connection to a member.
     pub fn quality(&self, client: ConnId, member: MemberId, now: Micros) -> Option<Quality> {
         Some(self.client(client)?.quality(member, now))
     }
 
-    /// All connections. Clients of long-polling come first, so that they learn of an end while
-    /// their requests still wait.
+    /// Iterates over all connections. Clients of long-polling are first, so that their waiting
+    /// requests receive the end before these connections close.
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &Connection)> {
         let polled = self
             .polled
@@ -260,7 +264,7 @@ impl Connections {
         polled.chain(self.real.iter())
     }
 
-    /// The number of connections of the driver.
+    /// Returns the number of connections of the driver.
     pub fn connections(&self) -> usize {
         self.real.len()
     }

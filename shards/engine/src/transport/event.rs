@@ -1,22 +1,22 @@
-//! Events that transport yields, and how a connection ends.
+//! Events that transport yields, and the ways in which a connection ends.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::io::Cause;
+use crate::io::CloseCause;
 use crate::speech::LeaveReason;
 use crate::wire::json::{self, Value};
 use crate::wire::socket_packet::Packet;
 use crate::words::ids::{ConnId, MemberId, Offset, RecoveryToken, ShardId};
 
-/// One thing that came in, for whoever acts on it. Names and payloads borrow from what was read.
+/// One event for the engine. Names and payloads borrow from the bytes that were read.
 pub enum Event<'a> {
-    /// A client asks for the namespace `/`, perhaps for its old seat.
+    /// A client connects to the namespace `/`, perhaps to recover its seat.
     Connect {
         /// The client.
         client: ConnId,
-        /// The token and offset that it shows to get its old seat back.
+        /// The token and offset with which it recovers its seat.
         recovery: Option<(RecoveryToken, Offset)>,
     },
     /// A client sends an event.
@@ -26,28 +26,29 @@ pub enum Event<'a> {
         /// The client.
         client: ConnId,
     },
-    /// A WebSocket took over from long-polling: the client has another id.
+    /// A WebSocket took over from long-polling, so the client has a new id.
     Upgraded {
-        /// Its id so far.
+        /// The old id.
         from: ConnId,
-        /// Its id from now on.
+        /// The new id.
         to: ConnId,
     },
-    /// Something of a client is overdue, and it has sent a request in the same turn.
+    /// A client has missed a deadline, and has sent a request in the same turn. The deadline is
+    /// first.
     Due {
         /// The client.
         client: ConnId,
     },
-    /// A connection has to end: its client said goodbye, or broke a rule.
+    /// A connection must end, for example because its client said goodbye or broke a rule.
     Close {
         /// The connection.
         conn: ConnId,
-        /// Why, and how.
+        /// The reason, and the way to close it.
         closing: Closing,
     },
-    /// Nothing for others: a ping, a fragment, an answered request.
+    /// Nothing for the engine: a ping, a fragment, an answered request.
     Settled,
-    /// A client is there. Only above [`Layer::Calls`].
+    /// A client has opened. Only above [`Layer::Calls`].
     Opened(Opened),
     /// A Socket.IO packet with its attachments. Only at [`Layer::Packets`].
     Packet {
@@ -67,17 +68,17 @@ pub enum Event<'a> {
     },
 }
 
-/// A client that has come, above a layer that does not greet it.
+/// A client that has opened, at a layer where transport does not greet it.
 pub struct Opened {
     /// The client.
     pub client: ConnId,
-    /// Its Engine.IO session id.
+    /// The client's Engine.IO session id.
     pub sid: MemberId,
-    /// The packet that greets it, for the layers above frames.
+    /// The packet that greets the client, for the layers above frames.
     pub greeting: Vec<u8>,
-    /// The query of its first request.
+    /// The query of the client's first request.
     pub query: String,
-    /// Whether it speaks Engine.IO 3.
+    /// Whether the client speaks Engine.IO 3.
     pub is_version_3: bool,
 }
 
@@ -104,7 +105,7 @@ pub enum Layer {
     Frames,
 }
 
-/// An event with the right to be answered.
+/// An event that may be answered.
 pub struct EventCall<'a> {
     /// The client that sent it.
     pub client: ConnId,
@@ -119,14 +120,14 @@ pub struct EventCall<'a> {
 /// The first argument of an event.
 #[derive(Clone, Copy)]
 pub enum Payload<'a> {
-    /// One that was read.
+    /// An argument that was read.
     Read {
         /// The value.
         value: Value<'a>,
-        /// All arguments as they were written, if `value` does not hold that.
+        /// All arguments as they were written, unless `value` has them so.
         array: &'a str,
     },
-    /// Not read, because the event has so many bytes.
+    /// An argument that was not read, because the event has this many bytes.
     TooLong(usize),
 }
 
@@ -142,14 +143,14 @@ pub struct ReplyTo<'a> {
 }
 
 impl EventCall<'_> {
-    /// The right to answer it.
+    /// Returns the right to answer the event.
     pub fn reply_to(&self) -> ReplyTo<'_> {
         ReplyTo { client: self.client, event: &self.event, ack: self.ack }
     }
 }
 
 impl<'a> Payload<'a> {
-    /// The value, absent if it was not read.
+    /// Returns the value, absent if it was not read.
     pub fn value(self) -> Value<'a> {
         match self {
             Self::Read { value, .. } => value,
@@ -157,28 +158,28 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// The JSON of the value as it was written, empty if there is none.
+    /// Returns the JSON of the value as it was written, empty if there is none.
     pub fn written(self) -> String {
         let Self::Read { value, array } = self else { return String::new() };
         value.written().or_else(|| json::argument(array)).unwrap_or_default().to_owned()
     }
 }
 
-/// The call that takes a connection to another shard.
+/// The call that moves a connection to another shard.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reason {
     /// A `join_session`.
     Join {
-        /// The id under which it is to be acknowledged.
+        /// The id under which the client wants an acknowledgement.
         ack: Option<u64>,
         /// The JSON of its first argument.
         payload: String,
     },
-    /// A connect of a member that was in a session there.
+    /// A connect of a member that was in a session on that shard.
     Recover {
-        /// The token that it shows.
+        /// The token that the client sent.
         pid: RecoveryToken,
-        /// The last offset that it saw.
+        /// The last offset that the client saw.
         offset: Offset,
     },
 }
@@ -186,29 +187,29 @@ pub enum Reason {
 /// The thing that a client waits for before the rest of its input is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Awaits {
-    /// A session from the storage.
+    /// A session that is being loaded.
     Storage,
     /// The admission of another shard, to the request of this number.
     Admission(u64),
 }
 
-/// The way in which reading goes on after an event.
+/// The continuation of reading after an event.
 pub enum Next {
-    /// With the next event.
+    /// Read the next event.
     Continue,
-    /// Later: the rest of the input is kept until then.
+    /// Defer the rest of the input.
     Defer(Awaits),
-    /// On another shard, which first handles the reason.
+    /// Hand the client over to another shard, which first handles the reason.
     HandOver(ShardId, Reason),
 }
 
-/// Why a connection ends, for the log, for the session, and for the peer.
+/// The end of a connection, as the log, its session and its peer learn of it.
 pub struct Closing {
     /// The reason in words, for the log.
     pub why: Cow<'static, str>,
-    /// The line in the log.
+    /// The manner of the end, for the log.
     pub manner: Ending,
-    /// The reason that its session is given.
+    /// The reason for its session.
     pub reason: LeaveReason,
     /// Whether the client itself has ended its Engine.IO session.
     pub goodbye: bool,
@@ -216,29 +217,29 @@ pub struct Closing {
     pub farewell: Farewell,
 }
 
-/// The line in the log about the end of a connection.
+/// The manner in which the log reports the end of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ending {
-    /// None, or it was logged before.
+    /// Not logged, or logged before.
     Unlogged,
-    /// A client left, if it was connected to a namespace.
+    /// The client left. Logged if it was connected to a namespace.
     Left,
     /// The peer broke a rule or a limit.
     Expelled,
 }
 
-/// The last bytes for the peer.
+/// The last bytes sent to the peer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Farewell {
-    /// Nothing: the connection is gone.
+    /// No bytes: the connection is gone.
     None,
-    /// Nothing: the connection is aborted.
+    /// No bytes: the connection is aborted.
     Abort,
-    /// Nothing more: what was sent goes out, then the connection is closed.
+    /// No further bytes: queued bytes are sent, then the connection is closed.
     Flush,
-    /// A close frame, if it has a WebSocket.
+    /// A close frame, on a WebSocket.
     Frame(Option<u16>, Cow<'static, str>),
-    /// A notice that the server goes away; with a disconnect if the settings want that.
+    /// A notice that the server goes away, with a disconnect if the settings ask for one.
     GoingAway,
 }
 
@@ -248,48 +249,50 @@ impl Closing {
         Self { why: why.into(), manner, reason, goodbye: false, farewell }
     }
 
-    /// The peer broke a rule. It is sent an empty close frame, as Socket.IO servers do.
+    /// Closes a connection whose peer broke a rule. It is sent an empty close frame, as Socket.IO
+    /// servers do.
     pub fn expelled(why: impl Into<Cow<'static, str>>, reason: LeaveReason) -> Self {
         Self::new(why, Ending::Expelled, reason)
     }
 
-    /// The client ended the connection, or let its time pass.
+    /// Closes a connection that its client ended, or whose client stopped answering.
     pub fn left(reason: LeaveReason) -> Self {
         Self::new(reason.as_str(), Ending::Left, reason)
     }
 
-    /// The connection is gone.
-    pub fn lost(cause: Cause) -> Self {
+    /// Ends a connection that is gone already.
+    pub fn lost(cause: CloseCause) -> Self {
         let reason = match cause {
-            Cause::Ended => LeaveReason::TransportClosed,
-            Cause::Failed => LeaveReason::TransportError,
+            CloseCause::Ended => LeaveReason::TransportClosed,
+            CloseCause::Failed => LeaveReason::TransportError,
         };
         Self { farewell: Farewell::None, ..Self::left(reason) }
     }
 
-    /// The peer is too far behind: its member would rather reconnect than see the past.
+    /// Aborts a connection whose peer reads too slowly: a reconnect serves its member better than
+    /// old events.
     pub fn slow_reader() -> Self {
         let closing = Self::expelled("it reads too slowly", LeaveReason::TransportError);
         Self { farewell: Farewell::Abort, ..closing }
     }
 
-    /// The connection ends without a line in the log and without a farewell.
+    /// Ends a connection without a line in the log and without a farewell.
     pub fn unlogged(reason: LeaveReason) -> Self {
         Self { farewell: Farewell::None, ..Self::new("", Ending::Unlogged, reason) }
     }
 
-    /// A connection that speaks HTTP has answered its last request.
+    /// Closes a connection that speaks HTTP after its last answer.
     pub fn answered() -> Self {
         Self { farewell: Farewell::Flush, ..Self::unlogged(LeaveReason::Forced) }
     }
 
-    /// A request was refused, and the answer says why.
+    /// Closes a connection after a refused request. The answer gives the reason.
     pub fn refused(why: impl Into<Cow<'static, str>>) -> Self {
         let farewell = Farewell::Flush;
         Self { farewell, ..Self::expelled(why, LeaveReason::Forced) }
     }
 
-    /// The server goes away.
+    /// Closes a connection because the server goes away.
     pub fn drained() -> Self {
         Self { farewell: Farewell::GoingAway, ..Self::unlogged(LeaveReason::Draining) }
     }

@@ -9,7 +9,7 @@ use crate::context::Cx;
 use crate::io::Settings;
 use crate::io::report::{Disconnect, Manner};
 use crate::throttle::peers::PeerRefusal;
-use crate::wire::http::{Cors, Delivery, Refusal, Refused, Request, Response, Shared};
+use crate::wire::http::{Cors, Delivery, OwnedCors, Refusal, Refused, Request, Response};
 use crate::words::ids::{ConnId, ShardId};
 use crate::words::manners::Speaker;
 use crate::words::time::{Micros, UnixMillis};
@@ -17,56 +17,57 @@ use crate::words::time::{Micros, UnixMillis};
 /// A request on a connection.
 pub struct Exchange<'r> {
     pub conn: ConnId,
-    /// The address that the connection comes from.
+    /// The source address of the connection.
     pub peer: IpAddr,
     pub request: &'r Request<'r>,
-    /// The bytes behind the head, once all of them are here.
+    /// The body, once it is complete.
     pub body: Option<&'r [u8]>,
-    /// The part of the answer that pages may see.
+    /// The CORS answer.
     pub cors: Cors<'r>,
-    /// The refusal that it gets, since its client was closed.
+    /// The refusal that the request gets, because its client was closed.
     pub refusal: Option<Refusal>,
-    /// Whether its client was looked after.
+    /// Whether the deadlines of its client were handled.
     pub is_looked_after: bool,
 }
 
-/// The way in which a connection goes on after a request.
+/// The continuation of a connection after a request.
 pub enum Step {
-    /// With the next request, once this one is answered.
+    /// Read the next request; this one is answered, or parked.
     Next,
-    /// Speaks WebSocket from now on.
+    /// Speak WebSocket from now on.
     Upgraded,
-    /// With more of the body.
+    /// Wait for more of the body.
     More,
-    /// With the packets of the request.
-    Post { client: ConnId, packets: Vec<PendingPacket>, keep_alive: bool, cors: Shared },
-    /// With the same request, after its client was looked after.
+    /// Read the packets of the request.
+    Post { client: ConnId, packets: Vec<PendingPacket>, keep_alive: bool, cors: OwnedCors },
+    /// Handle the deadlines of this client, then read the request again.
     Due(ConnId),
-    /// With a refusal of this request, after its client was closed.
+    /// Close this client, then refuse the request.
     CloseClient(ConnId, Closing, Refusal),
-    /// On another shard, which reads the request again.
+    /// Hand the connection over to another shard, which reads the request again.
     Elsewhere(ShardId),
-    /// Not at all.
+    /// Close the connection.
     Close(Closing),
-    /// After a client was announced.
+    /// Announce a client that has opened.
     Opened(Box<Opened>),
 }
 
 impl Step {
-    /// The request was answered.
+    /// Continues after an answer: keeps the connection alive, or closes it.
     pub fn answered(keep_alive: bool) -> Self {
         if keep_alive { Self::Next } else { Self::Close(Closing::answered()) }
     }
 }
 
 impl<'r> Exchange<'r> {
-    /// The delivery of the answer.
+    /// Returns the delivery of the answer.
     pub fn delivery(&self) -> Delivery<'r> {
         Delivery { head: false, keep_alive: self.request.keep_alive, cors: self.cors }
     }
 }
 
-/// The client that a request comes from. A proxy's connection carries requests of many.
+/// Returns the address of the client that sent a request. A proxy's connection carries requests of
+/// many clients.
 pub fn client_address(peer: IpAddr, request: &Request<'_>, settings: &Settings) -> Speaker {
     let lines = request.all("x-forwarded-for");
     settings.manners.speaker(peer, request.is_forwarded(), lines)
@@ -79,8 +80,8 @@ pub fn refused_request(conn: ConnId, refused: Refused, cors: Cors<'_>, cx: &mut 
     Closing::refused(refused.reason())
 }
 
-/// Refuses a request that an operator may have wanted to be served. The log says which setting does
-/// that.
+/// Refuses a request because of a setting that the operator may want to change, and names the
+/// setting in the log.
 pub fn refused_by_setting(
     (conn, peer): (ConnId, IpAddr),
     why: String,
@@ -96,7 +97,7 @@ pub fn refused_by_setting(
     Closing::answered()
 }
 
-/// Refuses a client whose address has or wants too much.
+/// Refuses a client whose address has too many connections, or asks too often.
 pub fn too_many(conn: ConnId, refusal: PeerRefusal, cx: &mut Cx<'_>) -> Closing {
     let (body, wait): (&[u8], _) = match refusal {
         PeerRefusal::Connections => (br#"{"error":"Too many connections"}"#, Micros::from_secs(5)),
@@ -114,7 +115,7 @@ pub fn too_many(conn: ConnId, refusal: PeerRefusal, cx: &mut Cx<'_>) -> Closing 
     Closing::refused(refusal.why())
 }
 
-/// Refuses a client that there is no room or no memory for.
+/// Refuses a client because the server has no room or no memory for it.
 pub fn unavailable_now(conn: ConnId, cx: &mut Cx<'_>) -> Closing {
     let delivery = Delivery { head: false, keep_alive: false, cors: Cors::Silent };
     let now = cx.now.unix;
@@ -123,13 +124,13 @@ pub fn unavailable_now(conn: ConnId, cx: &mut Cx<'_>) -> Closing {
     Closing::refused("there is no memory for more members")
 }
 
-/// Prints the answer to a client that comes while the server drains.
+/// Prints the answer to a client that connects while the server drains.
 pub fn print_draining(bytes: &mut Vec<u8>, now: UnixMillis, delivery: Delivery<'_>) {
     let body = br#"{"error":"The server is draining: connect again in a moment"}"#;
     print_unavailable(bytes, body, now, delivery);
 }
 
-/// Prints a 503 that asks the client to come again after five seconds.
+/// Prints a 503 that asks the client to retry after five seconds.
 fn print_unavailable(bytes: &mut Vec<u8>, body: &[u8], now: UnixMillis, delivery: Delivery<'_>) {
     let headers = [
         (Cow::Borrowed("Content-Type"), Cow::Borrowed("application/json")),

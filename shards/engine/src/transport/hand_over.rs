@@ -1,5 +1,5 @@
-//! Connections move to another shard and come from one: once, with their protocol state, and with
-//! the input that was read but not used.
+//! Moves a connection to another shard and adopts one from there, with its protocol state and
+//! unread input.
 
 use super::Transport;
 use super::client::{Client, Deferred};
@@ -14,19 +14,19 @@ use crate::context::Cx;
 use crate::delivery::poll_queue::PollQueue;
 use crate::io::Close;
 use crate::speech::LeaveReason;
-use crate::wire::http::{Cors, Refusal, Shared};
+use crate::wire::http::{Cors, OwnedCors, Refusal};
 use crate::words::ids::{ConnId, ShardId};
 use crate::words::manners::Speaker;
 
 /// A connection that came from another shard.
 pub struct Arrival {
-    /// The client that came, and the call that brought it here.
+    /// The client, and the call that brought it here.
     pub client: Option<(ConnId, Reason)>,
-    /// Its input after that.
+    /// The input after that call.
     pub incoming: Incoming<'static>,
 }
 
-/// A client of long-polling without its connection, on its way to another shard.
+/// A client of long-polling that was separated from its connections, to move to another shard.
 struct Unbound {
     client: Client,
     queue: PollQueue,
@@ -34,8 +34,8 @@ struct Unbound {
 }
 
 impl Transport {
-    /// Sends a client to another shard, with the rest of its input. It has no seat here. Returns
-    /// which connection is closed instead, and how, if it cannot move.
+    /// Hands a client without a seat over to another shard, with the rest of its input. If it
+    /// cannot move, returns which connection is closed instead, and how.
     pub fn hand_over(
         &mut self,
         mut incoming: Incoming<'_>,
@@ -55,7 +55,7 @@ impl Transport {
             self.connections.send_http(conn, to, packed, cx);
             return None;
         }
-        // It wants to move on at once, without a request that could take it there.
+        // The client would move again at once, and no request could take it there.
         if incoming.packet.is_some() {
             return Some((conn, Closing::unlogged(LeaveReason::TransportError)));
         }
@@ -68,8 +68,8 @@ impl Transport {
         None
     }
 
-    /// Sends a client to the shard that has admitted it, with the input that was deferred. Returns
-    /// how it is closed instead, if it cannot move.
+    /// Hands a client over to the shard that has admitted it, with its deferred input. If it cannot
+    /// move, returns how it is closed instead.
     pub fn move_on(
         &mut self,
         client: ConnId,
@@ -82,7 +82,7 @@ impl Transport {
             let posting = cx.sender.queue(client).and_then(|queue| queue.posting);
             let http = posting.and_then(|conn| Some((conn, self.connections.http_mut(conn)?)));
             let taken = http.and_then(|(conn, http)| Some((conn, http.take_pending()?)));
-            // It wants to move on without a request that could take it there.
+            // No request could take the client there.
             let Some((conn, (keep_alive, cors, rest))) = taken else {
                 return Some(Closing::unlogged(LeaveReason::TransportError));
             };
@@ -96,8 +96,8 @@ impl Transport {
             self.send_websocket(client, to, reason, &deferred.bytes, cx);
             return None;
         }
-        // Said by requests of long-polling before a WebSocket took over, which no WebSocket could
-        // repeat.
+        // The packets came by long-polling, before a WebSocket took over, and could not be sent
+        // again on that.
         let why = "it wants to be in three sessions at once";
         Some(Closing::expelled(why, LeaveReason::Forced))
     }
@@ -115,7 +115,7 @@ impl Transport {
         let Protocol::Client(client) = connection.protocol else { return };
         assert!(client.seat.is_none(), "a client leaves its session before it moves");
         assert!(client.late().is_none(), "values that wait are applied before the join");
-        cx.report.counters.links -= 1;
+        cx.report.counters.clients -= 1;
         if let Some(sid) = client.sid() {
             self.polling_clients.remove(sid);
         }
@@ -125,30 +125,31 @@ impl Transport {
         send_packed(conn, to, speaker, packed, cx);
     }
 
-    /// Takes a client of long-polling out of this shard, to go with the connection of a request.
+    /// Removes a client of long-polling from this shard, so that it moves with the connection of a
+    /// request.
     fn take_polled(&mut self, client: ConnId, to: ShardId, cx: &mut Cx<'_>) -> Option<Unbound> {
         let connection = self.connections.remove(client, cx)?;
         let speaker = connection.speaker();
         let id = client;
         let Protocol::Client(client) = connection.protocol else { return None };
         assert!(client.seat.is_none(), "a client leaves its session before it moves");
-        cx.report.counters.links -= 1;
+        cx.report.counters.clients -= 1;
         cx.release_peer(speaker);
         if let Some(sid) = client.sid() {
             self.polling_clients.moved(sid, to, cx.now.at);
         }
         let mut queue = cx.sender.close(id)?;
-        // Its next request finds the way by itself.
+        // The client's next request is handed over by `find`.
         if let Some(waiting) = queue.waiting.take() {
             self.answer_poll(waiting, queue.noop(), cx);
         }
         Some(Unbound { client: *client, queue, speaker })
     }
 
-    /// Takes a connection over from another shard. `None` if it is closed at once.
+    /// Adopts a connection from another shard. Returns `None` if it is closed at once.
     pub fn adopt(&mut self, conn: ConnId, packed: &[u8], cx: &mut Cx<'_>) -> Option<Arrival> {
         let Ok((speaker, packed)) = postcard::from_bytes::<Counted>(packed) else {
-            // Only our own engine packs connections, so this is a trace that was tampered with.
+            // Only our own engine packs connections, so this is a trace that was changed.
             cx.out.close(conn, Close::Abort);
             return None;
         };
@@ -164,7 +165,7 @@ impl Transport {
                     self.polling_clients.put(sid, conn);
                 }
                 self.connections.adopt(conn, speaker, Protocol::Client(Box::new(client)), cx);
-                cx.report.counters.links += 1;
+                cx.report.counters.clients += 1;
                 if let Some(window) = window {
                     cx.sender.put_window(conn, window);
                 }
@@ -202,7 +203,7 @@ impl Transport {
                     return Some(refuse_arrival(conn, cors.as_cors(), cx));
                 };
                 cx.adopt_peer(of_client);
-                cx.report.counters.links += 1;
+                cx.report.counters.clients += 1;
                 if let Some(sid) = sid {
                     self.polling_clients.put(sid, client);
                 }
@@ -221,7 +222,7 @@ fn pack_polled(
     unbound: Unbound,
     reason: Reason,
     packets: Vec<PendingPacket>,
-    (keep_alive, cors): (bool, Shared),
+    (keep_alive, cors): (bool, OwnedCors),
     rest: Vec<u8>,
 ) -> Packed {
     let Unbound { client, queue, speaker } = unbound;

@@ -1,5 +1,5 @@
-//! Requests of connections that speak HTTP: the host answers some, others are refused, and those to
-//! Engine.IO become clients.
+//! Requests of connections that speak HTTP: the host answers some, others are refused, and requests
+//! to Engine.IO become clients.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use super::exchange::{
     Exchange, Step, client_address, print_draining, refused_by_setting, refused_request, too_many,
     unavailable_now,
 };
-use super::http_conn::Asked;
+use super::http_conn::NextRequest;
 use super::incoming::{Incoming, Post, PostEnd};
 use super::packed::Packed;
 use super::polling::{answer_closed, fits, is_of_client, wants_base64};
@@ -20,7 +20,7 @@ use super::upgrade::dropped;
 use super::{Profile, Transport};
 use crate::context::Cx;
 use crate::delivery::route::Encoding;
-use crate::io::{HttpRequest, Memory, Output, Settings, Version3};
+use crate::io::{FreeMemory, HttpRequest, Output, Settings, Version3};
 use crate::throttle::peers::PeerRefusal;
 use crate::wire::deflate::{self, Agreed};
 use crate::wire::frame::Reader;
@@ -47,25 +47,28 @@ impl Transport {
         let refusal = incoming.refusal.take();
         let is_counted = refusal.is_none();
         let (step, used) = match http.next_request(&incoming.bytes.get()[incoming.at..]) {
-            Asked::Incomplete | Asked::Pending => return None,
-            Asked::TooMuch => return Some(Event::Close { conn, closing: Closing::answered() }),
-            Asked::Refused(refused) => {
+            NextRequest::Incomplete | NextRequest::Pending => return None,
+            NextRequest::TooMuch => {
+                return Some(Event::Close { conn, closing: Closing::answered() });
+            }
+            NextRequest::Refused(refused) => {
                 (Step::Close(refused_request(conn, refused, Cors::Silent, cx)), 0)
             }
-            Asked::Request { request, body, used } => {
+            NextRequest::Request { request, body, used } => {
                 let cors = self.profile.cors_for(&request, cx.settings);
                 let is_looked_after = incoming.is_looked_after;
                 let request = &request;
-                let asked = Exchange { conn, peer, request, body, cors, refusal, is_looked_after };
-                (self.request(&asked, cx), used)
+                let exchange =
+                    Exchange { conn, peer, request, body, cors, refusal, is_looked_after };
+                (self.request(&exchange, cx), used)
             }
         };
-        // A request is counted once, however many pieces its body comes in.
+        // A request is counted once, in however many pieces its body arrives.
         if is_counted && !matches!(step, Step::More | Step::Due(_)) {
             cx.report.counters.requests += 1;
         }
         let event = match step {
-            // The head is read again with the rest: it is short.
+            // The head is parsed again with the rest, which costs little because it is short.
             Step::More => return None,
             Step::Due(client) => {
                 incoming.is_looked_after = true;
@@ -98,10 +101,10 @@ impl Transport {
         Some(event)
     }
 
-    fn request(&mut self, asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Step {
-        let &Exchange { conn, peer, request, cors, .. } = asked;
-        // Of the bodies of these requests nothing is read, so nothing can come after them. While
-        // the server drains, no connection is kept for another request.
+    fn request(&mut self, exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Step {
+        let &Exchange { conn, peer, request, cors, .. } = exchange;
+        // The bodies of these requests are not read, so no request can follow one with a body.
+        // While the server drains, no connection is kept for another request.
         let keep_alive =
             request.keep_alive && request.content_length == 0 && !self.connections.draining;
         let now = cx.now.unix;
@@ -114,14 +117,14 @@ impl Transport {
             _ if self.connections.draining
                 && (self.profile.is_protocol(request) || request.wants_upgrade()) =>
             {
-                // No line in the log: a whole hall may come back at once.
+                // Not logged, because a whole hall may return at once.
                 cx.out.send(conn, |bytes| print_draining(bytes, now, delivery));
                 Step::answered(false)
             }
-            _ if self.profile.is_protocol(request) => self.handshake(asked, cx),
+            _ if self.profile.is_protocol(request) => self.handshake(exchange, cx),
             Method::Get | Method::Head if request.wants_upgrade() => {
                 if self.profile.layer == Layer::Frames {
-                    return self.accept(asked, Version::V4, None, cx);
+                    return self.accept(exchange, Version::V4, None, cx);
                 }
                 let headers =
                     [(Cow::Borrowed("Content-Type"), Cow::Borrowed("text/plain; charset=utf-8"))];
@@ -133,11 +136,11 @@ impl Transport {
                 Step::answered(false)
             }
             Method::Get | Method::Head => {
-                let question = question(peer, request, cx.settings);
+                let request = host_request(peer, request, cx.settings);
                 if let Some(http) = self.connections.http_mut(conn) {
                     http.ask(delivery.head, keep_alive, cors);
                 }
-                cx.out.list.push(Output::Ask { conn, question });
+                cx.out.list.push(Output::Request { conn, request });
                 Step::Next
             }
             Method::Post | Method::Other => {
@@ -156,18 +159,19 @@ impl Transport {
         }
     }
 
-    /// Checks a request to Engine.IO in the order of other servers, whose answers clients show.
-    fn handshake(&mut self, asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Step {
-        let &Exchange { conn, peer, request, cors, refusal, .. } = asked;
+    /// Checks a request to Engine.IO. The order of the checks is that of other servers, because
+    /// clients show the answers.
+    fn handshake(&mut self, exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Step {
+        let &Exchange { conn, peer, request, cors, refusal, .. } = exchange;
         // mark: admitted_without_memory
-        if self.memory == Memory::Out && request.parameter("sid").is_none() {
+        if self.memory == FreeMemory::Out && request.parameter("sid").is_none() {
             return Step::Close(unavailable_now(conn, cx));
         }
         let done = match (refusal, request.parameter("transport").as_deref()) {
             (Some(refusal), _) => Err(refusal),
             (_, Some("websocket" | "polling")) if cors == Cors::Denied => Err(Refusal::Forbidden),
-            (_, Some("websocket")) => self.websocket(asked, cx),
-            (_, Some("polling")) if cx.settings.transports.polling => self.polling(asked, cx),
+            (_, Some("websocket")) => self.websocket(exchange, cx),
+            (_, Some("polling")) if cx.settings.transports.polling => self.polling(exchange, cx),
             _ => Err(Refusal::TransportUnknown),
         };
         done.unwrap_or_else(|refusal| {
@@ -186,16 +190,17 @@ impl Transport {
         })
     }
 
-    /// Handles a request for a WebSocket: of a new client, or of one that began with long-polling.
-    fn websocket(&mut self, asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<Step, Refusal> {
-        let request = asked.request;
-        let client = match request.parameter("sid").map(|sid| self.locate(asked.conn, &sid, cx)) {
+    /// Handles a request for a WebSocket, from a new client or one that began with long-polling.
+    fn websocket(&mut self, exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<Step, Refusal> {
+        let request = exchange.request;
+        let client = match request.parameter("sid").map(|sid| self.locate(exchange.conn, &sid, cx))
+        {
             None => None,
             Some(Location::Local(client)) => Some(client),
             Some(Location::Remote(shard)) => return Ok(Step::Elsewhere(shard)),
             Some(Location::Unknown) => return Err(Refusal::SessionUnknown),
         };
-        if client.is_some_and(|client| !is_of_client(asked, client, cx)) {
+        if client.is_some_and(|client| !is_of_client(exchange, client, cx)) {
             return Err(Refusal::SessionUnknown);
         }
         if request.method != Method::Get {
@@ -211,30 +216,30 @@ impl Transport {
         {
             return Err(Refusal::BadRequest);
         }
-        Ok(self.accept(asked, version, client, cx))
+        Ok(self.accept(exchange, version, client, cx))
     }
 
-    /// Makes a WebSocket of a connection, unless its offer is malformed.
+    /// Upgrades a connection to a WebSocket, unless its offer is malformed.
     fn accept(
         &mut self,
-        asked: &Exchange<'_>,
+        exchange: &Exchange<'_>,
         version: Version,
         client: Option<ConnId>,
         cx: &mut Cx<'_>,
     ) -> Step {
-        let &Exchange { conn, request, cors, .. } = asked;
+        let &Exchange { conn, request, cors, .. } = exchange;
         let (upgrade, agreed) = match negotiate(request, cx.settings) {
             Ok(granted) => granted,
             Err(refused) => return Step::Close(refused_request(conn, refused, cors, cx)),
         };
-        if let Err(refusal) = self.connections.count_client(asked, cx) {
+        if let Err(refusal) = self.connections.count_client(exchange, cx) {
             return Step::Close(too_many(conn, refusal, cx));
         }
         let extension = agreed.map(|agreed| agreed.answer());
         let now = cx.now.unix;
         cx.out.send(conn, |bytes| upgrade.print(bytes, now, cors, extension.as_deref()));
         let Some(client) = client else {
-            return self.open_websocket(asked, version, agreed, cx);
+            return self.open_websocket(exchange, version, agreed, cx);
         };
         let Some(sid) = self.connections.client(client).and_then(Client::sid) else {
             return Step::Upgraded;
@@ -246,36 +251,36 @@ impl Transport {
         if client.is_polled() {
             return Step::Upgraded;
         }
-        // It has a WebSocket already. Clients take this better than a refusal.
+        // The client has a WebSocket already. Clients cope with this better than with a refusal.
         Step::Close(dropped())
     }
 
-    /// Makes a client of a connection whose upgrade was accepted, and greets it.
+    /// Creates a client for a connection whose upgrade was accepted, and greets it.
     fn open_websocket(
         &mut self,
-        asked: &Exchange<'_>,
+        exchange: &Exchange<'_>,
         version: Version,
         agreed: Option<Agreed>,
         cx: &mut Cx<'_>,
     ) -> Step {
         let sid = cx.draw_id();
-        let base64 = wants_base64(asked.request);
+        let base64 = wants_base64(exchange.request);
         let dialect = Dialect { version, base64, layer: self.profile.layer };
         let mut client = Client::new(dialect, Encoding::Plain, None, cx.now.at, cx.settings);
         client.upgrade(Reader::new(agreed.is_some()), agreed, agreed.and_then(Agreed::window));
-        if let Some(connection) = self.connections.get_mut(asked.conn) {
+        if let Some(connection) = self.connections.get_mut(exchange.conn) {
             connection.protocol = Protocol::Client(Box::new(client));
         }
-        cx.report.counters.links += 1;
-        let (layer, query) = (self.profile.layer, asked.request.query);
-        let opened = self.connections.greet(asked.conn, (sid, &[]), layer, query, cx);
+        cx.report.counters.clients += 1;
+        let (layer, query) = (self.profile.layer, exchange.request.query);
+        let opened = self.connections.greet(exchange.conn, (sid, &[]), layer, query, cx);
         opened.map_or(Step::Upgraded, |opened| Step::Opened(Box::new(opened)))
     }
 
-    fn polling(&mut self, asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<Step, Refusal> {
-        let &Exchange { conn, request, body, cors, .. } = asked;
-        // JSONP, for browsers without CORS, is not spoken: its answers are scripts that any page
-        // may run.
+    fn polling(&mut self, exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<Step, Refusal> {
+        let &Exchange { conn, request, body, cors, .. } = exchange;
+        // JSONP, for browsers without CORS, is not supported: any page may run its answers as
+        // scripts.
         if request.parameter("j").is_some() {
             return Err(Refusal::TransportUnknown);
         }
@@ -292,12 +297,12 @@ impl Transport {
                 return Err(Refusal::BadRequest);
             }
             let version = version(request, true, cx.settings)?;
-            return self.open_polled(asked, version, cx);
+            return self.open_polled(exchange, version, cx);
         };
         let client = match self.locate(conn, &sid, cx) {
-            // A client whose time is over is so for a request of the same turn already.
+            // A deadline that was missed counts before a request of the same turn.
             Location::Local(client)
-                if !asked.is_looked_after && self.connections.is_due(client, cx) =>
+                if !exchange.is_looked_after && self.connections.is_due(client, cx) =>
             {
                 return Ok(Step::Due(client));
             }
@@ -306,11 +311,11 @@ impl Transport {
             Location::Unknown if request.method == Method::Get => {
                 let body = self.polling_clients.final_body(&sid, cx.now.at);
                 let body = body.ok_or(Refusal::SessionUnknown)?;
-                return Ok(answer_closed(asked, body, cx));
+                return Ok(answer_closed(exchange, body, cx));
             }
             Location::Unknown => return Err(Refusal::SessionUnknown),
         };
-        if !is_of_client(asked, client, cx) {
+        if !is_of_client(exchange, client, cx) {
             return Err(Refusal::SessionUnknown);
         }
         let version = version(request, true, cx.settings)?;
@@ -319,18 +324,18 @@ impl Transport {
             return Err(Refusal::BadRequest);
         }
         if request.method == Method::Get {
-            return self.connections.poll(asked, client, cx);
+            return self.connections.poll(exchange, client, cx);
         }
         if request.content_length > u64::from(cx.settings.limits.message_bytes_max) {
             return Ok(Step::Close(refused_request(conn, Refused::BODY_TOO_LARGE, cors, cx)));
         }
         match body {
-            Some(body) => self.connections.post(asked, client, body, cx),
+            Some(body) => self.connections.post(exchange, client, body, cx),
             None => self.connections.await_body(conn, client, cx),
         }
     }
 
-    /// Looks for the client that a request names.
+    /// Finds the client that a request names.
     fn locate(&mut self, conn: ConnId, sid: &str, cx: &Cx<'_>) -> Location {
         let hops = self.connections.http_mut(conn).map_or(0, |http| http.hops);
         let sid = MemberId::parse(sid);
@@ -341,15 +346,15 @@ impl Transport {
 }
 
 impl Profile {
-    /// Whether a request is one to Engine.IO.
+    /// Whether a request is for Engine.IO.
     fn is_protocol(&self, request: &Request<'_>) -> bool {
         self.path.is_some_and(|path| request.path.starts_with(path))
     }
 
-    /// The CORS answer to a page, which must know the server by a name that it may have.
+    /// Decides the CORS answer to a page, which must name the server by an allowed name.
     fn cors_for<'a>(&self, request: &Request<'a>, settings: &Settings) -> Cors<'a> {
         let cors = settings.origins.judge(request);
-        // Browsers say where a WebSocket comes from, but not always where a plain request does.
+        // Browsers state the origin of every WebSocket, but not of every plain request.
         let could_be_page = request.header("origin").is_some()
             || self.is_protocol(request) && !request.wants_upgrade();
         let hosts = &settings.manners.hosts;
@@ -359,8 +364,8 @@ impl Profile {
 }
 
 impl Connections {
-    /// Greets a client whose first request came with a `query`. A client of version 3 is connected
-    /// to `/` by that. Above [`Layer::Calls`] the greeting is announced instead.
+    /// Greets a client whose first request came with a `query`. That also connects a client of
+    /// version 3 to `/`. Above [`Layer::Calls`], the greeting is returned to be announced instead.
     pub(super) fn greet(
         &mut self,
         id: ConnId,
@@ -392,21 +397,25 @@ impl Connections {
         }
         client.send(id, cx, |bytes| open.print(bytes));
         if is_version_3 {
-            // Its socket id on `/` is the session's, and it cannot come back.
+            // The socket id on `/` equals the session id, and the client cannot recover its seat.
             client.connected_as(sid, None);
             client.send(id, cx, |bytes| bytes.extend_from_slice(socket_packet::CONNECTED_V3));
         }
         None
     }
 
-    /// Counts a connection that is to last under the client that it is for.
-    fn count_client(&mut self, asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<(), PeerRefusal> {
-        let speaker = client_address(asked.peer, asked.request, cx.settings);
-        let Some(connection) = self.get_mut(asked.conn) else { return Ok(()) };
+    /// Counts a lasting connection under the address of its client.
+    fn count_client(
+        &mut self,
+        exchange: &Exchange<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), PeerRefusal> {
+        let speaker = client_address(exchange.peer, exchange.request, cx.settings);
+        let Some(connection) = self.get_mut(exchange.conn) else { return Ok(()) };
         let (before, manners) = (connection.speaker(), &cx.settings.manners);
         let is_exempt = manners.is_proxy(speaker.address)
             || speaker.address.is_loopback() && manners.peers.spares_loopback;
-        // The address was counted when the connection was accepted, unless it was exempt.
+        // The address was counted when the connection was accepted, unless it was exempt then.
         if plain(before.address) == speaker.address && !(speaker.forwarded && is_exempt) {
             return Ok(());
         }
@@ -416,7 +425,7 @@ impl Connections {
     }
 }
 
-/// The version of a request that polls or asks for a WebSocket.
+/// Returns the version of a request that polls or asks for a WebSocket.
 fn version(request: &Request<'_>, polls: bool, settings: &Settings) -> Result<Version, Refusal> {
     match (request.parameter("EIO").as_deref(), settings.transports.version_3) {
         (Some("4"), _) => Ok(Version::V4),
@@ -426,7 +435,7 @@ fn version(request: &Request<'_>, polls: bool, settings: &Settings) -> Result<Ve
     }
 }
 
-/// Whether a request is one of a client of version 3 that might connect by a WebSocket, and begins
+/// Whether the request is from a client of version 3 that could connect by WebSocket, but begins
 /// with polling.
 fn would_poll(request: &Request<'_>, settings: &Settings) -> bool {
     settings.transports.version_3 == Version3::WebSocketOnly
@@ -450,7 +459,7 @@ fn negotiate<'a>(
     }
 }
 
-/// Why a page may not connect, and which setting lets it.
+/// Returns the reason why a page may not connect, with the setting that would allow it.
 fn why_forbidden(request: &Request<'_>, settings: &Settings) -> String {
     let hosts = &settings.manners.hosts;
     if let Some(host) = request.hosts().find(|host| !hosts.allow(host)) {
@@ -464,17 +473,18 @@ fn why_forbidden(request: &Request<'_>, settings: &Settings) -> String {
     format!("refused a page of {origin} at {host}: add its origin to CORS_ORIGIN if it is yours")
 }
 
-/// Why a client of version 3 is refused that the profile admits by WebSocket only.
+/// The reason for refusing a client of version 3 that polls, if the profile admits it by WebSocket
+/// only.
 const NO_POLLING_V3: &str = "refused an EIO=3 client that polls, whose socket id would be its secret: let it connect by \
     WebSocket alone, or set ENGINE_IO_3=on";
 
-/// A text from outside for the log: short, and on one line.
+/// Prepares a text from outside for the log: short, and on one line.
 fn for_log(text: &str) -> String {
     text.chars().take(100).flat_map(char::escape_debug).collect()
 }
 
-/// A request as the host gets it.
-fn question(peer: IpAddr, request: &Request<'_>, settings: &Settings) -> HttpRequest {
+/// Copies a request for the host.
+fn host_request(peer: IpAddr, request: &Request<'_>, settings: &Settings) -> HttpRequest {
     let speaker = client_address(peer, request, settings);
     let header = |name| request.header(name).unwrap_or_default().to_owned();
     HttpRequest {

@@ -1,6 +1,5 @@
-//! Whether the peer is still there, and how far away: Engine.IO's ping, which closes a silent
-//! connection, and the application's own, which old clients expect and which measures the
-//! connection's quality.
+//! Signs of life of a peer: Engine.IO's ping, which closes silent connections, and the application
+//! heartbeat, which old clients expect and which measures the quality of the connection.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,52 +11,52 @@ use crate::words::time::{Micros, Moment, UnixMillis};
 /// Number of pongs between two `connection_quality` events.
 const PONGS_PER_REPORT: u32 = 5;
 
-/// Maximum lateness of a ping whose answer is due as if the ping had been in time.
+/// Maximum lateness of a ping whose answer is due as if it had been sent in time. Guessed.
 const LATENESS_FORGIVEN: Micros = Micros::from_millis(20);
 
-/// The weight of a new round trip in the smoothed one is one in so many, as TCP does it.
+/// The inverse weight of a new round trip in the smoothed one, as in TCP.
 const SMOOTHING: u64 = 8;
 
-/// A pong that comes later than this counts as this late: the wall clock may have been set
-/// meanwhile.
+/// Maximum age of a late pong. A larger one counts as this, because the wall clock may have been
+/// set meanwhile.
 const LATE_MAX_MS: f64 = 60_000.0;
 
-/// Engine.IO's heartbeat: the server pings, the client has so long to answer.
+/// Engine.IO's heartbeat: one side pings, and the other must answer in time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum EnginePing {
-    /// The next ping is due then.
+    /// The time of the next ping.
     DueAt(Micros),
-    /// A ping is out; without an answer the connection is closed then.
+    /// The time by which the last ping must be answered, or the connection is closed.
     AnswerBy(Micros),
 }
 
 impl EnginePing {
-    /// A heartbeat that begins now.
+    /// Starts a heartbeat now.
     pub fn new(now: Micros, settings: &Settings) -> Self {
         Self::DueAt(now + settings.ping_interval)
     }
 
-    /// A heartbeat of which the client takes care: it must be heard of before this much time is
+    /// Starts a heartbeat in which the client pings. It must send something before this time is
     /// over.
     pub fn client_driven(now: Micros, settings: &Settings) -> Self {
         Self::AnswerBy(now + settings.ping_interval + settings.ping_timeout)
     }
 
-    /// A ping that was due goes out now. The answer is due as if it had gone out in time, unless it
-    /// is so late that the client would suffer from it.
+    /// Records a ping that is sent now. Its answer is due as if it had been sent in time, unless it
+    /// is so late that the client would suffer.
     pub fn sent(due: Micros, now: Micros, settings: &Settings) -> Self {
         let from = if now.since(due) <= LATENESS_FORGIVEN { due } else { now };
         Self::AnswerBy(from + settings.ping_timeout)
     }
 
-    /// When something is to be done.
+    /// Returns the next deadline.
     pub fn deadline(self) -> Micros {
         match self {
             Self::DueAt(at) | Self::AnswerBy(at) => at,
         }
     }
 
-    /// A pong came. One that answers nothing is ignored.
+    /// Records a pong. One that answers no ping is ignored.
     pub fn answered(&mut self, now: Micros, settings: &Settings) {
         if matches!(self, Self::AnswerBy(_)) {
             *self = Self::DueAt(now + settings.ping_interval); // mark: engine_pings_too_often
@@ -65,16 +64,16 @@ impl EnginePing {
     }
 }
 
-/// The application heartbeat of a connection, and what it shows.
+/// The application heartbeat of a connection, with its measurements.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Heartbeat {
-    /// When the connection was opened.
+    /// The time at which the connection was opened.
     opened_at: Micros,
-    /// When the next `ping` event is due.
+    /// The time of the next `ping` event.
     due_at: Micros,
-    /// The `ping` event that is not answered yet: when it went out, and the timestamp it carried.
+    /// The unanswered `ping` event: the time at which it was sent, and its timestamp.
     waiting: Option<(Micros, UnixMillis)>,
-    /// The smoothed round trip, in microseconds. No longer than the interval of the heartbeat.
+    /// The smoothed round trip, in microseconds.
     latency: Option<u32>,
     pings: u32,
     pongs: u32,
@@ -82,7 +81,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// A heartbeat that begins now.
+    /// Starts a heartbeat now.
     pub fn new(now: Micros, settings: &Settings) -> Self {
         let due_at = now + settings.heartbeat_interval;
         Self {
@@ -96,29 +95,30 @@ impl Heartbeat {
         }
     }
 
-    /// When the connection was opened, as far as this heartbeat goes back.
+    /// Returns the time at which the connection was opened, or the heartbeat restarted.
     pub fn opened_at(&self) -> Micros {
         self.opened_at
     }
 
-    /// When the next `ping` event is due.
+    /// Returns the time of the next `ping` event.
     pub fn deadline(&self) -> Micros {
         self.due_at
     }
 
-    /// Sends a `ping` event, in the books: one that is still unanswered has timed out.
+    /// Records a `ping` event that is sent now. If the one before it is unanswered, that one has
+    /// timed out.
     pub fn ping_sent(&mut self, now: Micros, timestamp: UnixMillis, settings: &Settings) {
         self.timeouts += u32::from(self.waiting.replace((now, timestamp)).is_some());
         self.pings += 1;
         self.due_at = now + settings.heartbeat_interval; // mark: heartbeat_too_often
     }
 
-    /// A `pong` came; it answers the ping whose timestamp it carries, or any if it carries none.
-    /// Returns the round trip that it measured, and whether a report is due.
+    /// Records a `pong`. It answers the ping whose timestamp it carries, or any ping if it carries
+    /// none. Returns the measured round trip, and whether a report is due.
     ///
-    /// One that answers an earlier ping tells of a member that is further away than the `interval`
-    /// between two. When exactly that ping went out is not kept, so the round trip is what its
-    /// timestamp says, and an interval at least; for the member's own quality it stays lost.
+    /// A pong that answers an earlier ping shows a round trip of more than `interval`. The time at
+    /// which that ping was sent is not kept, so the round trip is computed from its timestamp, with
+    /// `interval` as the minimum. For the quality of the member's connection the ping remains lost.
     pub fn pong_received(
         &mut self,
         now: Moment,
@@ -145,12 +145,12 @@ impl Heartbeat {
         Some((sample, self.pongs.is_multiple_of(PONGS_PER_REPORT))) // mark: report_with_every_pong
     }
 
-    /// The smoothed round trip, once one was measured.
+    /// Returns the smoothed round trip, once one was measured.
     pub fn latency(&self) -> Option<Micros> {
         self.latency.map(|latency| Micros::from_micros(latency.into()))
     }
 
-    /// The content of `connection_quality`.
+    /// Returns the contents of `connection_quality`.
     pub fn quality(&self, member: MemberId, now: Micros) -> Quality {
         Quality {
             member,
@@ -174,7 +174,7 @@ mod tests {
         Heartbeat::new(MS(0), &Settings::default())
     }
 
-    /// A pong at this time, on a server whose wall clock was at zero when it started.
+    /// Records a pong at this time, on a server whose wall clock was at zero when it started.
     fn pong_received(
         pulse: &mut Heartbeat,
         ms: u64,

@@ -1,7 +1,7 @@
-//! A connection that speaks HTTP, as a machine: bytes in, one [`Asked`] for each request out. It
-//! knows neither its id nor the table of connections.
+//! A connection that speaks HTTP, as a machine: bytes in, one [`NextRequest`] for each request out.
+//! It knows neither its id nor the table of connections.
 
-use crate::wire::http::{Cors, Delivery, HeadReader, Refused, Request, Shared};
+use crate::wire::http::{Cors, Delivery, HeadReader, OwnedCors, Refused, Request};
 use crate::wire::packing::Packing;
 use crate::words::ids::ConnId;
 use crate::words::limits::Limits;
@@ -10,27 +10,27 @@ use crate::words::time::Micros;
 /// Maximum bytes behind a request that is not answered yet. Guessed.
 pub const WAITING_BYTES_MAX: usize = 64 * 1024;
 
-/// Maximum wait for a request while the server drains. Chosen: the end waits for connections from
+/// Maximum wait for a request while the server drains. Guessed: the end waits for connections from
 /// before the drain, and browsers open some that they never use.
 const DRAIN_PATIENCE: Micros = Micros::from_secs(1);
 
 /// A connection that speaks HTTP.
 pub struct HttpConn {
-    /// Received and not used yet.
+    /// Bytes that were received and not used yet.
     pub bytes: Vec<u8>,
     head: HeadReader,
-    /// Since when it waits for whatever it waits for.
+    /// The time since which it has waited for the next request.
     since: Micros,
     /// Whether it has sent a request before.
     reused: bool,
-    /// The request that is not answered yet: the host has been asked, or a client of long-polling
-    /// has no packets.
+    /// The request that is not answered yet, because the host was asked, or because a client of
+    /// long-polling has no packets.
     pub pending: Option<PendingRequest>,
-    /// Number of times that its first request was handed over.
+    /// Number of hand-overs of its first request.
     pub hops: u8,
     /// The compression of answers with packets.
     pub packing: Packing,
-    /// The client whose packets are in a request of which a part has come.
+    /// The client whose packets are in an incomplete request.
     pub posting_for: Option<ConnId>,
 }
 
@@ -38,33 +38,33 @@ pub struct HttpConn {
 pub struct PendingRequest {
     pub head: bool,
     pub keep_alive: bool,
-    pub cors: Shared,
-    /// The client of long-polling that the request is of.
+    pub cors: OwnedCors,
+    /// The client of long-polling that sent the request.
     pub client: Option<ConnId>,
 }
 
-/// The next step of a connection.
+/// The result of reading a request.
 #[allow(clippy::large_enum_variant)] // there is one at a time
-pub enum Asked<'a> {
-    /// More bytes have to come.
+pub enum NextRequest<'a> {
+    /// Incomplete: more bytes have to arrive.
     Incomplete,
-    /// The request before it has to be answered first.
+    /// Blocked: the request before it must be answered first.
     Pending,
-    /// The peer sends on and on without the answer to its request.
+    /// Too many bytes behind a request that is not answered yet.
     TooMuch,
-    /// The bytes are no request.
+    /// Bytes that are no request, with their refusal.
     Refused(Refused),
-    /// A request, with its body if all of that is here.
+    /// A request, with its body if that is complete.
     Request {
         request: Request<'a>,
         body: Option<&'a [u8]>,
-        /// Bytes of head and body.
+        /// Number of bytes of head and body.
         used: usize,
     },
 }
 
 impl HttpConn {
-    /// A connection that was just accepted.
+    /// Creates a connection that was just accepted.
     pub fn new(now: Micros) -> Self {
         Self {
             bytes: Vec::new(),
@@ -78,12 +78,12 @@ impl HttpConn {
         }
     }
 
-    /// A connection that another shard handed over.
+    /// Creates a connection that another shard handed over.
     pub fn handed_over(now: Micros, hops: u8) -> Self {
         Self { hops, ..Self::new(now) }
     }
 
-    /// Takes bytes in. Returns all that are not used yet.
+    /// Takes received bytes. Returns all that are not used yet.
     pub fn receive(&mut self, bytes: &[u8], now: Micros) -> Vec<u8> {
         if self.bytes.is_empty() && self.reused {
             self.since = now;
@@ -93,62 +93,64 @@ impl HttpConn {
     }
 
     /// Reads the request at the start of `bytes`.
-    pub fn next_request<'a>(&mut self, bytes: &'a [u8]) -> Asked<'a> {
+    pub fn next_request<'a>(&mut self, bytes: &'a [u8]) -> NextRequest<'a> {
         if self.pending.is_some() {
             let is_too_much = bytes.len() > WAITING_BYTES_MAX;
-            return if is_too_much { Asked::TooMuch } else { Asked::Pending };
+            return if is_too_much { NextRequest::TooMuch } else { NextRequest::Pending };
         }
         match self.head.parse(bytes) {
-            Ok(None) => Asked::Incomplete,
+            Ok(None) => NextRequest::Incomplete,
             Ok(Some((request, length))) => {
                 let body = bytes[length..].get(..request.content_length as usize);
                 let used = length + body.map_or(0, <[u8]>::len);
-                Asked::Request { request, body, used }
+                NextRequest::Request { request, body, used }
             }
-            Err(refused) => Asked::Refused(refused),
+            Err(refused) => NextRequest::Refused(refused),
         }
     }
 
-    /// Notes that a request was used up.
+    /// Records that a request was used up.
     pub fn request_read(&mut self, now: Micros) {
         self.since = now;
         self.reused = true;
         self.hops = 0;
     }
 
-    /// Notes that the answer to a request was sent late.
+    /// Records that a pending request was answered.
     pub fn answer_sent(&mut self, now: Micros) {
         self.since = now;
     }
 
-    /// Keeps a request of a client of long-polling unanswered.
+    /// Parks a request of a client of long-polling.
     pub fn park(&mut self, client: ConnId, delivery: Delivery<'_>) {
+        debug_assert!(self.pending.is_none(), "a connection has one request pending");
         let Delivery { keep_alive, cors, .. } = delivery;
-        let cors = Shared::of(cors);
+        let cors = OwnedCors::of(cors);
         self.pending = Some(PendingRequest { head: false, keep_alive, cors, client: Some(client) });
     }
 
-    /// Keeps a request for the host unanswered.
+    /// Parks a request that the host answers.
     pub fn ask(&mut self, head: bool, keep_alive: bool, cors: Cors<'_>) {
-        let cors = Shared::of(cors);
+        debug_assert!(self.pending.is_none(), "a connection has one request pending");
+        let cors = OwnedCors::of(cors);
         self.pending = Some(PendingRequest { head, keep_alive, cors, client: None });
     }
 
-    /// The client whose packets its request waits for.
+    /// Returns the client whose packets its request waits for.
     pub fn polling_for(&self) -> Option<ConnId> {
         self.pending.as_ref().and_then(|pending| pending.client)
     }
 
-    /// Takes out how the request is to be answered that goes to another shard, and the bytes behind
-    /// it.
-    pub fn take_pending(&mut self) -> Option<(bool, Shared, Vec<u8>)> {
+    /// Removes a parked request that moves to another shard. Returns whether its connection is kept
+    /// alive, its CORS answer, and the bytes behind it.
+    pub fn take_pending(&mut self) -> Option<(bool, OwnedCors, Vec<u8>)> {
         let PendingRequest { keep_alive, cors, .. } = self.pending.take()?;
         self.posting_for = None;
         Some((keep_alive, cors, std::mem::take(&mut self.bytes)))
     }
 
-    /// Makes the answer to its current request the last one. False if there is no such request:
-    /// between two requests, and while a client of long-polling waits for packets.
+    /// Makes the answer to its current request the last one. Returns false if there is no such
+    /// request: between two requests, and while a client of long-polling waits for packets.
     pub fn end_with_answer(&mut self) -> bool {
         match &mut self.pending {
             Some(PendingRequest { keep_alive, client: None, .. }) => {
@@ -160,8 +162,7 @@ impl HttpConn {
         }
     }
 
-    /// When it has waited long enough. The host answers within the turn, so nothing is set while a
-    /// request is pending.
+    /// Returns the time by which the next request must have arrived, `None` while one is pending.
     pub fn deadline(&self, limits: &Limits, draining: bool) -> Option<Micros> {
         let idle = self.reused && self.bytes.is_empty();
         let patience = if idle { limits.idle_timeout } else { limits.head_timeout };

@@ -1,4 +1,4 @@
-//! Input that came in and was not yet acted on.
+//! Input that was received and not handled yet.
 
 use std::vec::IntoIter;
 
@@ -6,45 +6,45 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::deflate::Inflater;
 use crate::wire::frame::Reader;
-use crate::wire::http::{Delivery, Refusal, Shared};
+use crate::wire::http::{Delivery, OwnedCors, Refusal};
 use crate::wire::payload::Part;
 use crate::wire::socket_packet::Binary;
 use crate::words::ids::ConnId;
 
 use super::event::Closing;
 
-/// Input of one connection, and everything that its events borrow from: events borrow from this, so
-/// that whoever acts on them may use transport meanwhile.
+/// Input of one connection, with everything that its events borrow from, so that the engine can use
+/// transport while it holds an event.
 pub struct Incoming<'b> {
-    /// The connection that was read, or whose client goes on.
+    /// The connection that was read, or whose client is resumed.
     pub(super) conn: ConnId,
     pub(super) bytes: Bytes<'b>,
-    /// Where in `bytes` the part begins that is not used.
+    /// Index in `bytes` of the first unused byte.
     pub(super) at: usize,
-    /// Taken out of the client with the first frame.
+    /// The client's reader, taken out with the first frame.
     pub(super) reader: Option<Reader>,
-    /// Taken out of transport with the first compressed message.
+    /// The inflater of transport, taken out with the first compressed message.
     pub(super) inflater: Option<Inflater>,
-    /// Packets that come before the rest of `bytes`.
+    /// Packets that are read before the rest of `bytes`.
     pub(super) packets: IntoIter<PendingPacket>,
-    /// The packet that is acted on.
+    /// The current packet.
     pub(super) packet: Option<PendingPacket>,
-    /// The packet with attachments that is acted on.
+    /// The current packet, if it has attachments.
     pub(super) assembled: Option<Box<Binary>>,
     pub(super) pongs: Pongs,
     /// The request that `packets` came with.
     pub(super) post: Option<Post>,
-    /// The refusal of the request that comes first, whose client was closed.
+    /// The refusal of the next request, whose client was closed.
     pub(super) refusal: Option<Refusal>,
-    /// Whether the client of the request that comes first was looked after.
+    /// Whether the deadlines of the next request's client were handled.
     pub(super) is_looked_after: bool,
-    /// A WebSocket that came from another shard to take over: how often it was handed on.
+    /// For a WebSocket that came from another shard to take over: the number of its hand-overs.
     pub(super) hops: Option<u8>,
-    /// The end of the connection, which comes before anything is read.
+    /// The end of the connection, which precedes all reading.
     pub(super) closing: Option<Closing>,
 }
 
-/// The bytes of a read, or bytes that were kept.
+/// The bytes of a read, or deferred bytes.
 pub(super) enum Bytes<'b> {
     Lent(&'b mut [u8]),
     Kept(Vec<u8>),
@@ -58,12 +58,12 @@ pub(super) struct Pongs {
     pub owed: Vec<u8>,
 }
 
-/// A request with packets.
+/// A request that brings packets.
 pub(super) struct Post {
     pub client: ConnId,
     pub keep_alive: bool,
-    pub cors: Shared,
-    /// Bytes of the request; `None` if it was read on another shard.
+    pub cors: OwnedCors,
+    /// Bytes of the request. `None` if another shard has read it.
     pub used: Option<usize>,
     pub end: PostEnd,
 }
@@ -73,23 +73,23 @@ pub(super) struct Post {
 pub(super) enum PostEnd {
     /// A refusal.
     Bad,
-    /// The usual one: the client said goodbye in it.
+    /// The usual answer: the client said goodbye in this request.
     Goodbye,
-    /// A refusal, if there are packets that were not read.
+    /// A refusal if packets are left unread, else the usual answer.
     BadIfMore,
 }
 
-/// A packet that waits to be acted on.
+/// A packet that was not handled yet.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum PendingPacket {
-    /// One that a WebSocket would bring as a text message.
+    /// A packet that a WebSocket would carry as a text message.
     Text(String),
-    /// One that a WebSocket would bring as a binary message.
+    /// A packet that a WebSocket would carry as a binary message.
     Binary(Vec<u8>),
 }
 
 impl PendingPacket {
-    /// A packet of a request, kept.
+    /// Copies a packet of a request.
     pub fn of(part: Part<'_>) -> Self {
         match part {
             Part::Text(text) => Self::Text(text.to_owned()),
@@ -97,7 +97,7 @@ impl PendingPacket {
         }
     }
 
-    /// Its length in bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -141,34 +141,34 @@ impl<'b> Incoming<'b> {
         }
     }
 
-    /// Bytes read from a connection.
+    /// Creates input from the bytes of a read.
     pub(super) fn lent(conn: ConnId, bytes: &'b mut [u8]) -> Self {
         Self::new(conn, Bytes::Lent(bytes))
     }
 
-    /// Bytes that were kept.
+    /// Creates input from deferred bytes.
     pub(super) fn kept(conn: ConnId, bytes: Vec<u8>) -> Self {
         Self::new(conn, Bytes::Kept(bytes))
     }
 
-    /// A connection that ends before anything is read.
+    /// Creates input that consists of the end of the connection.
     pub(super) fn closing(conn: ConnId, closing: Closing) -> Self {
         Self { closing: Some(closing), ..Self::kept(conn, Vec::new()) }
     }
 
-    /// The client whose input comes next.
+    /// Returns the client whose input is next.
     pub fn client(&self) -> ConnId {
         self.post.as_ref().map_or(self.conn, |post| post.client)
     }
 
-    /// Gives the inflater back, if it was taken.
+    /// Returns the inflater, if it was taken out.
     pub(super) fn return_inflater(&mut self, home: &mut Inflater) {
         if let Some(inflater) = self.inflater.take() {
             *home = inflater;
         }
     }
 
-    /// The bytes that were not used, to be kept.
+    /// Returns the unused bytes, to be kept.
     pub(super) fn into_rest(self) -> Vec<u8> {
         let mut bytes = match self.bytes {
             Bytes::Kept(bytes) => bytes,
@@ -178,13 +178,14 @@ impl<'b> Incoming<'b> {
         bytes
     }
 
-    /// A request at the start of the rest was used up.
+    /// Skips the request at the start of the unused bytes.
     pub(super) fn request_used(&mut self, used: usize) {
         self.at += used;
+        debug_assert!(self.at <= self.bytes.get().len(), "a request is within its input");
         self.is_looked_after = false;
     }
 
-    /// The bytes that were not used.
+    /// Returns the unused bytes.
     pub(super) fn rest(&mut self) -> &[u8] {
         let at = self.at;
         &self.bytes.get()[at..]

@@ -1,6 +1,6 @@
-//! Values that came too fast: the newest of each event waits until there is room for it.
+//! Values that came too fast: the newest of each event waits until its rate allows it.
 //!
-//! They belong to a client and end with it. `join_session` is a later command, so nothing waits
+//! They belong to a client and end with it. A `join_session` applies them first, so no value waits
 //! when a client moves to another shard.
 
 use crate::speech::{Command, SessionCommand};
@@ -9,56 +9,57 @@ use crate::wire::json::Value;
 use crate::words::ids::{CommandId, SessionId};
 use crate::words::time::Micros;
 
-/// Values of one client that wait for room, in order of arrival: at most one of each event.
+/// The waiting values of one client in order of arrival, at most one of each event.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Late(Vec<LateValue>);
 
-/// A value that waits for room.
+/// A waiting value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LateValue {
     /// The event.
     pub event: ClientEvent,
-    /// The id under which it is to be acknowledged.
+    /// The id under which the client wants an acknowledgement.
     pub ack: Option<u64>,
-    /// The session that it names.
+    /// The session that the command names.
     pub session: SessionId,
-    /// The name that the client gave it.
+    /// The id that the client gave the command.
     pub id: Option<CommandId>,
     /// The command.
     pub command: SessionCommand,
-    /// When it came.
+    /// The time of its arrival.
     pub since: Micros,
-    /// When there may be room for it.
+    /// The time at which the rate may allow it.
     pub due: Micros,
 }
 
-/// A command of which the newest value counts, as an event names it.
+/// The contents of an event of which only the newest value counts.
 pub type Latest = (SessionId, Option<CommandId>, SessionCommand);
 
 impl Late {
-    /// When there may be room for the first of them.
+    /// Returns the time at which the rates may allow the first of them.
     pub fn deadline(&self) -> Option<Micros> {
         self.0.iter().map(|value| value.due).min()
     }
 
-    /// Whether nothing waits.
+    /// Whether no value waits.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Keeps a value. Returns the one that it makes needless, which may be itself.
+    /// Keeps a value. Returns the value that it supersedes, which may be itself.
     pub fn keep(&mut self, new: LateValue) -> Option<LateValue> {
         match self.place_of(new.event) {
             Some(old) if !self.0[old].gives_way_to(new.id) => Some(new), // mark: older_value_wins
             old => {
                 let old = old.map(|old| self.0.remove(old));
+                debug_assert!(self.place_of(new.event).is_none(), "one value waits for each event");
                 self.0.push(new);
                 old
             }
         }
     }
 
-    /// Takes out the value of an event that a new one makes needless.
+    /// Removes and returns the value of an event that a new one supersedes.
     pub fn superseded_by(&mut self, event: ClientEvent, new: &Latest) -> Option<LateValue> {
         let (session, id, _) = new;
         let old = self.place_of(event)?;
@@ -66,18 +67,18 @@ impl Late {
         is_needless.then(|| self.0.remove(old))
     }
 
-    /// The place of the first value that there may be room for, and its event.
+    /// Returns the index of the first value whose time has come, and its event.
     pub fn due(&self, now: Micros) -> Option<(usize, ClientEvent)> {
         let place = self.0.iter().position(|value| value.due <= now)?;
         Some((place, self.0[place].event))
     }
 
-    /// Looks again at the value in this place at another time.
+    /// Sets another time for the value at this index.
     pub fn postpone(&mut self, place: usize, due: Micros) {
         self.0[place].due = due;
     }
 
-    /// Takes out the value that waits longest.
+    /// Removes and returns the value that has waited longest.
     pub fn pop(&mut self) -> Option<LateValue> {
         (!self.0.is_empty()).then(|| self.0.remove(0))
     }
@@ -88,8 +89,8 @@ impl Late {
 }
 
 impl LateValue {
-    /// Whether a later value of the same event takes its place. A command that is sent again does
-    /// not, if it is older by its number.
+    /// Whether a later value of the same event supersedes this one. A repeated command with a lower
+    /// or equal number does not.
     fn gives_way_to(&self, id: Option<CommandId>) -> bool {
         let older = |(own, other): (CommandId, CommandId)| {
             own.client == other.client && other.number <= own.number
@@ -98,7 +99,7 @@ impl LateValue {
     }
 }
 
-/// The command of an event, if the newest value of it counts and the others do not.
+/// Reads the command of an event, if only its newest value counts.
 pub fn latest(event: ClientEvent, payload: Value<'_>) -> Option<Latest> {
     if !event.may_wait() {
         return None;

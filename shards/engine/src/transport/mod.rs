@@ -1,9 +1,9 @@
 //! Transport: bytes in, one [`Event`] at a time out. It knows sockets, HTTP, WebSocket, Engine.IO
 //! and Socket.IO, and nothing of sessions.
 //!
-//! Its user asks for the next event, acts on it, and asks again. What an event borrows from is
-//! taken out of transport into an [`Incoming`] first, so that both may be used at once. Transport
-//! never calls its user, so it closes no client by itself: it yields [`Event::Close`].
+//! The engine asks for the next event, acts on it, and asks again. Everything that an event borrows
+//! from is first moved out of transport into an [`Incoming`], so that both can be used at once.
+//! Transport never calls the engine and closes no client by itself: it yields [`Event::Close`].
 
 mod client;
 mod closing;
@@ -28,7 +28,7 @@ use std::net::IpAddr;
 
 use crate::context::{Cx, Resources, is_counted};
 use crate::io::report::{Disconnect, Manner};
-use crate::io::{Close, HttpResponse, Memory, Settings};
+use crate::io::{Close, FreeMemory, HttpResponse, Settings};
 use crate::speech::LeaveReason;
 use crate::wire::deflate::{InflateError, Inflater};
 use crate::wire::engine_packet;
@@ -62,19 +62,19 @@ pub use packed::{Unread, unread};
 /// is not amplified.
 const PONGS_MAX: u32 = 16;
 
-/// The layer that transport serves, and what conformance suites want of it.
+/// The layer that transport serves, with the options that conformance suites need.
 #[derive(Clone, Copy, Debug)]
 pub struct Profile {
     /// The layer whose contents are yielded as events.
     pub layer: Layer,
-    /// Where Engine.IO is spoken. `None`: nowhere, since WebSockets are at any path.
+    /// The path of Engine.IO. `None`: no path, because all WebSockets are served at any path.
     pub path: Option<&'static str>,
     /// Delay of the answer to a WebSocket that probes.
     pub probe_pause: Micros,
 }
 
 impl Profile {
-    /// That of a server.
+    /// The profile of a server.
     pub const SERVER: Self =
         Self { layer: Layer::Calls, path: Some("/socket.io/"), probe_pause: Micros::ZERO };
 }
@@ -85,34 +85,34 @@ pub struct Transport {
     /// The connections and clients.
     pub connections: Connections,
     polling_clients: PollingClients,
-    /// Connections whose parked request was answered in this turn, with more to read behind it.
+    /// Connections whose parked request was answered in this turn, and that may have more to read.
     resumed: Vec<ConnId>,
     inflater: Inflater,
-    /// Reads events.
+    /// The reader of events.
     pub reader: SpareReader,
     /// The memory that the process has left.
-    pub memory: Memory,
+    pub memory: FreeMemory,
 }
 
-/// The reader of events, while nothing is read. There is none after an event that made its buffers
-/// large.
+/// The reader of events, while it is not in use. Empty after an event that made its buffers large,
+/// so that they are freed.
 #[derive(Default)]
 pub struct SpareReader(Option<Box<json::Reader>>);
 
 impl SpareReader {
-    /// Lends the reader.
+    /// Lends the reader, or a new one.
     pub fn lend(&mut self) -> Box<json::Reader> {
         self.0.take().unwrap_or_default()
     }
 
-    /// Takes the reader back.
+    /// Takes the reader back, unless its buffers have become large.
     pub fn take_back(&mut self, reader: Box<json::Reader>) {
         self.0 = Some(reader).filter(|reader| reader.is_small());
     }
 }
 
 impl Transport {
-    /// A transport without connections.
+    /// Creates a transport without connections.
     pub fn new(profile: Profile, settings: &Settings) -> Self {
         Self {
             profile,
@@ -121,11 +121,11 @@ impl Transport {
             resumed: Vec::new(),
             inflater: Inflater::default(),
             reader: SpareReader::default(),
-            memory: Memory::Enough,
+            memory: FreeMemory::Enough,
         }
     }
 
-    /// Takes in a connection that was accepted, or refuses it.
+    /// Adds an accepted connection, or refuses it.
     pub fn opened(&mut self, conn: ConnId, peer: IpAddr, cx: &mut Cx<'_>) {
         let speaker = Speaker { address: peer, forwarded: false };
         let closing =
@@ -147,8 +147,8 @@ impl Transport {
         cx.out.close(conn, Close::Gently);
     }
 
-    /// Takes bytes of a connection in. `None` if they are deferred, or if it was closed earlier in
-    /// this turn.
+    /// Takes received bytes, and returns them as input. `None` if they are deferred, or if the
+    /// connection was closed earlier in this turn.
     pub fn received<'b>(
         &mut self,
         conn: ConnId,
@@ -174,7 +174,7 @@ impl Transport {
         }
     }
 
-    /// Makes one step with the input. `None` if it is used up.
+    /// Takes one step through the input. Returns `None` when it is used up.
     pub fn next<'i>(
         &mut self,
         incoming: &'i mut Incoming<'_>,
@@ -197,8 +197,10 @@ impl Transport {
         }
     }
 
-    /// Gives back what the input has borrowed, and sets its connection's timer.
+    /// Returns what the input has borrowed, and sets the timer of its connection.
     pub fn finish(&mut self, mut incoming: Incoming<'_>, cx: &mut Cx<'_>) {
+        debug_assert!(incoming.packets.len() == 0, "all packets of a request are read");
+        debug_assert!(incoming.post.is_none(), "a request with packets is answered");
         incoming.return_inflater(&mut self.inflater);
         let conn = incoming.conn;
         let Some(connection) = self.connections.get_mut(conn) else { return };
@@ -221,8 +223,8 @@ impl Transport {
         self.connections.arm(conn, cx);
     }
 
-    /// Keeps the rest of a client's input until the client is resumed. Returns how the client is
-    /// closed if that is too much.
+    /// Defers the rest of a client's input until [`resume`](Self::resume). If that is too much,
+    /// returns how the client is closed.
     pub fn defer(
         &mut self,
         incoming: &mut Incoming<'_>,
@@ -230,7 +232,7 @@ impl Transport {
         cx: &mut Cx<'_>,
     ) -> Option<Closing> {
         self.connections.wait(incoming.client(), awaits);
-        // The packets of a request are kept one by one, and the request is answered.
+        // Packets of a request are deferred one by one, so that the request can be answered.
         if incoming.post.is_some() {
             return None;
         }
@@ -238,7 +240,7 @@ impl Transport {
         incoming.closing.take()
     }
 
-    /// Returns the kept input of a client, to be read.
+    /// Returns the deferred input of a client, to be read.
     pub fn resume(&mut self, client: ConnId, deferred: Deferred, cx: &Cx<'_>) -> Incoming<'static> {
         let mut incoming = Incoming::kept(client, deferred.bytes);
         incoming.packets = deferred.packets.into_iter();
@@ -246,7 +248,7 @@ impl Transport {
         incoming
     }
 
-    /// Answers the request that brought the packets of a client, if that was kept unanswered.
+    /// Answers the request that brought a client's packets, if it is parked.
     pub fn answer_post_of(&mut self, client: ConnId, cx: &mut Cx<'_>) {
         if let Some(posting) = cx.sender.queue(client).and_then(|queue| queue.posting.take()) {
             self.answer_post(posting, cx);
@@ -267,7 +269,7 @@ impl Transport {
         Some(Incoming::kept(conn, std::mem::take(&mut http.bytes)))
     }
 
-    /// The input behind a parked request that was answered in this turn.
+    /// Returns the input behind the next parked request that was answered in this turn.
     pub fn next_resumed(&mut self) -> Option<Incoming<'static>> {
         loop {
             let conn = self.resumed.pop()?;
@@ -277,7 +279,7 @@ impl Transport {
         }
     }
 
-    /// Returns how a connection closes that has let its time pass.
+    /// Returns how a connection is closed, if it has missed its deadline.
     pub fn overdue(&mut self, conn: ConnId, cx: &mut Cx<'_>) -> Option<Closing> {
         let (now, limits) = (cx.now, &cx.settings.limits);
         match &self.connections.get(conn)?.protocol {
@@ -300,24 +302,24 @@ impl Transport {
         }
     }
 
-    /// Gives back the buffers that a long message has made large.
+    /// Frees the buffers that a long message has made large.
     pub fn give_back(&mut self) {
         self.inflater.give_back();
     }
 
-    /// Bytes of the buffers that are kept for the next message, of any connection.
+    /// Returns the number of bytes of buffers kept for the next message of any connection.
     #[cfg(test)]
     pub fn kept_bytes(&self) -> usize {
         let reader = self.reader.0.as_ref().map_or(0, |reader| reader.kept_bytes());
         reader + self.inflater.kept_bytes()
     }
 
-    /// Checks what must hold at the end of every turn.
+    /// Checks the invariants that hold at the end of every turn.
     pub fn check_invariants(&self, resources: &Resources) {
         let Resources { settings, sender, peers, report, .. } = resources;
         let is_client = |conn: &Connection| matches!(conn.protocol, Protocol::Client(_));
         let clients = self.connections.iter().filter(|(_, conn)| is_client(conn)).count();
-        assert_eq!(clients as u32, report.counters.links, "clients are counted");
+        assert_eq!(clients as u32, report.counters.clients, "clients are counted");
         assert!(self.polling_clients.len() <= clients, "no client is known that is gone");
         assert!(sender.len() <= clients, "nothing is kept of connections that are gone");
         let is_counted = |conn: &Connection| is_counted(conn.speaker(), settings);
@@ -325,7 +327,7 @@ impl Transport {
         assert_eq!(counted, peers.connections(), "connections are counted by their addresses");
     }
 
-    /// Reads one packet of a request, or one that was kept.
+    /// Reads one packet of a request, or one that was deferred.
     fn next_packet<'i>(
         &mut self,
         incoming: &'i mut Incoming<'_>,
@@ -374,7 +376,7 @@ impl Transport {
         let id = incoming.conn;
         *packet = None;
         let client = self.connections.client_mut(id)?;
-        // The rest is kept. The reader is left as it is, since it may move with the client.
+        // The rest is deferred. The reader stays as it is, because it may move with the client.
         if client.deferred.is_some() {
             return None;
         }
@@ -455,7 +457,7 @@ impl Transport {
     }
 }
 
-/// Answers what concerns the connection alone, and makes an event of the rest.
+/// Handles a message that concerns the connection alone, and turns any other into an event.
 fn event_of<'i>(id: ConnId, client: &Client, received: Received<'i>, cx: &mut Cx<'_>) -> Event<'i> {
     match received {
         Received::Nothing => Event::Settled,

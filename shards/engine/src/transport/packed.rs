@@ -1,4 +1,4 @@
-//! Connections on their way to another shard, as bytes.
+//! Connections that move to another shard, as bytes.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use super::incoming::PendingPacket;
 use super::polling_clients::Probe;
 use crate::delivery::poll_queue::PollQueue;
 use crate::wire::deflate::Window;
-use crate::wire::http::Shared;
+use crate::wire::http::OwnedCors;
 use crate::words::manners::Speaker;
 
 /// A connection as the bytes of [`Output::HandOver`](crate::io::Output::HandOver).
@@ -20,58 +20,59 @@ pub(super) enum Packed {
     /// A WebSocket.
     Socket {
         client: Client,
-        /// The messages sent to it, if later ones refer to them.
+        /// The end of the messages sent to it, if later ones refer to them.
         window: Option<Window>,
         /// The call that the other shard handles first.
         reason: Reason,
-        /// The input after that, as it came from the network.
+        /// The input after that call, as it was read.
         rest: Vec<u8>,
     },
-    /// A request of a client that is elsewhere.
+    /// A request of a client on another shard.
     Request {
-        /// Number of times that it was handed on.
+        /// Number of its hand-overs.
         hops: u8,
-        /// From its head on.
+        /// The bytes from the request's head on.
         bytes: Vec<u8>,
     },
-    /// A WebSocket that takes over from a client of long-polling that is elsewhere.
+    /// A WebSocket that takes over from a client of long-polling on another shard.
     Probe {
         probe: Probe,
-        /// Number of times that it was handed on.
+        /// Number of its hand-overs.
         hops: u8,
-        /// The input after that.
+        /// The unread input.
         rest: Vec<u8>,
     },
-    /// A client of long-polling, with the request that moves it and is still to be answered.
+    /// A client of long-polling, with the connection of the request that moves it and is not
+    /// answered yet.
     Polled {
         client: Client,
         queue: PollQueue,
         reason: Reason,
-        /// The packets of the request after that.
+        /// The packets of that request that are not handled yet.
         packets: Vec<PendingPacket>,
         keep_alive: bool,
-        cors: Shared,
-        /// The address that the client is counted under, beside the connection.
+        cors: OwnedCors,
+        /// The address that the client is counted under; the connection has its own.
         speaker: Speaker,
-        /// The input behind the request.
+        /// The input behind that request.
         rest: Vec<u8>,
     },
 }
 
-/// A packed connection with the address that it is counted under, which its socket cannot show if a
-/// proxy is in between.
+/// A packed connection with the address that it is counted under. Its socket cannot show that
+/// address if a proxy is in between.
 pub(super) type Counted = (Speaker, Packed);
 
-/// Where in a packed connection its unread input is, for whoever must look into what a member sent.
+/// The unread input in a packed connection, for programs that inspect the messages of members.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Unread {
-    /// WebSocket frames, from the beginning of one on.
+    /// WebSocket frames, from the start of one on.
     Frames(Range<usize>),
-    /// HTTP requests, from the head of one on.
+    /// HTTP requests, from the start of one on.
     Requests(Range<usize>),
 }
 
-/// Finds the unread input; `None` if these bytes are no packed connection.
+/// Finds the unread input. `None` if the bytes are no packed connection.
 pub fn unread(packed: &[u8]) -> Option<Unread> {
     let (_, state) = postcard::from_bytes::<Counted>(packed).ok()?;
     let place = |rest: Vec<u8>| packed.len() - rest.len()..packed.len();

@@ -1,8 +1,8 @@
-//! HTTP long-polling: one client over many requests, which may reach any shard.
+//! HTTP long-polling: one client over many requests, which may arrive on any shard.
 //!
-//! The id of such a client begins with the shard that it came to first. A request that comes to
-//! another shard is handed over, connection and all. When the client itself moves to the shard of
-//! its session, the shard that it leaves remembers for a while where it went.
+//! The id of such a client begins with its first shard. A request that arrives on another shard is
+//! handed over with its connection. When the client itself moves to the shard of its session, the
+//! shard that it leaves remembers its new shard for some minutes.
 
 use super::Transport;
 use super::client::{Client, Dialect};
@@ -15,14 +15,14 @@ use crate::delivery::poll_queue::{Bond, COOKIE, Origin, PollQueue};
 use crate::delivery::route::Encoding;
 use crate::io::HttpResponse;
 use crate::speech::LeaveReason;
-use crate::wire::http::{Delivery, Method, Refusal, Request, Response, Shared};
+use crate::wire::http::{Delivery, Method, OwnedCors, Refusal, Request, Response};
 use crate::wire::packing::Packing;
 use crate::wire::payload::{self, Body, Version};
 use crate::words::ids::{ConnId, MemberId};
 use crate::words::manners::UNKNOWN;
 use crate::words::time::UnixMillis;
 
-/// Headers of the answer to a request with packets.
+/// Headers of the answer to a request that brings packets.
 pub const OK_HEADERS: [(&str, &str); 2] =
     [("Content-Type", "text/html"), ("Cache-Control", "no-store")];
 
@@ -44,13 +44,13 @@ fn print_packets(
         .print(bytes, now, delivery);
 }
 
-/// Appends the answer to a request with packets.
+/// Appends the answer to a request that brings packets.
 fn print_ok(bytes: &mut Vec<u8>, now: UnixMillis, delivery: Delivery<'_>) {
     let headers = OK_HEADERS.map(|(name, value)| (name.into(), value.into()));
     Response { status: 200, headers: &headers, body: b"ok" }.print(bytes, now, delivery);
 }
 
-/// The answer to a request for packets.
+/// Returns the answer to a request for packets.
 pub fn packets_answer(body: Body, packing: Packing) -> HttpResponse {
     let mut headers = vec![
         ("Content-Type".into(), body.kind.into()),
@@ -65,18 +65,18 @@ pub fn packets_answer(body: Body, packing: Packing) -> HttpResponse {
 }
 
 impl Transport {
-    /// Takes in a client by its first request, which is answered with the first packets.
+    /// Creates a client from its first request, and answers that with the first packets.
     pub(super) fn open_polled(
         &mut self,
-        asked: &Exchange<'_>,
+        exchange: &Exchange<'_>,
         version: Version,
         cx: &mut Cx<'_>,
     ) -> Result<Step, Refusal> {
-        let Exchange { conn, peer, request, .. } = *asked;
+        let Exchange { conn, peer, request, .. } = *exchange;
         let sid = new_sid(cx);
         let base64 = wants_base64(request);
         let speaker = client_address(peer, request, cx.settings);
-        // It outlives this connection, which may be a proxy's, so it counts for itself.
+        // The client outlives this connection, which may be a proxy's, so it is counted separately.
         if let Err(refusal) = cx.admit_peer(speaker) {
             cx.release_peer(speaker);
             return Ok(Step::Close(too_many(conn, refusal, cx)));
@@ -88,30 +88,30 @@ impl Transport {
             cx.release_peer(speaker);
             return Ok(Step::Close(unavailable_now(conn, cx)));
         };
-        cx.report.counters.links += 1;
+        cx.report.counters.clients += 1;
         self.polling_clients.put(sid, client);
         let mut queue = PollQueue::new(version, base64);
         if version == Version::V3 {
-            queue.bond = Some(Box::new(new_bond(asked, cx)));
+            queue.bond = Some(Box::new(new_bond(exchange, cx)));
         }
         cx.sender.open(client, queue);
         let layer = self.profile.layer;
         let opened =
             self.connections.greet(client, (sid, &["websocket"]), layer, request.query, cx);
         self.connections.arm(client, cx);
-        let step = self.connections.poll(asked, client, cx)?;
+        let step = self.connections.poll(exchange, client, cx)?;
         Ok(opened.map_or(step, |opened| Step::Opened(Box::new(opened))))
     }
 
-    /// Answers the request that waits for packets of a client, which has some by now. Returns how
-    /// the client is closed if too many bytes wait for it.
+    /// Answers a client's request that waits for packets, now that there are some. If too many
+    /// bytes are queued, returns how the client is closed.
     pub fn flush_poll(&mut self, client: ConnId, cx: &mut Cx<'_>) -> Option<Closing> {
         let limit = cx.settings.limits.backlog_bytes_max as usize;
         let queue = cx.sender.queue(client)?;
         if queue.bytes() > limit {
             return Some(broken_client("it reads too slowly"));
         }
-        // One that came from another shard may have got nothing yet, and no body is no packet.
+        // A client from another shard may have no packet yet, and an empty body is no packet.
         if !queue.packets.is_empty() // mark: poll_answered_with_nothing
             && let Some(waiting) = queue.waiting.take()
         {
@@ -123,15 +123,15 @@ impl Transport {
 }
 
 impl Connections {
-    /// Handles a request for packets: it is answered now if there are any, else when there are.
+    /// Handles a request for packets. It is answered now if there are any, and parked otherwise.
     pub(super) fn poll(
         &mut self,
-        asked: &Exchange<'_>,
+        exchange: &Exchange<'_>,
         client: ConnId,
         cx: &mut Cx<'_>,
     ) -> Result<Step, Refusal> {
         let now = cx.now.at;
-        let (conn, delivery) = (asked.conn, asked.delivery());
+        let (conn, delivery) = (exchange.conn, exchange.delivery());
         if let Some(client) = self.client_mut(client) {
             client.touch(now);
         }
@@ -182,10 +182,10 @@ impl Connections {
         Ok(Step::More)
     }
 
-    /// Handles a request with packets. They are read next, one at a time.
+    /// Handles a complete request with packets, which are read next, one at a time.
     pub(super) fn post(
         &mut self,
-        asked: &Exchange<'_>,
+        exchange: &Exchange<'_>,
         client: ConnId,
         body: &[u8],
         cx: &mut Cx<'_>,
@@ -193,27 +193,27 @@ impl Connections {
         let Some(version) = self.client(client).map(|client| client.version) else {
             return Err(Refusal::SessionUnknown);
         };
-        let conflict = self.await_body(asked.conn, client, cx)?;
+        let conflict = self.await_body(exchange.conn, client, cx)?;
         if !matches!(conflict, Step::More) {
             return Ok(conflict);
         }
         if let Some(queue) = cx.sender.queue(client) {
             queue.posting = None;
         }
-        if let Some(http) = self.http_mut(asked.conn) {
+        if let Some(http) = self.http_mut(exchange.conn) {
             http.posting_for = None;
         }
-        let Ok(parts) = payload::parts(body, version, is_binary(asked.request)) else {
+        let Ok(parts) = payload::parts(body, version, is_binary(exchange.request)) else {
             let closing = broken_client("a request of its long-polling is no Engine.IO");
             return Ok(Step::CloseClient(client, closing, Refusal::BadRequest));
         };
         let packets = parts.into_iter().map(PendingPacket::of).collect();
-        let Delivery { keep_alive, cors, .. } = asked.delivery();
-        Ok(Step::Post { client, packets, keep_alive, cors: Shared::of(cors) })
+        let Delivery { keep_alive, cors, .. } = exchange.delivery();
+        Ok(Step::Post { client, packets, keep_alive, cors: OwnedCors::of(cors) })
     }
 
-    /// Answers a request whose packets were all read. It is kept unanswered if its client may be
-    /// about to move, which takes a connection along.
+    /// Answers a request whose packets were all read. It is parked if its client waits for an
+    /// admission, because a client moves with the connection of a request.
     pub(super) fn end_post<'i>(
         &mut self,
         incoming: &mut Incoming<'_>,
@@ -268,24 +268,24 @@ impl Connections {
     }
 }
 
-/// Whether a request comes from the client that it names, as far as the id does not prove that.
-pub fn is_of_client(asked: &Exchange<'_>, client: ConnId, cx: &mut Cx<'_>) -> bool {
-    let origin = origin(asked, cx);
+/// Whether a request comes from the client that it names, where the id alone does not prove that.
+pub fn is_of_client(exchange: &Exchange<'_>, client: ConnId, cx: &mut Cx<'_>) -> bool {
+    let origin = origin(exchange, cx);
     let queue = cx.sender.queue(client);
     let Some(bond) = queue.and_then(|queue| queue.bond.as_deref_mut()) else { return true };
     if origin != bond.origin {
         return false;
     }
     let has_cookie =
-        asked.request.cookies(COOKIE).any(|value| value == bond.cookie.as_str().as_bytes());
+        exchange.request.cookies(COOKIE).any(|value| value == bond.cookie.as_str().as_bytes());
     bond.returned |= has_cookie;
     has_cookie || !bond.returned
 }
 
 /// Answers a request that crossed its client's goodbye.
-pub fn answer_closed(asked: &Exchange<'_>, body: Body, cx: &mut Cx<'_>) -> Step {
-    let (now, delivery) = (cx.now.unix, asked.delivery());
-    cx.out.send(asked.conn, |bytes| {
+pub fn answer_closed(exchange: &Exchange<'_>, body: Body, cx: &mut Cx<'_>) -> Step {
+    let (now, delivery) = (cx.now.unix, exchange.delivery());
+    cx.out.send(exchange.conn, |bytes| {
         print_packets(bytes, now, body, None, Packing::None, delivery);
     });
     Step::answered(delivery.keep_alive)
@@ -297,19 +297,19 @@ fn broken_client(why: &'static str) -> Closing {
 
 /// Binds a client to the origin of its first request.
 ///
-/// A browser has one cookie for all its pages, so a value that it returns already is kept: its
-/// other clients need it. A client whose address is unknown has nothing but the cookie.
-fn new_bond(asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Bond {
-    let origin = origin(asked, cx);
+/// A browser has one cookie for all its pages, so a cookie that the request brings is kept: other
+/// clients of the browser need it. A client of unknown address has only the cookie.
+fn new_bond(exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Bond {
+    let origin = origin(exchange, cx);
     let value = |bytes| std::str::from_utf8(bytes).ok().and_then(MemberId::parse);
-    let returned = asked.request.cookies(COOKIE).find_map(value);
+    let returned = exchange.request.cookies(COOKIE).find_map(value);
     let needs_cookie = returned.is_some() || origin.speaker.address == UNKNOWN;
     let cookie = returned.unwrap_or_else(|| cx.draw_id());
     Bond { origin, cookie, told: false, returned: needs_cookie }
 }
 
-fn origin(asked: &Exchange<'_>, cx: &Cx<'_>) -> Origin {
-    let Exchange { peer, request, .. } = *asked;
+fn origin(exchange: &Exchange<'_>, cx: &Cx<'_>) -> Origin {
+    let Exchange { peer, request, .. } = *exchange;
     let speaker = client_address(peer, request, cx.settings);
     let is_trusted = cx.settings.manners.is_proxy(peer);
     let last = request.all("x-forwarded-for").next_back().filter(|_| !is_trusted);
@@ -324,17 +324,17 @@ fn new_sid(cx: &mut Cx<'_>) -> MemberId {
     MemberId::from_bytes(bytes)
 }
 
-/// Whether a client takes no bytes but as text: old ones in old browsers.
+/// Whether a client accepts bytes only as text, as old browsers do.
 pub fn wants_base64(request: &Request<'_>) -> bool {
     request.parameter("b64").is_some_and(|value| !value.is_empty())
 }
 
-/// Whether a request is one that a client of long-polling can take.
+/// Whether a request fits a client of long-polling.
 pub fn fits(request: &Request<'_>, client: ConnId) -> bool {
     client.is_polled() && matches!(request.method, Method::Get | Method::Post)
 }
 
-/// Whether a body's type says that it is binary.
+/// Whether a body is binary by its type.
 fn is_binary(request: &Request<'_>) -> bool {
     request.header("content-type").is_some_and(|kind| kind.starts_with("application/octet-stream"))
 }

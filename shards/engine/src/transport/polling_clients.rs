@@ -1,5 +1,5 @@
-//! Clients that began with long-polling: those here, those that moved to other shards, and those
-//! that said goodbye.
+//! Clients that began with long-polling: those on this shard, those that moved to other shards, and
+//! those that said goodbye.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,30 +15,30 @@ use crate::words::time::Micros;
 /// Maximum time until a WebSocket takes over from long-polling.
 pub const UPGRADE_TIMEOUT: Micros = Micros::from_secs(10);
 
-/// Maximum number of clients remembered that moved to other shards, and for how long after their
-/// last request. Guessed.
+/// Maximum number of moved clients that are remembered. Guessed.
 const MOVED_MAX: usize = 4_096;
 
+/// Time for which a moved client is remembered after its last request. Guessed.
 const MOVED_TTL: Micros = Micros::from_secs(300);
 
-/// Maximum number of answers kept for clients that said goodbye, and for how long: a last request
-/// may have been on its way. Guessed.
+/// Maximum number of closed clients whose last answer is kept. Guessed.
 const CLOSED_MAX: usize = 256;
 
+/// Time for which that answer is kept: a last request may be on its way. Guessed.
 const CLOSED_TTL: Micros = Micros::from_secs(2);
 
-/// Maximum number of times that a request is handed on.
+/// Maximum number of hand-overs of a request.
 const HOPS_MAX: u8 = 4;
 
 /// Clients that began with long-polling, by their Engine.IO session ids.
 #[derive(Default)]
 pub struct PollingClients {
-    /// Those here: long-polling still, or a WebSocket by now.
+    /// Clients on this shard, which poll or have a WebSocket by now.
     here: BTreeMap<MemberId, ConnId>,
-    /// Those that moved to other shards, and when that may be forgotten.
+    /// Clients that moved to other shards, and the time at which each is forgotten.
     moved: BTreeMap<MemberId, (ShardId, Micros)>,
-    /// Those that said goodbye while no request waited, with the answer to such a request, and
-    /// since when.
+    /// Clients that said goodbye while no request waited, with the answer to one more request and
+    /// the time of the goodbye.
     closed: VecDeque<(MemberId, Body, Micros)>,
 }
 
@@ -47,37 +47,37 @@ pub struct PollingClients {
 pub struct Probe {
     pub reader: Reader,
     pub agreed: Option<Agreed>,
-    /// The client's earlier messages, if compressed ones refer to them.
+    /// The end of the client's earlier messages, if compressed ones refer to them.
     pub window: Option<Box<Window>>,
-    /// The Engine.IO session id: the client may move to another shard meanwhile.
+    /// The client's Engine.IO session id. The client itself may move to another shard meanwhile.
     pub sid: MemberId,
     pub probed: bool,
     pub since: Micros,
-    /// When its probe is answered, if not at once.
+    /// The time at which its probe is answered, if the answer is delayed.
     pub answer_at: Option<Micros>,
 }
 
-/// Where the client of a request is.
+/// The place of the client that a request names.
 pub enum Location {
     Local(ConnId),
-    /// On another shard, as far as is known here.
+    /// Another shard, as far as this one knows.
     Remote(ShardId),
     Unknown,
 }
 
 impl PollingClients {
-    /// Notes that a client is here now.
+    /// Records that a client is on this shard now.
     pub fn put(&mut self, sid: MemberId, id: ConnId) {
         self.moved.remove(&sid);
         self.here.insert(sid, id);
     }
 
-    /// Notes that a client is gone.
+    /// Records that a client is gone.
     pub fn remove(&mut self, sid: MemberId) {
         self.here.remove(&sid);
     }
 
-    /// Notes that a client moved to another shard.
+    /// Records that a client moved to another shard.
     pub fn moved(&mut self, sid: MemberId, to: ShardId, now: Micros) {
         self.here.remove(&sid);
         self.moved.retain(|_, (_, until)| *until > now);
@@ -90,14 +90,14 @@ impl PollingClients {
         self.moved.insert(sid, (to, now + MOVED_TTL));
     }
 
-    /// Notes that a client said goodbye; `body` answers one more request.
+    /// Records that a client said goodbye. `body` answers one more request.
     pub fn closed(&mut self, sid: MemberId, body: Body, now: Micros) {
         self.closed.retain(|(_, _, since)| *since + CLOSED_TTL > now);
         self.closed.truncate(CLOSED_MAX - 1);
         self.closed.push_front((sid, body, now));
     }
 
-    /// The body that answers a request of a client that said goodbye just now.
+    /// Returns the body that answers a request of a client that has just said goodbye.
     pub fn final_body(&mut self, sid: &str, now: Micros) -> Option<Body> {
         let is_it = |(closed, _, since): &(MemberId, Body, Micros)| {
             closed.as_str() == sid && *since + CLOSED_TTL > now
@@ -106,7 +106,7 @@ impl PollingClients {
         self.closed.remove(place).map(|(_, body, _)| body)
     }
 
-    /// Looks for the client that a request names; `hops` is how often the request was handed on.
+    /// Finds the client that a request names. `hops` is the number of hand-overs of the request.
     pub fn find(&mut self, sid: MemberId, hops: u8, settings: &Settings, now: Micros) -> Location {
         if let Some(id) = self.here.get(&sid) {
             return Location::Local(*id);
@@ -116,19 +116,19 @@ impl PollingClients {
                 *until = now + MOVED_TTL;
                 (*shard, HOPS_MAX)
             }
-            // Only once, for there it is known if it is anywhere.
+            // Only one hand-over, because that shard knows the client if any shard does.
             None => (home(sid), 1),
         };
         let is_there = there != settings.shard && there.0 < settings.shards && hops < most;
         if is_there { Location::Remote(there) } else { Location::Unknown }
     }
 
-    /// The id of a client that is here.
+    /// Returns the id of a client on this shard.
     pub fn get(&self, sid: MemberId) -> Option<ConnId> {
         self.here.get(&sid).copied()
     }
 
-    /// The number of clients here.
+    /// Returns the number of clients on this shard.
     pub fn len(&self) -> usize {
         self.here.len()
     }
@@ -145,11 +145,11 @@ impl Probe {
     }
 }
 
-/// The shard that a client came to first.
+/// Returns the first shard of a client.
 fn home(sid: MemberId) -> ShardId {
     let mut bytes = [0; 3];
     let read = data_encoding::BASE64URL.decode_mut(&sid.as_str().as_bytes()[..4], &mut bytes);
-    // Every id is in that alphabet.
+    // Every id is written in that alphabet.
     assert!(read.is_ok());
     ShardId(u16::from_be_bytes([bytes[0], bytes[1]]))
 }

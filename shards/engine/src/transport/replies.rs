@@ -1,4 +1,4 @@
-//! Replies to what clients send: within their rates, acknowledged or refused.
+//! Replies to events of clients: acknowledgements and refusals, and the check of their rates.
 
 use super::connections::Connections;
 use super::event::ReplyTo;
@@ -11,10 +11,10 @@ use crate::words::time::Micros;
 
 impl Connections {
     /// Counts an event against the client's rates. Returns whether values of the client wait for
-    /// room.
+    /// their rates.
     ///
     /// # Errors
-    /// If it comes too fast: after how long, but not before, it may be sent again.
+    /// If the event comes too fast: the time after which it may be sent again.
     pub fn admit(
         &mut self,
         client: ConnId,
@@ -32,8 +32,8 @@ impl Connections {
         Ok(client.late().is_some())
     }
 
-    /// Sends the outcome of an event: its acknowledgement if the client wants one, or the reason
-    /// why it was refused. `session` is the client's session now.
+    /// Sends the outcome of an event: its acknowledgement, if the client wants one, or the reason
+    /// of its refusal. `session` is the client's session now.
     pub fn answer(
         &mut self,
         to: ReplyTo<'_>,
@@ -59,7 +59,7 @@ impl Connections {
         }
     }
 
-    /// Sends the reason why an event was refused: as its acknowledgement, or as the event `error`.
+    /// Sends the reason of a refusal, as the acknowledgement or as the event `error`.
     pub fn refuse(&mut self, to: ReplyTo<'_>, reject: &Reject, cx: &mut Cx<'_>) {
         cx.report.counters.refused(reject.code);
         let Some(client) = self.client(to.client) else { return };
@@ -71,7 +71,7 @@ impl Connections {
         }
     }
 
-    /// Connects a client to the namespace `/` for the first time.
+    /// Connects a client to the namespace `/` as a new member.
     pub fn connect(&mut self, client: ConnId, cx: &mut Cx<'_>) {
         let member = cx.draw_id();
         let recovers = cx.settings.transports.recovery > Micros::ZERO;

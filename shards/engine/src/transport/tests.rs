@@ -3,7 +3,7 @@
 
 use super::client::{Client, Deferred, Dialect, EVENT_BYTES_MAX, Received};
 use super::event::{Awaits, Layer, Payload};
-use super::http_conn::{Asked, HttpConn, WAITING_BYTES_MAX};
+use super::http_conn::{HttpConn, NextRequest, WAITING_BYTES_MAX};
 use super::incoming::PendingPacket;
 use crate::delivery::route::Encoding;
 use crate::io::Settings;
@@ -26,7 +26,7 @@ fn connected() -> Client {
     client
 }
 
-/// Has a client receive a text, and says in a word what that means.
+/// Passes a text to a client, and returns its meaning in a word.
 fn meaning(client: &mut Client, text: &str) -> String {
     let (mut reader, mut assembled) = (json::Reader::default(), None);
     let mut reading = reader.begin();
@@ -134,25 +134,28 @@ fn requests_come_out_one_by_one_however_the_bytes_are_cut() {
     let mut http = HttpConn::new(NOW);
     let post = b"POST /b HTTP/1.1\r\nHost: band\r\nContent-Length: 3\r\n\r\nxyzGET";
     let bytes = http.receive(&[GET, post].concat(), NOW);
-    let Asked::Request { request, body, used } = http.next_request(&bytes) else { panic!() };
+    let NextRequest::Request { request, body, used } = http.next_request(&bytes) else { panic!() };
     assert_eq!((request.method, request.path, body), (Method::Get, "/a", Some(&b""[..])));
-    let Asked::Request { request, body, used: second } = http.next_request(&bytes[used..]) else {
+    let NextRequest::Request { request, body, used: second } = http.next_request(&bytes[used..])
+    else {
         panic!()
     };
     assert_eq!((request.method, body), (Method::Post, Some(&b"xyz"[..])));
-    assert!(matches!(http.next_request(&bytes[used + second..]), Asked::Incomplete));
+    assert!(matches!(http.next_request(&bytes[used + second..]), NextRequest::Incomplete));
     http.bytes = bytes[used + second..].to_vec();
     let rest = http.receive(&GET[3..], NOW);
-    assert!(matches!(http.next_request(&rest), Asked::Request { used, .. } if used == GET.len()));
+    assert!(
+        matches!(http.next_request(&rest), NextRequest::Request { used, .. } if used == GET.len())
+    );
 }
 
 #[test]
 fn a_body_that_is_not_all_here_is_asked_for_again() {
     let mut http = HttpConn::new(NOW);
     let bytes = http.receive(b"POST /b HTTP/1.1\r\nHost: band\r\nContent-Length: 3\r\n\r\nxy", NOW);
-    assert!(matches!(http.next_request(&bytes), Asked::Request { body: None, .. }));
-    assert!(matches!(http.next_request(&bytes), Asked::Request { body: None, .. }));
-    assert!(matches!(http.next_request(b"\x01"), Asked::Refused(_)));
+    assert!(matches!(http.next_request(&bytes), NextRequest::Request { body: None, .. }));
+    assert!(matches!(http.next_request(&bytes), NextRequest::Request { body: None, .. }));
+    assert!(matches!(http.next_request(b"\x01"), NextRequest::Refused(_)));
 }
 
 #[test]
@@ -162,8 +165,8 @@ fn while_a_request_is_pending_no_other_is_read_and_few_bytes_are_kept() {
     assert_eq!(http.deadline(&limits, false), Some(NOW + limits.head_timeout));
     http.ask(false, true, Cors::Silent);
     assert_eq!(http.deadline(&limits, false), None);
-    assert!(matches!(http.next_request(GET), Asked::Pending));
-    assert!(matches!(http.next_request(&[b'x'; WAITING_BYTES_MAX + 1]), Asked::TooMuch));
+    assert!(matches!(http.next_request(GET), NextRequest::Pending));
+    assert!(matches!(http.next_request(&[b'x'; WAITING_BYTES_MAX + 1]), NextRequest::TooMuch));
     http.pending = None;
     http.request_read(NOW);
     assert_eq!(

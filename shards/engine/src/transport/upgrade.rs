@@ -1,4 +1,4 @@
-//! A WebSocket takes over from long-polling: first it probes, then the client says so.
+//! A WebSocket takes over from long-polling: first it probes, then its client upgrades.
 
 use super::Transport;
 use super::closing::send_packed;
@@ -15,7 +15,7 @@ use crate::words::ids::ConnId;
 use crate::words::time::Micros;
 
 impl Transport {
-    /// Reads one message of a WebSocket that may take over.
+    /// Reads one message of a WebSocket that probes.
     pub(super) fn next_probe<'i>(
         &mut self,
         incoming: &mut Incoming<'_>,
@@ -30,7 +30,7 @@ impl Transport {
         let text = match reader.next(limits, bytes.get(), at) {
             Ok(None) => return None,
             Ok(Some(Message::Text(text))) => text.as_bytes(),
-            // A client that remembers what it sent compresses even this.
+            // A client with context takeover compresses even this message.
             Ok(Some(Message::Deflated { text: true, payload })) => {
                 let window = probe.window.as_deref_mut();
                 match self.inflater.inflate(payload, window, limits.message_bytes_max) {
@@ -56,13 +56,13 @@ impl Transport {
         Some(Event::Settled)
     }
 
-    /// Answers a probe, and the request that its client has waiting.
+    /// Answers a probe, and the client's request that waits for packets.
     fn answer_probe(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
         let until = cx.now.at + UPGRADE_TIMEOUT;
         let Some(probe) = self.connections.probe_mut(conn) else { return };
         probe.probed = true;
         cx.out.text(conn, |bytes| bytes.extend_from_slice(b"3probe"));
-        // If the client has just moved, its next request waits no longer than for a ping.
+        // If the client has just moved, its next request waits until the next ping at most.
         if let Some(client) = self.polling_clients.get(probe.sid)
             && let Some(queue) = cx.sender.queue(client)
         {
@@ -74,7 +74,8 @@ impl Transport {
         }
     }
 
-    /// A WebSocket has waited long enough: for its answer, or to take over. Returns how it closes.
+    /// Handles the deadline of a WebSocket that probes: sends its delayed answer, or returns how it
+    /// is closed.
     pub(super) fn probe_overdue(&mut self, conn: ConnId, cx: &mut Cx<'_>) -> Option<Closing> {
         let probe = self.connections.probe_mut(conn)?;
         if probe.answer_at.take().is_none() {
@@ -84,8 +85,8 @@ impl Transport {
         None
     }
 
-    /// A WebSocket takes its client over, here or on the shard to which that has moved. The rest of
-    /// `incoming` is the client's next input.
+    /// Makes a WebSocket take over its client, here or on the client's new shard. The rest of
+    /// `incoming` is then the client's next input.
     pub(super) fn take_over<'i>(
         &mut self,
         incoming: &mut Incoming<'_>,
@@ -101,7 +102,7 @@ impl Transport {
         match self.polling_clients.find(probe.sid, hops, cx.settings, cx.now.at) {
             Location::Local(client) => {
                 let known = self.connections.client(client);
-                // An input that waits for an admission is answered first, by its own request.
+                // Input that waits for an admission is answered first, through its own request.
                 let is_free = known.is_some_and(|client| !client.awaits_admission());
                 if is_free && client.is_polled() && self.upgrade(conn, client, cx) {
                     self.connections.keep_rest(incoming, cx);
@@ -122,7 +123,7 @@ impl Transport {
         }
     }
 
-    /// Makes a WebSocket the transport of a client. False if the client is gone.
+    /// Makes a WebSocket the transport of a client. Returns false if the client is gone.
     fn upgrade(&mut self, conn: ConnId, client: ConnId, cx: &mut Cx<'_>) -> bool {
         let Some(old) = self.connections.remove(client, cx) else { return false };
         cx.release_peer(old.speaker());
@@ -156,7 +157,7 @@ impl Transport {
     }
 }
 
-/// A WebSocket did not take over. Its client goes on as before.
+/// Closes a WebSocket that did not take over. Its client continues to poll.
 pub(super) fn dropped() -> Closing {
     let farewell = Farewell::Frame(None, "".into());
     Closing::unlogged(LeaveReason::Forced).with(farewell)

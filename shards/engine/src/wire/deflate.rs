@@ -1,11 +1,10 @@
-//! permessage-deflate, RFC 7692: what is agreed on in the handshake, and the compression of single
+//! permessage-deflate, RFC 7692: the agreement in the handshake, and the compression of single
 //! messages.
 //!
-//! Between two messages a connection keeps no compressor: what a message may refer to is the last
-//! bytes of the messages before it, and those are kept as plain bytes, or not at all without
-//! context takeover. So a shard has one [`Inflater`] and one [`Deflater`] for all its connections,
-//! an idle connection costs nothing but its windows, and a connection can move to another shard
-//! between any two messages.
+//! A connection has no compressor of its own. A message may refer to the last bytes of earlier
+//! messages; these are kept as plain bytes, or not at all without context takeover. So a shard has
+//! one [`Inflater`] and one [`Deflater`] for all its connections, an idle connection costs nothing
+//! but its windows, and a connection can move to another shard between any two messages.
 
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 use serde::{Deserialize, Serialize};
@@ -15,41 +14,41 @@ use crate::words::compression::Compression;
 /// The name of the extension.
 const NAME: &str = "permessage-deflate";
 
-/// The largest window, as the power of two, and the one that goes without saying.
+/// The largest window, as a power of two, which is also the default.
 const BITS_MAX: u8 = 15;
 
-/// What every sync flush ends with. The sender leaves it out, the receiver puts it back.
+/// The bytes that end every sync flush. The sender removes them, the receiver adds them.
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// A message may hold final blocks, after each of which a fresh stream begins. Nobody needs more
-/// than one.
+/// Maximum number of final blocks in a message. A fresh stream begins after each, and no sender
+/// needs more than one.
 const FINAL_BLOCKS_MAX: u32 = 8;
 
-/// What both sides have agreed on.
+/// The agreement of both sides.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Agreed {
-    /// Each of our messages stands alone.
+    /// Whether each of our messages is compressed on its own.
     pub server_no_context_takeover: bool,
-    /// Each of the client's messages stands alone.
+    /// Whether each of the client's messages is compressed on its own.
     pub client_no_context_takeover: bool,
-    /// We refer back by less than two to this power of bytes: 8 to 15.
+    /// Size of our window, as a power of two in bytes: 8 to 15.
     pub server_max_window_bits: u8,
-    /// The client does, if it said so.
+    /// Size of the client's window, if the client limits it.
     pub client_max_window_bits: Option<u8>,
-    /// Whether the server's bits were asked for, so that they are to be echoed.
+    /// Whether the client asked for the server's bits, so that the answer repeats them.
     server_bits_asked: bool,
 }
 
-/// An offer that no client should make.
+/// A malformed offer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BadOffer;
 
-/// Chooses the first of a client's offers that we know, out of the items of
+/// Chooses the first of a client's offers that we support, from the items of
 /// `Sec-WebSocket-Extensions`.
 ///
 /// # Errors
-/// If any offer of this extension is malformed, though the RFC would have us pass it over: so do
-/// other Socket.IO servers, and a client that cannot write down an offer will not keep to it
+/// If any offer of this extension is malformed. The RFC would have us ignore it, but other
+/// Socket.IO servers refuse too, and a client that cannot write an offer will not keep to it
 /// either.
 pub fn negotiate<'a>(
     offers: impl Iterator<Item = &'a str>,
@@ -105,7 +104,7 @@ fn read_offer<'a>(
             ("client_max_window_bits", Some(value)) => {
                 agreed.client_max_window_bits = Some(bits(value)?)
             }
-            // It could obey a limit. We need none.
+            // The client could obey a limit, and we need none.
             ("client_max_window_bits", None) => {}
             _ => return Err(BadOffer),
         }
@@ -113,7 +112,7 @@ fn read_offer<'a>(
     Ok(agreed)
 }
 
-/// 8 to 15 without leading zeros, with or without quotes.
+/// Reads 8 to 15 without leading zeros, with or without quotes.
 fn bits(value: &str) -> Result<u8, BadOffer> {
     let value = value.trim_start_matches([' ', '\t']);
     let bare = match value.strip_prefix('"') {
@@ -134,12 +133,12 @@ fn is_token(text: &str) -> bool {
 }
 
 impl Agreed {
-    /// What the client's messages may refer to, if they do.
+    /// Returns the window for the client's messages, if they may refer to earlier ones.
     pub fn window(self) -> Option<Box<Window>> {
         (!self.client_no_context_takeover).then(Box::default)
     }
 
-    /// The value of `Sec-WebSocket-Extensions` in the answer.
+    /// Returns the value of `Sec-WebSocket-Extensions` in the answer.
     pub fn answer(&self) -> String {
         let mut answer = NAME.to_owned();
         if self.server_no_context_takeover {
@@ -158,12 +157,12 @@ impl Agreed {
     }
 }
 
-/// The end of what was sent in one direction: as much as the next message may refer to.
+/// The end of all bytes sent in one direction, to which the next message may refer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Window(Vec<u8>);
 
 impl Window {
-    /// Takes a message in; only the last two to the power of `bits` bytes of all are kept.
+    /// Appends a message, and keeps only the last two to the power of `bits` bytes.
     pub fn extend(&mut self, message: &[u8], bits: u8) {
         let size = 1_usize << bits;
         let fresh = &message[message.len().saturating_sub(size)..];
@@ -172,36 +171,37 @@ impl Window {
         self.0.extend_from_slice(fresh);
     }
 
-    /// Bytes held.
+    /// Returns the number of bytes held.
     pub fn heap_bytes(&self) -> usize {
         self.0.capacity()
     }
 }
 
-/// Why a compressed message cannot be read.
+/// The reason why a compressed message cannot be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum InflateError {
-    /// It is not DEFLATE, or refers to what was never sent.
+    /// The bytes are no DEFLATE, or refer to bytes that were never sent.
     Corrupt,
-    /// It grows larger than a message may be.
+    /// The message is longer than a message may be.
     TooLarge,
 }
 
-/// Takes the compression off messages, one after the other, of any connection.
+/// Decompresses messages one by one, of any connection.
 #[derive(Default)]
 pub struct Inflater {
-    /// Made when it is first needed.
+    /// The decompressor, created when it is first needed.
     state: Option<Decompress>,
-    /// The message taken out last, kept for its memory.
+    /// The last message, kept for its memory.
     message: Vec<u8>,
 }
 
 impl Inflater {
-    /// Bytes that are kept from message to message for their memory.
+    /// Maximum bytes of capacity kept between messages.
     const KEPT_BYTES_MAX: usize = 64 * 1024;
 
-    /// The message that `payload` holds. With context takeover `window` is what was sent before it,
-    /// and takes it in. Nothing beyond `bytes_max` is ever unpacked.
+    /// Returns the message that `payload` holds. With context takeover, `window` is the end of the
+    /// earlier messages, and the message is appended to it. At most `bytes_max` bytes are
+    /// decompressed.
     pub fn inflate(
         &mut self,
         payload: &[u8],
@@ -222,8 +222,7 @@ impl Inflater {
                 if finals > FINAL_BLOCKS_MAX {
                     return Err(InflateError::Corrupt);
                 }
-                // What follows a final block is a stream of its own that goes on with the same
-                // window.
+                // A stream of its own follows a final block, and goes on with the same window.
                 let mut window = Window(before.to_vec());
                 window.extend(&self.message, BITS_MAX);
                 self.begin(&window.0)?;
@@ -235,14 +234,14 @@ impl Inflater {
         Ok(&self.message)
     }
 
-    /// Gives back the memory that a long message took.
+    /// Frees the memory that a long message took.
     pub fn give_back(&mut self) {
         if self.message.capacity() > Self::KEPT_BYTES_MAX {
             self.message = Vec::new();
         }
     }
 
-    /// Bytes that are kept for the next message.
+    /// Returns the number of bytes kept for the next message.
     pub fn kept_bytes(&self) -> usize {
         self.message.capacity()
     }
@@ -260,12 +259,11 @@ impl Inflater {
         self.state.get_or_insert_with(|| Decompress::new_with_window_bits(false, BITS_MAX))
     }
 
-    /// Takes in a piece of `part`; true if a final block ended.
+    /// Decompresses a piece of `part`. Returns whether a final block ended.
     fn inflate_block(&mut self, part: &mut &[u8], bytes_max: usize) -> Result<bool, InflateError> {
         // One byte more than allowed shows that there is too much.
         let room = bytes_max + 1 - self.message.len();
-        // To the double at least, or a long text that compresses well is copied for each of its
-        // kilobytes.
+        // At least doubled, or a long text that compresses well would be copied once per kilobyte.
         let more = part.len().saturating_mul(4).max(self.message.len()).max(1_024);
         self.message.reserve_exact(room.min(more));
         let mut message = std::mem::take(&mut self.message);
@@ -288,38 +286,39 @@ impl Inflater {
     }
 }
 
-/// Compresses messages, one after the other, for any connection.
+/// Compresses messages one by one, for any connection.
 pub struct Deflater {
     level: flate2::Compression,
-    /// One for each size of window from 9 bits on, made when it is first needed.
+    /// One compressor for each size of window from 9 bits on, created when it is first needed.
     states: [Option<Compress>; 7],
     message: Vec<u8>,
 }
 
 impl Deflater {
-    /// A compressor of this level.
+    /// Creates a compressor of this level.
     pub fn new(level: u8) -> Self {
         let level = flate2::Compression::new(u32::from(level.clamp(1, 9)));
         Self { level, states: Default::default(), message: Vec::new() }
     }
 
-    /// Gives back the memory that a long message took.
+    /// Frees the memory that a long message took.
     pub fn give_back(&mut self) {
         if self.message.capacity() > Inflater::KEPT_BYTES_MAX {
             self.message = Vec::new();
         }
     }
 
-    /// Bytes that are kept for the next message.
+    /// Returns the number of bytes kept for the next message.
     pub fn kept_bytes(&self) -> usize {
         self.message.capacity()
     }
 
-    /// The payload of a frame that holds `message` compressed, for a receiver with a window of this
-    /// many bits. With context takeover `window` is what was sent before it, and takes it in.
+    /// Returns the payload of a frame that holds `message` compressed, for a receiver with a window
+    /// of `bits` bits. With context takeover, `window` is the end of the earlier messages, and the
+    /// message is appended to it.
     ///
-    /// `None` if compression does not make it shorter, or if the window is of 8 bits, which this
-    /// library cannot keep to: then the message goes out as it is, as any message may.
+    /// Returns `None` if compression does not make it shorter, or if the window has 8 bits, which
+    /// the library does not support. Then the message is sent as it is.
     pub fn deflate(
         &mut self,
         message: &[u8],
@@ -343,7 +342,7 @@ impl Deflater {
             let read = state.total_in();
             state.compress_vec(rest, &mut self.message, FlushCompress::Sync).ok()?;
             rest = &rest[(state.total_in() - read) as usize..];
-            // A flush is whole when it leaves room.
+            // A flush is complete if it leaves room.
             if rest.is_empty() && self.message.len() < self.message.capacity() {
                 break;
             }
@@ -486,7 +485,7 @@ mod tests {
         {
             assert_eq!(inflate(payload, 1_000), Err(InflateError::Corrupt), "{payload:x?}");
         }
-        // Final blocks without end, each of which would have a window read again.
+        // Final blocks without end, each of which would load a window again.
         let blocks = [0x03, 0x00].repeat(1_000);
         assert_eq!(inflate(&blocks, 1_000), Err(InflateError::Corrupt));
     }
@@ -513,7 +512,7 @@ mod tests {
         assert_eq!(deflater.deflate(&[b'a'; 5_000], 8, None), None, "no window of 256 bytes");
     }
 
-    /// Text with much that repeats, near and far.
+    /// Text with many repetitions, near and far.
     fn text() -> impl Strategy<Value = Vec<u8>> {
         let word =
             prop::sample::select(vec!["tempo", "position", "\"sessionId\":", "é", "{}", "12", "x"]);
@@ -526,7 +525,7 @@ mod tests {
         #[test]
         fn what_was_deflated_is_inflated(messages in prop::collection::vec(text(), 1..6), bits in 9..=15_u8, level in 1..=9_u8, takeover: bool) {
             let (mut deflater, mut inflater) = (Deflater::new(level), Inflater::default());
-            // A peer that takes the window at its word.
+            // A peer with exactly this window.
             let mut strict = Decompress::new_with_window_bits(false, bits);
             let (mut ours, mut theirs) = (Window::default(), Window::default());
             for message in &messages {

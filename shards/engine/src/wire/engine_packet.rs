@@ -1,4 +1,4 @@
-//! Engine.IO versions 3 and 4: one packet per WebSocket message, a type digit in front of it.
+//! Engine.IO versions 3 and 4: one packet per WebSocket message, with a type digit in front.
 
 use std::borrow::Cow;
 
@@ -7,11 +7,11 @@ use super::json;
 /// A packet from a client.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Packet<'a> {
-    /// `0`: nothing a client may say; ignored.
+    /// `0`: nothing that a client may send; ignored.
     Open,
-    /// `1`: the client is done.
+    /// `1`: the client ends its session.
     Close,
-    /// `2`: only a server pings in this version, but for the `probe` of an upgrade.
+    /// `2`: only a server pings in version 4, except for the `probe` of an upgrade.
     Ping(&'a str),
     /// `3`: the answer to our ping.
     Pong(&'a str),
@@ -25,7 +25,7 @@ pub enum Packet<'a> {
     Noop,
 }
 
-/// A text message that is no packet; closes the connection, with the reason `parse error`.
+/// A text message that is no packet. It closes the connection, with the reason `parse error`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct NoPacket;
 
@@ -49,8 +49,8 @@ pub fn parse(text: &str) -> Result<Packet<'_>, NoPacket> {
     }
 }
 
-/// Reads a text message of version 3: the same, but an attachment has the digit of its type behind
-/// the `b`.
+/// Reads a text message of version 3. It differs from version 4 in attachments, which have the
+/// digit of their type behind the `b`.
 pub fn parse_v3(text: &str) -> Result<Packet<'_>, NoPacket> {
     let Some(attachment) = text.strip_prefix('b') else { return parse(text) };
     let digits = attachment.strip_prefix('4').ok_or(NoPacket)?;
@@ -58,23 +58,23 @@ pub fn parse_v3(text: &str) -> Result<Packet<'_>, NoPacket> {
     Ok(Packet::Binary(Cow::Owned(bytes)))
 }
 
-/// What the server says first.
+/// The first packet of the server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Open<'a> {
     /// The Engine.IO session id, which is not the Socket.IO one.
     pub sid: &'a str,
-    /// Transports that the client may change to.
+    /// Transports to which the client may upgrade.
     pub upgrades: &'a [&'a str],
-    /// Milliseconds between two pings.
+    /// Time between two pings, in milliseconds.
     pub ping_interval_ms: u64,
-    /// Milliseconds that an answer may take.
+    /// Maximum time until a ping is answered, in milliseconds.
     pub ping_timeout_ms: u64,
-    /// The largest message that the server reads, in bytes.
+    /// Maximum bytes of a message that the server reads.
     pub max_payload: u32,
 }
 
 impl Open<'_> {
-    /// Appends the packet: exactly these five keys.
+    /// Appends the packet, with exactly these five keys.
     pub fn print(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"0{\"sid\":");
         json::print_string(out, self.sid);
@@ -94,19 +94,19 @@ impl Open<'_> {
     }
 }
 
-/// The server's ping.
+/// A ping of the server.
 pub const PING: &[u8] = b"2";
 
-/// The server's answer to a client's ping, in version 3.
+/// The answer to a client's ping, in version 3.
 pub const PONG: &[u8] = b"3";
 
-/// What tells a request that the session is over.
+/// The packet that ends a session in the answer to a request.
 pub const CLOSE: &[u8] = b"1";
 
-/// What answers a request that need not wait any longer.
+/// The packet that answers a request early, when there is nothing to send.
 pub const NOOP: &[u8] = b"6";
 
-/// What a text message that carries a Socket.IO packet begins with.
+/// The first byte of a text message that carries a Socket.IO packet.
 pub const MESSAGE: u8 = b'4';
 
 #[cfg(test)]

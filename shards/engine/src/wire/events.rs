@@ -1,10 +1,10 @@
-//! The table of client events: all that is known of an event is written in one entry.
+//! The table of client events: one entry has everything about an event.
 //!
-//! An entry gives the event's name, the bucket of its rate, its summary, its fields, the command
-//! that they make, the fields of its acknowledgement and the codes of its rejections. The reader is
-//! made from it, and so is [`EVENTS`], from which documents are generated.
+//! An entry gives the event's name, its rate class, its summary, its fields, the command that they
+//! make, the fields of its acknowledgement and the codes of its refusals. The reader is generated
+//! from it, and so is [`EVENTS`], from which documents are generated.
 //!
-//! A new event is one entry here, one arm in `Session::handle`, and one method.
+//! A new event needs one entry here, one arm in `Session::handle`, and one method.
 
 use super::fields::{
     BARS, BOOL, COMMAND_ID, COUNT, CUE_TEXT, DENOMINATOR, FADE, LEADER_RULE, LONG_NAME, LONG_TEXT,
@@ -23,20 +23,20 @@ use crate::words::ids::CommandId;
 use crate::words::limits::RateClass;
 use crate::words::time::Micros;
 
-/// An event of clients, for documents.
+/// The description of a client event, for documents.
 #[derive(Clone, Copy, Debug)]
 pub struct EventInfo {
     /// The event.
     pub event: ClientEvent,
     /// Its purpose, for people.
     pub summary: &'static str,
-    /// Whether it is about the sender's session or about its connection alone.
+    /// Whether it concerns the sender's session or its connection alone.
     pub scope: Scope,
     /// Its fields, without the id that a command may have.
     pub fields: &'static [FieldInfo],
     /// The fields of its acknowledgement after `ok`.
     pub ack: &'static [FieldInfo],
-    /// The codes that can reject it, besides those of every event.
+    /// The codes that can refuse it, besides those of every event.
     pub refusals: &'static [Code],
     flags: &'static [Flag],
 }
@@ -44,19 +44,19 @@ pub struct EventInfo {
 /// The reach of an event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Scope {
-    /// The sender's session: it takes effect after all that its sender sent there before.
+    /// The sender's session: the event takes effect after all earlier events of its sender there.
     Session,
     /// The sender's connection alone.
     Connection,
 }
 
-/// Marks of an entry.
+/// The marks of an entry.
 #[allow(non_camel_case_types)] // as they stand in the table
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Flag {
-    /// The event changes something or says something in its session, so a copy of it must not.
+    /// The event must not be applied twice, because it changes its session or speaks in it.
     once,
-    /// One that comes too fast may wait.
+    /// An event that comes too fast may wait.
     waits,
 }
 
@@ -73,10 +73,10 @@ macro_rules! events {
         }
 
         impl ClientEvent {
-            /// All of them, each in the place of its number.
+            /// All events, in order of their numbers.
             pub const ALL: &[Self] = &[$(Self::$event,)*];
 
-            /// The event of this name, `None` if clients send no such event.
+            /// Returns the event of this name, `None` if clients send no such event.
             pub fn from_name(name: &str) -> Option<Self> {
                 match name {
                     $($name => Some(Self::$event),)*
@@ -84,14 +84,14 @@ macro_rules! events {
                 }
             }
 
-            /// The name on the wire.
+            /// Returns the name in the protocol.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$event => $name,)*
                 }
             }
 
-            /// The bucket that it is taken from.
+            /// Returns the rate class that it is counted in.
             pub const fn rate_class(self) -> RateClass {
                 match self {
                     $(Self::$event => class!($class, $event),)*
@@ -107,7 +107,7 @@ macro_rules! events {
             }
         }
 
-        /// All events of clients, each in the place of its number.
+        /// Descriptions of all client events, in order of their numbers.
         pub static EVENTS: &[EventInfo] = &[$(EventInfo {
             event: ClientEvent::$event,
             summary: $summary,
@@ -129,8 +129,9 @@ macro_rules! class {
     };
 }
 
-/// Reads an event: one `in_session` names its session first, one `of_session` takes it as a field,
-/// and those of a `connection` name none. A payload may be absent only where it says so.
+/// Generates the reader of an event. One `in_session` names its session first, one `of_session`
+/// takes it as a field, and one of a `connection` names none. A payload may be absent only where
+/// the entry says so.
 macro_rules! reading {
     (in_session, $payload:ident, { $($field:ident = $wire:literal: $kind:expr,)* }, $command:expr) => {{
         let [session, $($field,)*] = fields($payload, ["sessionId", $($wire,)*])?;
@@ -146,7 +147,7 @@ macro_rules! reading {
     (connection, $payload:ident, { $($field:ident = $wire:literal: $kind:expr,)* }, $command:expr) => {{
         let [$($field,)*] = fields($payload, [$($wire,)*])?;
         $(let $field = $kind.read($field)?;)*
-        Ok(Command::Link($command))
+        Ok(Command::Client($command))
     }};
     (connection_or_absent, $payload:ident, $fields:tt, $command:expr) => {{
         let payload = or_empty($payload);
@@ -154,7 +155,7 @@ macro_rules! reading {
     }};
     (unread, $payload:ident, {}, $command:expr) => {{
         let _ = $payload;
-        Ok(Command::Link($command))
+        Ok(Command::Client($command))
     }};
 }
 
@@ -178,10 +179,10 @@ macro_rules! scope {
 const MEMBER: &[Code] = &[Code::InvalidSessionId, Code::NotMember];
 const LEADER: &[Code] = &[Code::InvalidSessionId, Code::NotMember, Code::NotLeader];
 
-/// The acknowledgement of a decision.
+/// The acknowledgement of a change.
 const CHANGED: &[FieldInfo] = &[COUNT.info("epoch"), COUNT.info("version")];
 
-/// The acknowledgement of a wish to lead.
+/// The acknowledgement of a request to lead.
 const CLAIMED: &[FieldInfo] = &[
     optional(COUNT).info("epoch"),
     optional(COUNT).info("version"),
@@ -427,24 +428,24 @@ events! {
 }
 
 impl ClientEvent {
-    /// The entry in the table.
+    /// Returns the entry in the table.
     pub fn info(self) -> &'static EventInfo {
         &EVENTS[self as usize]
     }
 
-    /// Whether it changes something or says something in its session, so that sending it again must
-    /// not do so twice. The others ask, or report a state.
+    /// Whether it changes its session or speaks in it, so that a repeated copy must not be applied.
+    /// Other events ask, or report a state.
     pub fn is_applied_once(self) -> bool {
         self.info().flags.contains(&Flag::once)
     }
 
-    /// Whether it is about the sender's session, and so takes effect after all that its sender sent
-    /// there before. The others concern the connection alone.
+    /// Whether it concerns the sender's session, and so takes effect after all earlier events of
+    /// its sender there. Other events concern the connection alone.
     pub fn is_command(self) -> bool {
         self.info().scope == Scope::Session
     }
 
-    /// Whether one that comes too fast may wait; see [`SessionCommand::may_wait`].
+    /// Whether an event that comes too fast may wait; see [`SessionCommand::may_wait`].
     pub fn may_wait(self) -> bool {
         self.info().flags.contains(&Flag::waits)
     }
@@ -466,12 +467,12 @@ impl ClientEvent {
     }
 }
 
-/// The token bucket that an event is taken from.
+/// Returns the rate class of an event.
 pub fn class(event: Option<ClientEvent>) -> RateClass {
     event.map_or(RateClass::Other(u8::MAX), ClientEvent::rate_class)
 }
 
-/// The event that does here what an event of the original's other dialect did there.
+/// Returns our event that does what this event of the original's other dialect did.
 pub fn our_name_for(name: &str) -> Option<&'static str> {
     let event = match name {
         "session:create" | "session:join" => ClientEvent::JoinSession,
@@ -494,10 +495,10 @@ pub fn our_name_for(name: &str) -> Option<&'static str> {
     Some(event.name())
 }
 
-/// The field by which a client names a command.
+/// The field with the id that a client gives a command.
 pub const COMMAND_ID_FIELD: FieldInfo = optional(COMMAND_ID).info("commandId");
 
-/// Few clients name their commands, so the field is looked for by itself.
+/// Reads the command's id. The field is searched separately, because few clients send it.
 fn command_id(payload: Value<'_>) -> Result<Option<CommandId>, Reject> {
     const NAME: &str = COMMAND_ID_FIELD.name;
     if !payload.may_have(NAME) {
@@ -507,14 +508,14 @@ fn command_id(payload: Value<'_>) -> Result<Option<CommandId>, Reject> {
     optional(COMMAND_ID).read(id)
 }
 
-/// Some events have nothing to say: old clients send them with no payload, or with `undefined`,
-/// which arrives as `null`.
+/// Replaces a missing payload by an empty object. Old clients send some events without a payload,
+/// or with `undefined`, which arrives as `null`.
 fn or_empty(payload: Value<'_>) -> Value<'_> {
     if payload.is_absent() { Value::from("{}") } else { payload }
 }
 
-/// Rejects settings that change nothing: a misspelt name would otherwise look like a change that
-/// was made.
+/// Refuses settings that change nothing: a misspelt name would otherwise look like a change that
+/// was applied.
 fn some_change(change: SettingsChange) -> Result<SettingsChange, Reject> {
     if change == SettingsChange::default() {
         let message = "update_settings takes at least one of maxMembers, onLeaderLoss, leaderRule, \

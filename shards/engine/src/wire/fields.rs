@@ -1,7 +1,8 @@
-//! Kinds of fields that clients send: a bound is written once, checks the field and describes it.
+//! Kinds of fields that clients send: a bound is written once, and both checks the field and
+//! describes it.
 //!
-//! Each rejection names the field at fault and says which values are right. An optional field that
-//! is `null` counts as left out, and so does an optional text with nothing in it.
+//! Each refusal names the field and says which values are accepted. An optional field that is
+//! `null` counts as absent, and so does an optional text that is empty.
 
 use super::json::Field;
 use super::schema::{FieldInfo, Form, Nullable, Optional, Presence, Schema};
@@ -13,7 +14,7 @@ use crate::words::ids::{CommandId, MemberId, SessionId};
 use crate::words::music::{Position, Tempo};
 use crate::words::time::Micros;
 
-/// Whole numbers below this one are exact in a client's arithmetic.
+/// Whole numbers below this one are exact in JavaScript.
 const EXACT: i64 = 1 << 53;
 
 /// A kind of field: the values that it may have, and their reader.
@@ -40,7 +41,7 @@ impl<T> Kind<T> {
         Self { schema, read }
     }
 
-    /// A field of this name that must be there.
+    /// Describes a field of this name that must be there.
     pub const fn info(self, name: &'static str) -> FieldInfo {
         self.schema.info(name)
     }
@@ -48,53 +49,53 @@ impl<T> Kind<T> {
     /// Reads a field that must be there.
     ///
     /// # Errors
-    /// A rejection that names the field and the right values.
+    /// A refusal that names the field and the accepted values.
     pub fn read(self, field: Field<'_>) -> Result<T, Reject> {
         (self.read)(field, self.schema.form)
     }
 }
 
 impl<T> Optional<Kind<T>> {
-    /// A field of this name that may be left out.
+    /// Describes a field of this name that may be absent.
     pub const fn info(self, name: &'static str) -> FieldInfo {
         FieldInfo { presence: Presence::Optional, ..self.0.info(name) }
     }
 
-    /// Reads the field if it is there; `null` counts as left out.
+    /// Reads the field if it is there; `null` counts as absent.
     ///
     /// # Errors
-    /// As for [`Kind::read`].
+    /// Those of [`Kind::read`].
     pub fn read(self, field: Field<'_>) -> Result<Option<T>, Reject> {
         field.optional(|field| self.0.read(field))
     }
 }
 
 impl<T> Nullable<Kind<T>> {
-    /// A field of this name that is there and may be `null`.
+    /// Describes a field of this name that must be there and may be `null`.
     pub const fn info(self, name: &'static str) -> FieldInfo {
         FieldInfo { presence: Presence::Nullable, ..self.0.info(name) }
     }
 }
 
-/// Marks a setting: left out it stays, while `null` takes its value away.
+/// Marks a setting: if absent it stays, while `null` removes its value.
 #[derive(Clone, Copy, Debug)]
 pub struct Settable<T: 'static>(Kind<Option<T>>);
 
-/// A setting of this kind.
+/// Creates a setting of this kind.
 pub const fn settable<T>(kind: Kind<Option<T>>) -> Settable<T> {
     Settable(kind)
 }
 
 impl<T> Settable<T> {
-    /// A field of this name that may be left out.
+    /// Describes a field of this name that may be absent.
     pub const fn info(self, name: &'static str) -> FieldInfo {
         FieldInfo { presence: Presence::Optional, ..self.0.info(name) }
     }
 
-    /// Reads the field: `None` if it was left out, `Some(None)` if there is to be no value.
+    /// Reads the field: `None` if it is absent, `Some(None)` if it removes the value.
     ///
     /// # Errors
-    /// As for [`Kind::read`].
+    /// Those of [`Kind::read`].
     pub fn read(self, field: Field<'_>) -> Result<Option<Option<T>>, Reject> {
         match field.value {
             None => Ok(None),
@@ -108,18 +109,18 @@ impl<T> Settable<T> {
 #[derive(Clone, Copy, Debug)]
 pub struct Unread(Schema);
 
-/// A field that may be left out and is read together with another one.
+/// Creates a field that may be absent and is read together with another one.
 pub const fn unread(schema: Schema) -> Unread {
     Unread(schema)
 }
 
 impl Unread {
-    /// A field of this name that may be left out.
+    /// Describes a field of this name that may be absent.
     pub const fn info(self, name: &'static str) -> FieldInfo {
         FieldInfo { presence: Presence::Optional, ..self.0.info(name) }
     }
 
-    /// The field as it is.
+    /// Returns the field as it is.
     ///
     /// # Errors
     /// None.
@@ -146,7 +147,7 @@ pub const SOCKET_ID: Kind<MemberId> =
         id.ok_or_else(|| field.wrong("must be a member's socket id, a text of 20 characters"))
     });
 
-/// A client's name for a command.
+/// The id that a client gives a command.
 pub const COMMAND_ID: Kind<CommandId> = Kind::new(
     Schema {
         name: "CommandId",
@@ -196,13 +197,13 @@ pub const LEADER_RULE: Kind<LeaderRule> =
         one_of(field, form, [LeaderRule::Open, LeaderRule::Ask, LeaderRule::Pin])
     });
 
-/// The notation of a song's body.
+/// The format of a song's body.
 pub const FORMAT: Kind<SongFormat> =
     Kind::new(words("Format", &["chordpro", "text"]), |field, form| {
         one_of(field, form, [SongFormat::ChordPro, SongFormat::Text])
     });
 
-/// A passcode or PIN, exactly as it was typed; `None` if nothing was.
+/// A passcode or PIN, exactly as it was typed; `None` if it is empty.
 pub const SECRET: Kind<Option<Secret>> = Kind::new(
     Schema::new("Secret", Form::Text { min: None, max: Some(128), pattern: None })
         .about("a new one has 8 characters or more where SECURITY_PROFILE is internet"),
@@ -215,8 +216,8 @@ pub const SECRET: Kind<Option<Secret>> = Kind::new(
     },
 );
 
-/// The name of a member, an instrument or a cue's target; `None` if nothing is left of it. A longer
-/// one is cut, as the original did.
+/// The name of a member, an instrument or a cue's addressee; `None` if nothing is left of it. A
+/// longer name is cut, as the original server did.
 pub const LONG_NAME: Kind<Option<String>> =
     Kind::new(Schema::new("LongName", Form::Cut { min: None, chars: 64 }), |field, form| {
         let name = cut_text(field, chars(form).1, Lines::One)?;
@@ -229,7 +230,7 @@ pub const LONG_TEXT: Kind<Message> =
         cut_text(field, chars(form).1, Lines::Many)
     });
 
-/// A message to all that says something.
+/// A message to all that is not empty.
 pub const LONG_WORDS: Kind<Message> =
     Kind::new(Schema::new("LongWords", Form::Cut { min: Some(1), chars: 500 }), |field, form| {
         let message = cut_text(field, chars(form).1, Lines::Many)?;
@@ -245,24 +246,24 @@ pub const CUE_TEXT: Kind<String> = a_line(Schema::text("CueText", 1, 200));
 /// A song's id.
 pub const SONG_ID: Kind<String> = a_line(Schema::text("SongId", 1, 64));
 
-/// A short text, such as a checksum that a client holds; `None` if nothing is in it.
+/// A short text, such as a checksum that a client holds; `None` if it is empty.
 pub const SHORT_TEXT: Kind<Option<String>> = an_optional_line(Schema::text("ShortText", 0, 64));
 
-/// The title of a set list, or an artist; `None` if nothing is in it.
+/// The title of a set list, or an artist; `None` if it is empty.
 pub const TITLE: Kind<Option<String>> = an_optional_line(Schema::text("Title", 0, 200));
 
-/// The title of a song, which has one.
+/// The title of a song, which must not be empty.
 pub const SONG_TITLE: Kind<String> =
     Kind::new(TITLE.schema, |field, form| line(field, 1, chars(form).1));
 
-/// A musical key; `None` if nothing is in it.
+/// A musical key; `None` if it is empty.
 pub const KEY: Kind<Option<String>> = an_optional_line(Schema::text("Key", 0, 16));
 
-/// A truth value.
+/// A boolean.
 pub const BOOL: Kind<bool> =
     Kind::new(Schema::new("Bool", Form::Boolean), |field, _| field.boolean());
 
-/// A number of the client's own, which it gets back as it was.
+/// A number of the client's own, which is returned unchanged.
 pub const NUMBER: Kind<Number> =
     Kind::new(Schema::new("Number", Form::Number), |field, _| field.number().map(Number));
 
@@ -274,19 +275,19 @@ pub const COUNT: Kind<u64> =
         count.map(|n| n as u64).ok_or_else(|| field.wrong("must be a whole number from 0 on"))
     });
 
-/// Bars that are counted in.
+/// Number of bars that are counted in.
 pub const BARS: Kind<u32> = whole("Bars", 0, 8);
 
-/// Ticks a second.
+/// Ticks per second.
 pub const TICK_HZ: Kind<u32> = whole("TickHz", 0, 125);
 
-/// Members that a session may be set to. The server's own bound is lower as a rule.
+/// Maximum number of members that a session may be set to. The server's own bound is usually lower.
 pub const MAX_MEMBERS: Kind<u32> = whole("MaxMembers", 1, 100_000);
 
-/// Beats of a bar.
+/// Number of beats of a bar.
 pub const NUMERATOR: Kind<u32> = whole("Numerator", 1, 32);
 
-/// The note that a beat is.
+/// The note value of a beat.
 pub const DENOMINATOR: Kind<u32> =
     Kind::new(Schema::new("Denominator", Form::WholeOf(&[1, 2, 4, 8, 16, 32])), |field, _| {
         let note = field.whole(32).ok().filter(|note| note.is_power_of_two());
@@ -312,13 +313,13 @@ pub const POSITION: Kind<Position> = Kind::new(
     },
 );
 
-/// The time that a tempo change takes, in milliseconds; at most an hour.
+/// Duration of a tempo change in milliseconds, at most an hour.
 pub const FADE: Kind<Micros> =
     Kind::new(Schema::new("Fade", Form::Within(0.0, 3_600_000.0)), |field, form| {
         millis(field, form, "from 0 to 3600000 ms, which is one hour")
     });
 
-/// A time on the server's clock. Whether it is near enough is the session's question.
+/// A time on the server's clock in milliseconds. The session decides whether it is near enough.
 pub const SERVER_MS: Kind<Micros> =
     Kind::new(Schema::new("ServerMs", Form::NotNegative), |field, _| {
         let form = Form::Within(0.0, EXACT as f64 / 1_000.0);
@@ -351,7 +352,7 @@ const fn an_optional_line(schema: Schema) -> Kind<Option<String>> {
     })
 }
 
-/// The bounds of a text's characters.
+/// Returns the bounds of a text in characters.
 const fn chars(form: Form) -> (usize, usize) {
     let (min, max) = match form {
         Form::Text { min, max, .. } => (min, max),
@@ -366,7 +367,7 @@ fn is_within(form: Form, number: f64) -> bool {
     matches!(form, Form::Within(min, max) if (min..=max).contains(&number))
 }
 
-/// Reads the value whose word, in the order of the schema's, a field has.
+/// Reads the value whose word the field has, in the order of the words in the schema.
 fn one_of<T: Copy, const N: usize>(
     field: Field<'_>,
     form: Form,
@@ -381,7 +382,7 @@ fn one_of<T: Copy, const N: usize>(
     })
 }
 
-/// Milliseconds with decimals, rounded to microseconds.
+/// Reads milliseconds with decimals, rounded to microseconds.
 fn millis(field: Field<'_>, form: Form, right: &str) -> Result<Micros, Reject> {
     let millis = field.number().ok().filter(|millis| is_within(form, *millis));
     let micros = millis.map(|millis| Micros::from_micros((millis * 1_000.0).round() as u64));

@@ -1,7 +1,8 @@
-//! RFC 6455 as a server speaks it: masked frames in, whole messages out, and back.
+//! RFC 6455 for a server: masked frames in, whole messages out, and back.
 //!
-//! [`Reader`] unmasks in place. A message that lies whole in one read is borrowed from it; only
-//! what is split over frames or reads is copied, into a buffer that is freed with the message.
+//! [`Reader`] unmasks in place. A message that one read contains whole is borrowed from it. A
+//! message that is split over frames or reads is copied, into a buffer that is freed with the
+//! message.
 
 use std::io::Cursor;
 
@@ -11,10 +12,10 @@ use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
 use crate::words::limits::Limits;
 
-/// The most a control frame may carry, by RFC 6455 section 5.5.
+/// Maximum payload of a control frame, by RFC 6455 section 5.5.
 pub const CONTROL_BYTES_MAX: usize = 125;
 
-/// Flags, length and mask: the longest header a client can send.
+/// Maximum bytes of a client's header: flags, length and mask.
 const HEADER_BYTES_MAX: usize = 14;
 
 /// One whole message from the peer.
@@ -32,51 +33,51 @@ pub enum Message<'a> {
         /// The payload of its frames.
         payload: &'a [u8],
     },
-    /// To be answered with a pong of the same payload.
+    /// A ping, to be answered with a pong of the same payload.
     Ping(&'a [u8]),
-    /// An answer to a ping of ours, or unsolicited.
+    /// A pong: an answer to a ping, or unsolicited.
     Pong(&'a [u8]),
-    /// The peer closes. To be answered with a close frame of the same code; nothing may follow.
+    /// A close, to be answered with a close frame of the same code. Nothing may follow.
     Close(Option<Close<'a>>),
 }
 
 /// The body of a close frame that has one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Close<'a> {
-    /// A code that may be sent on the wire, see [`may_be_sent`].
+    /// The code, one that [`may_be_sent`].
     pub code: u16,
-    /// For people; may be empty.
+    /// The reason, for people; may be empty.
     pub reason: &'a str,
 }
 
-/// Why the peer's bytes are no WebSocket, or too much of it. The connection is closed with
-/// [`code`](FrameError::code) and the reader must not be fed again.
+/// The rule of RFC 6455 or the limit that a peer broke. The connection is closed with
+/// [`code`](FrameError::code), and the reader must not be used again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum FrameError {
     /// A client must mask every frame.
     Unmasked,
-    /// A reserved bit without an extension that gives it a meaning, or where it has none.
+    /// A reserved bit that no extension uses, or in a frame where none may.
     ReservedBit,
     /// An opcode that RFC 6455 leaves undefined.
     Opcode,
-    /// A control frame that is cut in pieces or longer than [`CONTROL_BYTES_MAX`].
+    /// A control frame that is fragmented or longer than [`CONTROL_BYTES_MAX`].
     Control,
-    /// A continuation of nothing, or a new message inside an unfinished one.
+    /// A continuation without a message, or a new message inside an unfinished one.
     Continuation,
     /// A close frame of one byte, or with a code that must not be sent.
     CloseBody,
     /// Text, or a close reason, that is not UTF-8.
     Utf8,
-    /// A compressed message that cannot be unpacked.
+    /// A compressed message that cannot be decompressed.
     Deflate,
-    /// More than [`Limits::message_bytes_max`], known from the header before a byte of it is kept.
+    /// More than [`Limits::message_bytes_max`]. The header shows it before a byte is kept.
     TooLarge,
     /// More than [`Limits::fragments_max`].
     TooManyFragments,
 }
 
 impl FrameError {
-    /// The close code that tells the peer.
+    /// Returns the close code for the peer.
     pub fn code(self) -> u16 {
         match self {
             Self::Unmasked
@@ -112,7 +113,7 @@ impl std::fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
-/// Makes messages out of a client's bytes.
+/// Assembles messages from a client's bytes.
 ///
 /// A plain value: it can be recorded, compared, and moved to another shard between any two bytes.
 /// Between messages it owns no heap memory.
@@ -120,15 +121,15 @@ impl std::error::Error for FrameError {}
 pub struct Reader {
     /// Whether compression was agreed on.
     deflates: bool,
-    /// What has begun and not ended. In a box, for nearly all messages come whole, and nearly all
-    /// connections wait for one.
+    /// The unfinished message and frame. Boxed, because nearly all messages arrive whole, and
+    /// nearly all connections are between two messages.
     open: Option<Box<Open>>,
 }
 
-/// What a reader has to remember until more comes.
+/// The state of a reader inside a message or frame.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Open {
-    /// The first bytes of a header that is not all here.
+    /// The first bytes of an incomplete header.
     head: [u8; HEADER_BYTES_MAX],
     head_len: u8,
     /// The frame whose payload is arriving.
@@ -136,7 +137,7 @@ struct Open {
     /// The unfinished data message: its kind, and its bytes, unmasked.
     kind: Option<Kind>,
     message: Vec<u8>,
-    /// How many bytes of `message` are known to be whole UTF-8 characters.
+    /// Number of bytes of `message` that are checked and complete UTF-8 characters.
     valid: u32,
     fragments: u32,
     /// Whether the unfinished message is compressed.
@@ -145,13 +146,13 @@ struct Open {
     control: Vec<u8>,
 }
 
-/// How far the bytes at hand have led.
+/// The result of reading on.
 enum Step {
-    /// They are used up.
+    /// The bytes are used up.
     More,
-    /// A message lies whole in them, from here on.
+    /// A whole message is in the bytes, from `start` on.
     Whole { opcode: Opcode, deflated: bool, start: usize },
-    /// A message was put together from pieces.
+    /// A message was assembled from pieces.
     Gathered(Opcode),
 }
 
@@ -159,15 +160,15 @@ enum Step {
 struct Frame {
     opcode: Opcode,
     last: bool,
-    /// Payload bytes still to come.
+    /// Number of payload bytes that are missing.
     missing: u32,
-    /// Turned so that its first byte is for the next byte of the payload.
+    /// The mask, rotated so that its first byte applies to the next byte of the payload.
     mask: [u8; 4],
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 enum Opcode {
-    /// A fragment of a message of this kind; a continuation has it from the first frame.
+    /// A fragment of a message of this kind. A continuation has the kind of the first frame.
     Data(Kind),
     Control(ControlKind),
 }
@@ -186,16 +187,16 @@ enum Kind {
 }
 
 impl Reader {
-    /// A reader for a connection that agreed on permessage-deflate, or did not.
+    /// Creates a reader. `deflates`: permessage-deflate was agreed on.
     pub fn new(deflates: bool) -> Self {
         Self { deflates, ..Self::default() }
     }
 
-    /// The next message of `input`, read from `*at` on; `*at` moves behind what was used.
+    /// Returns the next message of `input`, read from `*at` on, and moves `*at` behind it.
     ///
-    /// `None` means that all of `input` is used up and more is needed. Call until then, because it
-    /// is the next call that frees a message put together from pieces. Bytes are unmasked where
-    /// they lie, so none may be handed in twice.
+    /// Returns `None` when all of `input` is used up. Call it until then, because only the next
+    /// call frees a message that was assembled from pieces. Bytes are unmasked in place, so no byte
+    /// may be passed twice.
     pub fn next<'a>(
         &'a mut self,
         limits: &Limits,
@@ -229,12 +230,12 @@ impl Reader {
         }
     }
 
-    /// Whether a message or frame has begun and not ended.
+    /// Whether a message or frame is unfinished.
     pub fn in_message(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.has_begun())
     }
 
-    /// Bytes of messages held on the heap.
+    /// Returns the number of bytes of messages held on the heap.
     pub fn heap_bytes(&self) -> usize {
         self.open.as_ref().map_or(0, |open| open.message.capacity() + open.control.capacity())
     }
@@ -250,7 +251,7 @@ impl Reader {
 }
 
 impl Open {
-    /// Goes on until a message is whole or the bytes are used up.
+    /// Reads on until a message is complete or the bytes are used up.
     fn step(
         &mut self,
         deflates: bool,
@@ -314,8 +315,7 @@ impl Open {
         }
     }
 
-    /// Reads one header, part of which may have come with an earlier read; `None` while it is not
-    /// whole.
+    /// Reads one header, which may have begun in an earlier read. `None` while it is incomplete.
     fn header(
         &mut self,
         deflates: bool,
@@ -347,7 +347,7 @@ impl Open {
         }
     }
 
-    /// Checks a header against the rules and against what went before, and opens its frame.
+    /// Checks a header against the rules and the frames before it, and opens its frame.
     fn start(
         &mut self,
         deflates: bool,
@@ -407,7 +407,7 @@ impl Open {
             self.fragments = 0;
         }
         self.fragments += 1;
-        // Some senders end a message that has filled its last fragment with an empty one.
+        // Some senders end a message with an empty fragment after its last full one.
         if self.fragments > limits.fragments_max && !last {
             return Err(FrameError::TooManyFragments);
         }
@@ -415,7 +415,7 @@ impl Open {
     }
 
     /// Fails at the first byte that no continuation could make UTF-8. Only a character that is cut
-    /// at the end of what is here is looked at again with the next piece.
+    /// off at the end is checked again with the next piece.
     fn check_utf8(&mut self) -> Result<(), FrameError> {
         let fresh = &self.message[self.valid as usize..];
         match simdutf8::compat::from_utf8(fresh) {
@@ -428,8 +428,8 @@ impl Open {
 }
 
 impl Frame {
-    /// Takes what `input` holds of the payload and unmasks it in place. True when that is all of
-    /// it.
+    /// Takes the part of the payload that `input` has, and unmasks it in place. Returns whether the
+    /// payload is complete.
     fn unmask(&mut self, input: &mut [u8], at: &mut usize) -> bool {
         let here = (self.missing as usize).min(input.len() - *at);
         unmask(&mut input[*at..*at + here], self.mask);
@@ -440,14 +440,14 @@ impl Frame {
     }
 }
 
-/// The header at the start of `bytes`, its payload length, and its own; `None` if it is not all
-/// there.
+/// Reads the header at the start of `bytes`. Returns it with the length of the payload and of
+/// itself, `None` if it is incomplete.
 fn parse_header(bytes: &[u8]) -> Result<Option<(FrameHeader, u64, usize)>, FrameError> {
     let mut cursor = Cursor::new(bytes);
     match FrameHeader::parse(&mut cursor) {
         Ok(Some((header, length))) => Ok(Some((header, length, cursor.position() as usize))),
         Ok(None) => Ok(None),
-        // Reading from memory cannot fail; what is left is an opcode that nobody defined.
+        // Reading from memory cannot fail, so the opcode is undefined.
         Err(_) => Err(FrameError::Opcode),
     }
 }
@@ -504,16 +504,15 @@ fn read_close(payload: &[u8]) -> Result<Option<Close<'_>>, FrameError> {
     Ok(Some(Close { code, reason }))
 }
 
-/// Whether a close code may stand in a close frame, by RFC 6455 section 7.4 and the registry kept
-/// for it.
+/// Whether a close frame may have this code, by RFC 6455 section 7.4 and its registry.
 pub fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 /// Appends a text message as one frame; `print` appends its payload.
 ///
-/// The payload is printed where it stays: behind room for the header that messages of 126 bytes to
-/// 64 KiB need, ticks among them. Shorter ones move down by two bytes, longer ones up by six.
+/// The payload is printed in place, behind room for the header of messages of 126 bytes to 64 KiB,
+/// such as ticks. Shorter payloads are moved down by two bytes, longer ones up by six.
 pub fn text(out: &mut Vec<u8>, print: impl FnOnce(&mut Vec<u8>)) {
     message(out, OpCode::Data(Data::Text), print);
 }
@@ -530,15 +529,16 @@ pub fn deflated(out: &mut Vec<u8>, text: bool, payload: &[u8]) {
     frame(out, header, |out| out.extend_from_slice(payload));
 }
 
-/// Appends a pong that answers a ping with this payload.
+/// Appends a pong with the payload of a ping.
 pub fn pong(out: &mut Vec<u8>, payload: &[u8]) {
     assert!(payload.len() <= CONTROL_BYTES_MAX);
     message(out, OpCode::Control(Control::Pong), |out| out.extend_from_slice(payload));
 }
 
-/// Appends a close frame: with a body if there is a code, else empty, as Socket.IO servers close.
+/// Appends a close frame. It has a body if there is a code, and is empty otherwise, as Socket.IO
+/// servers close.
 ///
-/// A reason that does not fit is cut between two characters.
+/// A reason that is too long is cut between two characters.
 pub fn close(out: &mut Vec<u8>, code: Option<u16>, reason: &str) {
     message(out, OpCode::Control(Control::Close), |out| {
         if let Some(code) = code {
@@ -578,7 +578,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What a reader said, kept beyond the borrow.
+    /// A message of a reader, without the borrow.
     #[derive(Clone, Debug, PartialEq)]
     enum Said {
         Text(String),
@@ -625,13 +625,13 @@ mod tests {
                 }
             }
             assert_eq!(at, bytes.len(), "None means that all was used");
-            // A recorded and restored reader goes on where this one was.
+            // A recorded and restored reader must go on where this one was.
             reader = postcard::from_bytes(&postcard::to_allocvec(&reader).unwrap()).unwrap();
         }
         (all, reader)
     }
 
-    /// Reads the stream whole, cut in two at every place, and byte by byte: all the same.
+    /// Reads the stream whole, cut in two at every place, and byte by byte, with equal results.
     fn read(limits: &Limits, stream: &[u8]) -> Vec<Said> {
         let (whole, reader) = read_pieces(limits, [stream]);
         if !reader.in_message() && !matches!(whole.last(), Some(Said::Failed(_))) {
@@ -682,7 +682,7 @@ mod tests {
     const CLOSE: u8 = 0x88;
     const PING: u8 = 0x89;
     const PONG: u8 = 0x8a;
-    /// The same without the bit that says: last frame.
+    /// The opcode of a text frame without the bit that marks the last frame.
     const TEXT_MORE: u8 = 0x01;
     const BINARY_MORE: u8 = 0x02;
     const MORE: u8 = 0x00;

@@ -1,6 +1,6 @@
-//! HTTP/1 as far as a server needs it that upgrades, and answers small requests in between.
+//! HTTP/1, as far as a server needs it that upgrades connections and answers small requests.
 //!
-//! httparse splits the head. On top of it stands what keeps us and a proxy in front of us from
+//! httparse splits the head. The checks on top of it keep us and a proxy in front of us from
 //! reading the same bytes differently: one length, one host, no folded lines, no bare line ends, no
 //! chunks.
 
@@ -13,30 +13,30 @@ use crate::words::manners::{Hosts, Named};
 use crate::words::origins::Origins;
 use crate::words::time::UnixMillis;
 
-/// Bytes of a request head, with the empty line that ends it.
+/// Maximum bytes of a request head, including the empty line that ends it.
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
 
-/// Header lines of a request.
+/// Maximum number of header lines of a request.
 pub const HEADERS_MAX: usize = 64;
 
-/// Bytes of a request target.
+/// Maximum bytes of a request target.
 pub const TARGET_BYTES_MAX: usize = 2 * 1024;
 
-/// Finds the end of a head that arrives in pieces, without looking at any byte twice.
+/// Finds the end of a head that arrives in pieces, and reads no byte twice.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct HeadReader {
     seen: u16,
-    /// How much of the `\r\n\r\n` that ends a head the last bytes make.
+    /// Number of bytes of the `\r\n\r\n` that the last bytes match.
     ending: u8,
 }
 
 impl HeadReader {
-    /// Reads the request at the start of `bytes`, and the length of its head; `None` while it is
-    /// not whole.
+    /// Reads the request at the start of `bytes`. Returns it with the length of its head, `None`
+    /// while the head is incomplete.
     ///
-    /// `bytes` begins with what earlier calls were given. After a request the reader is ready for
-    /// the next one. After a refusal the connection must be closed: nobody can tell where it would
-    /// go on.
+    /// `bytes` begins with the bytes of earlier calls. After a request the reader is ready for the
+    /// next one. After a refusal the connection must be closed, because the start of the next
+    /// request is unknown.
     pub fn parse<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<(Request<'a>, usize)>, Refused> {
         while let Some(&byte) = bytes.get(usize::from(self.seen)) {
             if usize::from(self.seen) == HEAD_BYTES_MAX {
@@ -61,21 +61,19 @@ impl HeadReader {
     }
 }
 
-/// The head of a request. Everything in it is as it was sent, and has been checked as far as it is
-/// said here.
+/// The head of a request. Its parts are as they were sent, and checked as far as said here.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
-    /// What is asked for.
+    /// The method.
     pub method: Method,
-    /// Begins with `/`, or is `*`; percent-encoded.
+    /// The path, percent-encoded, which begins with `/` or is `*`.
     pub path: &'a str,
-    /// What follows the `?`, percent-encoded; empty if nothing does.
+    /// The query without its `?`, percent-encoded, empty if there is none.
     pub query: &'a str,
     /// Whether the connection may be used again after the answer.
     pub keep_alive: bool,
-    /// Bytes of the body that follows the head. Zero for `GET`, `HEAD` and upgrades, which are
-    /// refused with one: a server that answers without reading it would take it for the next
-    /// request.
+    /// Number of bytes of the body. Zero for `GET`, `HEAD` and upgrades: they are refused with a
+    /// body, because a server that answers without reading it would take it for the next request.
     pub content_length: u64,
     /// The host in a target of the form `http://host/path`.
     authority: Option<&'a str>,
@@ -139,39 +137,38 @@ impl<'a> Request<'a> {
         Ok(request)
     }
 
-    /// The value of a header, without white space around it; `None` if there is none or several, or
-    /// it is not UTF-8.
+    /// Returns the value of a header without white space around it. `None` if the header is
+    /// missing, repeated or not UTF-8.
     pub fn header(&self, name: &str) -> Option<&'a str> {
         let mut all = self.all(name);
         let value = all.next()?;
         if all.next().is_some() { None } else { std::str::from_utf8(value).ok() }
     }
 
-    /// The items of a header that is a list, over one line or several.
+    /// Returns the items of a header that is a list, over one line or several.
     pub fn list(&self, name: &str) -> impl Iterator<Item = &'a str> {
         let values = self.all(name).filter_map(|value| std::str::from_utf8(value).ok());
         values.flat_map(|value| value.split(',')).map(|item| item.trim_matches([' ', '\t']))
     }
 
-    /// Whether a header that is a list, over one line or several, has this item. Case does not
-    /// matter.
+    /// Whether a header that is a list, over one line or several, has this item in any case.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         self.list(name).any(|item| item.eq_ignore_ascii_case(token))
     }
 
-    /// A parameter of the query, decoded; the last one if it is repeated.
+    /// Returns a parameter of the query, decoded. If it is repeated, the last one counts.
     pub fn parameter(&self, name: &str) -> Option<Cow<'a, str>> {
         let pairs = self.query.rsplit('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         let mut found = pairs.filter(|(key, _)| decode(key) == name);
         found.next().map(|(_, value)| decode(value))
     }
 
-    /// Whether the client asks for a WebSocket, well or badly; see [`upgrade`].
+    /// Whether the client asks for a WebSocket, correctly or not; see [`upgrade`].
     pub fn wants_upgrade(&self) -> bool {
         self.has_token("upgrade", "websocket") && self.has_token("connection", "upgrade")
     }
 
-    /// The values of all header lines of this name in their order, as they were sent.
+    /// Returns the values of all header lines of this name in order, as they were sent.
     pub fn all(&self, name: &str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
         let headers = self.headers[..self.header_count].iter();
         headers
@@ -179,7 +176,7 @@ impl<'a> Request<'a> {
             .map(|header| header.value)
     }
 
-    /// The values of all cookies of this name, over one header line or several.
+    /// Returns the values of all cookies of this name, over one header line or several.
     pub fn cookies(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         let pairs = self.all("cookie").flat_map(|line| line.split(|byte| *byte == b';'));
         pairs.filter_map(move |pair| {
@@ -187,8 +184,8 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// Whether a header line says that a proxy passed the request on. Its name says so, whatever
-    /// its value is.
+    /// Whether a header line shows that a proxy forwarded the request. The header's name alone
+    /// counts.
     pub fn is_forwarded(&self) -> bool {
         let headers = &self.headers[..self.header_count];
         let names =
@@ -200,14 +197,13 @@ impl<'a> Request<'a> {
         headers.iter().any(|header| names(header.name) || begins(header.name))
     }
 
-    /// Every name by which the request calls the server: `Host`, and the host in its target. At
-    /// most two.
+    /// Returns the names by which the request calls the server: `Host`, and the host in its target.
     pub fn hosts(&self) -> impl Iterator<Item = &'a str> {
         self.header("host").into_iter().chain(self.authority)
     }
 
-    /// How the request names the server. Of two names the worse counts, and no name is a foreign
-    /// one.
+    /// Returns the trust in the name that the request uses for the server. Of two names the less
+    /// trusted counts, and a missing name is foreign.
     pub fn named(&self, hosts: &Hosts) -> Named {
         self.hosts().map(|host| hosts.judge(host)).max().unwrap_or(Named::Foreign)
     }
@@ -275,7 +271,8 @@ const FORWARDING_HEADERS: [&str; 19] = [
 ];
 const FORWARDING_PREFIX: &str = "x-forwarded";
 
-/// Host, path and query of `/path?query`, of `http://host/path?query`, or of the `*` of `OPTIONS`.
+/// Splits `/path?query`, `http://host/path?query`, or the `*` of `OPTIONS` into host, path and
+/// query.
 fn split_target(target: &str, method: Method) -> Option<(Option<&str>, &str, &str)> {
     if target == "*" {
         return (method == Method::Options).then_some((None, "*", ""));
@@ -294,7 +291,7 @@ fn split_target(target: &str, method: Method) -> Option<(Option<&str>, &str, &st
     (path.starts_with('/') && !local.contains('#')).then_some((authority, path, query))
 }
 
-/// `name`, `1.2.3.4` or `[::1]`, with or without a port.
+/// Whether this is `name`, `1.2.3.4` or `[::1]`, with or without a port.
 fn is_host(host: &str) -> bool {
     let (name, port) = match host.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
@@ -321,7 +318,7 @@ fn is_host(host: &str) -> bool {
     !name.is_empty() && name.bytes().all(is_name) && is_port(port)
 }
 
-/// Undoes percent-encoding and `+` for a space. What is encoded badly stays as it is.
+/// Decodes percent-encoding, and `+` for a space. Malformed parts stay as they are.
 pub fn decode(text: &str) -> Cow<'_, str> {
     if !text.contains(['%', '+']) {
         return Cow::Borrowed(text);
@@ -346,27 +343,27 @@ pub fn decode(text: &str) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
 }
 
-/// What is said to a page about the origin that it comes from.
+/// The CORS answer to a page, by its origin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cors<'a> {
-    /// Nothing: the request comes from no page, or from one of ours.
+    /// No header: the request comes from no page, or from one of ours.
     Silent,
     /// All pages may read the answer.
     Any,
-    /// The pages of this origin may.
+    /// The pages of this origin may read the answer.
     Only(&'a str),
-    /// Pages of this origin may not. A browser keeps the answer from them; an upgrade must be
-    /// refused.
+    /// Pages of this origin may not read the answer. A browser keeps it from them; an upgrade must
+    /// be refused.
     Denied,
 }
 
 impl Origins {
-    /// What holds for a request.
+    /// Decides the CORS answer to a request.
     pub fn judge<'a>(&self, request: &Request<'a>) -> Cors<'a> {
         if request.all("origin").next().is_none() {
             return if *self == Self::Any { Cors::Any } else { Cors::Silent };
         }
-        // Two origins, or one that is not text, are nobody's.
+        // Two origins, or one that is not text, match nothing.
         let Some(origin) = request.header("origin") else { return Cors::Denied };
         match self {
             Self::Any => Cors::Any,
@@ -383,15 +380,14 @@ fn same_origin(listed: &str, origin: &str) -> bool {
     listed.trim_end_matches('/').eq_ignore_ascii_case(origin)
 }
 
-/// Whether the page was served by the host that the request is for, by every name that it has
-/// there.
+/// Whether the page was served by the host that the request names, by every name that it uses.
 fn is_at_all(origin: &str, request: &Request<'_>) -> bool {
     let mut hosts = request.hosts().peekable();
     hosts.peek().is_some() && hosts.all(|host| is_at(origin, host))
 }
 
-/// Whether the page was served by this host. A proxy may have taken off TLS, so the scheme says
-/// nothing but which port goes without saying.
+/// Whether the page was served by this host. A proxy may have removed TLS, so the scheme only
+/// decides the default port.
 fn is_at(origin: &str, host: &str) -> bool {
     let (authority, port) = match origin.split_once("://") {
         Some(("http", authority)) => (authority, ":80"),
@@ -402,7 +398,7 @@ fn is_at(origin: &str, host: &str) -> bool {
     bare(authority) == bare(host)
 }
 
-/// What every answer tells a browser to do without.
+/// Headers of every answer that restrict what a browser may do with it.
 const SECURITY_HEADERS: &str = "X-Content-Type-Options: nosniff\r\n\
     X-Frame-Options: DENY\r\n\
     Referrer-Policy: no-referrer\r\n\
@@ -416,25 +412,26 @@ const SECURITY_HEADERS: &str = "X-Content-Type-Options: nosniff\r\n\
     X-XSS-Protection: 0\r\n\
     Permissions-Policy: camera=(), geolocation=(), microphone=(), payment=(), usb=(), screen-wake-lock=(self)\r\n";
 
-/// An answer, to be printed.
+/// An answer to print.
 #[derive(Clone, Copy, Debug)]
 pub struct Response<'a> {
     /// The status code.
     pub status: u16,
-    /// Headers of its own, such as `Content-Type`. Neither names nor values may hold line ends.
+    /// Headers besides the common ones, such as `Content-Type`. Neither names nor values may
+    /// contain line ends.
     pub headers: &'a [(Cow<'static, str>, Cow<'static, str>)],
-    /// The body, also for `HEAD`, which leaves it out and keeps its length.
+    /// The body. For `HEAD` it is left out, but its length is sent.
     pub body: &'a [u8],
 }
 
-/// How an answer goes out.
+/// The circumstances in which an answer is sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Delivery<'a> {
     /// Whether the request was `HEAD`.
     pub head: bool,
     /// Whether the connection stays open.
     pub keep_alive: bool,
-    /// What is said about the origin.
+    /// The CORS answer.
     pub cors: Cors<'a>,
 }
 
@@ -445,7 +442,7 @@ impl Response<'_> {
         for (name, value) in self.headers {
             print_header(out, name, value);
         }
-        // A 304 has the length of what it stands for, which is not known here.
+        // A 304 has the length of the answer that it stands for, which is unknown here.
         if self.status != 304 {
             print_header(out, "Content-Length", &self.body.len().to_string());
         }
@@ -458,7 +455,7 @@ impl Response<'_> {
     }
 }
 
-/// Appends the answer to `OPTIONS`: what a page may send, if it may at all.
+/// Appends the answer to `OPTIONS`: the requests that a page may send, if it may.
 pub fn print_preflight(
     out: &mut Vec<u8>,
     request: &Request<'_>,
@@ -479,7 +476,7 @@ pub fn print_preflight(
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends what every answer has: the date, and the policies for browsers.
+/// Appends the headers of every answer: the date, and the policies for browsers.
 fn print_common(out: &mut Vec<u8>, now: UnixMillis, cors: Cors<'_>) {
     print_date(out, now);
     out.extend_from_slice(SECURITY_HEADERS.as_bytes());
@@ -498,13 +495,12 @@ fn print_common(out: &mut Vec<u8>, now: UnixMillis, cors: Cors<'_>) {
     print_header(out, "Cross-Origin-Resource-Policy", shared);
 }
 
-/// Appends `Date: Sun, 06 Nov 1994 08:49:37 GMT`, in the one form that RFC 9110 lets a server
-/// write.
+/// Appends `Date: Sun, 06 Nov 1994 08:49:37 GMT`, in the only form that RFC 9110 allows.
 fn print_date(out: &mut Vec<u8>, now: UnixMillis) {
     const LAST: i64 = 253_402_300_799; // the end of the year 9999
     let seconds = now.0.div_euclid(1_000).clamp(0, LAST) as u64;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Years begin with March, so that the day that comes and goes is their last.
+    // Years begin with March, so that the leap day is their last day.
     let days_of_era = days + 719_468;
     let (era, day) = (days_of_era / 146_097, days_of_era % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
@@ -570,7 +566,7 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
-/// A request that is answered with a short text and the end of the connection.
+/// The refusal of a request: a short text, after which the connection closes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Refused {
     /// The status code.
@@ -581,19 +577,19 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// What cannot be understood.
+    /// A malformed request.
     pub const BAD_REQUEST: Self = Self::plain(400, "Bad Request");
     const TARGET_TOO_LONG: Self = Self::plain(414, "URI Too Long");
     const HEAD_TOO_LARGE: Self = Self::plain(431, "Request Header Fields Too Large");
     const NO_CHUNKS: Self = Self::plain(501, "Transfer codings are not supported");
-    /// A body that is larger than a message may be.
+    /// A body larger than a message may be.
     pub const BODY_TOO_LARGE: Self = Self::plain(413, "Content Too Large");
 
     const fn plain(status: u16, text: &'static str) -> Self {
         Self { status, text, kind: "text/plain; charset=utf-8", extra: None }
     }
 
-    /// What is wrong, as the answer says it.
+    /// Returns the reason as it is printed.
     pub const fn reason(&self) -> &'static str {
         self.text
     }
@@ -608,26 +604,26 @@ impl Refused {
     }
 }
 
-/// Why Engine.IO does not take a request, by its own codes.
+/// The reason why Engine.IO refuses a request, by its own codes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
     /// 0: the transport is missing, unknown or not enabled.
     TransportUnknown,
     /// 1: no session has this `sid`.
     SessionUnknown,
-    /// 2: a first request that is not `GET`.
+    /// 2: a first request that is not a `GET`.
     BadMethod,
-    /// 3: a WebSocket without an upgrade, or what does not fit the session.
+    /// 3: a request for a WebSocket without an upgrade, or one that does not fit the session.
     BadRequest,
     /// 4: this origin may not connect.
     Forbidden,
-    /// 5: not version 4.
+    /// 5: a version that is not accepted.
     UnsupportedVersion,
 }
 
 impl Refusal {
-    /// The answer to a plain request: status 400, or 403 for an origin, and a JSON body of code and
-    /// message.
+    /// Returns the answer to a plain request: status 400, or 403 for an origin, and a JSON body
+    /// with code and message.
     pub fn of_request(self) -> Refused {
         let (status, text) = match self {
             Self::TransportUnknown => (400, r#"{"code":0,"message":"Transport unknown"}"#),
@@ -642,8 +638,8 @@ impl Refusal {
         Refused { kind: "application/json", ..Refused::plain(status, text) }
     }
 
-    /// The answer to an upgrade: the message alone. Status 400, as other Engine.IO servers have it,
-    /// but 403 for an origin, so that whoever looks for the cause finds it.
+    /// Returns the answer to an upgrade, which is the message alone. Status 400, as other Engine.IO
+    /// servers send, but 403 for an origin, so that an operator finds the cause.
     pub fn of_upgrade(self) -> Refused {
         let (status, text) = match self {
             Self::TransportUnknown => (400, "Transport unknown"),
@@ -657,7 +653,7 @@ impl Refusal {
     }
 }
 
-/// A request for a WebSocket that may be granted.
+/// A request for a WebSocket that may be accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Upgrade<'a> {
     key: &'a str,
@@ -684,12 +680,12 @@ pub fn upgrade<'a>(request: &Request<'a>) -> Result<Upgrade<'a>, Refused> {
         .header("sec-websocket-key")
         .filter(|key| is_key(key))
         .ok_or(Refused::BAD_REQUEST)?;
-    // Browsers that offer subprotocols take no answer without one.
+    // Browsers that offer subprotocols reject an answer without one.
     let protocol = request.list("sec-websocket-protocol").find(|name| !name.is_empty());
     Ok(Upgrade { key, protocol })
 }
 
-/// Sixteen bytes in base64.
+/// Whether this is the base64 of sixteen bytes.
 fn is_key(key: &str) -> bool {
     let Some(digits) = key.strip_suffix("==") else { return false };
     digits.len() == 22
@@ -697,8 +693,7 @@ fn is_key(key: &str) -> bool {
 }
 
 impl Upgrade<'_> {
-    /// Appends the answer after which the connection speaks WebSocket, with the extension that was
-    /// agreed on.
+    /// Appends the answer after which the connection speaks WebSocket, with the agreed extension.
     pub fn print(
         &self,
         out: &mut Vec<u8>,
@@ -721,9 +716,9 @@ impl Upgrade<'_> {
     }
 }
 
-/// [`Cors`] that lives on its own.
+/// A [`Cors`] that owns its origin.
 #[derive(Serialize, Deserialize)]
-pub enum Shared {
+pub enum OwnedCors {
     /// [`Cors::Silent`].
     Silent,
     /// [`Cors::Any`].
@@ -734,8 +729,8 @@ pub enum Shared {
     Denied,
 }
 
-impl Shared {
-    /// The same, kept.
+impl OwnedCors {
+    /// Copies a [`Cors`].
     pub fn of(cors: Cors<'_>) -> Self {
         match cors {
             Cors::Silent => Self::Silent,
@@ -745,7 +740,7 @@ impl Shared {
         }
     }
 
-    /// The same, lent.
+    /// Returns the [`Cors`], borrowed.
     pub fn as_cors(&self) -> Cors<'_> {
         match self {
             Self::Silent => Cors::Silent,
@@ -765,7 +760,7 @@ mod tests {
 
     const NOW: UnixMillis = UnixMillis(784_111_777_123);
 
-    /// Parses a head whole, cut in two at every place, and byte by byte: all the same.
+    /// Parses a head whole, cut in two at every place, and byte by byte, with equal results.
     fn parse(head: &str) -> Result<Request<'_>, Refused> {
         let bytes = head.as_bytes();
         let whole = HeadReader::default().parse(bytes);
@@ -887,7 +882,7 @@ mod tests {
             ("GET / HTTP/1.1\r\n\r\n".into(), 400),
             ("GET / HTTP/1.0\r\n\r\n".into(), 200),
             ("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".into(), 400),
-            // Some old clients end a body with a line end too many.
+            // Some old clients send an extra line end after a body.
             ("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".into(), 200),
             ("\r\n\r\n".into(), 400),
             ("\u{16}\u{3}\u{1}".into(), 400),

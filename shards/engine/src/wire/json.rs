@@ -2,10 +2,10 @@
 //!
 //! There are two readers. [`Reader`] reads a whole event in one pass of simd-json, onto a tape in
 //! buffers that it keeps. Input that simd-json refuses goes to serde_json, which leaves each value
-//! as it was written: it accepts more (`1e400`, lone surrogates, integers beyond 64 bits), so that
-//! the field at fault can be named. A [`Value`] hides which of the two has read it. Wherever both
-//! accept, both say the same: what is an event must not depend on the processor whose instructions
-//! simd-json uses. Nothing recurses into what a client nested: what is not asked for is skipped by
+//! as it was written. It accepts more (`1e400`, lone surrogates, integers beyond 64 bits), so that
+//! the field at fault can be named. A [`Value`] hides which reader has read it. Wherever both
+//! accept, both read the same, because an event must not depend on the processor instructions that
+//! simd-json uses. Neither recurses into nested input: values that are not asked for are skipped by
 //! a loop.
 
 use std::borrow::Cow;
@@ -21,30 +21,31 @@ use simd_json::{BorrowedValue, Buffers, Node, StaticNode, Tape, fill_tape_padded
 use super::scan;
 use crate::speech::{Code, Reject};
 
-/// How deep objects and arrays may be nested in a payload.
+/// Maximum depth of nested objects and arrays in a payload.
 pub const DEPTH_MAX: usize = 32;
 
-/// Bytes of the longest event that is read onto a tape. Every set list that may be set fits.
+/// Maximum bytes of an event that is read onto a tape. Every set list that is accepted fits.
 const TAPE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of the longest event whose buffers are kept for the next one. Specified: longer ones are
-/// set lists alone.
+/// Maximum bytes of an event whose buffers are kept for the next one. Specified: only set lists are
+/// longer.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
-/// A value that a client sent. Which reader has read it makes no difference to any answer.
+/// A value that a client sent. No answer depends on the reader that has read it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Value<'a>(Form<'a>);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Form<'a> {
-    /// Well-formed JSON without white space around it; empty if there is no value.
+    /// Well-formed JSON without white space around it, empty if there is no value.
     Written(&'a str),
-    /// A value's nodes. Of an array or object the first node holds the number of those that follow.
+    /// The nodes of a value. The first node of an array or object holds the number of nodes that
+    /// follow.
     Read(&'a [Node<'a>]),
 }
 
 impl<'a> From<&'a str> for Value<'a> {
-    /// A value as it was written. It must be well-formed, as the packet reader leaves it.
+    /// Wraps a value as it was written. It must be well-formed, as the packet reader guarantees.
     fn from(written: &'a str) -> Self {
         Self(Form::Written(written))
     }
@@ -54,7 +55,7 @@ impl<'a> Value<'a> {
     /// No value.
     pub const NONE: Self = Self(Form::Written(""));
 
-    /// The value as it was written, unless it was read onto a tape.
+    /// Returns the value as it was written, unless it was read onto a tape.
     pub fn written(self) -> Option<&'a str> {
         match self.0 {
             Form::Written(text) => Some(text),
@@ -62,7 +63,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Whether there is no value, or `null`.
+    /// Whether the value is missing or `null`.
     pub fn is_absent(self) -> bool {
         match self.0 {
             Form::Written(text) => matches!(text, "" | "null"),
@@ -70,7 +71,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Whether this is an object.
+    /// Whether it is an object.
     pub fn is_object(self) -> bool {
         match self.0 {
             Form::Written(text) => text.starts_with('{'),
@@ -78,7 +79,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Whether this is an array.
+    /// Whether it is an array.
     pub fn is_array(self) -> bool {
         match self.0 {
             Form::Written(text) => text.starts_with('['),
@@ -88,11 +89,11 @@ impl<'a> Value<'a> {
 
     /// Refuses a value that is nested deeper than [`DEPTH_MAX`].
     pub fn check_depth(self) -> Result<(), Reject> {
-        // A tape is no deeper: its reader refuses that.
+        // A tape is not deeper, because its reader refuses deeper events.
         self.written().map_or(Ok(()), check_depth)
     }
 
-    /// The items of an array; `None` if it is no array or has more than `items_max`.
+    /// Returns the items of an array. `None` if it is no array or has more than `items_max`.
     pub fn items(self, items_max: usize) -> Option<Vec<Self>> {
         match self.0 {
             Form::Written(text) => {
@@ -111,13 +112,14 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Whether an object may have a field of this name. Cheap: few clients send the rarer fields.
+    /// Whether an object may have a field of this name. A cheap test, because few clients send the
+    /// rarer fields.
     pub fn may_have(self, name: &str) -> bool {
         self.written().is_none_or(|text| text.contains(name))
     }
 }
 
-/// The value that these nodes begin with, and what follows it.
+/// Splits the nodes into the first value and the rest.
 fn split<'a>(nodes: &'a [Node<'a>]) -> (&'a [Node<'a>], &'a [Node<'a>]) {
     let inside = match nodes.first() {
         Some(Node::Object { count, .. } | Node::Array { count, .. }) => *count,
@@ -126,16 +128,17 @@ fn split<'a>(nodes: &'a [Node<'a>]) -> (&'a [Node<'a>], &'a [Node<'a>]) {
     nodes.split_at((1 + inside).min(nodes.len()))
 }
 
-/// One field of an object: its name, and its value, if it is there.
+/// One field of an object: its name, and its value if it is there.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Field<'a> {
-    /// As the protocol spells it.
+    /// The name, as in the protocol.
     pub name: &'static str,
-    /// `null` is a value.
+    /// The value, which may be `null`.
     pub value: Option<Value<'a>>,
 }
 
-/// Finds these fields in an object. Others are ignored; of a repeated name the last one counts.
+/// Finds these fields in an object. Other fields are ignored. If a name is repeated, the last field
+/// counts.
 pub fn fields<'a, const N: usize>(
     object: impl Into<Value<'a>>,
     names: [&'static str; N],
@@ -151,7 +154,7 @@ pub fn fields<'a, const N: usize>(
     }
 }
 
-/// The same on the tape.
+/// Finds these fields in an object on the tape.
 fn find<'a>(nodes: &'a [Node<'a>], fields: &mut [Field<'a>]) -> Option<()> {
     let [Node::Object { len, .. }, rest @ ..] = nodes else { return None };
     let mut rest = rest;
@@ -166,31 +169,31 @@ fn find<'a>(nodes: &'a [Node<'a>], fields: &mut [Field<'a>]) -> Option<()> {
     Some(())
 }
 
-/// The items of an array, each as it was written; `None` if it is no array or has more than
+/// Returns the items of an array, each as it was written. `None` if it is no array or has more than
 /// `items_max`.
 pub fn items(array: &str, items_max: usize) -> Option<Vec<&str>> {
     read(array, ItemsVisitor { items_max })
 }
 
-/// Reads events onto a tape. Keeps its buffers from event to event.
+/// Reads events onto a tape, and keeps its buffers between events.
 pub struct Reader {
-    /// The text, which simd-json unescapes in place, and the padding that it wants.
+    /// The text, which simd-json unescapes in place, and its padding.
     input: Vec<u8>,
     buffers: Buffers,
-    /// Empty: the memory for the next one.
+    /// An empty tape that holds the memory for the next event.
     tape: Tape<'static>,
 }
 
 impl Default for Reader {
     fn default() -> Self {
-        // The event's own array is one level more.
+        // The array of the event itself is one more level.
         let buffers = Buffers::with_max_depth(0, DEPTH_MAX + 1);
         Self { input: Vec::new(), buffers, tape: Tape(Vec::new()) }
     }
 }
 
 impl Reader {
-    /// Begins with one event.
+    /// Begins to read one event.
     pub fn begin(&mut self) -> Reading<'_> {
         let tape = std::mem::replace(&mut self.tape, Tape(Vec::new())).reset();
         Reading {
@@ -206,7 +209,8 @@ impl Reader {
         self.kept_bytes() <= 8 * KEPT_BYTES_MAX
     }
 
-    /// Bytes that are kept for the next event, but for what simd-json keeps in proportion to them.
+    /// Returns the number of bytes kept for the next event, without simd-json's own buffers, which
+    /// are in proportion to them.
     pub fn kept_bytes(&self) -> usize {
         self.input.capacity() + self.tape.0.capacity() * size_of::<Node<'_>>()
     }
@@ -214,7 +218,7 @@ impl Reader {
 
 /// A [`Reader`] for one event, which borrows from it.
 pub struct Reading<'r> {
-    /// `None` once it is used.
+    /// The text buffer, `None` once it was used.
     input: Option<&'r mut Vec<u8>>,
     buffers: &'r mut Buffers,
     tape: Tape<'r>,
@@ -222,8 +226,7 @@ pub struct Reading<'r> {
 }
 
 impl Reading<'_> {
-    /// Reads `["name", argument, …]`; `None` if it is not well-formed or does not begin with a
-    /// name.
+    /// Reads `["name", argument, …]`. `None` if it is malformed or does not begin with a name.
     pub fn event<'a>(&'a mut self, array: &'a str) -> Option<Event<'a>> {
         if self.fill(array)
             && let [Node::Array { len, .. }, Node::String(name), rest @ ..] = &*self.tape.0
@@ -253,7 +256,7 @@ impl Drop for Reading<'_> {
     }
 }
 
-/// Refuses what is nested deeper than [`DEPTH_MAX`].
+/// Refuses text that is nested deeper than [`DEPTH_MAX`].
 pub fn check_depth(text: &str) -> Result<(), Reject> {
     let mut depth = 0_usize;
     let mut rest = text.as_bytes();
@@ -275,7 +278,7 @@ pub fn check_depth(text: &str) -> Result<(), Reject> {
     Ok(())
 }
 
-/// What follows the string that these bytes are in.
+/// Returns the bytes behind the string that `bytes` begins in.
 fn behind_string(mut bytes: &[u8]) -> &[u8] {
     while let Some(place) = memchr::memchr2(b'"', b'\\', bytes) {
         let escapes = bytes[place] == b'\\';
@@ -289,8 +292,8 @@ fn behind_string(mut bytes: &[u8]) -> &[u8] {
 
 /// Appends a string with its quotes and escapes.
 ///
-/// A long one is left to simd-json: it prints a song of 7 kB with an escape in every 20 bytes in
-/// half the time. For a short one it takes three times as long.
+/// Long strings are left to simd-json. Measured: a song of 7 kB with an escape in every 20 bytes
+/// takes half the time, a short string three times as long.
 pub fn print_string(out: &mut Vec<u8>, text: &str) {
     const LONG: usize = 64;
     const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -324,12 +327,12 @@ pub fn print_string(out: &mut Vec<u8>, text: &str) {
 }
 
 impl<'a> Field<'a> {
-    /// This field, refused if it is not there. `null` counts as not there.
+    /// Returns the field, or refuses it if it is missing or `null`.
     pub fn required(self) -> Result<Self, Reject> {
         if self.is_absent() { Err(self.wrong("is required")) } else { Ok(self) }
     }
 
-    /// Reads the field if it is there. `null` counts as not there.
+    /// Reads the field, unless it is missing or `null`.
     pub fn optional<T>(
         self,
         read: impl FnOnce(Self) -> Result<T, Reject>,
@@ -342,7 +345,7 @@ impl<'a> Field<'a> {
         self.value.is_none_or(Value::is_absent)
     }
 
-    /// A string, unescaped; borrowed if there is nothing to unescape.
+    /// Returns a string, unescaped, and borrowed if it has no escapes.
     pub fn text(self) -> Result<Cow<'a, str>, Reject> {
         let text = match self.value.map(|value| value.0) {
             Some(Form::Read([Node::String(text), ..])) => Some(Cow::Borrowed(*text)),
@@ -359,7 +362,7 @@ impl<'a> Field<'a> {
         text.ok_or_else(|| self.wrong("must be a string"))
     }
 
-    /// A truth value.
+    /// Returns a boolean.
     pub fn boolean(self) -> Result<bool, Reject> {
         match self.value.map(|value| value.0) {
             Some(Form::Read([Node::Static(StaticNode::Bool(boolean)), ..])) => Ok(*boolean),
@@ -369,7 +372,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A finite number. There is one zero: `-0` is 0.
+    /// Returns a finite number. `-0` becomes 0.
     pub fn number(self) -> Result<f64, Reject> {
         let is_number = |json: &str| json.starts_with(|c: char| c == '-' || c.is_ascii_digit());
         let number = match self.value.map(|value| value.0) {
@@ -383,7 +386,7 @@ impl<'a> Field<'a> {
         number.map(|number| number + 0.0).ok_or_else(|| self.wrong("must be a finite number"))
     }
 
-    /// A whole number of `0..=max`, which may be written `4.0` or `4e0` as well as `4`.
+    /// Returns a whole number of `0..=max`, which may be written `4`, `4.0` or `4e0`.
     pub fn whole(self, max: u32) -> Result<u32, Reject> {
         let number =
             self.number().ok().filter(|n| n.fract() == 0.0 && (0.0..=f64::from(max)).contains(n));
@@ -392,7 +395,7 @@ impl<'a> Field<'a> {
             .ok_or_else(|| self.wrong(format!("must be a whole number from 0 to {max}")))
     }
 
-    /// `invalid_payload` for this field; `what` goes on after its name.
+    /// Creates an `invalid_payload` for this field. `what` follows the field's name.
     pub fn wrong(self, what: impl fmt::Display) -> Reject {
         Reject::field(self.name, format!("{} {what}", self.name))
     }
@@ -401,38 +404,39 @@ impl<'a> Field<'a> {
 /// The arguments of a Socket.IO event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event<'a> {
-    /// The event's name. A number counts as its digits, since clients may emit one.
+    /// The event's name. A number counts as its digits, because clients may emit numbers.
     pub name: Cow<'a, str>,
-    /// The first argument behind the name. Others are ignored.
+    /// The first argument after the name. Others are ignored.
     pub argument: Option<Value<'a>>,
-    /// All of it, as it was written.
+    /// The whole array, as it was written.
     pub array: &'a str,
 }
 
-/// Reads an event as [`Reading::event`] does, with values as they were written.
+/// Reads an event as [`Reading::event`] does, but leaves its values as they were written.
 pub fn event(array: &str) -> Option<Event<'_>> {
     let (name, argument) = read(array, EventVisitor)?;
     Some(Event { name, argument: argument.map(Value::from), array })
 }
 
-/// The first argument of an event as it was written.
+/// Returns the first argument of an event, as it was written.
 pub fn argument(array: &str) -> Option<&str> {
     read(array, EventVisitor)?.1
 }
 
-/// Whether this is one well-formed object, and nothing else.
+/// Whether the text is one well-formed object and nothing else.
 pub fn is_object(text: &str) -> bool {
     text.starts_with('{') && read(text, IgnoredAny).is_some()
 }
 
-/// Whether this is one well-formed array, and nothing else.
+/// Whether the text is one well-formed array and nothing else.
 pub fn is_array(text: &str) -> bool {
     text.starts_with('[') && read(text, IgnoredAny).is_some()
 }
 
 /// Whether every `{"_placeholder":true,"num":n}` names one of `count` attachments.
 ///
-/// What is nested deeper than serde_json follows cannot be checked; it is refused when it is read.
+/// Input that is nested deeper than serde_json follows is not checked here, but is refused when it
+/// is read.
 pub fn placeholders_fit(array: &str, count: u8) -> bool {
     let Ok(root) = serde_json::from_str::<serde_json::Value>(array) else {
         return check_depth(array).is_err();
@@ -453,7 +457,7 @@ pub fn placeholders_fit(array: &str, count: u8) -> bool {
     true
 }
 
-/// Reads all of `text` with a visitor that takes whatever comes.
+/// Reads all of `text` with a visitor that accepts any value.
 fn read<'a, V: Visitor<'a>>(text: &'a str, visitor: V) -> Option<V::Value> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = reader.deserialize_any(visitor).ok()?;
@@ -481,7 +485,7 @@ impl<'a> Visitor<'a> for FieldsVisitor<'_, 'a> {
     }
 }
 
-/// Turns a key into its place among the fields, or one behind them.
+/// Maps a key to its index among the fields, or to the index behind them.
 struct PlaceOf<'f, 'a>(&'f [Field<'a>]);
 
 impl<'a> DeserializeSeed<'a> for PlaceOf<'_, '_> {
@@ -590,7 +594,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A value in one form, whichever reader it is from.
+    /// Converts a value of either reader to one form.
     fn plain(value: Value<'_>) -> serde_json::Value {
         let field = |value| Field { name: "x", value: Some(value) };
         match value.0 {
@@ -615,15 +619,15 @@ mod tests {
             }
             _ => {
                 let (text, boolean) = (field(value).text(), field(value).boolean());
-                // To the bit: JSON's numbers know no other equality.
+                // Numbers are compared bit by bit.
                 let number = field(value).number().map(|number| format!("{:x}", number.to_bits()));
                 format!("{text:?} {boolean:?} {number:?}").into()
             }
         }
     }
 
-    /// What simd-json makes of a text, which must be what serde_json makes of it; `None` if it
-    /// refuses.
+    /// Returns the value that simd-json reads, after a check that serde_json reads the same. `None`
+    /// if simd-json refuses.
     fn both(text: &str) -> Option<serde_json::Value> {
         let mut reader = Reader::default();
         let mut reading = reader.begin();
@@ -667,7 +671,7 @@ mod tests {
         ]
     }
 
-    /// Nearly JSON: most of it is.
+    /// Generates text that is nearly always JSON.
     fn any_json() -> impl Strategy<Value = String> {
         let leaf = prop_oneof![
             any_number(),

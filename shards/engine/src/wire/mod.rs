@@ -1,4 +1,4 @@
-//! Bytes ⇄ speech: everything that lies between a socket and a command or notice, without the
+//! Bytes to speech and back: everything between a socket and a command or notice, without the
 //! socket.
 //!
 //! From the outside in: an [`http`] head asks for an upgrade or comes with a [`payload`], a
@@ -6,9 +6,8 @@
 //! a [`socket_packet`], whose argument is read by [`json`] and becomes speech in [`events`];
 //! [`print`](mod@print) turns speech into packets.
 //!
-//! Every reader takes bytes as they arrive, in pieces of any size, and gives the same results
-//! whatever the pieces were. What a peer can make us hold is bounded, and each error says how the
-//! peer is told.
+//! Every reader accepts bytes in pieces of any size, and its results do not depend on the pieces.
+//! The memory that a peer can occupy is bounded, and each error says how the peer is answered.
 
 pub mod deflate;
 pub mod engine_packet;

@@ -1,7 +1,7 @@
-//! The table of server events: name, summary and fields of each are written in one entry.
+//! The table of server events: one entry has the name, summary and fields of an event.
 //!
-//! The printers are made from the table, and so are the descriptions in [`notices`], from which
-//! documents are generated. A new notice is one variant in `speech` and one entry here.
+//! The printers are generated from the table, and so are the descriptions in [`notices`], from
+//! which documents are generated. A new notice needs one variant in `speech` and one entry here.
 
 use serde::Serialize;
 
@@ -27,10 +27,10 @@ use crate::speech::{ClientNotice, Notice, RoomStats, Snapshot, TempoEvent, Tick}
 use crate::words::ids::{MemberId, SessionId};
 use crate::words::time::Micros;
 
-/// An event of the server, for documents.
+/// The description of a server event, for documents.
 #[derive(Clone, Copy, Debug)]
 pub struct NoticeInfo {
-    /// The name on the wire.
+    /// The name in the protocol.
     pub name: &'static str,
     /// Its meaning, for people.
     pub summary: &'static str,
@@ -38,13 +38,13 @@ pub struct NoticeInfo {
     pub fields: &'static [FieldInfo],
 }
 
-/// All events of the server.
+/// Returns the descriptions of all server events.
 pub fn notices() -> impl Iterator<Item = &'static NoticeInfo> {
-    [SNAPSHOT, ROOM_STATS, NOTICES, LINK_NOTICES].into_iter().flatten()
+    [SNAPSHOT, ROOM_STATS, NOTICES, CLIENT_NOTICES].into_iter().flatten()
 }
 
-/// Makes a printer and a description from entries: name, summary, value, and fields in order. The
-/// id of a session is the first field of what is said `in_session`.
+/// Generates a printer and descriptions from entries: name, summary, value, and fields in order.
+/// The first field of a notice `in_session` is the session's id.
 macro_rules! notices {
     ($(#[$about:meta])* fn $print:ident($scope:ident, $notice:ty) -> $infos:ident;
         $($name:literal, $summary:expr, $pattern:pat => {
@@ -111,9 +111,9 @@ pub fn notice(out: &mut Vec<u8>, session: &SessionId, notice: &Notice) {
     }
 }
 
-/// Appends a notice about a connection.
-pub fn link(out: &mut Vec<u8>, notice: &ClientNotice<'_>) {
-    print_link(out, (), notice);
+/// Appends a notice that concerns a connection alone.
+pub fn client(out: &mut Vec<u8>, notice: &ClientNotice<'_>) {
+    print_client(out, (), notice);
 }
 
 notices! {
@@ -167,7 +167,7 @@ notices! {
 }
 
 notices! {
-    /// Appends a notice as the table has it.
+    /// Appends a notice as the table describes it.
     fn print_notice(in_session, Notice) -> NOTICES;
 
     "session_update",
@@ -403,7 +403,7 @@ notices! {
 }
 
 notices! {
-    fn print_link(alone, ClientNotice<'_>) -> LINK_NOTICES;
+    fn print_client(alone, ClientNotice<'_>) -> CLIENT_NOTICES;
 
     "latency_response",
     "Answers latency_probe.",
@@ -472,8 +472,8 @@ notices! {
     }
 }
 
-/// Appends a `scroll_tick` to the byte as the table has it, with field names that need no escaping
-/// any more: nearly everything that a server prints is ticks.
+/// Appends a `scroll_tick`, byte for byte as the table describes it, with field names that need no
+/// escaping. A fast path, because nearly all printed bytes are ticks.
 fn scroll_tick(out: &mut Vec<u8>, session: &SessionId, tick: &Tick) {
     socket_packet::event_to(out, "scroll_tick", |out| {
         out.extend_from_slice(br#"{"sessionId":"#);

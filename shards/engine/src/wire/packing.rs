@@ -1,4 +1,4 @@
-//! Compression of HTTP answers, for clients that say they take it.
+//! Compression of HTTP answers, for clients that accept it.
 
 use std::io::Write;
 
@@ -6,15 +6,15 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 
 use super::http::Request;
 
-/// Shorter bodies go out as they are: little is saved on them.
+/// Minimum bytes of a body that is compressed. Guessed: shorter bodies save little.
 const THRESHOLD: usize = 1_024;
 
 const LEVEL: u32 = 3;
 
-/// What a client takes.
+/// The compression that a client accepts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Packing {
-    /// Bodies as they are.
+    /// None: bodies are sent as they are.
     #[default]
     None,
     /// `gzip`.
@@ -24,8 +24,8 @@ pub enum Packing {
 }
 
 impl Packing {
-    /// What a request's `Accept-Encoding` names; of both, gzip, which no client ever read
-    /// differently.
+    /// Returns the compression that the `Accept-Encoding` of a request names. Of both it chooses
+    /// gzip, because clients differ in how they read deflate.
     pub fn of(request: &Request<'_>) -> Self {
         let mut packing = Self::None;
         for item in request.list("accept-encoding") {
@@ -47,7 +47,7 @@ impl Packing {
         packing
     }
 
-    /// A body compressed, and the name of how; `None` if it stays as it is.
+    /// Returns the compressed body and the name of its encoding, `None` if the body stays as it is.
     pub fn pack(self, body: &[u8]) -> Option<(&'static str, Vec<u8>)> {
         if body.len() < THRESHOLD {
             return None;

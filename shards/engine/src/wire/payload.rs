@@ -5,10 +5,10 @@
 
 use std::borrow::Cow;
 
-/// What stands between the packets of version 4.
+/// The byte between two packets of version 4.
 const SEPARATOR: u8 = 0x1e;
 
-/// What ends a length in a binary body of version 3.
+/// The byte behind a length in a binary body of version 3.
 const LENGTH_END: u8 = 0xff;
 
 /// The version of Engine.IO that a client speaks.
@@ -27,13 +27,13 @@ pub struct NoPayload;
 /// A packet of a body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Part<'a> {
-    /// As on a WebSocket's text message.
+    /// The contents of a text message on a WebSocket.
     Text(&'a str),
-    /// As on a WebSocket's binary message.
+    /// The contents of a binary message on a WebSocket.
     Binary(&'a [u8]),
 }
 
-/// The packets of a body, in order; `binary` if its type is `application/octet-stream`.
+/// Returns the packets of a body in order; `binary` if its type is `application/octet-stream`.
 pub fn parts(body: &[u8], version: Version, binary: bool) -> Result<Vec<Part<'_>>, NoPayload> {
     match (version, binary) {
         (Version::V4, true) => Err(NoPayload),
@@ -46,7 +46,7 @@ pub fn parts(body: &[u8], version: Version, binary: bool) -> Result<Vec<Part<'_>
     }
 }
 
-/// `<length>:<packet>` and so on.
+/// Reads packets of the form `<length>:<packet>`.
 fn counted(mut rest: &str) -> Result<Vec<Part<'_>>, NoPayload> {
     let mut parts = Vec::new();
     while !rest.is_empty() {
@@ -58,7 +58,7 @@ fn counted(mut rest: &str) -> Result<Vec<Part<'_>>, NoPayload> {
     Ok(parts)
 }
 
-/// The text of so many UTF-16 units at the start of `text`.
+/// Returns the first `units` UTF-16 units of `text`.
 fn take_units(text: &str, units: usize) -> Option<&str> {
     let mut left = units;
     for (at, character) in text.char_indices() {
@@ -70,7 +70,7 @@ fn take_units(text: &str, units: usize) -> Option<&str> {
     (left == 0).then_some(text)
 }
 
-/// Kind, digits, end of length, packet, and so on.
+/// Reads packets that consist of kind, digits of the length, end of the length, and contents.
 fn measured(mut rest: &[u8]) -> Result<Vec<Part<'_>>, NoPayload> {
     let mut parts = Vec::new();
     while let [kind, tail @ ..] = rest {
@@ -100,31 +100,31 @@ fn decimal(digits: impl ExactSizeIterator<Item = u8>) -> Result<usize, NoPayload
 /// A packet that waits for a body.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Packet {
-    /// As a WebSocket's text message has it.
+    /// A packet as a text message of a WebSocket would carry it.
     Text(Vec<u8>),
-    /// Bytes, without their type.
+    /// The bytes of an attachment, without their type.
     Binary(Vec<u8>),
 }
 
 impl Packet {
-    /// Its own bytes.
+    /// Returns the packet's own bytes.
     pub fn bytes(&self) -> &[u8] {
         let (Self::Text(bytes) | Self::Binary(bytes)) = self;
         bytes
     }
 }
 
-/// A body on its way out.
+/// A body to be sent.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Body {
-    /// Its `Content-Type`.
+    /// The `Content-Type`.
     pub kind: &'static str,
-    /// It.
+    /// The contents.
     pub bytes: Vec<u8>,
 }
 
-/// The body that holds these packets. With `base64` the client takes no bytes as they are; one of
-/// version 4 never does.
+/// Returns the body that holds these packets. With `base64` the client accepts bytes as text only;
+/// a client of version 4 always does.
 pub fn body(packets: &[Packet], version: Version, base64: bool) -> Body {
     let is_binary = |packet: &Packet| matches!(packet, Packet::Binary(_));
     if version == Version::V3 && !base64 && packets.iter().any(is_binary) {
@@ -154,20 +154,20 @@ pub fn body(packets: &[Packet], version: Version, base64: bool) -> Body {
     Body { kind: "text/plain; charset=UTF-8", bytes }
 }
 
-/// Appends bytes as they stand in a text: behind a `b`, and in version 3 behind the digit of their
+/// Appends an attachment as text: base64 behind a `b`, and in version 3 behind the digit of its
 /// type.
 pub fn attachment_text(out: &mut Vec<u8>, attachment: &[u8], version: Version) {
     out.extend_from_slice(if version == Version::V3 { b"b4" } else { b"b" });
     out.extend_from_slice(data_encoding::BASE64.encode(attachment).as_bytes());
 }
 
-/// What [`measured`] reads.
+/// Returns the body that [`measured`] reads.
 fn measured_body(packets: &[Packet]) -> Vec<u8> {
     let mut body = Vec::new();
     for packet in packets {
         let (kind, type_bytes) = match packet {
             Packet::Text(_) => (0, 0),
-            // Bytes have the number of their type in front.
+            // An attachment has the number of its type in front.
             Packet::Binary(_) => (1, 1),
         };
         body.push(kind);

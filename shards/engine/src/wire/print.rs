@@ -1,8 +1,8 @@
-//! Values and acknowledgements to bytes.
+//! Prints values and acknowledgements as bytes.
 //!
-//! What is printed is written down as views, one beside each value of `speech`: their fields are
-//! the fields on the wire, in order. Speech itself stays without a wire form, so that neither can
-//! change by accident with the other.
+//! The printed form of each value of `speech` is a view: its fields are the fields of the protocol,
+//! in order. Values of `speech` have no printed form of their own, so neither changes by accident
+//! with the other.
 
 use serde::{Serialize, Serializer};
 
@@ -16,8 +16,8 @@ use crate::words::ids::{Offset, SessionId};
 use crate::words::music::{MeterChange, Segment, Tempo, TimeSignature, Timeline};
 use crate::words::time::{Micros, Moment};
 
-/// Appends the acknowledgement of an event that was done. `session` is the one that the sender is
-/// in now; `join_session` and `sync_request` are told its id.
+/// Appends the acknowledgement of an event that was applied. `session` is the sender's session now,
+/// whose id `join_session` and `sync_request` return.
 pub fn ack(out: &mut Vec<u8>, id: u64, session: Option<&SessionId>, ack: &Ack) {
     let fields = AckView::new(session.map(SessionId::as_str), ack);
     acknowledgement(out, id, &Success { ok: true, fields });
@@ -28,8 +28,7 @@ pub fn refusal(out: &mut Vec<u8>, id: u64, reject: &Reject) {
     acknowledgement(out, id, &Failure { ok: false, error: ErrorView::new(reject) });
 }
 
-/// Makes an event that was printed end with one more argument: where it stands among all that the
-/// client is told.
+/// Appends one more argument to a printed event: its offset in the replay log.
 pub fn offset(event: &mut Vec<u8>, offset: &Offset) {
     socket_packet::append_offset(event, &offset.to_string());
 }
@@ -38,7 +37,8 @@ fn acknowledgement(out: &mut Vec<u8>, id: u64, payload: &impl Serialize) {
     socket_packet::ack(out, id, |out| value(out, payload));
 }
 
-/// A `Vec` takes all bytes and no view refuses to be serialised, so this cannot fail.
+/// Appends a value. A `Vec` accepts all bytes and no view refuses to be serialized, so this cannot
+/// fail.
 pub(super) fn value(out: &mut Vec<u8>, value: &impl Serialize) {
     let written = value.serialize(Printer(out));
     assert!(written.is_ok(), "a view that cannot be printed: {written:?}");
@@ -189,7 +189,8 @@ struct LatencyView {
 }
 
 impl LatencyView {
-    /// An event is received and answered within one turn, which has one time: `t1` is `t2`.
+    /// Creates the view. An event is received and answered within one turn, which has one time, so
+    /// `t1` equals `t2`.
     fn new(client_timestamp: Number, moment: Moment) -> Self {
         Self {
             client_timestamp: NumberView(client_timestamp),
@@ -208,7 +209,7 @@ struct ClockView {
 }
 
 impl ClockView {
-    /// As in [`LatencyView::new`], `t1` is `t2`.
+    /// Creates the view. `t1` equals `t2`, as in [`LatencyView::new`].
     fn new(t0: Number, at: Micros) -> Self {
         Self { t0: NumberView(t0), t1: span(at), t2: span(at) } // mark: clock_answers_ahead
     }
@@ -224,7 +225,7 @@ struct HeartbeatView {
 }
 
 impl HeartbeatView {
-    /// Old clients disagree about which of the two names their own time comes back under.
+    /// Creates the view. Old clients expect their own time under either of the two names.
     fn new(client_timestamp: Option<Number>, server_timestamp: i64, rtt: Option<Micros>) -> Self {
         Self {
             timestamp: client_timestamp.map(NumberView),
@@ -322,7 +323,7 @@ impl<'a> MemberView<'a> {
     }
 }
 
-/// What is told of a member beside its id where the lead changes hands.
+/// A member, as named when the lead changes hands.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct MemberInfo<'a> {
@@ -422,7 +423,7 @@ impl<'a> SongView<'a> {
     }
 }
 
-/// The song that a snapshot says is on.
+/// The selected song in a snapshot.
 #[derive(Serialize)]
 pub(super) struct CurrentSongView<'a> {
     id: &'a str,
@@ -458,7 +459,7 @@ impl From<&TimeSignature> for TimeSignatureView {
     }
 }
 
-/// The timeline in integers alone: microseconds, micro-beats and milli-BPM.
+/// The timeline in integers: microseconds, micro-beats and milli-BPM.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TimelineView<'a> {
@@ -537,7 +538,7 @@ impl Serialize for ChecksumView {
     }
 }
 
-/// A client's number as it would print it itself: 1 comes back as `1`, not as `1.0`.
+/// A client's number, printed as JavaScript prints it: 1 is `1`, not `1.0`.
 pub(super) struct NumberView(pub Number);
 
 impl Serialize for NumberView {
@@ -551,8 +552,7 @@ impl Serialize for NumberView {
     }
 }
 
-/// A count of thousandths, printed as a number of wholes: microseconds as milliseconds, milli-BPM
-/// as BPM.
+/// A count of thousandths, printed in wholes: microseconds as milliseconds, milli-BPM as BPM.
 pub(super) struct Thousandths(pub i64);
 
 impl Serialize for Thousandths {
@@ -561,7 +561,7 @@ impl Serialize for Thousandths {
     }
 }
 
-/// A count of millionths, printed as a number of wholes: micro-beats as beats.
+/// A count of millionths, printed in wholes: micro-beats as beats.
 pub(super) struct Millionths(pub i64);
 
 impl Serialize for Millionths {
@@ -570,8 +570,8 @@ impl Serialize for Millionths {
     }
 }
 
-/// A division is rounded to the nearest float, and of those that name the same float the shortest
-/// decimal is printed: up to fifteen digits, which is 31 years in microseconds, that is the
+/// Prints a quotient. The division is rounded to the nearest float, and the shortest decimal for
+/// that float is printed. For up to fifteen digits, which is 31 years in microseconds, that is the
 /// quotient itself.
 fn decimal<S: Serializer>(count: i64, in_one: i64, serializer: S) -> Result<S::Ok, S::Error> {
     match count % in_one {
@@ -580,7 +580,8 @@ fn decimal<S: Serializer>(count: i64, in_one: i64, serializer: S) -> Result<S::O
     }
 }
 
-/// A point in time or a span of it, in milliseconds. What never comes prints as the end of time.
+/// Returns a time or a duration in milliseconds. A time that never comes is printed as the last
+/// one.
 pub(super) fn span(span: Micros) -> Thousandths {
     Thousandths(i64::try_from(span.as_micros()).unwrap_or(i64::MAX))
 }

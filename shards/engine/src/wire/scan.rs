@@ -6,17 +6,17 @@
 const ONES: u64 = u64::from_le_bytes([1; 8]);
 const HIGHEST: u64 = ONES << 7;
 
-/// Bytes below `bound`, which is at most 128.
+/// Marks bytes below `bound`, which is at most 128.
 pub const fn below(word: u64, bound: u8) -> u64 {
     !(((word & !HIGHEST) + ONES * (128 - bound as u64)) | word) & HIGHEST
 }
 
-/// Bytes that are this one.
+/// Marks bytes equal to `byte`.
 pub const fn equal(word: u64, byte: u8) -> u64 {
     below(word ^ (ONES * byte as u64), 1)
 }
 
-/// The place of the first byte of a kind.
+/// Returns the index of the first byte of a kind.
 pub fn first(bytes: &[u8], kind: impl Fn(u64) -> u64) -> Option<usize> {
     let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
     let (blocks, rest) = bytes.as_chunks::<32>();

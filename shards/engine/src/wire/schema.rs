@@ -1,16 +1,16 @@
 //! Descriptions of the values that fields have, as plain data.
 //!
 //! The tables of events and notices are made of them. Documents such as `/asyncapi.json` are
-//! generated from the tables, so this module knows no form of a document.
+//! generated from the tables, so this module knows no format of a document.
 
 /// The values that a field may have, under one name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schema {
-    /// Unique among all schemas.
+    /// The name, unique among all schemas.
     pub name: &'static str,
     /// The values.
     pub form: Form,
-    /// A sentence for people, if the form does not say all.
+    /// A sentence for people, if the form does not say everything.
     pub about: Option<&'static str>,
 }
 
@@ -19,7 +19,7 @@ pub struct Schema {
 pub enum Form {
     /// `true` or `false`.
     Boolean,
-    /// This truth value.
+    /// This boolean.
     Constant(bool),
     /// Any finite number.
     Number,
@@ -37,21 +37,21 @@ pub enum Form {
     Words(&'static [&'static str]),
     /// A text of at least `min` and at most `max` characters, like a regular expression.
     Text {
-        /// Characters.
+        /// Minimum number of characters.
         min: Option<u32>,
-        /// Characters.
+        /// Maximum number of characters.
         max: Option<u32>,
         /// A regular expression.
         pattern: Option<&'static str>,
     },
     /// A text of at least `min` characters that is cut to `chars`.
     Cut {
-        /// Characters.
+        /// Minimum number of characters.
         min: Option<u32>,
-        /// Characters that are kept.
+        /// Number of characters that are kept.
         chars: u32,
     },
-    /// An object that a client sends, perhaps with fields that the server does not know.
+    /// An object that a client sends. It may have fields that the server does not know.
     Sent(&'static [FieldInfo]),
     /// An object that the server sends, with these fields and no others.
     Received(&'static [FieldInfo]),
@@ -62,7 +62,7 @@ pub enum Form {
 /// A field of an event or an object.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FieldInfo {
-    /// The name on the wire.
+    /// The name in the protocol.
     pub name: &'static str,
     /// The values.
     pub schema: Schema,
@@ -70,71 +70,71 @@ pub struct FieldInfo {
     pub presence: Presence,
 }
 
-/// Whether a field must be there.
+/// The presence of a field.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Presence {
-    /// It is there.
+    /// The field must be there.
     Required,
-    /// It may be left out. A client may send `null` instead.
+    /// The field may be absent. A client may send `null` instead.
     Optional,
-    /// It is there, and may be `null`.
+    /// The field must be there, and may be `null`.
     Nullable,
 }
 
 impl Schema {
-    /// A schema whose form says all.
+    /// Creates a schema whose form says everything.
     pub const fn new(name: &'static str, form: Form) -> Self {
         Self { name, form, about: None }
     }
 
-    /// A text of `min` to `max` characters.
+    /// Creates a text of `min` to `max` characters.
     pub const fn text(name: &'static str, min: u32, max: u32) -> Self {
         Self::new(name, Form::Text { min: Some(min), max: Some(max), pattern: None })
     }
 
-    /// A text that a regular expression describes.
+    /// Creates a text that a regular expression describes.
     pub const fn like(name: &'static str, pattern: &'static str) -> Self {
         Self::new(name, Form::Text { min: None, max: None, pattern: Some(pattern) })
     }
 
-    /// The same with a sentence for people.
+    /// Adds a sentence for people.
     pub const fn about(self, about: &'static str) -> Self {
         Self { about: Some(about), ..self }
     }
 
-    /// A field of this name that is always there.
+    /// Creates a field of this name that must be there.
     pub const fn info(self, name: &'static str) -> FieldInfo {
         FieldInfo { name, schema: self, presence: Presence::Required }
     }
 }
 
-/// Marks a field that may be left out.
+/// Marks a field that may be absent.
 #[derive(Clone, Copy, Debug)]
 pub struct Optional<K>(pub(super) K);
 
-/// Marks a field that is there and may be `null`.
+/// Marks a field that must be there and may be `null`.
 #[derive(Clone, Copy, Debug)]
 pub struct Nullable<K>(pub(super) K);
 
-/// A field that may be left out.
+/// Creates a field that may be absent.
 pub const fn optional<K: Copy>(kind: K) -> Optional<K> {
     Optional(kind)
 }
 
-/// A field that is there and may be `null`.
+/// Creates a field that must be there and may be `null`.
 pub const fn nullable<K: Copy>(kind: K) -> Nullable<K> {
     Nullable(kind)
 }
 
 impl Optional<Schema> {
-    /// A field of this name.
+    /// Creates a field of this name.
     pub const fn info(self, name: &'static str) -> FieldInfo {
         FieldInfo { name, schema: self.0, presence: Presence::Optional }
     }
 }
 
 impl Nullable<Schema> {
-    /// A field of this name.
+    /// Creates a field of this name.
     pub const fn info(self, name: &'static str) -> FieldInfo {
         FieldInfo { name, schema: self.0, presence: Presence::Nullable }
     }

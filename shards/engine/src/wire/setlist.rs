@@ -11,10 +11,10 @@ use super::texts::{Lines, printable};
 use crate::speech::{Code, Excess, Reject, Setlist, Song};
 use crate::words::music::TimeSignature;
 
-/// Bytes of a set list as it was written.
+/// Maximum bytes of a set list as it was written.
 const SETLIST_BYTES_MAX: usize = 1024 * 1024;
 
-/// Songs of a set list.
+/// Maximum number of songs of a set list.
 const SONGS_MAX: usize = 500;
 
 /// A set list, up to 1 MiB.
@@ -40,8 +40,8 @@ const NEW_SONG: Schema = Schema::new(
     ]),
 );
 
-/// A chart, in which spaces and tabs stand for something, also at the beginning and the end of a
-/// line.
+/// A chart. Its spaces and tabs are kept, also at the beginning and the end of a line, because they
+/// align chords with words.
 pub const CHART: Kind<String> = Kind::new(
     Schema::new("Chart", Form::Text { min: None, max: None, pattern: None })
         .about("ChordPro or text, with its spaces and tabs"),
@@ -66,14 +66,14 @@ pub const TIME_SIGNATURE: Kind<TimeSignature> =
         Ok(signature(numerator, denominator))
     });
 
-/// A time signature of two fields that were read.
+/// Returns the time signature of two checked fields.
 pub const fn signature(numerator: u32, denominator: u32) -> TimeSignature {
     TimeSignature { numerator: numerator as u8, denominator: denominator as u8 }
 }
 
 fn setlist(list: Field<'_>) -> Result<Setlist, Reject> {
     let value = object(list, "title and songs")?;
-    // A longer event is read as it was written.
+    // Only a longer event is read as it was written.
     if let Some(bytes) = value.written().map(str::len).filter(|bytes| *bytes > SETLIST_BYTES_MAX) {
         let reject = too_large(list, format!("must be at most {SETLIST_BYTES_MAX} bytes in all"));
         return Err(Reject { excess: Some(Excess { bytes, max: SETLIST_BYTES_MAX }), ..reject });
@@ -83,7 +83,7 @@ fn setlist(list: Field<'_>) -> Result<Setlist, Reject> {
     let title = TITLE.read(title).map_err(inside)?.unwrap_or_default();
     let array = songs.value.filter(|value| value.is_array());
     let array = array.ok_or_else(|| inside(songs.wrong("must be an array of songs")))?;
-    // In a well-formed array nothing but the number of items can be wrong.
+    // In a well-formed array only the number of items can be wrong.
     let songs = array
         .items(SONGS_MAX)
         .ok_or_else(|| too_large(list, format!("must have at most {SONGS_MAX} songs")))?;
@@ -132,14 +132,13 @@ fn song(song: Value<'_>) -> Result<Song, Reject> {
     })
 }
 
-/// An object.
+/// Returns the field's value if it is an object.
 fn object<'a>(field: Field<'a>, with: &str) -> Result<Value<'a>, Reject> {
     let object = field.value.filter(|value| value.is_object());
     object.ok_or_else(|| field.wrong(format!("must be an object with {with}")))
 }
 
-/// A refusal from inside a nested value: the field is the outermost one, the message has the whole
-/// path.
+/// Moves the refusal of a nested value to the outermost field. The message names the whole path.
 fn within(field: Field<'_>, place: &str, reject: Reject) -> Reject {
     let message = match reject.field {
         Some(_) => format!("{place}.{}", reject.message),

@@ -9,46 +9,46 @@ use super::schema::{FieldInfo, Form, Schema, nullable, optional};
 use super::setlist::{CHART, TIME_SIGNATURE};
 use crate::speech::{Code, LeaveReason};
 
-/// A text of the server's own.
+/// A text that the server composes.
 pub const ANY_TEXT: Schema =
     Schema::new("AnyText", Form::Text { min: None, max: None, pattern: None });
-/// A size.
+/// A size in bytes.
 pub const BYTES: Schema = Schema::new("Bytes", COUNT.schema.form);
 /// CRC-32 of a session's state.
 pub const CHECKSUM: Schema = Schema::like("Checksum", "^[0-9a-f]{8}$");
-/// Never true.
+/// The constant false.
 pub const FALSE: Schema = Schema::new("False", Form::Constant(false));
-/// Always true.
+/// The constant true.
 pub const TRUE: Schema = Schema::new("True", Form::Constant(true));
-/// A whole number, perhaps negative.
+/// A whole number, which may be negative.
 pub const INTEGER: Schema = Schema::new("Integer", Form::Whole);
-/// A span of time in milliseconds.
+/// A duration in milliseconds.
 pub const MILLIS: Schema = Schema::new("Millis", Form::NotNegative);
 /// The name of a member, an instrument or a cue's target.
 pub const NAME: Schema = Schema::text("Name", 0, 64);
-/// A share of a whole.
+/// A percentage.
 pub const PERCENT: Schema = Schema::new("Percent", Form::Within(0.0, 100.0));
 /// A position in milliseconds.
 pub const PLACE: Schema =
     Schema::new("Place", Form::Number).about("milliseconds into the song; below 0 in a count-in");
-/// Speed of the music: it plays or stands still.
+/// The rate of playback: 1 while it plays, 0 while it stands still.
 pub const RATE: Schema = Schema::new("Rate", Form::WholeOf(&[0, 1]));
 /// A message to all.
 pub const TEXT: Schema = Schema::text("Text", 0, 500);
-/// A message to all that says something.
+/// A message to all that is not empty.
 pub const WORDS: Schema = Schema::text("Words", 1, 500);
 /// A time on the wall clock.
 pub const UNIX: Schema = Schema::new("Unix", Form::Whole).about("milliseconds since 1970");
 
-/// How good a connection is.
+/// The quality of a connection in a word.
 pub const QUALITY: Schema =
     Schema::new("Quality", Form::Words(&["excellent", "good", "fair", "poor", "unknown"]));
-/// Why a member is gone.
+/// The reason for which a member left.
 pub const LEAVE_REASON: Schema = Schema::new("LeaveReason", Form::Words(&LEAVE_REASONS));
 /// The protocol's error codes.
 pub const ERROR_CODE: Schema = Schema::new("ErrorCode", Form::Words(&ERROR_CODES));
 
-/// A rejection.
+/// A refusal.
 pub const ERROR: Schema = object(
     "Error",
     &[
@@ -60,7 +60,7 @@ pub const ERROR: Schema = object(
         optional(BYTES).info("max"),
     ],
 );
-/// The acknowledgement of an event that was rejected.
+/// The acknowledgement of an event that was refused.
 pub const REFUSED: Schema = object("Refused", &[FALSE.info("ok"), ERROR.info("error")]);
 /// The acknowledgement of a command that was applied before.
 pub const REPEATED: Schema = object(
@@ -88,7 +88,7 @@ pub const MEMBER: Schema = object(
 );
 /// Members in order of joining.
 pub const MEMBERS: Schema = Schema::new("Members", Form::List(&MEMBER));
-/// A member where the lead changes hands.
+/// A member, as named when the lead changes hands.
 pub const MEMBER_INFO: Schema =
     object("MemberInfo", &[NAME.info("displayName"), UNIX.info("joinedAt")]);
 
@@ -104,7 +104,7 @@ pub const SETTINGS: Schema = object(
     ],
 );
 
-/// The song that is selected.
+/// The selected song.
 pub const CURRENT_SONG: Schema = object(
     "CurrentSong",
     &[
@@ -136,7 +136,7 @@ pub const SETLIST: Schema = object(
     &[TITLE.info("title"), Schema::new("Songs", Form::List(&SONG)).info("songs")],
 );
 
-/// The truth about playback, in whole microseconds, micro-beats and milli-BPM.
+/// A timeline in whole microseconds, micro-beats and milli-BPM.
 pub const TIMELINE: Schema = object(
     "Timeline",
     &[

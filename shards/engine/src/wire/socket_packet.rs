@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{engine_packet, json};
 
-/// Binary attachments that one packet may announce.
+/// Maximum number of binary attachments that one packet may announce.
 pub const ATTACHMENTS_MAX: u8 = 10;
 
-/// Acknowledgement ids end where JavaScript's integers do.
+/// The end of acknowledgement ids: JavaScript's integers end there.
 const ACK_ID_END: u64 = 1 << 53;
 
 /// Names that the protocol keeps for itself; no client may emit them.
@@ -19,61 +19,62 @@ const RESERVED: [&str; 6] =
 /// A packet from a client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Packet<'a> {
-    /// `/`, or another one as it was sent, with its query if it has one.
+    /// The namespace: `/`, or another one as it was sent, with its query if it has one.
     pub namespace: &'a str,
-    /// What the client wants.
+    /// The contents.
     pub body: Body<'a>,
 }
 
-/// What a packet says.
+/// The contents of a packet.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body<'a> {
     /// `0`: join the namespace.
     Connect {
-        /// The `auth` object as it was written; none is the same as `{}`.
+        /// The `auth` object as it was written. A missing one counts as `{}`.
         auth: Option<&'a str>,
     },
     /// `1`: leave the namespace.
     Disconnect,
     /// `2` and `5`.
     Event {
-        /// The client wants its acknowledgement under this id.
+        /// The id under which the client wants an acknowledgement.
         ack: Option<u64>,
-        /// Name and argument; `None` for a packet without either, which means nothing.
+        /// Name and argument. `None` for a packet without a name, which is ignored.
         event: Option<json::Event<'a>>,
     },
-    /// `3` and `6`: the client acknowledges an event of ours.
+    /// `3` and `6`: the client acknowledges an event of the server.
     Ack {
-        /// The id that we gave.
+        /// The id of that event.
         id: u64,
-        /// The array of what it answers, as it was written.
+        /// The array of the answer, as it was written.
         array: &'a str,
     },
 }
 
-/// Why a packet is none; closes the connection, with an empty close frame and the reason `forced
-/// close`.
+/// The fault of a malformed packet. It closes the connection, with an empty close frame and the
+/// reason `forced close`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PacketError {
     /// An unknown type, or `connect_error`, which only a server sends.
     Kind,
-    /// A number of attachments that is none or not within 1 to [`ATTACHMENTS_MAX`].
+    /// A number of attachments that is malformed or not within 1 to [`ATTACHMENTS_MAX`].
     Attachments,
     /// An acknowledgement id beyond 2^53, or an acknowledgement without one.
     AckId,
-    /// Bad JSON, or JSON that is not what the type asks for.
+    /// Malformed JSON, or JSON that the type does not allow.
     Payload,
     /// An event with a name that the protocol keeps for itself.
     ReservedName,
-    /// Text where an attachment was due, or the other way round.
+    /// A text message where an attachment was due, or an attachment that was not due.
     Order,
     /// A packet and its attachments are larger than a message may be.
     TooLarge,
 }
 
-/// Puts packets and their attachments together.
+/// Assembles packets and their attachments.
 ///
-/// A plain value, to be recorded and moved; without heap memory unless attachments are due.
+/// A plain value that can be recorded and moved. It owns heap memory only while attachments are
+/// due.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Assembler {
     waiting: Option<Box<Binary>>,
@@ -88,9 +89,9 @@ pub struct Binary {
 }
 
 impl Assembler {
-    /// Takes an Engine.IO text message, of at most `bytes_max` as the frame reader saw to.
+    /// Takes a text message of Engine.IO. The frame reader has bounded its length.
     ///
-    /// `None` if it is the first part of a packet with attachments.
+    /// Returns `None` if the packet waits for attachments.
     pub fn text<'a>(
         &mut self,
         text: &'a str,
@@ -108,7 +109,7 @@ impl Assembler {
         Ok(None)
     }
 
-    /// Takes a binary message. The packet if this was the last attachment it waited for.
+    /// Takes a binary message. Returns the packet if this was its last attachment.
     pub fn binary(
         &mut self,
         bytes: &[u8],
@@ -127,14 +128,14 @@ impl Assembler {
         Ok(None)
     }
 
-    /// Whether attachments are due. A client may not take for ever.
+    /// Whether attachments are due. The caller limits the time.
     pub fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }
 }
 
 impl Binary {
-    /// The packet, with placeholders where its attachments belong.
+    /// Returns the packet, with placeholders for its attachments.
     pub fn packet<'a>(
         &'a self,
         reading: &'a mut json::Reading<'_>,
@@ -142,21 +143,21 @@ impl Binary {
         parse(&self.text, reading).map(|(packet, _)| packet)
     }
 
-    /// What the placeholders stand for, by their `num`.
+    /// Returns the attachments, in the order of the placeholders' `num`.
     pub fn attachments(&self) -> &[Vec<u8>] {
         &self.attachments
     }
 }
 
-/// The acknowledgement id and the name of an event to `/`, without a look at what follows the name;
-/// `None` if the text does not begin like one.
+/// Returns the acknowledgement id and the name of an event to `/`, without reading what follows the
+/// name. `None` if the text does not begin like an event.
 pub fn event_name(text: &str) -> Option<(Option<u64>, &str)> {
     let (ack, rest) = ack_id(text.strip_prefix('2')?).ok()?;
     let (name, _) = rest.strip_prefix("[\"")?.split_once('"')?;
     (!name.contains('\\')).then_some((ack, name))
 }
 
-/// Reads a packet, and how many attachments are to follow.
+/// Reads a packet, and the number of attachments that follow.
 fn parse<'a>(
     text: &'a str,
     reading: &'a mut json::Reading<'_>,
@@ -207,7 +208,7 @@ fn ack_id(text: &str) -> Result<(Option<u64>, &str), PacketError> {
     Ok((id, rest))
 }
 
-/// The number at the start, `None` if there is none or it is too large, and what follows it.
+/// Splits the number off the start of a text. `None` if there is no number or it is too large.
 fn digits(text: &str) -> (Option<u64>, &str) {
     let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     let (number, rest) = text.split_at(end);
@@ -218,8 +219,7 @@ fn event<'a>(
     json: &'a str,
     reading: &'a mut json::Reading<'_>,
 ) -> Result<json::Event<'a>, PacketError> {
-    // White space in front would be fine in JSON, but other decoders take it for an acknowledgement
-    // id.
+    // JSON allows white space in front, but other decoders take it for an acknowledgement id.
     if !json.starts_with('[') {
         return Err(PacketError::Payload);
     }
@@ -227,7 +227,7 @@ fn event<'a>(
     if RESERVED.contains(&&*event.name) { Err(PacketError::ReservedName) } else { Ok(event) }
 }
 
-/// Appends an event to all or one, as an Engine.IO message; `print` appends its argument.
+/// Appends an event in `/` as a message of Engine.IO; `print` appends its argument.
 pub fn event_to(out: &mut Vec<u8>, name: &str, print: impl FnOnce(&mut Vec<u8>)) {
     debug_assert!(!RESERVED.contains(&name), "{name} is reserved");
     out.extend_from_slice(&[engine_packet::MESSAGE, b'2', b'[']);
@@ -237,15 +237,15 @@ pub fn event_to(out: &mut Vec<u8>, name: &str, print: impl FnOnce(&mut Vec<u8>))
     out.push(b']');
 }
 
-/// Appends the acknowledgement that a client asked for under `id`; `print` appends its argument.
+/// Appends an acknowledgement in `/` under `id`; `print` appends its argument.
 pub fn ack(out: &mut Vec<u8>, id: u64, print: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(format!("43{id}[").as_bytes());
     print(out);
     out.push(b']');
 }
 
-/// Appends an event in any namespace with any arguments, as they are written, and so many
-/// attachments to follow.
+/// Appends an event in any namespace, with its arguments as they are written and the number of
+/// attachments that follow.
 pub fn event_with(
     out: &mut Vec<u8>,
     namespace: &str,
@@ -263,7 +263,7 @@ pub fn event_with(
     out.push(b']');
 }
 
-/// The same for an event without arguments that the client is to acknowledge under `id`.
+/// Appends an event without arguments that the client is to acknowledge under `id`.
 pub fn ask(out: &mut Vec<u8>, namespace: &str, id: u64, name: &str) {
     begin(out, [b'2', b'5'], namespace, 0);
     out.extend_from_slice(id.to_string().as_bytes());
@@ -272,7 +272,7 @@ pub fn ask(out: &mut Vec<u8>, namespace: &str, id: u64, name: &str) {
     out.push(b']');
 }
 
-/// The same for an acknowledgement, whose arguments stand with commas between them.
+/// Appends an acknowledgement in any namespace, with its arguments separated by commas.
 pub fn ack_with(out: &mut Vec<u8>, namespace: &str, attachments: usize, id: u64, arguments: &str) {
     begin(out, [b'3', b'6'], namespace, attachments);
     out.extend_from_slice(id.to_string().as_bytes());
@@ -281,7 +281,8 @@ pub fn ack_with(out: &mut Vec<u8>, namespace: &str, attachments: usize, id: u64,
     out.push(b']');
 }
 
-/// Appends type, number of attachments and namespace; `kinds` are without and with attachments.
+/// Appends type, number of attachments and namespace. `kinds` are the types without and with
+/// attachments.
 fn begin(out: &mut Vec<u8>, kinds: [u8; 2], namespace: &str, attachments: usize) {
     out.extend_from_slice(&[engine_packet::MESSAGE, kinds[usize::from(attachments > 0)]]);
     if attachments > 0 {
@@ -293,7 +294,7 @@ fn begin(out: &mut Vec<u8>, kinds: [u8; 2], namespace: &str, attachments: usize)
     }
 }
 
-/// Puts the namespace into a packet without attachments that was printed from `start` on for `/`.
+/// Inserts a namespace into a packet without attachments that was printed for `/` from `start` on.
 pub fn name_namespace(out: &mut Vec<u8>, start: usize, namespace: &str) {
     if namespace != "/" {
         let at = start + 2;
@@ -301,7 +302,7 @@ pub fn name_namespace(out: &mut Vec<u8>, start: usize, namespace: &str) {
     }
 }
 
-/// Appends the answer to a connect; `pid` is what the client may come back with.
+/// Appends the answer to a connect. With `pid` the client may recover its seat.
 pub fn connected(out: &mut Vec<u8>, sid: &str, pid: Option<&str>) {
     out.extend_from_slice(b"40{\"sid\":");
     json::print_string(out, sid);
@@ -312,15 +313,14 @@ pub fn connected(out: &mut Vec<u8>, sid: &str, pid: Option<&str>) {
     out.push(b'}');
 }
 
-/// What a client that was here before says in its `auth` object: its `pid`, and the last offset
-/// that it saw. `None` if it lacks one of them, or if they are no texts.
+/// Returns the `pid` and the last offset from the `auth` object of a client that was here before.
+/// `None` if one of them is missing or is no text.
 pub fn recovery(auth: &str) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
     let [pid, offset] = json::fields(auth, ["pid", "offset"]).ok()?;
     Some((pid.text().ok()?, offset.text().ok()?))
 }
 
-/// Makes an event that was printed end with one more argument: where it stands among all that the
-/// client is told.
+/// Appends one more argument to a printed event: its offset in the replay log.
 pub fn append_offset(event: &mut Vec<u8>, offset: &str) {
     let end = event.pop();
     assert_eq!(end, Some(b']'), "an event is an array");
@@ -329,7 +329,7 @@ pub fn append_offset(event: &mut Vec<u8>, offset: &str) {
     event.push(b']');
 }
 
-/// Appends the refusal of a connect. The namespace is echoed as it was sent.
+/// Appends the refusal of a connect. The namespace is returned as it was sent.
 pub fn connect_error(out: &mut Vec<u8>, namespace: &str, message: &str) {
     out.extend_from_slice(b"44");
     if namespace != "/" {
@@ -341,11 +341,11 @@ pub fn connect_error(out: &mut Vec<u8>, namespace: &str, message: &str) {
     out.push(b'}');
 }
 
-/// What tells a client of Socket.IO 2 that it is connected; it did not ask, and knows its id
-/// already.
+/// The packet that connects a client of Socket.IO 2 to `/`. The client has not asked, and knows its
+/// id already.
 pub const CONNECTED_V3: &[u8] = b"40";
 
-/// What tells a client that the server is done with it.
+/// The packet that disconnects a client from `/`.
 pub const DISCONNECT: &[u8] = b"41";
 
 #[cfg(test)]
@@ -366,8 +366,8 @@ mod tests {
         read
     }
 
-    /// Without the text of the event's array and with a written argument, for comparison with what
-    /// was made by hand.
+    /// Returns the packet without the text of its array and with a written argument, so that it can
+    /// be compared with an expected one.
     fn bare<'a>(text: &'a str, packet: Packet<'_>) -> Packet<'a> {
         let within = |part: &str| text.find(part).map_or("", |at| &text[at..at + part.len()]);
         let namespace = if packet.namespace == "/" { "/" } else { within(packet.namespace) };

@@ -1,4 +1,4 @@
-//! Texts that other people see: without control characters, trimmed, and measured or cut.
+//! Texts that other members see: without control characters, trimmed, and then measured or cut.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use super::scan;
 use crate::speech::{Message, Reject};
 use crate::words::text::is_control;
 
-/// A text for other people's screens that is cut where it is too long.
+/// Reads a text for other members' screens, and cuts it if it is too long.
 pub fn cut_text(field: Field<'_>, chars_max: usize, lines: Lines) -> Result<Message, Reject> {
     let text = field.text().map_err(|_| field.wrong("must be a text"))?;
     let mut text = printable(&text, lines).trim().to_owned();
@@ -20,12 +20,12 @@ pub fn cut_text(field: Field<'_>, chars_max: usize, lines: Lines) -> Result<Mess
     Ok(Message { text, cut: end.is_some() })
 }
 
-/// A text of one line with this many characters.
+/// Reads a text of one line with this many characters.
 pub fn line(field: Field<'_>, chars_min: usize, chars_max: usize) -> Result<String, Reject> {
     text(field, chars_min, chars_max, Lines::One)
 }
 
-/// A text for other people's screens: printable and trimmed, and only then measured.
+/// Reads a text for other members' screens: printable, trimmed, and only then measured.
 fn text(
     field: Field<'_>,
     chars_min: usize,
@@ -39,18 +39,18 @@ fn text(
     })
 }
 
-/// Whether a text may go over several lines.
+/// The lines that a text may have.
 #[derive(Clone, Copy)]
 pub enum Lines {
-    /// It may not.
+    /// One line.
     One,
-    /// It may.
+    /// Several lines.
     Many,
-    /// Over several, with tabs to align what stands in them.
+    /// Several lines, with tabs for alignment.
     Chart,
 }
 
-/// The text without control characters. Where one of them kept words apart, a space does.
+/// Returns the text without control characters. A space replaces one that kept words apart.
 pub fn printable(text: &str, lines: Lines) -> Cow<'_, str> {
     let Some(place) = first_other(text, lines) else { return Cow::Borrowed(text) };
     let (mut printable, mut rest) = (String::with_capacity(text.len()), text);
@@ -67,7 +67,7 @@ pub fn printable(text: &str, lines: Lines) -> Cow<'_, str> {
     Cow::Owned(printable)
 }
 
-/// What is shown of a character, if anything.
+/// Returns the character that is shown for `c`, if any.
 pub(super) fn shown(c: char, lines: Lines) -> Option<char> {
     match (c, lines) {
         ('\n', Lines::Many | Lines::Chart) => Some('\n'),
@@ -77,10 +77,10 @@ pub(super) fn shown(c: char, lines: Lines) -> Option<char> {
     }
 }
 
-/// The place of the first character that is not shown as it is.
+/// Returns the index of the first character that is not shown as it is.
 ///
-/// Beyond ASCII all of them have UTF-8 that begins with 0xc2 or 0xe2, which differ in one bit, so a
-/// text in any script is scanned by words of eight bytes.
+/// Beyond ASCII, the UTF-8 of all such characters begins with 0xc2 or 0xe2. The two differ in one
+/// bit, so a text in any script is scanned in words of eight bytes.
 fn first_other(text: &str, lines: Lines) -> Option<usize> {
     const LEAD: u8 = 0xc2;
     const BESIDES: u64 = u64::from_le_bytes([!(0xc2 ^ 0xe2); 8]);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bandsync_engine::io::Found;
+use bandsync_engine::io::LoadResult;
 use bandsync_engine::words::ids::{SessionId, ShardId};
 
 use crate::backends::Change;
@@ -44,10 +44,10 @@ impl Pending {
     }
 
     /// The state of a session once its pending change is carried out, if there is one.
-    pub fn find(&self, session: &SessionId) -> Option<Found> {
+    pub fn find(&self, session: &SessionId) -> Option<LoadResult> {
         self.changes.get(session).map(|(_, change)| match change {
-            Change::Put { record, .. } => Found::Record(record[..].into()),
-            Change::Delete { .. } => Found::Nothing,
+            Change::Put { record, .. } => LoadResult::Record(record[..].into()),
+            Change::Delete { .. } => LoadResult::Nothing,
         })
     }
 

@@ -442,14 +442,14 @@ impl Band {
                     known.offered = None;
                 }
                 match outcome {
-                    Outcome::Kept if known.exists && epoch == known.epoch => {
+                    StoreResult::Stored if known.exists && epoch == known.epoch => {
                         known.stored = Some((epoch, version));
                         known.confirmed = Some(((epoch, version), losses.unwrap()));
                     }
-                    Outcome::Outdated { epoch: other } if known.exists => {
+                    StoreResult::Outdated { epoch: other } if known.exists => {
                         known.epoch = known.epoch.max(other + 1)
                     }
-                    Outcome::Kept | Outcome::Refused | Outcome::Outdated { .. } => {}
+                    StoreResult::Stored | StoreResult::Refused | StoreResult::Outdated { .. } => {}
                 }
                 self.offer(session);
             }
@@ -703,7 +703,7 @@ fn who_joins_while_the_backend_is_away_gets_what_waits_here() {
     let shared = band.shared.clone();
     band.worker.turn(&shared);
     let (_, news) = band.shared.lock().mail.pop_front().unwrap();
-    assert!(matches!(news, StorageEvent::Loaded { found: Found::Record(_), .. }), "{news:?}");
+    assert!(matches!(news, StorageEvent::Loaded { found: LoadResult::Record(_), .. }), "{news:?}");
 }
 
 #[test]

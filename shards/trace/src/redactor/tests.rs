@@ -203,7 +203,7 @@ fn digest<'a>(reads: impl IntoIterator<Item = (u32, &'a [u8])>) -> u32 {
         engine.handle(at, input, &mut outputs);
         digest.add(&outputs, 0);
         let asked = outputs.list.iter().find_map(|output| match output {
-            Output::Ask { conn, .. } => Some(*conn),
+            Output::Request { conn, .. } => Some(*conn),
             _ => None,
         });
         let closed = outputs.list.iter().any(|output| matches!(output, Output::Close { .. }));
@@ -220,8 +220,8 @@ fn digest<'a>(reads: impl IntoIterator<Item = (u32, &'a [u8])>) -> u32 {
         let (asked, closed) = turn(at, Input::Received { conn, bytes: &mut bytes.to_vec() });
         if let Some(conn) = asked.filter(|_| !closed) {
             let body = b"page".to_vec().into();
-            let answer = HttpResponse { status: 200, headers: Vec::new(), body };
-            turn(at, Input::Answered { conn, answer });
+            let response = HttpResponse { status: 200, headers: Vec::new(), body };
+            turn(at, Input::Responded { conn, response });
         }
         turn(at, Input::TurnEnded);
     }

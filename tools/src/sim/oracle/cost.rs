@@ -1,6 +1,6 @@
 //! What clients and scarce memory may cost: I17, I22, and the half of I7 about memory.
 
-use bandsync_engine::io::Memory;
+use bandsync_engine::io::FreeMemory;
 use bandsync_engine::words::ids::SessionId;
 
 use super::super::storage::Storage;
@@ -113,7 +113,7 @@ impl Oracle {
         &mut self,
         now: u64,
         shard: u16,
-        memory: Memory,
+        memory: FreeMemory,
         gone: &[SessionId],
         storage: Option<&Storage>,
     ) {
@@ -130,7 +130,7 @@ impl Oracle {
                     kept == Some(newest) || !storage.is_honest()
                 }
                 None => {
-                    memory == Memory::Out
+                    memory == FreeMemory::Out
                         || model.empty_since.is_some_and(|since| now >= since + recovery)
                 }
             };

@@ -98,23 +98,23 @@ fn who_is_gone_before_the_answer_comes_is_gone() {
     world.slow_mail = true;
     world.say(bob, &join_with(7, &locked, "right"));
     world.say(bob, &chat(&open, "said too late"));
-    assert_eq!(world.letters.len(), 1);
+    assert_eq!(world.messages.len(), 1);
     let (shard, conn) = world.places[&bob];
-    world.input(shard, Input::Closed { conn, cause: Cause::Failed });
+    world.input(shard, Input::Closed { conn, cause: CloseCause::Failed });
     world.pass(MS(20));
     assert!(world.events(witness).contains(&"user_left".to_owned()));
     world.deliver();
     world.deliver();
     world.pass(MS(20));
     assert_eq!(
-        (world.letters.len(), world.handed_over),
+        (world.messages.len(), world.handed_over),
         (0, 2),
         "only the ways to their first sessions"
     );
     let members: u32 = world.shards.iter().map(|shard| shard.counters().members).sum();
     assert_eq!(members, 2);
-    // Nor does a letter that nobody wrote do anything.
-    world.input(0, Input::Letter { letter: b"nonsense" });
+    // Nor does a message that nobody wrote do anything.
+    world.input(0, Input::ShardMessage { message: b"nonsense" });
     world.turn();
 }
 
@@ -143,7 +143,7 @@ fn who_comes_back_meanwhile_is_not_answered_with_what_it_asked_before() {
     world.slow_mail = true;
     world.say(bob, &join_with(7, &locked, "wrong"));
     let (shard, conn) = world.places[&bob];
-    world.input(shard, Input::Closed { conn, cause: Cause::Failed });
+    world.input(shard, Input::Closed { conn, cause: CloseCause::Failed });
     world.places.remove(&bob);
     let back = world.open(0);
     world.bytes(back, UPGRADE);
@@ -175,7 +175,7 @@ fn of_two_who_come_for_the_last_seat_the_second_stays_where_it_was() {
     world.slow_mail = true;
     world.say(bob, &join_with(7, &full, ""));
     world.say(cyd, &join_with(8, &full, ""));
-    assert_eq!(world.letters.len(), 2);
+    assert_eq!(world.messages.len(), 2);
     for _ in 0..4 {
         world.deliver();
     }
@@ -197,7 +197,7 @@ fn of_two_who_come_for_the_last_seat_the_second_stays_where_it_was() {
     world.say(bob, &join_with(7, &full, ""));
     world.deliver();
     let (shard, conn) = world.places[&bob];
-    world.input(shard, Input::Closed { conn, cause: Cause::Failed });
+    world.input(shard, Input::Closed { conn, cause: CloseCause::Failed });
     world.deliver();
     world.slow_mail = false;
     world.pass(MS(500));

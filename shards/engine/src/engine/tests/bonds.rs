@@ -220,7 +220,7 @@ fn old_clients_may_be_let_in_by_websocket_alone() {
         ask(&mut world, 0, From(ANN, None), "/socket.io/?EIO=3&transport=polling", None);
     assert_eq!((status, &*body), (400, r#"{"code":5,"message":"Unsupported protocol version"}"#));
     let mut told = Vec::new();
-    world.shards[0].departures().take(|one| told.push((one.manner, one.why.into_owned())));
+    world.shards[0].disconnects().take(|one| told.push((one.manner, one.why.into_owned())));
     assert!(
         matches!(&told[..], [(Manner::Misconfigured, why)] if why.contains("ENGINE_IO_3=on")),
         "{told:?}"

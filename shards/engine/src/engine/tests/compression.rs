@@ -21,7 +21,7 @@ fn compressing(context_takeover: bool) -> Settings {
 struct Peer {
     id: ConnId,
     agreed: bool,
-    /// What both sides said before, if messages refer to it.
+    /// The windows of both directions, if messages refer to earlier ones.
     windows: Option<(Window, Window)>,
     inflater: Inflater,
     deflater: Deflater,

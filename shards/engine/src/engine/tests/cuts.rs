@@ -95,8 +95,8 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// What came of it: what was sent, how the connection was closed, what was counted, and why
-/// somebody was sent away.
+/// Runs a client whose bytes are cut at these places. Returns what was sent, how the connection was
+/// closed, what was counted, and the reported disconnects.
 fn run(raw: &[u8], cuts: &[usize]) -> impl PartialEq + std::fmt::Debug + use<> {
     let Open { mut world, .. } = open();
     let id = world.open(0);
@@ -111,7 +111,7 @@ fn run(raw: &[u8], cuts: &[usize]) -> impl PartialEq + std::fmt::Debug + use<> {
     world.pass(MS(20));
     let mut told = Vec::new();
     for shard in &mut world.shards {
-        shard.departures().take(|one| told.push((one.manner, one.why.into_owned())));
+        shard.disconnects().take(|one| told.push((one.manner, one.why.into_owned())));
     }
     let counted: Vec<_> = world.shards.iter().map(Engine::counters).collect();
     (

@@ -16,7 +16,7 @@ fn newcomer(world: &mut World) -> ConnId {
     id
 }
 
-/// What a connection heard under this name.
+/// Returns the payloads of the events of this name that a connection received.
 fn heard(world: &mut World, id: ConnId, name: &str) -> Vec<serde_json::Value> {
     let messages = world.heard(id);
     let events = messages.iter().filter_map(|message| message.strip_prefix("42"));

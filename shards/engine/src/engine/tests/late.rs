@@ -239,7 +239,7 @@ fn what_waits_ends_with_the_connection_and_with_the_namespace() {
         match bye {
             "" => {
                 let (shard, conn) = world.places[&ann];
-                world.input(shard, Input::Closed { conn, cause: Cause::Failed });
+                world.input(shard, Input::Closed { conn, cause: CloseCause::Failed });
             }
             bye => world.say(ann, bye),
         }

@@ -1,4 +1,4 @@
-//! Who leads when networks fail and wishes meet, under the engine's clock.
+//! The lead when networks fail and requests meet, under the engine's clock.
 use super::*;
 
 /// The member's id, as its connect told.
@@ -23,7 +23,7 @@ fn three(world: &mut World) -> [(ConnId, String); 3] {
 
 fn lose(world: &mut World, conn: ConnId) {
     let (shard, place) = world.places[&conn];
-    world.input(shard, Input::Closed { conn: place, cause: Cause::Failed });
+    world.input(shard, Input::Closed { conn: place, cause: CloseCause::Failed });
 }
 
 fn claims(world: &mut World, conn: ConnId, ack: u32) {

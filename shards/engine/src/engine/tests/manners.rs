@@ -1,4 +1,4 @@
-//! What is expected of those who come, under the engine's clock.
+//! Rules for clients (rates, addresses, names, secrets), under the engine's clock.
 use super::*;
 use crate::io::HttpRequest;
 use crate::io::report::Manner;
@@ -176,7 +176,7 @@ fn a_connection_of_a_proxy_carries_requests_of_many() {
     world.turn();
 }
 
-/// What the host is asked about a request with these header lines.
+/// Returns the request that the host receives for a request with these header lines.
 fn asked(world: &mut World, target: &str, lines: &[&[u8]]) -> HttpRequest {
     let id = world.open(0);
     let head =
@@ -186,7 +186,7 @@ fn asked(world: &mut World, target: &str, lines: &[&[u8]]) -> HttpRequest {
     let mut bytes = [&head[..], b"\r\n\r\n"].concat();
     world.shards[shard].handle(world.now, Input::Received { conn, bytes: &mut bytes }, &mut out);
     match &out.list[..] {
-        [Output::Ask { question, .. }] => question.clone(),
+        [Output::Request { request, .. }] => request.clone(),
         other => panic!("{other:?}"),
     }
 }
@@ -196,9 +196,9 @@ fn the_host_learns_whether_a_request_was_passed_on_and_by_which_name() {
     let mut world =
         world(|settings| settings.manners.hosts = Hosts::Local(vec!["band.example".into()]));
     let host: &[u8] = b"Host: band.example";
-    let question = asked(&mut world, "/metrics", &[host]);
+    let request = asked(&mut world, "/metrics", &[host]);
     assert_eq!(
-        (question.forwarded, question.named, &*question.host),
+        (request.forwarded, request.named, &*request.host),
         (false, Named::Known, "band.example")
     );
     for lines in [
@@ -372,7 +372,7 @@ fn a_refused_page_is_told_once_with_the_name_and_the_setting() {
     });
     let told = |world: &mut World| {
         let mut all = Vec::new();
-        world.shards[0].departures().take(|one| all.push((one.manner, one.why.into_owned())));
+        world.shards[0].disconnects().take(|one| all.push((one.manner, one.why.into_owned())));
         all
     };
     let page: [&str; 2] = ["Host: band.example", "Origin: https://band.example"];
@@ -397,12 +397,12 @@ fn a_refused_page_is_told_once_with_the_name_and_the_setting() {
     assert!(told(&mut world)[0].1.len() < 250, "it is cut");
 }
 
-/// What the engine tells of a connection's end: in which session, whether it was expelled, and why.
-fn departures(world: &mut World) -> Vec<(Option<String>, bool, String)> {
+/// Returns the reported disconnects: session, whether the client was expelled, and the reason.
+fn disconnects(world: &mut World) -> Vec<(Option<String>, bool, String)> {
     let mut all = Vec::new();
-    world.shards[0].departures().take(|departure| {
-        let session = departure.session.map(|session| session.as_str().to_owned());
-        all.push((session, departure.manner != Manner::Left, departure.why.into_owned()));
+    world.shards[0].disconnects().take(|disconnect| {
+        let session = disconnect.session.map(|session| session.as_str().to_owned());
+        all.push((session, disconnect.manner != Manner::Left, disconnect.why.into_owned()));
     });
     all
 }
@@ -413,27 +413,27 @@ fn the_end_of_every_client_is_told_with_its_reason() {
     let in_session = |name: &str| Some(name.to_owned());
     let ann = world.client(0);
     world.say(ann, &join("s", "Ann"));
-    assert_eq!(departures(&mut world), []);
+    assert_eq!(disconnects(&mut world), []);
     let (shard, conn) = world.places[&ann];
-    world.input(shard, Input::Closed { conn, cause: Cause::Ended });
-    assert_eq!(departures(&mut world), [(in_session("s"), false, "transport close".to_owned())]);
+    world.input(shard, Input::Closed { conn, cause: CloseCause::Ended });
+    assert_eq!(disconnects(&mut world), [(in_session("s"), false, "transport close".to_owned())]);
 
     let cy = world.client(0);
     world.say(cy, &join("s", "Cy"));
     world.say(cy, "41");
     let (shard, conn) = world.places[&cy];
-    world.input(shard, Input::Closed { conn, cause: Cause::Ended });
+    world.input(shard, Input::Closed { conn, cause: CloseCause::Ended });
     let goodbye = (in_session("s"), false, "client namespace disconnect".to_owned());
-    assert_eq!(departures(&mut world), [goodbye], "told once");
+    assert_eq!(disconnects(&mut world), [goodbye], "told once");
 
     let bob = world.client(0);
     world.say(bob, "44");
-    assert_eq!(departures(&mut world), [(None, true, "a packet is no Socket.IO".to_owned())]);
+    assert_eq!(disconnects(&mut world), [(None, true, "a packet is no Socket.IO".to_owned())]);
 
     let eve = world.client(0);
     world.say(eve, &join("s", "Eve"));
     world.bytes(eve, &[0x83, 0x80, 0, 0, 0, 0]);
-    let told = departures(&mut world);
+    let told = disconnects(&mut world);
     assert_eq!((told.len(), &told[0].0, told[0].1), (1, &in_session("s"), true), "{told:?}");
 
     let mob = world.client(0);
@@ -448,19 +448,19 @@ fn the_end_of_every_client_is_told_with_its_reason() {
         }
     }
     assert_eq!(
-        departures(&mut world),
+        disconnects(&mut world),
         [(None, true, "it exceeds its rates again and again".to_owned())]
     );
 
     let plain = world.open(0);
     world.bytes(plain, b"GET / HTTP/1.1\r\nHost: band\r\nConnection: close\r\n\r\n");
-    assert_eq!(departures(&mut world), [], "a page that was fetched is nothing to tell");
+    assert_eq!(disconnects(&mut world), [], "a page that was fetched is nothing to tell");
     let scanner = world.open(0);
     world.bytes(scanner, b"\x16\x03\x01\x02\x00\x01\r\n\r\n");
-    assert_eq!(departures(&mut world), [(None, true, "Bad Request".to_owned())]);
+    assert_eq!(disconnects(&mut world), [(None, true, "Bad Request".to_owned())]);
 }
 
-/// What comes of trying a passcode.
+/// Tries a passcode and returns the outcome.
 fn try_passcode(world: &mut World, id: ConnId, passcode: &str) -> String {
     world.say(id, &format!(r#"427["join_session",{{"sessionId":"s","passcode":"{passcode}"}}]"#));
     let heard = world.heard(id);
@@ -528,7 +528,7 @@ fn client_from(world: &mut World, address: &str) -> ConnId {
     id
 }
 
-/// What comes of joining with these fields besides.
+/// Joins with these additional fields and returns the outcome.
 fn try_join(world: &mut World, id: ConnId, session: &str, fields: &str) -> String {
     world.say(id, &format!(r#"427["join_session",{{"sessionId":"{session}"{fields}}}]"#));
     world.pass(MS(1));
@@ -614,7 +614,7 @@ fn guesses_of_a_whole_network_have_a_bound_and_keep_the_band_in() {
         compared +=
             u32::from(try_join(&mut world, bot, "s", &fields("wrong")).contains("bad_passcode"));
         let (shard, conn) = world.places[&bot];
-        world.input(shard, Input::Closed { conn, cause: Cause::Ended });
+        world.input(shard, Input::Closed { conn, cause: CloseCause::Ended });
     }
     assert!((1_024..1_100).contains(&compared), "{compared} guesses of one /48 were compared");
     // Others are not kept out, and neither is an address of that network that has been here before.
@@ -675,11 +675,11 @@ fn when_memory_is_scarce_slow_readers_go_sooner() {
     world.pass(Micros::from_secs(4));
     world.input(0, Input::Backlog { conn: mute, bytes: 900_000 });
     world.input(0, Input::Backlog { conn: quick, bytes: 0 });
-    world.input(0, Input::Memory(Memory::Low));
+    world.input(0, Input::Memory(FreeMemory::Low));
     assert!(world.closed.is_empty(), "there is time to read a large message");
     world.pass(Micros::from_secs(1));
-    world.input(0, Input::Memory(Memory::Enough));
+    world.input(0, Input::Memory(FreeMemory::Enough));
     assert!(world.closed.is_empty(), "nor is there need");
-    world.input(0, Input::Memory(Memory::Low));
+    world.input(0, Input::Memory(FreeMemory::Low));
     assert_eq!(world.closed, BTreeMap::from([(mute, Close::Abort)]));
 }

@@ -318,7 +318,7 @@ fn what_ends_a_session_of_polling() {
             |world, bob| {
                 let waiting = bob.get(world, 0);
                 let (shard, conn) = world.places[&waiting];
-                world.input(shard, Input::Closed { conn, cause: Cause::Ended });
+                world.input(shard, Input::Closed { conn, cause: CloseCause::Ended });
                 vec![]
             },
             &[],
@@ -334,7 +334,7 @@ fn what_ends_a_session_of_polling() {
         let after = bob.get(&mut world, 0);
         let gone = (400, r#"{"code":1,"message":"Session ID unknown"}"#.to_owned());
         assert_eq!(answer(&mut world, after), Some(gone), "{what}");
-        assert_eq!(world.shards[0].counters().links, 0, "{what}");
+        assert_eq!(world.shards[0].counters().clients, 0, "{what}");
     }
 }
 
@@ -346,7 +346,7 @@ fn a_poller_that_falls_silent_or_behind_is_gone() {
     world.pass(MS(2_510));
     assert_eq!(answer(&mut world, waiting), Some((200, "2".into())));
     world.pass(MS(5_010));
-    assert_eq!(world.shards[0].counters().links, 0);
+    assert_eq!(world.shards[0].counters().clients, 0);
 
     let limits = Limits { backlog_bytes_max: 20_000, ..Limits::PRODUCTION };
     let mut world = World::new(Settings { limits, ..polling() });
@@ -388,7 +388,7 @@ fn requests_that_no_session_takes_are_refused() {
         format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000001\r\n\r\n").as_bytes(),
     );
     assert_eq!(answer(&mut world, id).unwrap().0, 413);
-    assert_eq!(world.shards[0].counters().links, 1, "none of this costs the session");
+    assert_eq!(world.shards[0].counters().clients, 1, "none of this costs the session");
 
     let mut world = World::new(settings());
     let id = world.open(0);
@@ -513,7 +513,7 @@ fn a_body_that_breaks_off_ends_the_session() {
     let mut world = World::new(polling());
     let (bob, _) = Poller::new(&mut world, 0, 4);
     let begun = bob.begin_post(&mut world, 0, "40", 1);
-    world.input(0, Input::Closed { conn: begun, cause: Cause::Failed });
+    world.input(0, Input::Closed { conn: begun, cause: CloseCause::Failed });
     let next = bob.begin_post(&mut world, 0, "40", 1);
     assert_eq!(answer(&mut world, next).unwrap().0, 400, "of a session that is gone");
 }

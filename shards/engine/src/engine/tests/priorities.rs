@@ -1,6 +1,6 @@
 //! In which order a turn tells things, and that nothing waits for ever.
 use super::*;
-use crate::engine::turn::TOLD_MAX;
+use crate::engine::turn::FLUSH_MEMBERS_MAX;
 
 /// Names of the events that a connection was sent, acknowledgements as `ack`.
 fn names(world: &mut World, id: ConnId) -> Vec<String> {
@@ -175,7 +175,7 @@ fn a_tick_does_not_wait_for_the_batches_of_a_whole_hall() {
     world.now = world.now + Micros::from_millis(6);
     world.input(0, Input::TurnEnded);
     let first = told(&mut world);
-    assert!((TOLD_MAX..TOLD_MAX + 30).contains(&first), "{first}");
+    assert!((FLUSH_MEMBERS_MAX..FLUSH_MEMBERS_MAX + 30).contains(&first), "{first}");
     assert_eq!(
         world.shards[0].next_deadline(),
         Some(world.now),
@@ -186,7 +186,7 @@ fn a_tick_does_not_wait_for_the_batches_of_a_whole_hall() {
     world.input(0, Input::TurnEnded);
     assert!(names(&mut world, ann).contains(&"scroll_tick".to_owned()));
     let second = told(&mut world);
-    assert!(second < 2 * TOLD_MAX, "{second}");
+    assert!(second < 2 * FLUSH_MEMBERS_MAX, "{second}");
     let mut all = first + second;
     for _ in 0..10 {
         world.input(0, Input::TurnEnded);

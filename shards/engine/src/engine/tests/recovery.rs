@@ -14,7 +14,7 @@ fn recovering() -> Settings {
     }
 }
 
-/// What a client keeps in mind for its return.
+/// The values that a client keeps for its return.
 #[derive(Clone, Debug, Default)]
 struct Client {
     sid: String,
@@ -64,7 +64,7 @@ fn noting_duo(world: &mut World) -> [(ConnId, Client); 2] {
 
 fn lose(world: &mut World, id: ConnId) {
     let (shard, conn) = world.places[&id];
-    world.input(shard, Input::Closed { conn, cause: Cause::Failed });
+    world.input(shard, Input::Closed { conn, cause: CloseCause::Failed });
     world.places.remove(&id);
     world.pass(MS(10));
 }
@@ -365,16 +365,16 @@ fn with_little_memory_nothing_is_kept_for_the_lost_and_a_band_may_still_come_bac
     assert!(world.shards[0].counters().recovery_bytes > 0);
     for id in [ann, bob] {
         let (shard, conn) = world.places[&id];
-        world.input(shard, Input::Closed { conn, cause: Cause::Failed });
+        world.input(shard, Input::Closed { conn, cause: CloseCause::Failed });
     }
     world.pass(Micros::from_millis(10));
-    world.input(0, Input::Memory(Memory::Low));
+    world.input(0, Input::Memory(FreeMemory::Low));
     world.turn();
     let counters = world.shards[0].counters();
     assert_eq!((counters.recovery_bytes, counters.sessions), (0, 1));
     assert!(counters.recovery_bytes_shed > 0);
     world.pass(Micros::from_secs(121));
-    world.input(0, Input::Memory(Memory::Low));
+    world.input(0, Input::Memory(FreeMemory::Low));
     assert_eq!(world.shards[0].counters().sessions, 0);
 }
 
@@ -475,7 +475,7 @@ fn one_member_cannot_have_the_commands_of_others_forgotten() {
     );
 }
 
-/// Who is refused may try again: nothing was applied.
+/// A refused member may try again, because nothing was applied.
 #[test]
 fn a_command_that_was_refused_is_applied_when_it_is_sent_again() {
     let mut world = World::new(recovering());

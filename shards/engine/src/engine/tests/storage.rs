@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::band::CLOCK_EPOCH_MAX;
-use crate::io::{Found, Outcome, StorageEvent};
+use crate::io::{LoadResult, StorageEvent, StoreResult};
 use crate::record::Record;
 
 const WAIT: Micros = Micros::from_millis(500);
@@ -17,16 +17,16 @@ fn id(name: &str) -> SessionId {
 }
 
 impl World {
-    fn tell(&mut self, news: &StorageEvent) {
-        self.input(0, Input::Storage { news });
+    fn tell(&mut self, event: &StorageEvent) {
+        self.input(0, Input::Storage { event });
     }
 
-    fn found(&mut self, name: &str, found: Found) {
+    fn found(&mut self, name: &str, found: LoadResult) {
         self.tell(&StorageEvent::Loaded { session: id(name), found });
     }
 
     /// Answers everything that was to be stored since the last time, and returns the records.
-    fn keep(&mut self, outcome: Outcome) -> Vec<Record> {
+    fn keep(&mut self, outcome: StoreResult) -> Vec<Record> {
         let mut records = Vec::new();
         for (order, bytes) in std::mem::take(&mut self.orders) {
             if let Output::Store { session, epoch, version, .. } = order {
@@ -52,9 +52,9 @@ const PLAY: &str = r#"42["play",{"sessionId":"s"}]"#;
 fn alone(world: &mut World) -> ConnId {
     let ann = world.client(0);
     world.say(ann, JOIN);
-    world.found("s", Found::Nothing);
+    world.found("s", LoadResult::Nothing);
     world.pass(MS(20));
-    assert_eq!(world.keep(Outcome::Kept).len(), 1);
+    assert_eq!(world.keep(StoreResult::Stored).len(), 1);
     world.heard(ann);
     ann
 }
@@ -69,7 +69,7 @@ fn who_joins_waits_for_the_answer_and_for_nothing_else() {
     world.pass(MS(100));
     assert_eq!(world.heard(ann), [""; 0]);
     assert_eq!(world.orders, [(Output::Load { session: id("s") }, Vec::new())]);
-    world.found("s", Found::Nothing);
+    world.found("s", LoadResult::Nothing);
     let heard = world.heard(ann).join("\n");
     assert!(heard.contains("431[{\"ok\":true") && !heard.contains("restored"), "{heard}");
     world.pass(MS(10));
@@ -84,8 +84,8 @@ fn everybody_who_came_meanwhile_is_let_in_in_order() {
         world.say(conn, JOIN);
     }
     assert_eq!(world.orders.len(), 1, "asked once");
-    world.input(0, Input::Closed { conn: all[0], cause: Cause::Failed });
-    world.found("s", Found::Nothing);
+    world.input(0, Input::Closed { conn: all[0], cause: CloseCause::Failed });
+    world.found("s", LoadResult::Nothing);
     let roles = all.map(|conn| world.acknowledged(conn).map(|ack| ack["role"].clone()));
     assert_eq!(roles, [None, Some("leader".into()), Some("follower".into())]);
     world.turn();
@@ -102,7 +102,7 @@ fn a_storage_that_does_not_answer_is_not_waited_for_long() {
     let ack = world.acknowledged(ann).unwrap();
     assert_eq!((&ack["ok"], &ack["restored"]), (&true.into(), &false.into()), "{ack}");
     // Too late: what was begun stays.
-    world.found("s", Found::Nothing);
+    world.found("s", LoadResult::Nothing);
     world.turn();
 }
 
@@ -114,7 +114,7 @@ fn a_stored_session_goes_on_where_the_clock_says() {
     first.say(ann, PLAY);
     let began = first.now;
     first.pass(MS(20));
-    let stored = first.keep(Outcome::Kept).pop().unwrap();
+    let stored = first.keep(StoreResult::Stored).pop().unwrap();
     let mut bytes = Vec::new();
     stored.print(&mut bytes);
 
@@ -128,7 +128,7 @@ fn a_stored_session_goes_on_where_the_clock_says() {
     });
     let bob = second.client(0);
     second.say(bob, JOIN);
-    second.found("s", Found::Record(bytes.into()));
+    second.found("s", LoadResult::Record(bytes.into()));
     let heard = second.heard(bob);
     let snapshot = heard.iter().find(|message| message.starts_with("42[\"snapshot\"")).unwrap();
     let snapshot: serde_json::Value = serde_json::from_str(&snapshot[2..]).unwrap();
@@ -137,7 +137,7 @@ fn a_stored_session_goes_on_where_the_clock_says() {
     assert_eq!((&snapshot[1]["message"], &snapshot[1]["isPlaying"]), (&"hi".into(), &true.into()));
     assert!(snapshot[1]["epoch"].as_u64().unwrap() > stored.timeline.epoch);
     second.pass(MS(20));
-    assert_eq!(second.keep(Outcome::Kept).len(), 1, "the new epoch is stored");
+    assert_eq!(second.keep(StoreResult::Stored).len(), 1, "the new epoch is stored");
 }
 
 #[test]
@@ -149,16 +149,16 @@ fn a_session_has_one_record_on_its_way_and_then_the_newest() {
         world.say(ann, &format!(r#"42["set_tempo",{{"sessionId":"s","tempo":{tempo}}}]"#));
         world.pass(MS(300));
         if tempo == 92 {
-            tempos.extend(world.keep(Outcome::Kept));
+            tempos.extend(world.keep(StoreResult::Stored));
         }
     }
-    tempos.extend(world.keep(Outcome::Kept));
+    tempos.extend(world.keep(StoreResult::Stored));
     world.pass(MS(300));
-    tempos.extend(world.keep(Outcome::Kept));
+    tempos.extend(world.keep(StoreResult::Stored));
     let tempos = tempos.iter().map(|record| record.timeline.segments[0].bpm1.milli_bpm() / 1_000);
     assert_eq!(tempos.collect::<Vec<_>>(), [90, 93]);
     world.pass(MS(60_000));
-    assert_eq!(world.keep(Outcome::Kept).len(), 0, "nothing changed");
+    assert_eq!(world.keep(StoreResult::Stored).len(), 0, "nothing changed");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn ticks_chat_and_heartbeats_are_not_stored() {
     let ann = alone(&mut world);
     world.say(ann, PLAY);
     world.pass(MS(20));
-    assert_eq!(world.keep(Outcome::Kept).len(), 1);
+    assert_eq!(world.keep(StoreResult::Stored).len(), 1);
     world.say(ann, r#"42["chat_message",{"sessionId":"s","message":"hi"}]"#);
     world.pass(MS(5_000));
     assert!(world.events(ann).iter().filter(|event| *event == "scroll_tick").count() > 300);
@@ -180,16 +180,16 @@ fn what_was_refused_is_offered_again() {
     let ann = alone(&mut world);
     world.say(ann, PLAY);
     world.pass(MS(10));
-    assert_eq!(world.keep(Outcome::Refused).len(), 1);
+    assert_eq!(world.keep(StoreResult::Refused).len(), 1);
     assert_eq!(world.shards[0].counters().sessions_unstored, 1);
     world.pass(MS(95));
     assert_eq!(world.orders, [], "not at once, as it would be refused again");
     world.pass(MS(10));
-    assert_eq!(world.keep(Outcome::Kept).len(), 1);
+    assert_eq!(world.keep(StoreResult::Stored).len(), 1);
     assert_eq!(world.shards[0].counters().sessions_unstored, 0);
     world.say(ann, r#"42["seek",{"sessionId":"s","position":5}]"#);
     world.pass(MS(10));
-    assert_eq!(world.keep(Outcome::Kept).len(), 1, "there is room again");
+    assert_eq!(world.keep(StoreResult::Stored).len(), 1, "there is room again");
 }
 
 #[test]
@@ -202,12 +202,12 @@ fn a_storage_that_returns_is_offered_everything_once() {
     // What is on its way already is not offered twice.
     world.tell(&StorageEvent::Returned);
     world.pass(MS(20));
-    assert_eq!(world.keep(Outcome::Kept).len(), 1);
+    assert_eq!(world.keep(StoreResult::Stored).len(), 1);
     world.pass(MS(20));
     assert_eq!(world.orders, []);
     world.say(ann, PLAY);
     world.pass(MS(20));
-    assert_eq!(world.keep(Outcome::Kept).len(), 1);
+    assert_eq!(world.keep(StoreResult::Stored).len(), 1);
 }
 
 #[test]
@@ -217,9 +217,9 @@ fn a_session_rises_above_an_epoch_that_looks_newer() {
     let epoch = 2_000_000_000_000;
     world.say(ann, PLAY);
     world.pass(MS(10));
-    assert_eq!(world.keep(Outcome::Outdated { epoch }).len(), 1);
+    assert_eq!(world.keep(StoreResult::Outdated { epoch }).len(), 1);
     world.pass(MS(20));
-    let stored = world.keep(Outcome::Kept).pop().unwrap();
+    let stored = world.keep(StoreResult::Stored).pop().unwrap();
     assert_eq!(stored.timeline.epoch, epoch + 1);
     assert!(stored.timeline.is_playing_at(world.now), "the state is kept");
     let heard = world.heard(ann);
@@ -233,7 +233,7 @@ fn a_session_that_nobody_comes_back_to_is_forgotten_in_the_storage_too() {
     let ann = alone(&mut world);
     world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
     world.pass(MS(20));
-    world.keep(Outcome::Kept);
+    world.keep(StoreResult::Stored);
     world.pass(settings().limits.empty_session_ttl);
     assert!(
         matches!(&world.orders[..], [(Output::Forget { session, .. }, _)] if *session == id("s"))
@@ -262,7 +262,7 @@ fn a_damaged_record_is_told_as_lost() {
     let mut world = world();
     let ann = world.client(0);
     world.say(ann, JOIN);
-    world.found("s", Found::Record(Box::new([1, 2, 3])));
+    world.found("s", LoadResult::Record(Box::new([1, 2, 3])));
     assert_eq!(world.acknowledged(ann).unwrap()["restored"], false);
 }
 
@@ -277,7 +277,7 @@ fn who_floods_while_it_waits_is_closed() {
         }
     }
     assert_eq!(world.closed.len(), 1);
-    world.found("s", Found::Nothing);
+    world.found("s", LoadResult::Nothing);
     world.turn();
 }
 
@@ -288,10 +288,10 @@ fn many_changed_sessions_are_offered_a_few_at_a_time() {
     for n in 0..300 {
         world.pass(MS(600));
         world.say(conn, &join(&format!("s{n}"), "Ann"));
-        world.found(&format!("s{n}"), Found::Nothing);
+        world.found(&format!("s{n}"), LoadResult::Nothing);
     }
     world.pass(MS(20));
-    world.keep(Outcome::Kept);
+    world.keep(StoreResult::Stored);
     world.tell(&StorageEvent::Returned);
     let mut most = 0;
     for _ in 0..10 {
@@ -307,11 +307,11 @@ fn with_little_memory_an_empty_session_waits_in_the_storage_for_the_rest_of_its_
     let mut world = world();
     let ann = alone(&mut world);
     world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
-    world.input(0, Input::Memory(Memory::Out));
+    world.input(0, Input::Memory(FreeMemory::Out));
     assert_eq!(world.shards[0].counters().sessions, 1, "its newest state is not stored yet");
     world.pass(MS(20));
-    assert_eq!(world.keep(Outcome::Kept).len(), 1);
-    world.input(0, Input::Memory(Memory::Low));
+    assert_eq!(world.keep(StoreResult::Stored).len(), 1);
+    world.input(0, Input::Memory(FreeMemory::Low));
     world.turn();
     let counters = world.shards[0].counters();
     assert_eq!((counters.sessions, counters.sessions_shed), (0, 1));
@@ -331,15 +331,15 @@ fn who_comes_back_to_a_session_that_was_left_to_the_storage_keeps_it() {
     let ann = alone(&mut world);
     world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
     world.pass(MS(20));
-    let record = world.keep(Outcome::Kept).pop().unwrap();
-    world.input(0, Input::Memory(Memory::Low));
+    let record = world.keep(StoreResult::Stored).pop().unwrap();
+    world.input(0, Input::Memory(FreeMemory::Low));
     world.say(ann, JOIN);
     let mut bytes = Vec::new();
     record.print(&mut bytes);
-    world.found("s", Found::Record(bytes.into()));
+    world.found("s", LoadResult::Record(bytes.into()));
     assert_eq!(world.acknowledged(ann).unwrap()["restored"], true);
     world.pass(MS(20));
-    world.keep(Outcome::Kept);
+    world.keep(StoreResult::Stored);
     // Longer than its time would have been.
     for _ in 0..20 {
         world.say(ann, r#"42["sync_request",{"sessionId":"s"}]"#);
@@ -357,12 +357,12 @@ fn a_session_made_anew_is_newer_than_one_from_under_a_clock_that_was_ahead() {
     let epoch = 2_000_000_000_000;
     world.say(ann, PLAY);
     world.pass(MS(10));
-    world.keep(Outcome::Outdated { epoch });
+    world.keep(StoreResult::Outdated { epoch });
     world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
     world.pass(MS(1_000));
     world.heard(ann);
     world.say(ann, JOIN);
-    world.found("s", Found::Nothing);
+    world.found("s", LoadResult::Nothing);
     let ack = world.acknowledged(ann).unwrap();
     assert!(ack["epoch"].as_u64().unwrap() > epoch + 1, "{ack}");
 }
@@ -374,7 +374,7 @@ fn who_goes_to_another_session_makes_room_for_it() {
     let ann = alone(&mut world);
     world.pass(MS(1_000));
     world.say(ann, &join("other", "Ann"));
-    world.found("other", Found::Nothing);
+    world.found("other", LoadResult::Nothing);
     world.pass(MS(20));
     assert!(world.heard(ann).iter().any(|message| message.starts_with("42[\"snapshot\"")));
     let sessions = |name| world.shards[0].session(&id(name)).is_some();
@@ -389,15 +389,18 @@ fn a_session_that_makes_room_waits_in_the_storage_if_it_is_there() {
     for name in ["first", "second"] {
         world.pass(MS(1_000));
         world.say(ann, &join(name, "Ann"));
-        world.found(name, Found::Nothing);
+        world.found(name, LoadResult::Nothing);
         world.say(ann, &format!(r#"42["leave_session",{{"sessionId":"{name}"}}]"#));
         // The record of joining, and that of leaving; only the second session's are taken.
         for _ in 0..2 {
             world.pass(MS(110));
             for (order, _) in std::mem::take(&mut world.orders) {
                 if let Output::Store { session, epoch, version, .. } = order {
-                    let outcome =
-                        if session == id("second") { Outcome::Kept } else { Outcome::Refused };
+                    let outcome = if session == id("second") {
+                        StoreResult::Stored
+                    } else {
+                        StoreResult::Refused
+                    };
                     world.tell(&StorageEvent::Stored { session, epoch, version, outcome });
                 }
             }
@@ -405,7 +408,7 @@ fn a_session_that_makes_room_waits_in_the_storage_if_it_is_there() {
     }
     world.pass(MS(1_000));
     world.say(ann, &join("third", "Ann"));
-    world.found("third", Found::Nothing);
+    world.found("third", LoadResult::Nothing);
     let has = |name| world.shards[0].session(&id(name)).is_some();
     assert_eq!([has("first"), has("second"), has("third")], [true, false, true]);
     let forgets = world.orders.iter().filter(|(order, _)| matches!(order, Output::Forget { .. }));
@@ -419,17 +422,17 @@ fn an_epoch_that_no_clock_shows_is_the_problem_of_its_session_alone() {
         let ann = alone(&mut world);
         world.say(ann, PLAY);
         world.pass(MS(10));
-        assert_eq!(world.keep(Outcome::Outdated { epoch }).len(), 1);
+        assert_eq!(world.keep(StoreResult::Outdated { epoch }).len(), 1);
         // It rises as far as a record may, and is stored once at most, not for ever.
         world.pass(MS(20));
-        let again = world.keep(Outcome::Outdated { epoch: u64::MAX });
+        let again = world.keep(StoreResult::Outdated { epoch: u64::MAX });
         assert_eq!(again.len(), usize::from(epoch < Record::EPOCH_MAX), "{epoch}");
         world.pass(MS(1_000));
-        assert_eq!(world.keep(Outcome::Kept).len(), 0, "{epoch}");
+        assert_eq!(world.keep(StoreResult::Stored).len(), 0, "{epoch}");
         // Sessions that begin later stay on the clock.
         let ben = world.client(0);
         world.say(ben, &join("other", "Ben").replacen("42", "421", 1));
-        world.found("other", Found::Nothing);
+        world.found("other", LoadResult::Nothing);
         let ack = world.acknowledged(ben).unwrap();
         assert!(ack["epoch"].as_u64().unwrap() <= CLOCK_EPOCH_MAX, "{ack}");
     }
@@ -440,19 +443,19 @@ fn a_record_with_an_epoch_that_no_clock_shows_raises_no_other() {
     let mut first = world();
     let ann = first.client(0);
     first.say(ann, JOIN);
-    first.found("s", Found::Nothing);
+    first.found("s", LoadResult::Nothing);
     first.pass(MS(20));
-    let mut record = first.keep(Outcome::Kept).pop().unwrap();
+    let mut record = first.keep(StoreResult::Stored).pop().unwrap();
     record.timeline.epoch = Record::EPOCH_MAX;
     let mut bytes = Vec::new();
     record.print(&mut bytes);
     let mut world = world();
     let ann = world.client(0);
     world.say(ann, JOIN);
-    world.found("s", Found::Record(bytes.into()));
+    world.found("s", LoadResult::Record(bytes.into()));
     assert_eq!(world.acknowledged(ann).unwrap()["epoch"], Record::EPOCH_MAX + 1);
     let ben = world.client(0);
     world.say(ben, &join("other", "Ben").replacen("42", "421", 1));
-    world.found("other", Found::Nothing);
+    world.found("other", LoadResult::Nothing);
     assert!(world.acknowledged(ben).unwrap()["epoch"].as_u64().unwrap() <= CLOCK_EPOCH_MAX);
 }

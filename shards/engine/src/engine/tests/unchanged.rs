@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What a member was sent, without the ticks.
+/// Returns the messages that a member received, without the ticks.
 fn heard(world: &mut World, id: ConnId) -> Vec<String> {
     let heard = world.heard(id);
     heard.into_iter().filter(|text| !text.contains("scroll_tick")).collect()

@@ -29,7 +29,7 @@ fn command(event: ClientEvent, payload: &str) -> Result<Command, Reject> {
 
 const BEN: &str = "BBBBBBBBBBBBBBBBBBBB";
 
-/// What a field takes.
+/// The values that a field accepts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Text,
@@ -231,8 +231,8 @@ fn check(event: ClientEvent, payload: &str, expected: SessionCommand) {
 }
 
 #[track_caller]
-fn check_link(event: ClientEvent, payload: &str, expected: ClientCommand) {
-    assert_eq!(command(event, payload), Ok(Command::Link(expected)));
+fn check_client(event: ClientEvent, payload: &str, expected: ClientCommand) {
+    assert_eq!(command(event, payload), Ok(Command::Client(expected)));
 }
 
 fn tempo_of(milli_bpm: u32) -> Tempo {
@@ -850,12 +850,12 @@ fn clocks_are_compared() {
         SessionCommand::PositionSync { position: position_of(16_667), timestamp: Number(99.0) },
     );
     let timestamp = Number(99.5);
-    check_link(
+    check_client(
         ClientEvent::LatencyProbe,
         r#"{"timestamp":99.5}"#,
         ClientCommand::LatencyProbe { timestamp },
     );
-    check_link(
+    check_client(
         ClientEvent::ClockSync,
         r#"{"t0":99.5}"#,
         ClientCommand::ClockSync { t0: timestamp },
@@ -873,16 +873,16 @@ fn clocks_are_compared() {
 #[test]
 fn a_connection_speaks_of_itself() {
     let timestamp = Some(Number(99.0));
-    check_link(ClientEvent::Pong, r#"{"timestamp":99}"#, ClientCommand::Pong { timestamp });
-    check_link(ClientEvent::Pong, "", ClientCommand::Pong { timestamp: None });
-    check_link(
+    check_client(ClientEvent::Pong, r#"{"timestamp":99}"#, ClientCommand::Pong { timestamp });
+    check_client(ClientEvent::Pong, "", ClientCommand::Pong { timestamp: None });
+    check_client(
         ClientEvent::Heartbeat,
         r#"{"timestamp":99}"#,
         ClientCommand::Heartbeat { timestamp },
     );
-    check_link(ClientEvent::Heartbeat, "null", ClientCommand::Heartbeat { timestamp: None });
-    check_link(ClientEvent::ConnectionQuality, "", ClientCommand::ConnectionQuality);
-    check_link(ClientEvent::RoleChanged, "[7", ClientCommand::Ignored);
+    check_client(ClientEvent::Heartbeat, "null", ClientCommand::Heartbeat { timestamp: None });
+    check_client(ClientEvent::ConnectionQuality, "", ClientCommand::ConnectionQuality);
+    check_client(ClientEvent::RoleChanged, "[7", ClientCommand::Ignored);
 }
 
 #[test]
@@ -1101,7 +1101,7 @@ fn any_name() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// What is refused is the payload as a whole or a field that the event has.
+    /// A refusal concerns the payload as a whole, or a field that the event has.
     #[test]
     fn any_payload_is_taken_or_refused(
         fields in prop::collection::btree_map(any_name(), any_json(), 0..8),

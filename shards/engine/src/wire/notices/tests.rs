@@ -159,8 +159,8 @@ fn check(said: Notice, name: &str, fields: &str) {
 }
 
 #[track_caller]
-fn check_link(said: ClientNotice<'_>, name: &str, fields: &str) {
-    assert_eq!(printed(|out| link(out, &said)), format!(r#"42["{name}",{{{fields}}}]"#));
+fn check_client(said: ClientNotice<'_>, name: &str, fields: &str) {
+    assert_eq!(printed(|out| client(out, &said)), format!(r#"42["{name}",{{{fields}}}]"#));
 }
 
 #[track_caller]
@@ -536,50 +536,50 @@ const MOMENT: Moment = Moment { at: Micros::from_micros(12_345_678), unix: NOW }
 
 #[test]
 fn a_connection_is_told() {
-    check_link(
+    check_client(
         ClientNotice::LatencyResponse { client_timestamp: Number(1.5), moment: MOMENT },
         "latency_response",
         r#""clientTimestamp":1.5,"serverTimestamp":1700000000123,"t1":12345.678,"t2":12345.678"#,
     );
-    check_link(
+    check_client(
         ClientNotice::ClockSync { t0: Number(7.0), at: MOMENT.at },
         "clock_sync",
         r#""t0":7,"t1":12345.678,"t2":12345.678"#,
     );
-    check_link(ClientNotice::Ping { timestamp: NOW }, "ping", r#""timestamp":1700000000123"#);
+    check_client(ClientNotice::Ping { timestamp: NOW }, "ping", r#""timestamp":1700000000123"#);
     let heartbeat = |client_timestamp, rtt| ClientNotice::HeartbeatResponse {
         client_timestamp,
         timestamp: NOW,
         rtt,
     };
-    check_link(
+    check_client(
         heartbeat(Some(Number(5.0)), Some(Micros::from_micros(3_210))),
         "heartbeat_response",
         r#""timestamp":5,"clientTimestamp":5,"serverTimestamp":1700000000123,"rtt":3.21"#,
     );
-    check_link(
+    check_client(
         heartbeat(None, None),
         "heartbeat_response",
         r#""timestamp":null,"clientTimestamp":null,"serverTimestamp":1700000000123,"rtt":null"#,
     );
-    check_link(ClientNotice::ConnectionQuality(quality()), "connection_quality", QUALITY);
+    check_client(ClientNotice::ConnectionQuality(quality()), "connection_quality", QUALITY);
     let fresh = Quality { latency: None, ping_count: 1, pong_count: 0, timeouts: 0, ..quality() };
-    check_link(
+    check_client(
         ClientNotice::ConnectionQuality(fresh),
         "connection_quality",
         r#""socketId":"AAAAAAAAAAAAAAAAAAAA","latency":0,"packetLoss":0,"connectionDuration":20000,"pingCount":1,"pongCount":0,"timeouts":0,"quality":"unknown""#,
     );
-    check_link(
+    check_client(
         ClientNotice::RateLimitExceeded { event: "seek", retry_after: Micros::from_millis(200) },
         "rate_limit_exceeded",
         r#""eventType":"seek","retryAfter":200"#,
     );
-    check_link(
+    check_client(
         ClientNotice::Error { event: "seek", reject: &Reject::field("position", "too far") },
         "error",
         r#""message":"too far","code":"invalid_payload","event":"seek","field":"position""#,
     );
-    check_link(
+    check_client(
         ClientNotice::Error {
             event: "say \"hi\"",
             reject: &Reject::new(Code::UnknownEvent, "No such event."),
@@ -587,7 +587,7 @@ fn a_connection_is_told() {
         "error",
         r#""message":"No such event.","code":"unknown_event","event":"say \"hi\"""#,
     );
-    check_link(
+    check_client(
         ClientNotice::Error {
             event: "seek",
             reject: &Reject::too_large("too long", 70_000, 65_536),
@@ -680,7 +680,7 @@ fn numbers_are_as_short_as_they_can_be() {
     }
 }
 
-/// What serde_json reads back of a printed event: its name and its payload.
+/// Reads a printed event back with serde_json: its name and its payload.
 fn read_back(packet: &str) -> (String, Value) {
     serde_json::from_str(packet.strip_prefix("42").unwrap()).unwrap()
 }
@@ -723,14 +723,14 @@ proptest! {
         prop_assert_eq!(&payload["message"], &message);
         prop_assert_eq!(&payload["username"], target.as_deref().unwrap_or(""));
         let reject = Reject::new(Code::Internal, message.clone());
-        let packet = printed(|out| link(out, &ClientNotice::Error { event: &name, reject: &reject }));
+        let packet = printed(|out| client(out, &ClientNotice::Error { event: &name, reject: &reject }));
         let (_, payload) = read_back(&packet);
         prop_assert_eq!(&payload["event"], &name);
         prop_assert_eq!(&payload["message"], &message);
     }
 
     #[test]
-    fn any_number_is_json(position in -(1_i64 << 53)..1 << 53, tempo in 1_000_u32..=400_000, epoch: u64, client: f64, at: u64) {
+    fn any_number_is_json(position in -(1_i64 << 53)..1 << 53, tempo in 1_000_u32..=400_000, epoch: u64, t0: f64, at: u64) {
         let tick = Tick {
             position,
             tempo: Tempo::from_milli_bpm(tempo).unwrap(),
@@ -743,10 +743,10 @@ proptest! {
         prop_assert_eq!(number(&packet, "tempoBpm"), f64::from(tempo) / 1_000.0);
         prop_assert_eq!(&read_back(&packet).1["epoch"], epoch);
 
-        prop_assume!(client.is_finite());
-        let clock = ClientNotice::ClockSync { t0: Number(client), at: Micros::from_micros(at) };
-        let packet = printed(|out| link(out, &clock));
-        prop_assert_eq!(number(&packet, "t0"), client);
+        prop_assume!(t0.is_finite());
+        let clock = ClientNotice::ClockSync { t0: Number(t0), at: Micros::from_micros(at) };
+        let packet = printed(|out| client(out, &clock));
+        prop_assert_eq!(number(&packet, "t0"), t0);
         prop_assert!(read_back(&packet).1["t1"].is_number());
     }
 }

@@ -1,8 +1,8 @@
-//! Values to JSON, to the byte as serde_json prints them.
+//! Prints values as JSON, byte for byte as serde_json does.
 //!
-//! A third of what a server computes is printing, and serde_json looks at every byte of a text, and
-//! of the names of fields, for one that it must escape. Here names are copied, for they are ours
-//! and need no escaping, and texts are looked through by stretches (`json::print_string`).
+//! Measured: a third of a server's computation is printing. serde_json checks every byte of texts
+//! and of field names for escapes. Here names are copied, because ours need no escapes, and texts
+//! are scanned eight bytes at a time (`json::print_string`).
 
 use std::fmt;
 
@@ -10,15 +10,15 @@ use serde::ser::{Impossible, Serialize, SerializeMap, SerializeSeq, SerializeStr
 
 use crate::wire::json;
 
-/// Prints one value at the end of these bytes.
+/// Appends one value to these bytes.
 pub struct Printer<'o>(pub &'o mut Vec<u8>);
 
-/// An array or object that is being printed.
+/// An unfinished array or object.
 pub struct Open<'o> {
     out: &'o mut Vec<u8>,
-    /// What goes in front of the next item.
+    /// The bytes before the next item.
     before: &'static [u8],
-    /// What ends it.
+    /// The bytes at its end.
     end: &'static [u8],
 }
 
@@ -28,7 +28,7 @@ impl<'o> Printer<'o> {
         Open { out: self.0, before: b"", end }
     }
 
-    /// Numbers are printed by serde_json itself.
+    /// Prints a number with serde_json itself.
     fn number(self, number: &impl Serialize) -> Result<(), fmt::Error> {
         serde_json::to_writer(self.0, number).map_err(|_| fmt::Error)
     }
@@ -57,7 +57,7 @@ impl Open<'_> {
     }
 }
 
-/// Prints numbers of every width alike.
+/// Prints numbers of every width in the same way.
 macro_rules! numbers {
     ($($name:ident: $number:ty),* $(,)?) => {$(
         fn $name(self, number: $number) -> Result<(), fmt::Error> {
@@ -75,20 +75,20 @@ impl<'o> Object<'o> {
         Self(Printer(out).open(b'{', b"}"))
     }
 
-    /// Appends a field. A `Vec` takes all bytes and no view refuses to be serialised, so this
+    /// Appends a field. A `Vec` accepts all bytes and no view refuses to be serialized, so this
     /// cannot fail.
     pub fn field(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) {
         let written = self.0.field(name, value);
         assert!(written.is_ok(), "a view that cannot be printed: {written:?}");
     }
 
-    /// Ends it.
+    /// Ends the object.
     pub fn end(self) {
         self.0.close();
     }
 }
 
-/// What no view has.
+/// A kind of value that no view contains.
 type Unused = Impossible<(), fmt::Error>;
 
 impl<'o> Serializer for Printer<'o> {
@@ -226,7 +226,7 @@ impl SerializeSeq for Open<'_> {
     }
 }
 
-/// What is flattened into a struct. Names are texts here, and printed as such.
+/// A value that is flattened into a struct. Its names are texts here, and printed as such.
 impl SerializeMap for Open<'_> {
     type Ok = ();
     type Error = fmt::Error;
