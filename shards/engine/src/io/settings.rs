@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::words::compression::Compression;
 use crate::words::ids::ShardId;
 use crate::words::limits::Limits;
-use crate::words::manners::Manners;
 use crate::words::origins::Origins;
+use crate::words::policy::AccessPolicy;
 use crate::words::rng::Seed;
 use crate::words::time::Micros;
 
@@ -44,7 +44,7 @@ pub struct Settings {
     /// The transports and versions that clients may use.
     pub transports: Transports,
     /// Rules for clients: rates, addresses, names, secrets.
-    pub manners: Manners,
+    pub policy: AccessPolicy,
     /// Maximum time for which a join waits for its session to be loaded. `None`: nothing is stored,
     /// so no join waits.
     pub storage_wait: Option<Micros>,
@@ -121,7 +121,7 @@ impl Default for Settings {
             session_members_max: 256,
             origins: Origins::Own,
             transports: Transports::default(),
-            manners: Manners::default(),
+            policy: AccessPolicy::default(),
             storage_wait: None,
             goodbye: Goodbye::default(),
         }

@@ -1,116 +1,118 @@
-//! How many connections each address has, how fast it opens new ones, and how often it guessed a
-//! secret wrong.
+//! The connections of each address, the rate at which it opens new ones, and its wrong guesses.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::event_rates::draw;
 use super::guesses::{GuessLimit, GuessThrottle};
-use crate::words::manners::{Network, PeerLimits, household, networks, plain};
+use crate::words::policy::{Network, PeerLimits, networks, subnet_key};
 use crate::words::time::Micros;
 
-/// Addresses that are remembered for their haste alone before those that have rested are looked
-/// for.
+/// Number of addresses and networks from which expired ones are searched for.
 const RESTING_MAX: usize = 1_024;
 
-/// The addresses that a shard has to do with.
+/// The addresses that have connections to a shard or had them recently.
 #[derive(Debug, Default)]
 pub struct PeerTable {
     peers: BTreeMap<IpAddr, Peer>,
-    /// Networks whose addresses have guessed wrong.
+    /// Networks whose addresses have guessed wrong, with the guesses of each network.
     guessers: BTreeMap<Network, GuessThrottle>,
-    /// With so many addresses and networks it is time to forget some.
+    /// Number of addresses and networks at which expired ones are removed next.
     full: usize,
 }
 
+/// The state of one address.
 #[derive(Debug, Default)]
 struct Peer {
     connections: u32,
-    /// When its bucket of new connections is full again.
+    /// Time at which the bucket of new connections is full again.
     full_at: Micros,
     guesses: GuessThrottle,
 }
 
 impl Peer {
-    /// Whether there is anything to remember of it.
+    /// Whether the address has no connection, a full bucket, and no wrong guess that still counts.
     fn is_rested(&self, now: Micros) -> bool {
         self.connections == 0 && self.full_at <= now && !self.guesses.any(now)
     }
 }
 
-/// Why an address gets nothing more.
+/// The reason for which a connection of an address is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PeerRefusal {
-    /// It has as many connections as it may.
+    /// The address has the maximum number of connections.
     Connections,
-    /// It opens them too fast; after so long it may open another.
-    Haste(Micros),
+    /// The address opens connections too fast. It may open another one after this time.
+    TooFast(Micros),
 }
 
 impl PeerRefusal {
-    /// The same in words.
+    /// Returns the reason in words, for the log.
     pub const fn why(self) -> &'static str {
         match self {
             Self::Connections => "its address has too many connections",
-            Self::Haste(_) => "its address opens connections too fast",
+            Self::TooFast(_) => "its address opens connections too fast",
         }
     }
 }
 
 impl PeerTable {
-    /// Counts a new connection of an address. It is counted also if it is too much, since its
-    /// connection exists until it is closed.
-    pub fn enter(
+    /// Counts a new connection of an address. A refused one is counted too, since it exists until
+    /// it is closed.
+    ///
+    /// # Errors
+    /// If the address has too many connections or opens them too fast.
+    pub fn admit(
         &mut self,
         address: IpAddr,
         now: Micros,
         limits: &PeerLimits,
     ) -> Result<(), PeerRefusal> {
         self.forget_rested(now);
-        let peer = self.peers.entry(household(address)).or_default();
+        let peer = self.peers.entry(subnet_key(address)).or_default();
         peer.connections += 1;
-        if limits.spares_loopback && plain(address).is_loopback() {
+        if limits.spares_loopback && address.to_canonical().is_loopback() {
             return Ok(());
         }
         if limits.connections_max > 0 && peer.connections > limits.connections_max {
             return Err(PeerRefusal::Connections);
         }
         peer.full_at =
-            draw(now, peer.full_at, limits.connections_per_second).map_err(PeerRefusal::Haste)?;
+            draw(now, peer.full_at, limits.connections_per_second).map_err(PeerRefusal::TooFast)?;
         Ok(())
     }
 
-    /// Counts one that came from another shard: it was let in there.
-    pub fn arrive(&mut self, address: IpAddr) {
-        self.peers.entry(household(address)).or_default().connections += 1;
+    /// Counts a connection that another shard admitted and handed over.
+    pub fn adopt(&mut self, address: IpAddr) {
+        self.peers.entry(subnet_key(address)).or_default().connections += 1;
     }
 
-    /// A connection of an address is gone.
-    pub fn leave(&mut self, address: IpAddr, now: Micros) {
-        let Some(peer) = self.peers.get_mut(&household(address)) else { return };
+    /// Stops counting a connection of an address.
+    pub fn release(&mut self, address: IpAddr, now: Micros) {
+        let Some(peer) = self.peers.get_mut(&subnet_key(address)) else { return };
         peer.connections = peer.connections.saturating_sub(1);
         if peer.is_rested(now) {
-            self.peers.remove(&household(address));
+            self.peers.remove(&subnet_key(address));
         }
     }
 
-    /// The wrong guesses of an address.
+    /// Returns the wrong guesses of an address.
     pub fn guesses(&self, address: IpAddr) -> GuessThrottle {
-        self.peers.get(&household(address)).map(|peer| peer.guesses).unwrap_or_default()
+        self.peers.get(&subnet_key(address)).map(|peer| peer.guesses).unwrap_or_default()
     }
 
-    /// Whether the networks around an address leave it a first guess that does not count in the
-    /// session.
+    /// Whether the networks around an address still allow it a first guess that does not count in
+    /// the session.
     pub fn spares(&self, address: IpAddr, now: Micros) -> bool {
         let guesses = |network| self.guessers.get(&network).copied().unwrap_or_default();
         around(address).all(|(network, of)| guesses(network).may(now, of).is_ok())
     }
 
-    /// Notes a wrong guess of an address.
+    /// Counts a wrong guess of an address, in its networks too.
     pub fn guessed_wrong(&mut self, address: IpAddr, now: Micros) {
         self.forget_rested(now);
         self.peers
-            .entry(household(address))
+            .entry(subnet_key(address))
             .or_default()
             .guesses
             .wrong(now, GuessLimit::OF_ADDRESS);
@@ -119,13 +121,13 @@ impl PeerTable {
         }
     }
 
-    /// Connections that are counted.
+    /// Returns the number of counted connections.
     pub fn connections(&self) -> u64 {
         self.peers.values().map(|peer| u64::from(peer.connections)).sum()
     }
 
-    /// Looks through all addresses when they have doubled since the last time, so that each costs
-    /// little.
+    /// Removes expired addresses once their number has doubled since the last time, so that the
+    /// cost per address is constant.
     fn forget_rested(&mut self, now: Micros) {
         if self.peers.len() + self.guessers.len() < self.full.max(RESTING_MAX) {
             return;
@@ -136,7 +138,7 @@ impl PeerTable {
     }
 }
 
-/// The networks around an address, with the wrong guesses that each may make for nothing.
+/// Returns the networks around an address, each with the limit of its free guesses.
 fn around(address: IpAddr) -> impl Iterator<Item = (Network, GuessLimit)> {
     networks(address).zip([GuessLimit::OF_NETWORK, GuessLimit::OF_PROVIDER])
 }
@@ -156,83 +158,83 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_connections_and_gets_back_what_it_gives() {
-        let mut crowd = PeerTable::default();
+        let mut peers = PeerTable::default();
         for _ in 0..3 {
-            assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Ok(()));
+            assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Ok(()));
         }
-        assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Err(PeerRefusal::Connections));
-        assert_eq!(crowd.enter(ip(2), NOW, &LIMITS), Ok(()), "another address is another's");
-        crowd.leave(ip(1), NOW);
-        crowd.leave(ip(1), NOW);
-        assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Ok(()));
+        assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Err(PeerRefusal::Connections));
+        assert_eq!(peers.admit(ip(2), NOW, &LIMITS), Ok(()), "another address is another's");
+        peers.release(ip(1), NOW);
+        peers.release(ip(1), NOW);
+        assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Ok(()));
     }
 
     #[test]
     fn an_address_in_haste_is_told_how_long_to_wait() {
-        let mut crowd = PeerTable::default();
+        let mut peers = PeerTable::default();
         for n in 0..20 {
-            assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Ok(()), "{n}");
-            crowd.leave(ip(1), NOW);
+            assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Ok(()), "{n}");
+            peers.release(ip(1), NOW);
         }
-        let Err(PeerRefusal::Haste(wait)) = crowd.enter(ip(1), NOW, &LIMITS) else {
+        let Err(PeerRefusal::TooFast(wait)) = peers.admit(ip(1), NOW, &LIMITS) else {
             panic!("no limit")
         };
-        crowd.leave(ip(1), NOW);
+        peers.release(ip(1), NOW);
         assert!(wait <= Micros::from_millis(100));
-        assert_eq!(crowd.enter(ip(1), NOW + wait, &LIMITS), Ok(()));
+        assert_eq!(peers.admit(ip(1), NOW + wait, &LIMITS), Ok(()));
     }
 
     #[test]
     fn a_network_whose_addresses_guess_loses_their_free_guesses_and_others_keep_theirs() {
         let six = |last: u128| IpAddr::from((0x2001_0db8_u128 << 96 | last).to_be_bytes());
         let (slash_64, slash_48, slash_32) = (1 << 64, 1 << 80, 1 << 96);
-        let mut crowd = PeerTable::default();
+        let mut peers = PeerTable::default();
         let mut free = 0;
         for n in 0..65_536 {
-            if crowd.spares(six(n * slash_64), NOW) {
+            if peers.spares(six(n * slash_64), NOW) {
                 free += 1;
-                crowd.guessed_wrong(six(n * slash_64), NOW);
+                peers.guessed_wrong(six(n * slash_64), NOW);
             }
         }
         assert_eq!(free, 1_024, "of a whole /48");
         assert!(
-            crowd.spares(six(slash_48), NOW + Micros::from_secs(10)),
+            peers.spares(six(slash_48), NOW + Micros::from_secs(10)),
             "its neighbour is another customer"
         );
-        assert!(crowd.spares(six(slash_32), NOW) && crowd.spares(ip(1), NOW));
-        assert!(crowd.spares(six(0), NOW + Micros::from_secs(10)), "one guess is forgotten");
-        assert!(!crowd.spares(six(0), NOW));
+        assert!(peers.spares(six(slash_32), NOW) && peers.spares(ip(1), NOW));
+        assert!(peers.spares(six(0), NOW + Micros::from_secs(10)), "one guess is forgotten");
+        assert!(!peers.spares(six(0), NOW));
     }
 
     #[test]
     fn an_address_that_guesses_is_remembered_until_it_is_forgiven() {
-        let mut crowd = PeerTable::default();
-        assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Ok(()));
-        crowd.guessed_wrong(ip(1), NOW);
-        crowd.leave(ip(1), NOW + Micros::from_secs(30));
-        assert!(crowd.guesses(ip(1)).any(NOW + Micros::from_secs(30)));
-        assert!(!crowd.guesses(ip(2)).any(NOW));
+        let mut peers = PeerTable::default();
+        assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Ok(()));
+        peers.guessed_wrong(ip(1), NOW);
+        peers.release(ip(1), NOW + Micros::from_secs(30));
+        assert!(peers.guesses(ip(1)).any(NOW + Micros::from_secs(30)));
+        assert!(!peers.guesses(ip(2)).any(NOW));
     }
 
     #[test]
     fn this_machine_is_spared() {
-        let mut crowd = PeerTable::default();
+        let mut peers = PeerTable::default();
         for _ in 0..1_000 {
-            assert_eq!(crowd.enter(Ipv4Addr::LOCALHOST.into(), NOW, &LIMITS), Ok(()));
+            assert_eq!(peers.admit(Ipv4Addr::LOCALHOST.into(), NOW, &LIMITS), Ok(()));
         }
         let strict = PeerLimits { spares_loopback: false, ..LIMITS };
-        assert!(crowd.enter(Ipv4Addr::LOCALHOST.into(), NOW, &strict).is_err());
+        assert!(peers.admit(Ipv4Addr::LOCALHOST.into(), NOW, &strict).is_err());
     }
 
     #[test]
     fn addresses_that_came_once_are_forgotten() {
-        let mut crowd = PeerTable::default();
+        let mut peers = PeerTable::default();
         let mut most = 0;
         for n in 0..20_000_u32 {
             let now = NOW + Micros::from_millis(u64::from(n));
-            assert_eq!(crowd.enter(ip(n), now, &LIMITS), Ok(()));
-            crowd.leave(ip(n), now);
-            most = most.max(crowd.peers.len());
+            assert_eq!(peers.admit(ip(n), now, &LIMITS), Ok(()));
+            peers.release(ip(n), now);
+            most = most.max(peers.peers.len());
         }
         assert!(most <= 2 * RESTING_MAX, "{most}");
     }

@@ -15,7 +15,7 @@ use crate::wire::http::{Delivery, Response};
 use crate::wire::payload::{Body, Packet};
 use crate::wire::{engine_packet, frame, notices, socket_packet};
 use crate::words::ids::{ConnId, MemberId, SeatHandle, ShardId};
-use crate::words::manners::Speaker;
+use crate::words::policy::ClientAddress;
 use crate::words::time::Moment;
 
 /// The close code of RFC 6455 for a server that goes away.
@@ -49,7 +49,7 @@ impl Transport {
     /// [`release`](Self::release) must follow.
     pub fn remove(&mut self, conn: ConnId, cx: &mut Cx<'_>) -> Option<Gone> {
         let connection = self.connections.remove(conn, cx)?;
-        cx.release_peer(connection.speaker());
+        cx.release_peer(connection.address());
         let peer = connection.peer;
         let mut gone = Gone { conn, peer, client: None, polling_for: None, posting_for: None };
         match connection.protocol {
@@ -208,14 +208,20 @@ impl Connections {
     /// Hands a connection that speaks HTTP over to another shard.
     pub(super) fn send_http(&mut self, conn: ConnId, to: ShardId, packed: Packed, cx: &mut Cx<'_>) {
         let Some(connection) = self.remove(conn, cx) else { return };
-        send_packed(conn, to, connection.speaker(), packed, cx);
+        send_packed(conn, to, connection.address(), packed, cx);
     }
 }
 
 /// Hands over a connection that was removed from the table.
-pub fn send_packed(conn: ConnId, to: ShardId, speaker: Speaker, packed: Packed, cx: &mut Cx<'_>) {
-    cx.release_peer(speaker);
-    let counted: Counted = (speaker, packed);
+pub fn send_packed(
+    conn: ConnId,
+    to: ShardId,
+    address: ClientAddress,
+    packed: Packed,
+    cx: &mut Cx<'_>,
+) {
+    cx.release_peer(address);
+    let counted: Counted = (address, packed);
     // Serializing plain values to a vector cannot fail.
     let bytes = postcard::to_allocvec(&counted).unwrap_or_default();
     assert!(!bytes.is_empty());

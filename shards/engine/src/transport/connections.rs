@@ -15,7 +15,7 @@ use crate::speech::Quality;
 use crate::timers::{Timer, TimerHandle};
 use crate::words::ids::{ConnId, MemberId};
 use crate::words::limits::Limits;
-use crate::words::manners::Speaker;
+use crate::words::policy::ClientAddress;
 use crate::words::time::Micros;
 
 /// A large backlog when memory is low: this many unsent bytes, for this time. A slow network
@@ -57,14 +57,14 @@ pub enum Protocol {
 
 impl Connection {
     /// Creates a connection of this client.
-    pub fn new(speaker: Speaker, protocol: Protocol) -> Self {
-        let Speaker { address: peer, forwarded } = speaker;
+    pub fn new(address: ClientAddress, protocol: Protocol) -> Self {
+        let ClientAddress { ip: peer, forwarded } = address;
         Self { peer, forwarded, timer: TimerHandle::default(), backlogged_since: None, protocol }
     }
 
     /// Returns the address that the connection is counted under.
-    pub fn speaker(&self) -> Speaker {
-        Speaker { address: self.peer, forwarded: self.forwarded }
+    pub fn address(&self) -> ClientAddress {
+        ClientAddress { ip: self.peer, forwarded: self.forwarded }
     }
 
     fn deadline(&self, limits: &Limits, draining: bool) -> Option<Micros> {
@@ -236,12 +236,12 @@ impl Connections {
     pub(super) fn adopt(
         &mut self,
         conn: ConnId,
-        speaker: Speaker,
+        address: ClientAddress,
         protocol: Protocol,
         cx: &mut Cx<'_>,
     ) {
-        cx.adopt_peer(speaker);
-        self.insert(conn, Connection::new(speaker, protocol));
+        cx.adopt_peer(address);
+        self.insert(conn, Connection::new(address, protocol));
     }
 
     /// Returns the address of a connection's client.

@@ -178,7 +178,7 @@ pub enum Reason {
     /// A connect of a member that was in a session on that shard.
     Recover {
         /// The token that the client sent.
-        pid: RecoveryToken,
+        token: RecoveryToken,
         /// The last offset that the client saw.
         offset: Offset,
     },

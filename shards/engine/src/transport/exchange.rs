@@ -11,7 +11,7 @@ use crate::io::report::{Disconnect, Manner};
 use crate::throttle::peers::PeerRefusal;
 use crate::wire::http::{Cors, Delivery, OwnedCors, Refusal, Refused, Request, Response};
 use crate::words::ids::{ConnId, ShardId};
-use crate::words::manners::Speaker;
+use crate::words::policy::ClientAddress;
 use crate::words::time::{Micros, UnixMillis};
 
 /// A request on a connection.
@@ -68,9 +68,9 @@ impl<'r> Exchange<'r> {
 
 /// Returns the address of the client that sent a request. A proxy's connection carries requests of
 /// many clients.
-pub fn client_address(peer: IpAddr, request: &Request<'_>, settings: &Settings) -> Speaker {
+pub fn client_address(peer: IpAddr, request: &Request<'_>, settings: &Settings) -> ClientAddress {
     let lines = request.all("x-forwarded-for");
-    settings.manners.speaker(peer, request.is_forwarded(), lines)
+    settings.policy.client_address(peer, request.is_forwarded(), lines)
 }
 
 /// Refuses a request.
@@ -101,7 +101,7 @@ pub fn refused_by_setting(
 pub fn too_many(conn: ConnId, refusal: PeerRefusal, cx: &mut Cx<'_>) -> Closing {
     let (body, wait): (&[u8], _) = match refusal {
         PeerRefusal::Connections => (br#"{"error":"Too many connections"}"#, Micros::from_secs(5)),
-        PeerRefusal::Haste(wait) => (br#"{"error":"Too many requests"}"#, wait),
+        PeerRefusal::TooFast(wait) => (br#"{"error":"Too many requests"}"#, wait),
     };
     let seconds = wait.as_millis().div_ceil(1_000).max(1).to_string();
     let headers = [

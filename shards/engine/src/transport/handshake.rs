@@ -31,7 +31,6 @@ use crate::wire::packing::Packing;
 use crate::wire::payload::Version;
 use crate::wire::{engine_packet, socket_packet};
 use crate::words::ids::{ConnId, MemberId};
-use crate::words::manners::plain;
 
 impl Transport {
     /// Reads one request.
@@ -185,7 +184,7 @@ impl Transport {
                 }
                 _ => return Step::Close(refused_request(conn, refused, cors, cx)),
             };
-            let peer = client_address(peer, request, settings).address;
+            let peer = client_address(peer, request, settings).ip;
             Step::Close(refused_by_setting((conn, peer), why, refused, cors, cx))
         })
     }
@@ -357,7 +356,7 @@ impl Profile {
         // Browsers state the origin of every WebSocket, but not of every plain request.
         let could_be_page = request.header("origin").is_some()
             || self.is_protocol(request) && !request.wants_upgrade();
-        let hosts = &settings.manners.hosts;
+        let hosts = &settings.policy.hosts;
         let named = request.hosts().all(|host| hosts.allow(host));
         if cors == Cors::Silent && could_be_page && !named { Cors::Denied } else { cors }
     }
@@ -410,18 +409,18 @@ impl Connections {
         exchange: &Exchange<'_>,
         cx: &mut Cx<'_>,
     ) -> Result<(), PeerRefusal> {
-        let speaker = client_address(exchange.peer, exchange.request, cx.settings);
+        let address = client_address(exchange.peer, exchange.request, cx.settings);
         let Some(connection) = self.get_mut(exchange.conn) else { return Ok(()) };
-        let (before, manners) = (connection.speaker(), &cx.settings.manners);
-        let is_exempt = manners.is_proxy(speaker.address)
-            || speaker.address.is_loopback() && manners.peers.spares_loopback;
+        let (before, policy) = (connection.address(), &cx.settings.policy);
+        let is_exempt =
+            policy.is_proxy(address.ip) || address.ip.is_loopback() && policy.peers.spares_loopback;
         // The address was counted when the connection was accepted, unless it was exempt then.
-        if plain(before.address) == speaker.address && !(speaker.forwarded && is_exempt) {
+        if before.ip.to_canonical() == address.ip && !(address.forwarded && is_exempt) {
             return Ok(());
         }
-        (connection.peer, connection.forwarded) = (speaker.address, speaker.forwarded);
+        (connection.peer, connection.forwarded) = (address.ip, address.forwarded);
         cx.release_peer(before);
-        cx.admit_peer(speaker)
+        cx.admit_peer(address)
     }
 }
 
@@ -461,7 +460,7 @@ fn negotiate<'a>(
 
 /// Returns the reason why a page may not connect, with the setting that would allow it.
 fn why_forbidden(request: &Request<'_>, settings: &Settings) -> String {
-    let hosts = &settings.manners.hosts;
+    let hosts = &settings.policy.hosts;
     if let Some(host) = request.hosts().find(|host| !hosts.allow(host)) {
         let host = for_log(host);
         return format!(
@@ -485,12 +484,12 @@ fn for_log(text: &str) -> String {
 
 /// Copies a request for the host.
 fn host_request(peer: IpAddr, request: &Request<'_>, settings: &Settings) -> HttpRequest {
-    let speaker = client_address(peer, request, settings);
+    let address = client_address(peer, request, settings);
     let header = |name| request.header(name).unwrap_or_default().to_owned();
     HttpRequest {
-        forwarded: speaker.forwarded,
+        forwarded: address.forwarded,
         host: header("host"),
-        named: request.named(&settings.manners.hosts),
+        named: request.named(&settings.policy.hosts),
         head: request.method == Method::Head,
         path: request.path.to_owned(),
         query: request.query.to_owned(),
@@ -498,6 +497,6 @@ fn host_request(peer: IpAddr, request: &Request<'_>, settings: &Settings) -> Htt
         if_none_match: header("if-none-match"),
         authorization: header("authorization"),
         takes_gzip: Packing::of(request) == Packing::Gzip,
-        peer: speaker.address,
+        peer: address.ip,
     }
 }

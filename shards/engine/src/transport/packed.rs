@@ -11,7 +11,7 @@ use super::polling_clients::Probe;
 use crate::delivery::poll_queue::PollQueue;
 use crate::wire::deflate::Window;
 use crate::wire::http::OwnedCors;
-use crate::words::manners::Speaker;
+use crate::words::policy::ClientAddress;
 
 /// A connection as the bytes of [`Output::HandOver`](crate::io::Output::HandOver).
 #[derive(Serialize, Deserialize)]
@@ -53,7 +53,7 @@ pub(super) enum Packed {
         keep_alive: bool,
         cors: OwnedCors,
         /// The address that the client is counted under; the connection has its own.
-        speaker: Speaker,
+        address: ClientAddress,
         /// The input behind that request.
         rest: Vec<u8>,
     },
@@ -61,7 +61,7 @@ pub(super) enum Packed {
 
 /// A packed connection with the address that it is counted under. Its socket cannot show that
 /// address if a proxy is in between.
-pub(super) type Counted = (Speaker, Packed);
+pub(super) type Counted = (ClientAddress, Packed);
 
 /// The unread input in a packed connection, for programs that inspect the messages of members.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -1,4 +1,4 @@
-//! What a server expects of those who come: from where, under which name, and how often.
+//! The access policy: the addresses, host names and rates that a server accepts.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,70 +6,70 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::RateLimits;
 
-/// What a shard expects of those who come to it.
+/// The access policy of a shard.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Manners {
-    /// How often a connection may send what.
+pub struct AccessPolicy {
+    /// Rates of a client's events.
     pub rates: RateLimits,
-    /// What one address may have and do.
+    /// Limits of one address.
     pub peers: PeerLimits,
-    /// Proxies that are believed when they say in `X-Forwarded-For` for whom they speak.
+    /// Trusted proxies: the client that they name in `X-Forwarded-For` is believed.
     pub proxies: Vec<Network>,
-    /// Under which names web pages may know the server.
+    /// Host names under which web pages may reach the server.
     pub hosts: Hosts,
-    /// Characters that a new passcode or PIN has at least; 0 = any that is not empty.
+    /// Minimum number of characters of a new passcode or PIN; 0 accepts any that is not empty.
     pub secret_chars_min: u32,
 }
 
-/// What one address may have and do on one shard. IPv6 addresses of one /64 count as one.
+/// Limits of one address on one shard. IPv6 addresses of one /64 count as one.
 ///
-/// Each shard grants all of it, because the kernel chooses the shard of a connection and a
-/// hand-over brings the members of a session together: a share of it would refuse a band behind one
-/// router.
+/// Each shard grants the whole limit. The kernel chooses the shard of a connection, and a hand-over
+/// unites the members of a session: a share of the limit would refuse a band behind one router.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct PeerLimits {
-    /// Connections at once; 0 = any number.
+    /// Maximum number of connections; 0 means no limit.
     pub connections_max: u32,
-    /// New connections a second, with a burst of twice that; 0 = any number.
+    /// Maximum new connections per second, with a burst of twice that; 0 means no limit.
     pub connections_per_second: u32,
-    /// Whether programs on this machine may have and do anything.
+    /// Whether programs on this machine are exempt.
     pub spares_loopback: bool,
 }
 
-/// Under which names web pages may know the server.
+/// Host names under which web pages may reach the server.
 ///
-/// A page of a stranger's name whose address was moved to ours (DNS rebinding) is of the same
-/// origin as we are, for its browser and for `Origin`. Only its `Host` gives it away.
+/// In a DNS rebinding attack, the name of a foreign page is pointed at our address. For its
+/// browser, and in `Origin`, the page then has our origin. Only its `Host` reveals it.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Hosts {
-    /// Any.
+    /// All names.
     #[default]
     Any,
-    /// Addresses, names that no public name server gives out, and these, in small letters and
+    /// Addresses, names that no public name server resolves, and these names, in lower case and
     /// without a port.
     Local(Vec<String>),
-    /// Any, but only [`Local`](Self::Local)'s prove that a request comes from this machine.
+    /// All names, but only those of [`Local`](Self::Local) prove that a request comes from this
+    /// machine.
     Public(Vec<String>),
 }
 
-/// How a request names the server, by [`Hosts`].
+/// The kind of name by which a request addresses the server, by [`Hosts`].
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub enum Named {
-    /// By an address, a local name, or a listed one.
+    /// An address, a local name, or a listed name.
     Known,
-    /// By another name that is allowed. It may be a stranger's that points here.
+    /// Another allowed name. It may be a foreign one that points here.
     Public,
-    /// By a name that is not allowed, or by none.
+    /// A name that is not allowed, or none.
     Foreign,
 }
 
 impl Hosts {
-    /// Whether a page may know the server under this name, which may have a port.
+    /// Whether a page may reach the server under this name. It may have a port.
     pub fn allow(&self, host: &str) -> bool {
         self.judge(host) != Named::Foreign
     }
 
-    /// Which kind of name this is. It may have a port.
+    /// Returns the kind of a name. It may have a port.
     pub fn judge(&self, host: &str) -> Named {
         let (listed, other) = match self {
             Self::Any => return Named::Known,
@@ -80,9 +80,11 @@ impl Hosts {
     }
 }
 
+/// Whether a host name is an address, a name of the local network, or listed. Only such a name
+/// proves that the page is not a stranger's.
 fn is_local_or_listed(host: &str, listed: &[String]) -> bool {
     let bare = match host.strip_prefix('[') {
-        // Nothing but an address stands in brackets.
+        // Only an address is written in brackets.
         Some(_) => return true,
         None => host.split(':').next().unwrap_or(host),
     };
@@ -100,23 +102,23 @@ fn is_local_or_listed(host: &str, listed: &[String]) -> bool {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct Network {
     address: IpAddr,
-    /// How many leading bits count.
+    /// Number of leading bits that count.
     bits: u8,
 }
 
 impl Network {
-    /// Reads `10.0.0.0/8`, or one address alone.
+    /// Parses `10.0.0.0/8`, or a single address.
     pub fn parse(text: &str) -> Option<Self> {
         let (address, bits) =
             text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
-        let address = plain(address.parse().ok()?);
+        let address = address.parse::<IpAddr>().ok()?.to_canonical();
         let most = if address.is_ipv4() { 32 } else { 128 };
         let bits =
             bits.map_or(Some(most), |bits| bits.parse().ok().filter(|bits| *bits <= most))?;
         Some(Self { address, bits })
     }
 
-    /// The network of this width that an address lies in.
+    /// Returns the network of `bits` leading bits around an address.
     fn around(address: IpAddr, bits: u8) -> Self {
         let address = match address {
             IpAddr::V4(four) => {
@@ -131,9 +133,9 @@ impl Network {
         Self { address, bits }
     }
 
-    /// Whether an address lies in it.
+    /// Whether the network contains an address.
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, plain(address)) {
+        match (self.address, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
                 (u32::from(own) ^ u32::from(other))
                     .checked_shr(32 - u32::from(self.bits))
@@ -151,54 +153,54 @@ impl Network {
     }
 }
 
-impl Manners {
+impl AccessPolicy {
     /// Returns the client that a request comes from.
     ///
-    /// `forwarded` says whether any header line tells of a proxy, and `lines` are those of
-    /// `X-Forwarded-For` in their order. Each proxy appends the address that it heard from, so the
-    /// last one that is no trusted proxy counts; anybody may have written what stands before it. If
-    /// that hop cannot be read, or a trusted proxy names none, the client is [`UNKNOWN`].
-    pub fn speaker<'a>(
+    /// `forwarded` says whether any header line names a proxy, and `lines` are the values of
+    /// `X-Forwarded-For` in their order. Each proxy appends the address of its peer, so the last
+    /// one that is not a trusted proxy counts; anybody may have written the ones before it. If that
+    /// address cannot be read, or a trusted proxy names none, the client is [`UNKNOWN`].
+    pub fn client_address<'a>(
         &self,
         peer: IpAddr,
         forwarded: bool,
         lines: impl DoubleEndedIterator<Item = &'a [u8]>,
-    ) -> Speaker {
-        let peer = plain(peer);
+    ) -> ClientAddress {
+        let peer = peer.to_canonical();
         if !forwarded || !self.is_proxy(peer) {
-            return Speaker { address: peer, forwarded };
+            return ClientAddress { ip: peer, forwarded };
         }
-        let mut address = UNKNOWN;
+        let mut ip = UNKNOWN;
         for hop in lines.rev().flat_map(|line| line.rsplit(|byte| *byte == b',')) {
-            address = forwarded_address(hop).unwrap_or(UNKNOWN);
-            if !self.is_proxy(address) {
+            ip = forwarded_address(hop).unwrap_or(UNKNOWN);
+            if !self.is_proxy(ip) {
                 break;
             }
         }
-        Speaker { address, forwarded }
+        ClientAddress { ip, forwarded }
     }
 
-    /// Whether an address is a proxy that is believed.
+    /// Whether an address belongs to a trusted proxy.
     pub fn is_proxy(&self, address: IpAddr) -> bool {
         !address.is_unspecified() && self.proxies.iter().any(|network| network.contains(address))
     }
 }
 
-/// The address of every client whose own cannot be read. They share one count, are never this
-/// machine, and are exempt from nothing. No client has this address.
+/// The address of every client whose own cannot be read. Such clients share one count, are never
+/// local, and are exempt from nothing. No client has this address.
 pub const UNKNOWN: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
-/// The client that a request comes from, as far as addresses tell.
+/// The client that a request comes from, as far as addresses show.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Speaker {
-    /// Its address, or [`UNKNOWN`].
-    pub address: IpAddr,
-    /// Whether a proxy passed the request on. Then a loopback address is not a program on this
+pub struct ClientAddress {
+    /// The client's address, or [`UNKNOWN`].
+    pub ip: IpAddr,
+    /// Whether a proxy forwarded the request. A loopback address then proves no program on this
     /// machine.
     pub forwarded: bool,
 }
 
-/// Reads a hop of `X-Forwarded-For`. Some proxies add the port.
+/// Parses an address of `X-Forwarded-For`. Some proxies append the port.
 fn forwarded_address(hop: &[u8]) -> Option<IpAddr> {
     let hop = std::str::from_utf8(hop).ok()?.trim_matches([' ', '\t']);
     let bracketed =
@@ -207,31 +209,26 @@ fn forwarded_address(hop: &[u8]) -> Option<IpAddr> {
         hop.rsplit_once(':').map(|(address, _)| address).filter(|address| !address.contains(':'));
     let address =
         [Some(hop), bracketed, with_port].into_iter().flatten().find_map(|text| text.parse().ok());
-    address.map(plain).filter(|address: &IpAddr| !address.is_unspecified())
+    address
+        .map(|address: IpAddr| address.to_canonical())
+        .filter(|address| !address.is_unspecified())
 }
 
-/// An IPv4 address that came in the clothes of an IPv6 one, as it does to a listener for both.
-pub fn plain(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(six) => six.to_ipv4_mapped().map_or(address, IpAddr::V4),
-        IpAddr::V4(_) => address,
-    }
-}
-
-/// What an address is counted under: who has one IPv6 address has the whole /64.
-pub fn household(address: IpAddr) -> IpAddr {
-    match plain(address) {
-        // Not to be counted with UNKNOWN.
+/// Returns the address under which an address is counted. The holder of one IPv6 address holds its
+/// whole /64.
+pub fn subnet_key(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        // It must not count as UNKNOWN.
         IpAddr::V6(six) if six.is_loopback() => six.into(),
         IpAddr::V6(six) => Ipv6Addr::from(u128::from(six) & !u128::from(u64::MAX)).into(),
         four => four,
     }
 }
 
-/// The networks around a household, the nearest first. One customer may hold the whole of the
-/// first, which has 65 536 households; an IPv6 provider has the whole of the second.
+/// Returns the networks around an address, the nearest first. One customer may hold all of the
+/// first, which has 65 536 subnets; an IPv6 provider holds all of the second.
 pub fn networks(address: IpAddr) -> impl Iterator<Item = Network> {
-    let address = plain(address);
+    let address = address.to_canonical();
     let widths: &[u8] = if address.is_ipv4() { &[16] } else { &[48, 32] };
     widths.iter().map(move |&bits| Network::around(address, bits))
 }
@@ -266,11 +263,11 @@ mod tests {
 
     #[test]
     fn only_proxies_are_believed_and_only_as_far_as_they_know() {
-        let manners = Manners {
+        let policy = AccessPolicy {
             proxies: ["127.0.0.1", "10.0.0.0/8"].map(|text| Network::parse(text).unwrap()).to_vec(),
-            ..Manners::default()
+            ..AccessPolicy::default()
         };
-        for (peer, lines, speaker) in [
+        for (peer, lines, client) in [
             ("203.0.113.9", &["198.51.100.1"][..], "203.0.113.9"),
             ("127.0.0.1", &["198.51.100.1"], "198.51.100.1"),
             ("::ffff:127.0.0.1", &["198.51.100.1:4711"], "198.51.100.1"),
@@ -284,22 +281,22 @@ mod tests {
             ("127.0.0.1", &["10.1.1.2, 10.1.1.1"], "10.1.1.2"),
         ] {
             let bytes = lines.iter().map(|line| line.as_bytes());
-            let found = manners.speaker(ip(peer), true, bytes);
+            let found = policy.client_address(ip(peer), true, bytes);
             assert_eq!(
                 found,
-                Speaker { address: ip(speaker), forwarded: true },
+                ClientAddress { ip: ip(client), forwarded: true },
                 "{peer} for {lines:?}"
             );
         }
-        let direct = manners.speaker(ip("127.0.0.1"), false, std::iter::empty());
-        assert_eq!(direct, Speaker { address: ip("127.0.0.1"), forwarded: false });
+        let direct = policy.client_address(ip("127.0.0.1"), false, std::iter::empty());
+        assert_eq!(direct, ClientAddress { ip: ip("127.0.0.1"), forwarded: false });
     }
 
     #[test]
     fn a_hop_that_cannot_be_read_is_an_unknown_stranger() {
         let proxies = ["127.0.0.1", "::/0", "0.0.0.0/0"].map(|text| Network::parse(text).unwrap());
         for trusted in [&proxies[..1], &proxies] {
-            let manners = Manners { proxies: trusted.to_vec(), ..Manners::default() };
+            let policy = AccessPolicy { proxies: trusted.to_vec(), ..AccessPolicy::default() };
             let lines: [&[&[u8]]; 9] = [
                 &[],
                 &[b""],
@@ -312,10 +309,10 @@ mod tests {
                 &[b"::"],
             ];
             for lines in lines {
-                let found = manners.speaker(ip("127.0.0.1"), true, lines.iter().copied());
-                assert_eq!(found.address, UNKNOWN, "{lines:?}");
+                let found = policy.client_address(ip("127.0.0.1"), true, lines.iter().copied());
+                assert_eq!(found.ip, UNKNOWN, "{lines:?}");
             }
-            assert!(!manners.is_proxy(UNKNOWN));
+            assert!(!policy.is_proxy(UNKNOWN));
         }
     }
 
@@ -354,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_lie_around_a_household() {
+    fn networks_lie_around_a_subnet() {
         let around = |address| networks(ip(address)).collect::<Vec<_>>();
         let named = |names: &[&str]| {
             names.iter().map(|name| Network::parse(name).unwrap()).collect::<Vec<_>>()
@@ -364,9 +361,9 @@ mod tests {
     }
 
     #[test]
-    fn a_household_is_one_address_or_one_subnet() {
-        assert_eq!(household(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1:2::"));
-        assert_eq!(household(ip("::ffff:192.0.2.1")), ip("192.0.2.1"));
-        assert_ne!(household(ip("::1")), household(UNKNOWN));
+    fn a_subnet_key_is_one_address_or_one_subnet() {
+        assert_eq!(subnet_key(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1:2::"));
+        assert_eq!(subnet_key(ip("::ffff:192.0.2.1")), ip("192.0.2.1"));
+        assert_ne!(subnet_key(ip("::1")), subnet_key(UNKNOWN));
     }
 }
