@@ -8,7 +8,7 @@ mod mutate;
 
 use std::hash::RandomState;
 
-use bandsync_engine::engine::Engine;
+use bandsync_engine::io::tap::{NoTap, Tap};
 use bandsync_engine::io::{Cause, Found, Input, Memory, Output, Outputs, Settings, StorageEvent};
 use bandsync_engine::record::{Damage, Record};
 use bandsync_engine::trace::{self, Outcome, Recorded};
@@ -21,11 +21,12 @@ use bandsync_engine::wire::payload::{self, Version};
 use bandsync_engine::wire::socket_packet::Assembler;
 use bandsync_engine::wire::{engine_packet, json};
 use bandsync_engine::words::compression::Compression;
-use bandsync_engine::words::ids::ConnId;
+use bandsync_engine::words::ids::{ConnId, SessionId};
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::manners::{Hosts, Manners, Network, PeerLimits};
 use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::time::Micros;
+use bandsync_testkit::Harness;
 use bandsync_trace::format::{Entry, EntryBlock, Header, Packer, SegmentReader};
 use bandsync_trace::redactor::Redactor;
 
@@ -288,57 +289,60 @@ pub fn stored(data: &[u8]) {
     assert!(after == before || (before, after) == (None, Some(Damage::Malformed)));
 }
 
+/// A tap that keeps what the engine sends and the session that it loads.
+#[derive(Default)]
+struct Kept {
+    sent: Vec<u8>,
+    loading: Option<SessionId>,
+}
+
+impl Tap for Kept {
+    fn outputs(&mut self, outputs: &Outputs, _from: usize) {
+        self.sent.extend_from_slice(&outputs.bytes);
+        let mut loads = outputs.list.iter().filter_map(|output| match output {
+            Output::Load { session } => Some(session),
+            _ => None,
+        });
+        if self.loading.is_none() {
+            self.loading = loads.next().cloned();
+        }
+    }
+}
+
 /// Loads a session from this record, and plays it.
 fn restore(record: &[u8]) {
     let storage_wait = Some(Micros::from_secs(1));
-    let mut engine = Engine::new(Settings {
-        shards: 1,
-        limits: Limits::TINY,
-        storage_wait,
-        ..Settings::default()
-    });
-    let (conn, mut outputs) = (ConnId { index: 0, generation: 0 }, Outputs::default());
-    let peer = std::net::Ipv4Addr::LOCALHOST.into();
-    engine.handle(Micros::ZERO, Input::Opened { conn, peer }, &mut outputs);
-    engine.handle(
-        Micros::ZERO,
-        Input::Received { conn, bytes: &mut SPOKEN.to_vec() },
-        &mut outputs,
-    );
-    engine.handle(Micros::ZERO, Input::TurnEnded, &mut outputs);
-    let asked = outputs.list.iter().find_map(|output| match output {
-        Output::Load { session } => Some(session.clone()),
-        _ => None,
-    });
-    let Some(session) = asked else { return };
+    let settings =
+        Settings { shards: 1, limits: Limits::TINY, storage_wait, ..Settings::default() };
+    let mut harness = Harness::new(&settings, |_| Kept::default());
+    let client = harness.open(0);
+    harness.received(client, &mut SPOKEN.to_vec());
+    harness.turn();
+    let Some(session) = harness.tap(0).loading.take() else { return };
     let news = StorageEvent::Loaded { session, found: Found::Record(record.into()) };
-    let mut at = Micros::from_millis(1);
-    engine.handle(at, Input::Storage { news: &news }, &mut outputs);
+    harness.set_now(harness.now() + Micros::from_millis(1));
+    harness.input(0, Input::Storage { news: &news });
     for _ in 0..8 {
-        engine.handle(at, Input::TurnEnded, &mut outputs);
-        outputs.clear();
-        let Some(next) = engine.next_deadline() else { break };
-        at = next.max(at);
+        harness.turn();
+        if !harness.skip_to_deadline() {
+            break;
+        }
     }
-    engine.check_invariants();
+    harness.engine(0).check_invariants();
 }
 
 /// A connection to a whole engine: everything that a stranger can send.
 pub fn connection(data: &[u8]) {
-    let mut engine =
-        Engine::new(Settings { shards: 1, limits: Limits::TINY, ..Settings::default() });
-    let (conn, mut outputs) = (ConnId { index: 0, generation: 0 }, Outputs::default());
-    let peer = std::net::Ipv4Addr::LOCALHOST.into();
-    engine.handle(Micros::ZERO, Input::Opened { conn, peer }, &mut outputs);
-    let mut at = Micros::ZERO;
+    let settings = Settings { shards: 1, limits: Limits::TINY, ..Settings::default() };
+    let mut harness = Harness::new(&settings, |_| NoTap);
+    let client = harness.open(0);
     for read in data.chunks(97) {
-        at = at + Micros::from_millis(3);
-        engine.handle(at, Input::Received { conn, bytes: &mut read.to_vec() }, &mut outputs);
-        engine.handle(at, Input::TurnEnded, &mut outputs);
-        outputs.clear();
+        harness.set_now(harness.now() + Micros::from_millis(3));
+        harness.received(client, &mut read.to_vec());
+        harness.turn();
     }
     // Only at the end: the check reads every slot for timers, which takes longer than all the rest.
-    engine.check_invariants();
+    harness.engine(0).check_invariants();
 }
 
 /// The end of a piece of [`server`]'s input.
@@ -354,17 +358,13 @@ pub fn server(data: &[u8]) {
 
 /// Runs the input, and appends the server's bytes to `said`.
 fn talk(data: &[u8], said: &mut Vec<u8>) {
-    let mut engine = Engine::new(on_the_internet());
-    let mut conns = [0, 1, 2, 3].map(|index| ConnId { index, generation: 0 });
-    let (mut at, mut outputs) = (Micros::ZERO, Outputs::default());
-    let peer = std::net::Ipv4Addr::LOCALHOST.into();
-    for conn in conns {
-        engine.handle(at, Input::Opened { conn, peer }, &mut outputs);
-    }
+    let mut harness = Harness::new(&on_the_internet(), |_| Kept::default());
+    let mut clients = [0; 4].map(|shard| harness.open(shard));
     let (mut session, mut key) = (Vec::new(), Vec::new());
     for piece in data.split(|byte| *byte == PIECE_END) {
         let Some((what, rest)) = piece.split_first() else { continue };
-        let conn = conns[usize::from(what & 3)];
+        let client = &mut clients[usize::from(what & 3)];
+        let (shard, conn) = harness.place(*client);
         match what >> 2 & 7 {
             0..4 => {
                 let filled = rest.iter().flat_map(|byte| match byte {
@@ -373,36 +373,36 @@ fn talk(data: &[u8], said: &mut Vec<u8>) {
                     byte => std::slice::from_ref(byte),
                 });
                 let mut bytes: Vec<u8> = filled.copied().collect();
-                engine.handle(at, Input::Received { conn, bytes: &mut bytes }, &mut outputs);
+                harness.received(*client, &mut bytes);
             }
             4 => {
-                engine.handle(at, Input::Closed { conn, cause: Cause::Failed }, &mut outputs);
-                let conn = ConnId { generation: conn.generation + 1, ..conn };
-                engine.handle(at, Input::Opened { conn, peer }, &mut outputs);
-                conns[usize::from(what & 3)] = conn;
+                harness.input(shard, Input::Closed { conn, cause: Cause::Failed });
+                *client = harness.open(shard);
             }
             5 => {
                 let bytes = 1_000 * rest.len() as u32;
-                engine.handle(at, Input::Backlog { conn, bytes }, &mut outputs);
+                harness.input(shard, Input::Backlog { conn, bytes });
             }
-            6 => at = engine.next_deadline().map_or(at, |next| next.max(at)),
+            6 => {
+                harness.skip_to_deadline();
+            }
             _ => {
                 let memory = if rest.is_empty() { Memory::Enough } else { Memory::Low };
-                engine.handle(at, Input::Memory(memory), &mut outputs);
+                harness.input(shard, Input::Memory(memory));
             }
         }
-        engine.handle(at, Input::TurnEnded, &mut outputs);
+        harness.turn();
+        let mut sent = std::mem::take(&mut harness.tap(0).sent);
         for (known, before, after) in
             [(&mut session, "{\"sid\":\"", "\",\"upgrades\""), (&mut key, "\"pid\":\"", "\"")]
         {
-            if let Some(found) = told(&outputs.bytes, before.as_bytes(), after.as_bytes()) {
+            if let Some(found) = told(&sent, before.as_bytes(), after.as_bytes()) {
                 found.clone_into(known);
             }
         }
-        said.append(&mut outputs.bytes);
-        outputs.clear();
+        said.append(&mut sent);
     }
-    engine.check_invariants();
+    harness.engine(0).check_invariants();
 }
 
 /// The last text between these two.
