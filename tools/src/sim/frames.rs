@@ -1,11 +1,13 @@
 //! The client's side of the wire: frames to the server, frames from it, and what is neither.
 
+use bandsync_testkit::frames::{handshake, read, write};
+
 use super::rng::SimRng;
 
-/// What a client opens a connection with.
-pub const UPGRADE: &[u8] =
-    b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: band\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+/// The request that opens a client's connection.
+pub fn upgrade() -> Vec<u8> {
+    handshake("band", false)
+}
 
 /// Opcodes with the final bit.
 pub const TEXT: u8 = 0x81;
@@ -25,46 +27,17 @@ pub fn is_draining(frame: &[u8]) -> bool {
 
 /// Appends a masked frame.
 pub fn frame(out: &mut Vec<u8>, first: u8, payload: &[u8], luck: &mut SimRng) {
-    out.push(first);
-    match payload.len() {
-        length @ 0..=125 => out.push(0x80 | length as u8),
-        length @ 126..=65_535 => {
-            out.push(0x80 | 126);
-            out.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-        length => {
-            out.push(0x80 | 127);
-            out.extend_from_slice(&(length as u64).to_be_bytes());
-        }
-    }
     // Now and then one that changes nothing, so that what is said can be seen.
     let mask = luck.next() as u32;
     let mask = if mask.is_multiple_of(4) { [0; 4] } else { mask.to_le_bytes() };
-    out.extend_from_slice(&mask);
-    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    write(out, first, payload, Some(mask));
 }
 
 /// What a client opens a connection with that takes compressed messages, on these terms.
 pub fn upgrade_with(terms: &str) -> Vec<u8> {
-    let head = &UPGRADE[..UPGRADE.len() - 2];
+    let head = upgrade();
+    let head = &head[..head.len() - 2];
     [head, b"Sec-WebSocket-Extensions: permessage-deflate", terms.as_bytes(), b"\r\n\r\n"].concat()
-}
-
-/// Appends a frame as the server sends it.
-pub fn server_text(out: &mut Vec<u8>, payload: &[u8]) {
-    out.push(TEXT);
-    match payload.len() {
-        length @ 0..=125 => out.push(length as u8),
-        length @ 126..=65_535 => {
-            out.push(126);
-            out.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-        length => {
-            out.push(127);
-            out.extend_from_slice(&(length as u64).to_be_bytes());
-        }
-    }
-    out.extend_from_slice(payload);
 }
 
 /// A message as a client compresses it that is in a hurry: in blocks that are stored as they are.
@@ -88,24 +61,9 @@ pub fn is_superseded(frame: &[u8]) -> bool {
     frame.len() < 126 && frame.windows(WORD.len()).any(|part| part == WORD)
 }
 
-/// The length of the server's frame at the front of `bytes` with its header, and that of the
-/// header; `None` while it is not all here.
-pub fn whole(bytes: &[u8]) -> Option<(usize, usize)> {
-    let (length, head) = match *bytes.get(1)? & 0x7f {
-        126 => (usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])), 4),
-        127 => {
-            let mut eight = [0; 8];
-            eight.copy_from_slice(bytes.get(2..10)?);
-            (u64::from_be_bytes(eight) as usize, 10)
-        }
-        length => (usize::from(length), 2),
-    };
-    (bytes.len() >= head + length).then_some((head + length, head))
-}
-
-/// The end of an HTTP head at the front of `bytes`.
-pub fn head_end(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
+/// The payload of the server's frame that fills `bytes`.
+pub fn only_payload(bytes: &[u8]) -> Option<&[u8]> {
+    read(bytes).filter(|frame| frame.length == bytes.len()).map(|frame| frame.payload)
 }
 
 /// Rubbish of a kind that ends a connection, or spoils it.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bandsync_engine::wire::events;
+use bandsync_testkit::frames::{head_length, read};
 
 use crate::sim::agenda::Event;
 use crate::sim::clock::Timekeeper;
@@ -176,7 +177,7 @@ impl Member {
                 self.line.rest.clear();
                 match self.habits.terms {
                     Some(terms) => cx.send(wire, &frames::upgrade_with(terms)),
-                    None => cx.send(wire, frames::UPGRADE),
+                    None => cx.send(wire, &frames::upgrade()),
                 }
             }
             return;
@@ -358,13 +359,14 @@ impl Member {
             // A connection that never ends its request.
             15 => {
                 let stray = cx.open(self.id, self.count(), true);
-                let length = luck.below(frames::UPGRADE.len() as u64 - 1) as usize;
-                cx.send(stray, &frames::UPGRADE[..length]);
+                let mut head = frames::upgrade();
+                head.truncate(luck.below(head.len() as u64 - 1) as usize);
+                cx.send(stray, &head);
             }
             // Connections that come, and then say nothing any more.
             16 | 17 => {
                 let stray = cx.open(self.id, self.count(), true);
-                let mut bytes = frames::UPGRADE.to_vec();
+                let mut bytes = frames::upgrade();
                 if kind == 17 {
                     frames::frame(&mut bytes, frames::TEXT, b"40", &mut luck);
                     cx.wires[stray].spent.packets += 1;
@@ -375,7 +377,7 @@ impl Member {
             // a second connect.
             19 | 20 => {
                 let stray = cx.open(self.id, self.count(), true);
-                let mut bytes = frames::UPGRADE.to_vec();
+                let mut bytes = frames::upgrade();
                 frames::frame(&mut bytes, frames::TEXT, b"40", &mut luck);
                 let more: &[u8] = if kind == 19 {
                     b"451-[\"cue\",{\"_placeholder\":true,\"num\":0}]"
@@ -389,7 +391,7 @@ impl Member {
             // As many events as a read can hold.
             18 => {
                 let stray = cx.open(self.id, self.count(), true);
-                let mut bytes = frames::UPGRADE.to_vec();
+                let mut bytes = frames::upgrade();
                 frames::frame(&mut bytes, frames::TEXT, b"40", &mut luck);
                 let events: [&[u8]; 3] = [b"42[\"x\"]", b"42[\"heartbeat\",{}]", b"3"];
                 let event = luck.pick(&events);
@@ -748,7 +750,7 @@ impl Member {
         let (now, m) = (cx.now(), self.id);
         let mut at = 0;
         if !self.line.upgraded {
-            let Some(end) = frames::head_end(bytes) else { return 0 };
+            let Some(end) = head_length(bytes) else { return 0 };
             if !bytes.starts_with(b"HTTP/1.1 101") {
                 // No room for another connection.
                 self.told_why = Some(now);
@@ -760,9 +762,9 @@ impl Member {
             self.connect(cx, w);
             at = end;
         }
-        while let Some((length, _)) = frames::whole(&bytes[at..]) {
-            let frame = &bytes[at..at + length];
-            at += length;
+        while let Some(whole) = read(&bytes[at..]) {
+            let frame = &bytes[at..at + whole.length];
+            at += whole.length;
             match frame[0] {
                 frames::TEXT => match cx.oracle.memo.heard(frame) {
                     Some(told) => {

@@ -5,6 +5,7 @@
 //! has no part in their bands. They see for themselves: versions never go back, every question is
 //! answered once, and in the end they are where they want to be and know the newest state.
 
+use bandsync_testkit::frames::{head_length, read};
 use serde_json::Value;
 
 use crate::sim::agenda::{Event, LOOK};
@@ -255,7 +256,7 @@ impl Poller {
         let wire = line.wire;
         self.socket = Some((line, Stage::Head));
         let sid = self.sid.clone().unwrap_or_default();
-        let head = String::from_utf8_lossy(frames::UPGRADE).into_owned();
+        let head = String::from_utf8_lossy(&frames::upgrade()).into_owned();
         let head = head.replace("transport=websocket", &format!("transport=websocket&sid={sid}"));
         cx.send(wire, head.as_bytes());
     }
@@ -348,7 +349,7 @@ impl Poller {
             let socket = self.socket.as_mut();
             let Some((line, stage)) = socket.filter(|(line, _)| line.wire == w) else { return };
             if *stage == Stage::Head {
-                let Some(end) = frames::head_end(&line.rest) else { return };
+                let Some(end) = head_length(&line.rest) else { return };
                 let granted = line.rest.starts_with(b"HTTP/1.1 101");
                 line.rest.drain(..end);
                 *stage = Stage::Probing;
@@ -359,10 +360,11 @@ impl Poller {
                 self.send_packet(cx, w, "2probe");
                 continue;
             }
-            let Some((length, head)) = frames::whole(&line.rest) else { return };
-            let frame: Vec<u8> = line.rest.drain(..length).collect();
-            let packet = String::from_utf8_lossy(&frame[head..]);
-            match (frame[0], *stage, &*packet) {
+            let Some(frame) = read(&line.rest) else { return };
+            let packet = String::from_utf8_lossy(frame.payload).into_owned();
+            let (first, length) = (line.rest[0], frame.length);
+            line.rest.drain(..length);
+            match (first, *stage, &*packet) {
                 (frames::TEXT, Stage::Probing, "3probe") => {
                     *stage = Stage::Waiting;
                     self.finish_upgrade(cx);
@@ -508,7 +510,7 @@ impl Poller {
 
 /// The HTTP answer at the front of `bytes`: its length, status and body.
 fn answer(bytes: &[u8]) -> Option<(usize, u16, Vec<u8>)> {
-    let end = frames::head_end(bytes)?;
+    let end = head_length(bytes)?;
     let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
     let status = head.split(' ').nth(1)?.parse().ok()?;
     let length =

@@ -18,6 +18,7 @@ mod turns;
 use std::rc::Rc;
 
 use bandsync_engine::io::Goodbye;
+use bandsync_testkit::frames::write;
 
 use super::frames;
 use super::heard::{Heard, Told, offset_of, understand};
@@ -170,8 +171,7 @@ impl Oracle {
         to: &[usize],
         wires: &mut [Wire],
     ) {
-        let payload = frames::whole(frame).filter(|(length, _)| *length == frame.len());
-        let payload = payload.map(|(_, head)| &frame[head..]);
+        let payload = frames::only_payload(frame);
         for wire in to {
             let plain = payload.and_then(|payload| wires[*wire].packing.inflate(payload));
             let Some(plain) = plain else {
@@ -182,7 +182,7 @@ impl Oracle {
                 );
             };
             let mut packet = Vec::new();
-            frames::server_text(&mut packet, &plain);
+            write(&mut packet, frames::TEXT, &plain, None);
             self.sent(now, &packet, volatile, &[*wire], wires);
             wires[*wire].packing.deflated.push_back((Digest::of(frame), Digest::of(&packet)));
         }
@@ -190,8 +190,7 @@ impl Oracle {
 
     /// Reads a frame for the first time.
     fn read(&mut self, now: u64, frame: &[u8]) -> Rc<Told> {
-        let text = frames::whole(frame).filter(|(length, _)| *length == frame.len());
-        let text = text.and_then(|(_, head)| std::str::from_utf8(&frame[head..]).ok());
+        let text = frames::only_payload(frame).and_then(|text| std::str::from_utf8(text).ok());
         let mut heard = match text.map(|text| understand(text, self.sessions.len())) {
             Some(Ok(heard)) => heard,
             Some(Err(why)) => {
