@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::heard::Ack;
+use super::super::decode::Ack;
 use super::super::model::{Done, LONG_MESSAGE, needs_lead};
 use super::super::plan::Say;
 use super::super::wire::{Ask, Asked, Wire};

@@ -4,7 +4,7 @@
 use bandsync_engine::record::Record;
 use bandsync_engine::words::ids::SessionId;
 
-use super::super::heard::{Ack, log_of};
+use super::super::decode::{Ack, log_of};
 use super::super::model::Model;
 use super::super::wire::Wire;
 use super::Oracle;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
-use super::super::heard::{Heard, Told, log_of};
+use super::super::decode::{Heard, Told, log_of};
 use super::super::rng::Digest;
 
 /// Messages remembered before the older half is forgotten.

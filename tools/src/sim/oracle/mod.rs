@@ -20,8 +20,8 @@ use std::rc::Rc;
 use bandsync_engine::io::Goodbye;
 use bandsync_testkit::frames::write;
 
+use super::decode::{Heard, Told, offset_of, understand};
 use super::frames;
-use super::heard::{Heard, Told, offset_of, understand};
 use super::plan::{Shape, reveals};
 use super::rng::Digest;
 use super::wire::Wire;

@@ -1,6 +1,6 @@
 //! States that members are sent: I3, I6, I13, I15 and I24.
 
-use super::super::heard::{Snapshot, State};
+use super::super::decode::{Snapshot, State};
 use super::super::wire::Wire;
 use super::Oracle;
 use super::session::{Fact, VERSIONS_MAX};
