@@ -11,7 +11,7 @@ pub struct Plan {
     /// Where the luck of network, driver and engine comes from.
     pub seed: u64,
     /// Sizes, settings and the faults that are always there.
-    pub shape: Shape,
+    pub shape: WorldShape,
     /// In order of time.
     pub steps: Vec<Step>,
     /// The mark of the planted bug that a kept plan shows; empty in others.
@@ -21,7 +21,7 @@ pub struct Plan {
 
 /// The world that the steps happen in. All times are in microseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Shape {
+pub struct WorldShape {
     pub shards: u16,
     pub sessions: u16,
     pub members: u16,
@@ -376,10 +376,10 @@ impl Plan {
     }
 }
 
-fn draw_shape(luck: &mut SimRng, on: &[bool; CLASSES], wanted: &Wanted) -> Shape {
+fn draw_shape(luck: &mut SimRng, on: &[bool; CLASSES], wanted: &Wanted) -> WorldShape {
     let tight = luck.one_in(6);
     let members = wanted.members.unwrap_or_else(|| luck.magnitude(2, 24) as u16);
-    Shape {
+    WorldShape {
         shards: wanted.shards.unwrap_or_else(|| luck.between(1, 4) as u16),
         sessions: luck.magnitude(1, 5) as u16,
         members,
@@ -434,7 +434,7 @@ fn draw_shape(luck: &mut SimRng, on: &[bool; CLASSES], wanted: &Wanted) -> Shape
     }
 }
 
-fn draw_steps(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Vec<Step> {
+fn draw_steps(luck: &mut SimRng, on: &[bool; CLASSES], shape: &WorldShape) -> Vec<Step> {
     let mut steps = Vec::new();
     let rush = luck.one_in(3);
     for who in 0..shape.members {
@@ -471,7 +471,7 @@ fn draw_steps(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Vec<Ste
 }
 
 /// Adds episodes: steps of several members that show something rare only together.
-fn draw_episodes(luck: &mut SimRng, shape: &Shape, steps: &mut Vec<Step>) {
+fn draw_episodes(luck: &mut SimRng, shape: &WorldShape, steps: &mut Vec<Step>) {
     // Everybody is there by then.
     steps.iter_mut().take(usize::from(shape.members)).for_each(|step| step.at %= SECOND);
     let mut begin = EPISODE_FIRST;
@@ -496,7 +496,7 @@ fn draw_episodes(luck: &mut SimRng, shape: &Shape, steps: &mut Vec<Step>) {
 /// The PIN changes while a member that has shown the old one is there, or lost and about to return.
 fn draw_new_pin(
     luck: &mut SimRng,
-    shape: &Shape,
+    shape: &WorldShape,
     leader: u16,
     add: &mut impl FnMut(u64, u16, Act),
 ) {
@@ -522,7 +522,7 @@ fn draw_new_pin(
 /// The leader reports its place more often than its rate allows, so that its last report waits.
 fn draw_reports(
     luck: &mut SimRng,
-    shape: &Shape,
+    shape: &WorldShape,
     leader: u16,
     add: &mut impl FnMut(u64, u16, Act),
 ) {
@@ -537,7 +537,7 @@ fn draw_reports(
 /// it missed is for all.
 fn draw_missed_chat(
     luck: &mut SimRng,
-    shape: &Shape,
+    shape: &WorldShape,
     leader: u16,
     add: &mut impl FnMut(u64, u16, Act),
 ) {
@@ -548,7 +548,7 @@ fn draw_missed_chat(
 }
 
 /// A member sends commands again on its return, after others have sent many from page after page.
-fn draw_repeats(shape: &Shape, leader: u16, add: &mut impl FnMut(u64, u16, Act)) {
+fn draw_repeats(shape: &WorldShape, leader: u16, add: &mut impl FnMut(u64, u16, Act)) {
     add(100 * MS, leader, Act::Say(Say::Message { text: 1 }));
     add(110 * MS, leader, Act::Say(Say::Message { text: 2 }));
     for nth in 0..REPEATS {
@@ -561,7 +561,7 @@ fn draw_repeats(shape: &Shape, leader: u16, add: &mut impl FnMut(u64, u16, Act))
 }
 
 /// All leave, and memory gets scarce before the session is stored.
-fn draw_scarcity(luck: &mut SimRng, shape: &Shape, add: &mut impl FnMut(u64, u16, Act)) {
+fn draw_scarcity(luck: &mut SimRng, shape: &WorldShape, add: &mut impl FnMut(u64, u16, Act)) {
     add(50 * MS, 0, Act::Say(Say::Message { text: 1 + luck.below(3) as u8 }));
     add(200 * MS, 0, Act::Away { time: 1_500 * MS });
     for who in 0..shape.members {
@@ -572,7 +572,7 @@ fn draw_scarcity(luck: &mut SimRng, shape: &Shape, add: &mut impl FnMut(u64, u16
     add(600 * MS, 0, Act::Scarce { out: luck.one_in(4), time: 500 * MS });
 }
 
-fn draw_join(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Join {
+fn draw_join(luck: &mut SimRng, on: &[bool; CLASSES], shape: &WorldShape) -> Join {
     // Where everybody has secrets, some fit and some do not.
     let secret = if on[16] && on[17] { 3 } else { 12 };
     Join {
@@ -585,7 +585,7 @@ fn draw_join(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Join {
     }
 }
 
-fn draw_say(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Say {
+fn draw_say(luck: &mut SimRng, on: &[bool; CLASSES], shape: &WorldShape) -> Say {
     if on[16] && on[17] && luck.one_in(4) {
         return match luck.below(3) {
             0 => Say::Pin { pin: (!luck.one_in(8)).then(|| luck.below(2) as u8) },
@@ -651,7 +651,7 @@ fn draw_say(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Say {
     }
 }
 
-fn draw_trouble(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Option<Act> {
+fn draw_trouble(luck: &mut SimRng, on: &[bool; CLASSES], shape: &WorldShape) -> Option<Act> {
     let time = |luck: &mut SimRng| luck.magnitude(20, 12_000) * MS;
     let class = luck.below(18);
     let enabled = |n: usize| on[n];

@@ -22,7 +22,7 @@ use bandsync_testkit::frames::write;
 
 use super::decode::{Heard, Told, offset_of, understand};
 use super::frames;
-use super::plan::{Shape, reveals};
+use super::plan::{WorldShape, reveals};
 use super::rng::Digest;
 use super::wire::Wire;
 use memo::Memo;
@@ -46,7 +46,7 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    pub fn new(shape: &Shape, goodbye: Goodbye) -> Self {
+    pub fn new(shape: &WorldShape, goodbye: Goodbye) -> Self {
         Self {
             sessions: (0..shape.sessions).map(|n| SessionOracle::new(n, shape.shards)).collect(),
             journal: Journal::default(),

@@ -2,7 +2,7 @@
 
 use bandsync_engine::io::Goodbye;
 
-use super::super::plan::Shape;
+use super::super::plan::WorldShape;
 
 /// The wall clock at the beginning of time, in milliseconds.
 pub const UNIX_START: i64 = 1_800_000_000_000;
@@ -34,7 +34,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    pub fn new(shape: &Shape) -> Self {
+    pub fn new(shape: &WorldShape) -> Self {
         Self {
             grace: shape.grace,
             batch: shape.batch,
