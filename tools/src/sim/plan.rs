@@ -158,7 +158,8 @@ pub enum Act {
     /// The storage cannot be reached for a while.
     Away { time: u64 },
     /// Memory is scarce for a while, or there is none left.
-    Scarce { out: bool, time: u64 },
+    #[serde(rename = "Scarce")] // kept plans have this name
+    LowMemory { out: bool, time: u64 },
     /// The server dies and starts again at once.
     Restart,
 }
@@ -569,7 +570,7 @@ fn draw_scarcity(luck: &mut SimRng, shape: &WorldShape, add: &mut impl FnMut(u64
         add(250 * MS, who, Act::Leave);
         add(2_000 * MS, who, Act::Join(Join::default()));
     }
-    add(600 * MS, 0, Act::Scarce { out: luck.one_in(4), time: 500 * MS });
+    add(600 * MS, 0, Act::LowMemory { out: luck.one_in(4), time: 500 * MS });
 }
 
 fn draw_join(luck: &mut SimRng, on: &[bool; CLASSES], shape: &WorldShape) -> Join {
@@ -689,7 +690,7 @@ fn draw_trouble(luck: &mut SimRng, on: &[bool; CLASSES], shape: &WorldShape) -> 
         },
         12 if enabled(15) => Act::Away { time: time(luck) },
         13 if enabled(16) && luck.one_in(3) => Act::Restart,
-        14 | 17 if enabled(20) => Act::Scarce { out: luck.one_in(2), time: time(luck) },
+        14 | 17 if enabled(20) => Act::LowMemory { out: luck.one_in(2), time: time(luck) },
         _ => return None,
     };
     Some(act)

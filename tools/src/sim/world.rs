@@ -248,7 +248,7 @@ impl<'p> World<'p> {
                 }
             }
             Act::Restart => self.restart(),
-            Act::Scarce { out, time } => {
+            Act::LowMemory { out, time } => {
                 self.life.scarce_until = self.life.scarce_until.max(now + time);
                 self.agenda.post(self.life.scarce_until, Event::Relief);
                 self.set_memory(if *out { Memory::Out } else { Memory::Low });
