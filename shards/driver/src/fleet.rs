@@ -69,18 +69,18 @@ struct Stop {
 }
 
 impl Fleet {
-    /// Starts one shard per place on the board, each with what `crew` makes for it.
+    /// Starts one shard per place in `metrics`, each with what `crew` makes for it.
     ///
     /// # Errors
     /// If the address is in use or cannot be had, or the system has too few descriptors or threads.
     pub fn start<M: Machine>(
         plan: &Plan,
         clock: Clock,
-        board: &Arc<SharedMetrics<M::Counters>>,
+        metrics: &Arc<SharedMetrics<M::Counters>>,
         host: &Arc<dyn Host>,
         mut crew: impl FnMut(ShardId) -> (M, Box<dyn Tap>),
     ) -> io::Result<Self> {
-        let listeners = bind(plan.host, plan.port, board.shards())?;
+        let listeners = bind(plan.host, plan.port, metrics.shards())?;
         let Some(first) = listeners.first() else {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -88,7 +88,7 @@ impl Fleet {
             ));
         };
         let address = first.local_addr()?;
-        let shutdown = Arc::new(Shutdown::new(board.shards()));
+        let shutdown = Arc::new(Shutdown::new(metrics.shards()));
         let mut polls = Vec::new();
         let mut mailboxes = Vec::new();
         let mut addresses = Vec::new();
@@ -114,7 +114,7 @@ impl Fleet {
                 machine,
                 tap,
                 host: Arc::clone(host),
-                board: Arc::clone(board),
+                metrics: Arc::clone(metrics),
                 shutdown: Arc::clone(&fleet.stop.shutdown),
                 mailbox,
                 outbox: Outbox::new(Arc::clone(&fleet.stop.addresses)),

@@ -14,7 +14,7 @@ use crate::telemetry::{DoubleBuffer, Histograms};
 /// it.
 #[derive(Debug)]
 pub struct SharedMetrics<C> {
-    shards: Vec<Place<C>>,
+    shards: Vec<PerShard<C>>,
     /// How much memory the process has left, as a place in [`MEMORY`].
     memory: AtomicU8,
     /// Until when rosters are wanted, in microseconds of the server's clock.
@@ -28,10 +28,10 @@ const MEMORY: [Memory; 3] = [Memory::Enough, Memory::Low, Memory::Out];
 /// each other.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Place<C> {
+struct PerShard<C> {
     stats: Stats,
     counters: Mutex<C>,
-    exchange: DoubleBuffer,
+    histograms: DoubleBuffer,
     /// What the machine told of itself last.
     roster: Mutex<Vec<u8>>,
 }
@@ -39,7 +39,7 @@ struct Place<C> {
 impl<C: Copy + Default> SharedMetrics<C> {
     /// A board of zeros for so many shards.
     pub fn new(shards: u16) -> Arc<Self> {
-        let shards = (0..shards).map(|_| Place::default()).collect();
+        let shards = (0..shards).map(|_| PerShard::default()).collect();
         Arc::new(Self { shards, memory: AtomicU8::new(0), rosters_until: AtomicU64::new(0) })
     }
 
@@ -60,7 +60,7 @@ impl<C: Copy + Default> SharedMetrics<C> {
 
     /// Shows to `read` what a shard measured since the last call, one set for each second or so.
     pub fn collect(&self, shard: ShardId, read: impl FnMut(&Histograms)) {
-        self.shards[usize::from(shard.0)].exchange.collect(read);
+        self.shards[usize::from(shard.0)].histograms.collect(read);
     }
 
     /// Tells all shards how much memory the process has left. They hear of it within a second.
@@ -83,8 +83,8 @@ impl<C: Copy + Default> SharedMetrics<C> {
         MEMORY.get(usize::from(self.memory.load(Ordering::Relaxed))).copied().unwrap_or_default()
     }
 
-    pub(crate) fn exchange(&self, shard: ShardId) -> &DoubleBuffer {
-        &self.shards[usize::from(shard.0)].exchange
+    pub(crate) fn histograms(&self, shard: ShardId) -> &DoubleBuffer {
+        &self.shards[usize::from(shard.0)].histograms
     }
 
     /// Has a roster written, if one is wanted and nobody is reading the last one.

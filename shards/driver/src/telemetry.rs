@@ -58,14 +58,14 @@ impl Histograms {
     }
 
     fn reset(&mut self) {
-        for gauge in [
+        for histogram in [
             &mut self.handler,
             &mut self.tick_lateness,
             &mut self.turn,
             &mut self.round_trip,
             &mut self.queue,
         ] {
-            gauge.reset();
+            histogram.reset();
         }
     }
 }
@@ -100,11 +100,11 @@ impl DoubleBuffer {
         self.empty.1.try_recv().ok()
     }
 
-    /// Gives `gauges` away for an empty set. If the reader has not returned one, the shard fills
+    /// Gives `histograms` away for an empty set. If the reader has not returned one, the shard fills
     /// on.
-    pub(crate) fn swap(&self, gauges: &mut Box<Histograms>) {
+    pub(crate) fn swap(&self, histograms: &mut Box<Histograms>) {
         if let Some(empty) = self.empty() {
-            let full = std::mem::replace(gauges, empty);
+            let full = std::mem::replace(histograms, empty);
             // There are no more sets than places.
             let _ = self.full.0.try_send(full);
         }
@@ -112,10 +112,10 @@ impl DoubleBuffer {
 
     /// Shows every full set to `read` and returns it, empty.
     pub(crate) fn collect(&self, mut read: impl FnMut(&Histograms)) {
-        while let Ok(mut gauges) = self.full.1.try_recv() {
-            read(&gauges);
-            gauges.reset();
-            let _ = self.empty.0.try_send(gauges);
+        while let Ok(mut histograms) = self.full.1.try_recv() {
+            read(&histograms);
+            histograms.reset();
+            let _ = self.empty.0.try_send(histograms);
         }
     }
 }
@@ -127,29 +127,29 @@ mod tests {
 
     #[test]
     fn a_reader_gets_each_value_once_and_the_shard_fills_on() {
-        let exchange = DoubleBuffer::default();
-        let mut filling = exchange.empty().unwrap();
+        let buffer = DoubleBuffer::default();
+        let mut filling = buffer.empty().unwrap();
         let mut seen = 0;
         for round in 1..=10 {
             for _ in 0..round {
                 filling.turn.saturating_record(round);
             }
-            exchange.swap(&mut filling);
+            buffer.swap(&mut filling);
             // A reader that is late by a round or two loses nothing.
             if round % 3 == 0 {
-                exchange.collect(|gauges| seen += gauges.turn.len());
+                buffer.collect(|histograms| seen += histograms.turn.len());
             }
         }
         // Whatever the reader was too late for is in the shard's hands.
-        exchange.collect(|gauges| seen += gauges.turn.len());
+        buffer.collect(|histograms| seen += histograms.turn.len());
         assert_eq!(seen + filling.turn.len(), 55);
     }
 
     #[test]
     fn what_takes_too_long_counts_as_a_minute() {
-        let mut gauges = Histograms::new();
-        gauges.handler.saturating_record(u64::MAX);
-        let max = gauges.handler.max() as f64;
+        let mut histograms = Histograms::new();
+        histograms.handler.saturating_record(u64::MAX);
+        let max = histograms.handler.max() as f64;
         assert!((max / LONGEST as f64 - 1.0).abs() < 0.5, "{max}");
     }
 
@@ -159,15 +159,15 @@ mod tests {
     fn measuring_an_input_counts_it_once() {
         const INPUTS: u64 = 100_000;
         let clock = crate::clock::Clock::start();
-        let mut gauges = Histograms::new();
+        let mut histograms = Histograms::new();
         let began = clock.nanos();
         let mut last = began;
         for _ in 0..INPUTS {
             let now = clock.nanos();
-            gauges.handler.saturating_record(now - last);
+            histograms.handler.saturating_record(now - last);
             last = now;
         }
         eprintln!("{} ns to measure an input", (last - began) / INPUTS);
-        assert_eq!(gauges.handler.len(), INPUTS);
+        assert_eq!(histograms.handler.len(), INPUTS);
     }
 }

@@ -69,7 +69,7 @@ pub(crate) struct Parts<M: Machine> {
     pub(crate) machine: M,
     pub(crate) tap: Box<dyn Tap>,
     pub(crate) host: Arc<dyn Host>,
-    pub(crate) board: Arc<SharedMetrics<M::Counters>>,
+    pub(crate) metrics: Arc<SharedMetrics<M::Counters>>,
     pub(crate) shutdown: Arc<Shutdown>,
     pub(crate) mailbox: Mailbox,
     pub(crate) outbox: Outbox,
@@ -94,18 +94,18 @@ pub enum End {
 
 impl<M: Machine> Thread<M> {
     pub(crate) fn new(parts: Parts<M>, poll: Poll, listener: TcpListener) -> io::Result<Self> {
-        let Parts { id, clock, machine, tap, host, board, shutdown, mailbox, outbox, .. } = parts;
+        let Parts { id, clock, machine, tap, host, metrics, shutdown, mailbox, outbox, .. } = parts;
         let timer = TimerFd::new(clock, poll.registry(), TIMER)?;
         let net = MioNet::new(poll, listener, parts.ring)?;
         let now = clock.now();
         let sizes = TurnSizes { read_bytes: parts.read_bytes, ..TurnSizes::PRODUCTION };
-        let gauges = board.exchange(id).empty().unwrap_or_default();
+        let histograms = metrics.histograms(id).empty().unwrap_or_default();
         let shell = ThreadShell {
             id,
             clock,
             tap,
             host,
-            board,
+            metrics,
             shutdown,
             mailbox,
             outbox,
@@ -113,7 +113,7 @@ impl<M: Machine> Thread<M> {
             mail_waits: false,
             wall: Wall { told: clock.started_unix_micros(), next: now + WALL_INTERVAL },
             until: None,
-            gauges,
+            histograms,
             hand_over: now + HAND_OVER_INTERVAL,
             trim: now + TRIM_INTERVAL,
             memory: Memory::Enough,
@@ -172,11 +172,11 @@ impl<M: Machine> Thread<M> {
         let began = self.turn.began();
         self.timer.passed(Micros::from_micros(began / 1_000));
         let counters = self.turn.machine().counters();
-        self.unpublished = !self.shell.board.publish(self.id, counters);
+        self.unpublished = !self.shell.metrics.publish(self.id, counters);
         let nanos = self.shell.clock.nanos();
         self.now = Micros::from_micros(nanos / 1_000);
         let took = self.now.since(Micros::from_micros(began / 1_000)).as_micros();
-        let stats = self.shell.board.stats(self.id);
+        let stats = self.shell.metrics.stats(self.id);
         stats.turns.add(1);
         stats.turn_time.add(took);
         stats.turn_time_max.see(took);
@@ -186,26 +186,26 @@ impl<M: Machine> Thread<M> {
 
     /// Notes what this turn measured. Once a second hands it over, with a roster if one is wanted.
     fn measure(&mut self, took_nanos: u64) {
-        let gauges = &mut *self.shell.gauges;
-        gauges.turn.saturating_record(took_nanos);
+        let histograms = &mut *self.shell.histograms;
+        histograms.turn.saturating_record(took_nanos);
         self.turn.machine_mut().measures(|what, value| {
-            let gauge = match what {
-                Sample::TickLateness => &mut gauges.tick_lateness,
-                Sample::RoundTrip => &mut gauges.round_trip,
+            let histogram = match what {
+                Sample::TickLateness => &mut histograms.tick_lateness,
+                Sample::RoundTrip => &mut histograms.round_trip,
             };
-            gauge.saturating_record(value.as_micros().saturating_mul(1_000));
+            histogram.saturating_record(value.as_micros().saturating_mul(1_000));
         });
         let shell = &mut self.shell;
         if self.now < shell.hand_over {
             return;
         }
         shell.hand_over = self.now + HAND_OVER_INTERVAL;
-        if self.now >= shell.trim && shell.gauges.tick_lateness.is_empty() {
+        if self.now >= shell.trim && shell.histograms.tick_lateness.is_empty() {
             shell.trim = self.now + TRIM_INTERVAL;
             shell.host.trim();
         }
-        shell.board.exchange(self.id).swap(&mut shell.gauges);
-        shell.board.write_roster(self.id, self.now, |out| self.turn.machine().roster(out));
+        shell.metrics.histograms(self.id).swap(&mut shell.histograms);
+        shell.metrics.write_roster(self.id, self.now, |out| self.turn.machine().roster(out));
     }
 
     /// Tells in the log which connections ended and why: people look for that when somebody says
@@ -253,7 +253,7 @@ struct ThreadShell<C> {
     clock: Clock,
     tap: Box<dyn Tap>,
     host: Arc<dyn Host>,
-    board: Arc<SharedMetrics<C>>,
+    metrics: Arc<SharedMetrics<C>>,
     shutdown: Arc<Shutdown>,
     mailbox: Mailbox,
     outbox: Outbox,
@@ -265,7 +265,7 @@ struct ThreadShell<C> {
     /// By when to end, once the end was asked for.
     until: Option<Micros>,
     /// What is being measured, when it is handed over, and when memory is given back.
-    gauges: Box<Histograms>,
+    histograms: Box<Histograms>,
     hand_over: Micros,
     trim: Micros,
     memory: Memory,
@@ -296,7 +296,7 @@ impl<C: Copy + Default> ThreadShell<C> {
 
     /// How much memory is left, if that has changed, and again while there is too little.
     fn look_at_memory(&mut self, now: Micros) -> Option<Memory> {
-        let memory = self.board.memory();
+        let memory = self.metrics.memory();
         let again = memory != Memory::Enough && now >= self.hand_over;
         (memory != self.memory || again).then(|| {
             self.memory = memory;
@@ -311,7 +311,7 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
     }
 
     fn stats(&self) -> &Stats {
-        self.board.stats(self.id)
+        self.metrics.stats(self.id)
     }
 
     fn input(&mut self, at: Micros, input: &Input<'_>, _: &M) {
@@ -323,7 +323,7 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
     }
 
     fn measured(&mut self, nanos: u64) {
-        self.gauges.handler.saturating_record(nanos);
+        self.histograms.handler.saturating_record(nanos);
     }
 
     fn enter(&mut self) -> LiveGuard {
@@ -341,8 +341,8 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
         }
         let waiting = self.mailbox.len() as u64;
         if waiting > 0 {
-            self.gauges.queue.saturating_record(waiting);
-            self.board.stats(self.id).mail_max.see(waiting);
+            self.histograms.queue.saturating_record(waiting);
+            self.metrics.stats(self.id).mail_max.see(waiting);
         }
         self.mail_waits = self.mailbox.notifier().look(woken, most, || open(self));
     }
@@ -365,7 +365,7 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
 
     fn deliver(&mut self) {
         let put_off = self.outbox.post();
-        self.board.stats(self.id).mailbox_full.add(put_off as u64);
+        self.metrics.stats(self.id).mailbox_full.add(put_off as u64);
     }
 
     fn unposted(&self) -> usize {

@@ -97,8 +97,8 @@ fn fresh_engines_repeat_what_real_shards_did() {
     let tapes: Vec<Arc<Mutex<Tape>>> = (0..SHARDS).map(|_| Arc::default()).collect();
     let host: Arc<dyn Host> = Arc::new(Page);
     let plan = Plan { pin: false, ..Plan::new(Ipv4Addr::LOCALHOST.into(), 0) };
-    let board = SharedMetrics::new(SHARDS);
-    let fleet = Fleet::start(&plan, clock, &board, &host, |shard| {
+    let metrics = SharedMetrics::new(SHARDS);
+    let fleet = Fleet::start(&plan, clock, &metrics, &host, |shard| {
         let tap: Box<dyn Tap> = Box::new(Recorder(Arc::clone(&tapes[usize::from(shard.0)])));
         (Engine::new(settings(shard.0, started_unix_ms)), tap)
     })

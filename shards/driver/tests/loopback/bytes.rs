@@ -51,7 +51,7 @@ fn many_connections_on_several_shards_are_all_answered() {
         }
     }
     assert_eq!(server.sum(|stats| stats.accepted.get()), 300);
-    wait_until(|| server.board.counters(bandsync_engine::words::ids::ShardId(0)) > 0);
+    wait_until(|| server.metrics.counters(bandsync_engine::words::ids::ShardId(0)) > 0);
     drop(sockets);
     server.end();
 }

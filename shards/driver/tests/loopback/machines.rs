@@ -75,7 +75,7 @@ fn a_late_answer_reaches_its_asker_and_no_other() {
     gone.write_all(b"?").unwrap();
     let of_gone = asked.recv().unwrap();
     drop(gone);
-    wait_until(|| server.board.stats(of_gone.shard).open.get() == 0);
+    wait_until(|| server.metrics.stats(of_gone.shard).open.get() == 0);
     let mut here = server.connect();
     here.write_all(b"?").unwrap();
     let of_here = asked.recv().unwrap();

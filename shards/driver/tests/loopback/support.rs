@@ -151,7 +151,7 @@ pub const PLAN: Plan = Plan { pin: false, ..Plan::new(IpAddr::V4(Ipv4Addr::LOCAL
 /// A running server.
 pub struct Server {
     pub fleet: Fleet,
-    pub board: Arc<SharedMetrics<usize>>,
+    pub metrics: Arc<SharedMetrics<usize>>,
 }
 
 impl Server {
@@ -166,13 +166,13 @@ impl Server {
         host: Arc<dyn Host>,
         mut tap: impl FnMut(ShardId) -> Box<dyn Tap>,
     ) -> Self {
-        let board = SharedMetrics::new(shards.len() as u16);
+        let metrics = SharedMetrics::new(shards.len() as u16);
         // The same tests are built twice, under two names: see `loopback_calls`.
         let plan = Plan { ring: env!("CARGO_CRATE_NAME") == "loopback", ..plan };
         let mut shards = shards.into_iter();
         let crew = |id| (Strict::new(shards.next().unwrap()), tap(id));
-        let fleet = Fleet::start(&plan, Clock::start(), &board, &host, crew).unwrap();
-        Self { fleet, board }
+        let fleet = Fleet::start(&plan, Clock::start(), &metrics, &host, crew).unwrap();
+        Self { fleet, metrics }
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -189,12 +189,12 @@ impl Server {
     }
 
     pub fn stats(&self, shard: u16) -> &Stats {
-        self.board.stats(ShardId(shard))
+        self.metrics.stats(ShardId(shard))
     }
 
     /// A sum over all shards.
     pub fn sum(&self, number: impl Fn(&Stats) -> u64) -> u64 {
-        (0..self.board.shards()).map(|shard| number(self.stats(shard))).sum()
+        (0..self.metrics.shards()).map(|shard| number(self.stats(shard))).sum()
     }
 
     /// Drains; every shard must end in order, with nothing left open.
@@ -204,8 +204,9 @@ impl Server {
         std::thread::spawn(move || tell.send(self.fleet.join()));
         let ends = told.recv_timeout(PATIENCE).unwrap();
         assert!(ends.iter().all(|end| *end == End::Drained), "{ends:?}");
-        let open: u64 =
-            (0..self.board.shards()).map(|shard| self.board.stats(ShardId(shard)).open.get()).sum();
+        let open: u64 = (0..self.metrics.shards())
+            .map(|shard| self.metrics.stats(ShardId(shard)).open.get())
+            .sum();
         assert_eq!(open, 0);
     }
 }
