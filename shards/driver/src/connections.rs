@@ -23,7 +23,7 @@ pub(crate) struct Connection<S> {
     /// What earlier turns sent and the kernel did not take yet.
     pub(crate) unsent: Unsent,
     /// How much of that the machine knows of: see [`Unsent::mark`].
-    pub(crate) told: u32,
+    pub(crate) reported: u32,
     /// Whether epoll reports when the kernel takes bytes again.
     pub(crate) awaits_room: bool,
     /// Whether it is listed to be read from.
@@ -59,7 +59,7 @@ impl<S> Connection<S> {
     /// written. In between it goes on with the highest it heard of.
     pub(crate) fn backlog_change(&self, mark_bytes: usize) -> Option<u32> {
         let mark = self.unsent.mark(mark_bytes);
-        (mark > self.told || mark == 0 && self.told > 0).then_some(mark)
+        (mark > self.reported || mark == 0 && self.reported > 0).then_some(mark)
     }
 
     pub(crate) fn new(socket: S, peer: IpAddr, live: Option<LiveGuard>) -> Self {
@@ -69,7 +69,7 @@ impl<S> Connection<S> {
             phase: Phase::Open,
             chain: Chain::EMPTY,
             unsent: Unsent::default(),
-            told: 0,
+            reported: 0,
             awaits_room: false,
             ready: false,
             noted: false,

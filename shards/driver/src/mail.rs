@@ -261,7 +261,7 @@ mod tests {
                 assert!(address.post(mail(name)).is_ok());
             }
             assert_eq!(wakeups(&mut poll), 1);
-            assert!(!mailbox.notifier().look(true, usize::MAX, || mailbox.take().is_some()));
+            assert!(!mailbox.notifier().take_mail(true, usize::MAX, || mailbox.take().is_some()));
         }
     }
 

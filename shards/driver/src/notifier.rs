@@ -56,9 +56,14 @@ impl<F: Flag> Notifier<F> {
     /// What a shard does about its mail in a turn: hears, if it was woken, and then has `open` take
     /// mail until that finds none, but so often at most. Says whether some may be left, for which
     /// nobody will wake the shard.
-    pub(crate) fn look(&self, woken: bool, most: usize, mut open: impl FnMut() -> bool) -> bool {
+    pub(crate) fn take_mail(
+        &self,
+        woken: bool,
+        most: usize,
+        mut open: impl FnMut() -> bool,
+    ) -> bool {
         if woken {
-            self.heard();
+            self.rearm();
         }
         (0..most).all(|_| open())
     }
@@ -66,7 +71,7 @@ impl<F: Flag> Notifier<F> {
     /// From now on whatever is posted wakes again.
     ///
     /// A swap rather than a store, because it sees what everybody did who rang in vain.
-    fn heard(&self) {
+    fn rearm(&self) {
         self.0.swap(false);
     }
 }
@@ -168,7 +173,7 @@ pub(crate) mod tests {
         pub(crate) fn turn(&self, mail_waits: &mut bool, most: usize) -> Vec<T> {
             let woken = self.sleep(*mail_waits);
             let mut letters = Vec::new();
-            *mail_waits = self.notifier.look(woken, most, || {
+            *mail_waits = self.notifier.take_mail(woken, most, || {
                 let (mail, news) = (self.take(), self.take_news());
                 let some = mail.is_some() || news.is_some();
                 letters.extend(mail.into_iter().chain(news));

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 
 /// How often a shard hands over what it measured. It wakes for this even if nothing else happens,
 /// so that whoever watches can tell a quiet shard from one that hangs.
-pub(crate) const HAND_OVER_INTERVAL: Micros = Micros::from_secs(1);
+pub(crate) const COLLECT_INTERVAL: Micros = Micros::from_secs(1);
 
 /// Sets in use for each shard.
 const SETS: usize = 2;

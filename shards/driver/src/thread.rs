@@ -25,7 +25,7 @@ use crate::metrics::{SharedMetrics, Stats};
 use crate::mio_net::{MioNet, TIMER, readiness};
 use crate::net::{Process, Shell};
 use crate::shutdown::{LiveGuard, Shutdown};
-use crate::telemetry::{HAND_OVER_INTERVAL, Histograms};
+use crate::telemetry::{COLLECT_INTERVAL, Histograms};
 use crate::timer_fd::TimerFd;
 use crate::turn::{Turn, TurnSizes};
 
@@ -111,11 +111,11 @@ impl<M: Machine> Thread<M> {
             outbox,
             woken: false,
             mail_waits: false,
-            wall: Wall { told: clock.started_unix_micros(), next: now + WALL_INTERVAL },
+            wall: Wall { reported: clock.started_unix_micros(), next: now + WALL_INTERVAL },
             until: None,
             histograms,
-            hand_over: now + HAND_OVER_INTERVAL,
-            trim: now + TRIM_INTERVAL,
+            collect_at: now + COLLECT_INTERVAL,
+            trim_at: now + TRIM_INTERVAL,
             memory: Memory::Enough,
         };
         let turn = Turn::new(id, machine, sizes);
@@ -159,7 +159,7 @@ impl<M: Machine> Thread<M> {
         let all = [
             self.turn.next_deadline(),
             Some(self.shell.wall.next),
-            Some(self.shell.hand_over),
+            Some(self.shell.collect_at),
             self.net.next_deadline(),
             retry.then(|| self.now + POST_RETRY),
             self.shell.until,
@@ -196,12 +196,12 @@ impl<M: Machine> Thread<M> {
             histogram.saturating_record(value.as_micros().saturating_mul(1_000));
         });
         let shell = &mut self.shell;
-        if self.now < shell.hand_over {
+        if self.now < shell.collect_at {
             return;
         }
-        shell.hand_over = self.now + HAND_OVER_INTERVAL;
-        if self.now >= shell.trim && shell.histograms.tick_lateness.is_empty() {
-            shell.trim = self.now + TRIM_INTERVAL;
+        shell.collect_at = self.now + COLLECT_INTERVAL;
+        if self.now >= shell.trim_at && shell.histograms.tick_lateness.is_empty() {
+            shell.trim_at = self.now + TRIM_INTERVAL;
             shell.host.trim();
         }
         shell.metrics.histograms(self.id).swap(&mut shell.histograms);
@@ -266,8 +266,8 @@ struct ThreadShell<C> {
     until: Option<Micros>,
     /// What is being measured, when it is handed over, and when memory is given back.
     histograms: Box<Histograms>,
-    hand_over: Micros,
-    trim: Micros,
+    collect_at: Micros,
+    trim_at: Micros,
     memory: Memory,
 }
 
@@ -275,29 +275,29 @@ struct ThreadShell<C> {
 #[derive(Debug)]
 struct Wall {
     /// Unix time at the start, in microseconds, as last told.
-    told: i64,
+    reported: i64,
     /// When to look again.
     next: Micros,
 }
 
 impl<C: Copy + Default> ThreadShell<C> {
     /// Unix time at the server's start in milliseconds, if the wall clock was set.
-    fn look_at_wall_clock(&mut self, now: Micros) -> Option<i64> {
+    fn wall_clock_change(&mut self, now: Micros) -> Option<i64> {
         if now < self.wall.next {
             return None;
         }
         self.wall.next = now + WALL_INTERVAL;
         let started = self.clock.started_unix_micros();
-        (started.abs_diff(self.wall.told) >= WALL_STEP).then(|| {
-            self.wall.told = started;
+        (started.abs_diff(self.wall.reported) >= WALL_STEP).then(|| {
+            self.wall.reported = started;
             started.div_euclid(1_000)
         })
     }
 
     /// How much memory is left, if that has changed, and again while there is too little.
-    fn look_at_memory(&mut self, now: Micros) -> Option<Memory> {
+    fn memory_change(&mut self, now: Micros) -> Option<Memory> {
         let memory = self.metrics.memory();
-        let again = memory != Memory::Enough && now >= self.hand_over;
+        let again = memory != Memory::Enough && now >= self.collect_at;
         (memory != self.memory || again).then(|| {
             self.memory = memory;
             memory
@@ -344,7 +344,7 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
             self.histograms.queue.saturating_record(waiting);
             self.metrics.stats(self.id).mail_max.see(waiting);
         }
-        self.mail_waits = self.mailbox.notifier().look(woken, most, || open(self));
+        self.mail_waits = self.mailbox.notifier().take_mail(woken, most, || open(self));
     }
 
     fn mail(&mut self) -> Option<Mail<TcpStream>> {
@@ -373,8 +373,8 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
     }
 
     fn process(&mut self, now: Micros) -> Process {
-        let started_unix_ms = self.look_at_wall_clock(now);
-        let memory = self.look_at_memory(now);
+        let started_unix_ms = self.wall_clock_change(now);
+        let memory = self.memory_change(now);
         self.until = self.shutdown.until();
         Process { started_unix_ms, memory, drain: self.until.is_some() }
     }

@@ -128,15 +128,15 @@ impl<N: Net, M: Machine> Turn<N, M> {
         for report in ready {
             self.report(net, shell, report);
         }
-        self.tell_notes(net, shell);
+        self.deliver_notes(net, shell);
         let budget = match due.filter(|_| self.machine.is_ticking()) {
             Some(due) => Budget::before(due, self.now),
             None => Budget::at_leisure(self.now),
         };
         self.read_ready(net, shell, budget);
         self.accept_up_to(net, shell, budget.accepts);
-        shell.open_mailbox(budget.mail, |shell| self.open_one(net, shell));
-        self.heed_process(net, shell);
+        shell.open_mailbox(budget.mail, |shell| self.take_one(net, shell));
+        self.handle_process(net, shell);
         self.end_turn(net, shell);
         self.write(net, shell);
         self.hand_over(net, shell);
@@ -180,7 +180,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
     /// Looks at the clock. Returns when the machine wanted to be woken.
     fn begin<S: Shell<N, M>>(&mut self, shell: &mut S) -> Option<Micros> {
         let due = self.machine.next_deadline();
-        let began = self.look_at_clock(shell);
+        let began = self.read_clock(shell);
         self.began = self.nanos;
         if let Some(due) = due.filter(|due| *due <= began) {
             let stats = shell.stats();
@@ -191,7 +191,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         due
     }
 
-    fn look_at_clock<S: Shell<N, M>>(&mut self, shell: &mut S) -> Micros {
+    fn read_clock<S: Shell<N, M>>(&mut self, shell: &mut S) -> Micros {
         self.nanos = shell.nanos();
         self.now = Micros::from_micros(self.nanos / 1_000);
         self.now
@@ -319,7 +319,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
     }
 
     /// Tells the machine what came of the writes of the last turn, and which peers ended in it.
-    fn tell_notes<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
+    fn deliver_notes<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         let mut notes = std::mem::take(&mut self.todo.notes);
         for id in notes.drain(..) {
             let Some(conn) = self.conns.get_mut(id) else { continue };
@@ -334,7 +334,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
                 continue;
             }
             if let Some(mark) = conn.backlog_change(self.mark_bytes) {
-                conn.told = mark;
+                conn.reported = mark;
                 let bytes = conn.unsent.len() as u32; // mark: backlog_understated
                 self.feed(net, shell, Input::Backlog { conn: id, bytes });
             }
@@ -399,7 +399,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
                     return false;
                 }
                 Ok(count) => {
-                    self.look_at_clock(shell);
+                    self.read_clock(shell);
                     shell.stats().reads.add(1);
                     shell.stats().bytes_in.add(count as u64);
                     if open {
@@ -501,7 +501,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
             return;
         }
         shell.stats().accepted.add(1);
-        self.look_at_clock(shell);
+        self.read_clock(shell);
         self.feed(net, shell, Input::Opened { conn: id, peer });
     }
 
@@ -511,25 +511,25 @@ impl<N: Net, M: Machine> Turn<N, M> {
 
     /// Takes in one piece of mail, one of the storage's news and one late answer. Returns whether
     /// there was any.
-    fn open_one<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) -> bool {
+    fn take_one<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) -> bool {
         let (mail, news, answer) = (shell.mail(), shell.storage(), shell.late_answer());
         let some = mail.is_some() || news.is_some() || answer.is_some();
         match mail {
             Some(Mail::HandOver(hand_over)) => self.take_in(net, shell, *hand_over),
             Some(Mail::Letter(letter)) => {
-                self.look_at_clock(shell);
+                self.read_clock(shell);
                 self.feed_measured(net, shell, Input::Letter { letter: &letter });
             }
             None => {}
         }
         if let Some(news) = news {
-            self.look_at_clock(shell);
+            self.read_clock(shell);
             self.feed(net, shell, Input::Storage { news: &news });
         }
         if let Some((conn, answer)) = answer
             && self.conns.open_mut(conn).is_some()
         {
-            self.look_at_clock(shell);
+            self.read_clock(shell);
             self.feed_measured(net, shell, Input::Answered { conn, answer });
         }
         some
@@ -550,7 +550,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         shell.stats().open.add(1);
         shell.stats().arrived.add(1);
         let watched = self.watch(net, id);
-        self.look_at_clock(shell);
+        self.read_clock(shell);
         self.feed_measured(net, shell, Input::Arrived { conn: id, peer, parcel: &parcel });
         if watched {
             self.update_interest(net, id);
@@ -563,7 +563,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
     /// Tells the machine what is new about the process. Begins to drain when the server ends.
     /// Connections that wait at the door still get a goodbye; those that are accepted later get
     /// answers, as long as the drain lasts.
-    fn heed_process<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
+    fn handle_process<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         let Process { started_unix_ms, memory, drain } = shell.process(self.now);
         if let Some(started_unix_ms) = started_unix_ms {
             self.feed(net, shell, Input::WallClock { started_unix_ms });
@@ -594,7 +594,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
                 self.answer(net, shell, place);
             }
             self.todo.asks.clear();
-            self.look_at_clock(shell);
+            self.read_clock(shell);
             self.feed_measured(net, shell, Input::TurnEnded);
             self.pass_orders(net, shell);
             if self.todo.asks.is_empty() {
@@ -648,7 +648,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         if self.conns.open_mut(conn).is_some()
             && let Some(answer) = shell.answer(Asker { shard: self.id, conn }, question)
         {
-            self.look_at_clock(shell);
+            self.read_clock(shell);
             self.feed_measured(net, shell, Input::Answered { conn, answer });
         }
     }
@@ -689,7 +689,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
     fn close_up<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         let mut flushing = std::mem::take(&mut self.todo.flushing);
         for id in flushing.drain(..) {
-            self.part(net, shell, id);
+            self.finish_flush(net, shell, id);
         }
         self.todo.flushing = flushing;
         while let Some((phase, id)) = self.closing.overdue(self.now) {
@@ -699,7 +699,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
     }
 
-    fn part<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, id: ConnId) {
+    fn finish_flush<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, id: ConnId) {
         let conn = self.conns.get_mut(id);
         let Some(conn) = conn.filter(|conn| conn.phase == Phase::Flushing) else { return };
         // mark: closed_before_sent
