@@ -1,7 +1,7 @@
-//! A shard's thread: sleeps until something happens or is due, and takes a turn.
+//! A shard's thread: sleeps until something happens or is due, and runs a turn.
 //!
-//! [`ThreadShell`] is what stands around the turn in a server: the clock, the mailboxes of the other
-//! shards, the host that answers and stores, the metrics that others read.
+//! [`ThreadShell`] is the shell of the turn in a server: the clock, the mailboxes of the other
+//! shards, the host that answers and stores, and the metrics that other threads read.
 
 use std::io;
 use std::net::TcpListener;
@@ -29,40 +29,41 @@ use crate::telemetry::{COLLECT_INTERVAL, Histograms};
 use crate::timer_fd::TimerFd;
 use crate::turn::{Turn, TurnSizes};
 
-/// Reports taken from epoll at once.
+/// Maximum number of reports that one call to epoll returns.
 const EVENTS_MAX: usize = 1_024;
 
-/// How long connections wait for another try at a mailbox that is full, if nothing else happens.
+/// Delay before posting to a full mailbox is retried, if no turn comes earlier.
 const POST_RETRY: Micros = Micros::from_millis(1);
 
-/// How often the wall clock is looked at.
+/// Interval at which the wall clock is compared with the server's clock.
 const WALL_INTERVAL: Micros = Micros::from_secs(10);
 
-/// How often the thread's memory that is free is given back to the system while no band plays. The
-/// allocator does so only when somebody asks it for more, which may be never: after ten thousand
-/// have joined at once and wait for the music. Then it takes some milliseconds, which is why a band
-/// is not disturbed for it.
+/// Interval at which the thread returns free memory to the system while no band plays.
+///
+/// The allocator does so only when memory is allocated, which may be never: for example after ten
+/// thousand members have joined at once and wait for the music. Returning takes some milliseconds,
+/// so it must not happen while a band plays.
 const TRIM_INTERVAL: Micros = Micros::from_secs(30);
 
-/// How far the wall clock must have moved for the machine to be told, in microseconds.
+/// Minimum step of the wall clock that is reported to the machine, in microseconds.
 const WALL_STEP: u64 = 2_000;
 
-/// Everything that a shard's thread owns.
+/// The state of a shard's thread.
 pub(crate) struct Thread<M: Machine> {
     pub(crate) id: ShardId,
     turn: Turn<MioNet, M>,
     net: MioNet,
     shell: ThreadShell<M::Counters>,
     timer: TimerFd,
-    /// Whether the machine's counters are still to be shown.
+    /// Whether the machine's counters must still be published, because they were being read.
     unpublished: bool,
-    /// Whether the other shards were told that all may end.
+    /// Whether the other shards were woken because all may end.
     told_end: bool,
     /// The last reading of the clock.
     now: Micros,
 }
 
-/// What a shard is made of and connected to.
+/// The parts that a shard is made of.
 pub(crate) struct Parts<M: Machine> {
     pub(crate) id: ShardId,
     pub(crate) clock: Clock,
@@ -74,21 +75,21 @@ pub(crate) struct Parts<M: Machine> {
     pub(crate) mailbox: Mailbox,
     pub(crate) outbox: Outbox,
     pub(crate) read_bytes: usize,
-    /// Whether sends go through io_uring, where the kernel has it.
+    /// Whether sends go through io_uring, if the kernel has it.
     pub(crate) ring: bool,
 }
 
-/// How a shard ended.
+/// The way in which a shard ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
-    /// Nothing was left.
+    /// Everything was drained.
     Drained,
-    /// The time was over; so many connections were cut.
+    /// The time was over, and the remaining connections were cut off.
     Cut {
-        /// Connections on this shard, or waiting to leave it.
+        /// Number of connections on this shard, or waiting to leave it.
         connections: usize,
     },
-    /// It met a bug of ours. The other shards were asked to drain.
+    /// The shard panicked. The other shards were asked to drain.
     Panicked,
 }
 
@@ -136,7 +137,7 @@ impl<M: Machine> Thread<M> {
         }
     }
 
-    /// Waits until something happens or is due.
+    /// Sleeps until something happens or is due.
     fn sleep(&mut self, events: &mut Events) {
         let deadline = self.next_deadline();
         let busy = self.has_work() || deadline.is_some_and(|deadline| deadline <= self.now);
@@ -147,13 +148,13 @@ impl<M: Machine> Thread<M> {
         self.net.poll(events, busy.then_some(Duration::ZERO));
     }
 
-    /// Whether something is left to be done that nothing will wake us for.
+    /// Whether work is left for which nothing will wake the thread.
     fn has_work(&self) -> bool {
         let unposted = self.shell.outbox.len();
         self.turn.has_work(unposted) || self.net.has_work() || self.shell.mail_waits
     }
 
-    /// When to wake if nothing happens.
+    /// The time at which to wake if nothing happens.
     fn next_deadline(&self) -> Option<Micros> {
         let retry = !self.shell.outbox.is_empty() || self.unpublished;
         let all = [
@@ -167,7 +168,7 @@ impl<M: Machine> Thread<M> {
         all.into_iter().flatten().min()
     }
 
-    /// Shows what the turn counted, logged and measured.
+    /// Publishes the counters, the log lines and the measurements of the turn.
     fn finish_turn(&mut self) {
         let began = self.turn.began();
         self.timer.passed(Micros::from_micros(began / 1_000));
@@ -184,7 +185,8 @@ impl<M: Machine> Thread<M> {
         self.measure(nanos.saturating_sub(began));
     }
 
-    /// Notes what this turn measured. Once a second hands it over, with a roster if one is wanted.
+    /// Records the measurements of the turn. Once a second, offers them to the collecting thread,
+    /// with a roster if one is wanted.
     fn measure(&mut self, took_nanos: u64) {
         let histograms = &mut *self.shell.histograms;
         histograms.turn.saturating_record(took_nanos);
@@ -208,15 +210,15 @@ impl<M: Machine> Thread<M> {
         shell.metrics.write_roster(self.id, self.now, |out| self.turn.machine().roster(out));
     }
 
-    /// Tells in the log which connections ended and why: people look for that when somebody says
-    /// that the tablet lost the band.
+    /// Logs which connections ended and why. Operators look for this when a member reports that a
+    /// tablet lost the band.
     fn log_departures(&mut self) {
         self.turn.machine_mut().departures(|departure| {
             let (conn, peer, why) = (departure.conn, departure.peer, departure.why);
             let (level, verb) = match departure.manner {
                 Manner::Left => (Level::Debug, "closed"),
                 Manner::Expelled => (Level::Info, "expelled"),
-                // A line of its own, of which the log keeps count by itself.
+                // Logged without the connection, so that the log can count equal lines.
                 Manner::Misconfigured => return log::warn!(peer:%; "{why}"),
             };
             match departure.session {
@@ -231,7 +233,7 @@ impl<M: Machine> Thread<M> {
         });
     }
 
-    /// Whether the shard has ended, and how.
+    /// The way in which the shard has ended, if it has.
     fn end(&mut self) -> Option<End> {
         let until = self.shell.until?;
         if self.shell.shutdown.is_quiet() {
@@ -247,7 +249,7 @@ impl<M: Machine> Thread<M> {
     }
 }
 
-/// The surroundings of a turn in a server.
+/// The shell of a turn in a server.
 struct ThreadShell<C> {
     id: ShardId,
     clock: Clock,
@@ -257,31 +259,34 @@ struct ThreadShell<C> {
     shutdown: Arc<Shutdown>,
     mailbox: Mailbox,
     outbox: Outbox,
-    /// Whether the waker woke us in this turn.
+    /// Whether the waker woke the shard in this turn.
     woken: bool,
-    /// Whether mail may be waiting, without another wake-up.
+    /// Whether mail may be waiting for which no wake-up will come.
     mail_waits: bool,
     wall: Wall,
-    /// By when to end, once the end was asked for.
+    /// The time by which to end, if the end was asked for.
     until: Option<Micros>,
-    /// What is being measured, when it is handed over, and when memory is given back.
+    /// The histograms that are being filled.
     histograms: Box<Histograms>,
+    /// The time at which the histograms are offered next.
     collect_at: Micros,
+    /// The time at which free memory is returned next.
     trim_at: Micros,
+    /// The memory that is left, as last reported to the machine.
     memory: Memory,
 }
 
-/// What the machine knows of the wall clock.
+/// The machine's knowledge of the wall clock.
 #[derive(Debug)]
 struct Wall {
-    /// Unix time at the start, in microseconds, as last told.
+    /// Unix time at the server's start in microseconds, as last reported.
     reported: i64,
-    /// When to look again.
+    /// The time of the next comparison.
     next: Micros,
 }
 
 impl<C: Copy + Default> ThreadShell<C> {
-    /// Unix time at the server's start in milliseconds, if the wall clock was set.
+    /// Returns the Unix time at the server's start in milliseconds, if the wall clock was set.
     fn wall_clock_change(&mut self, now: Micros) -> Option<i64> {
         if now < self.wall.next {
             return None;
@@ -294,7 +299,8 @@ impl<C: Copy + Default> ThreadShell<C> {
         })
     }
 
-    /// How much memory is left, if that has changed, and again while there is too little.
+    /// Returns the memory that is left, if that changed. While memory is scarce, repeats it each
+    /// second.
     fn memory_change(&mut self, now: Micros) -> Option<Memory> {
         let memory = self.metrics.memory();
         let again = memory != Memory::Enough && now >= self.collect_at;
