@@ -32,11 +32,11 @@ pub(crate) struct Closing {
 
 impl Closing {
     pub(crate) fn flush(&mut self, now: Micros, id: ConnId) {
-        self.flushing.push_back((now + FLUSH_TIME, id));
+        append(&mut self.flushing, now + FLUSH_TIME, id);
     }
 
     pub(crate) fn linger(&mut self, now: Micros, id: ConnId) {
-        self.lingering.push_back((now + LINGER_TIME, id));
+        append(&mut self.lingering, now + LINGER_TIME, id);
     }
 
     /// The earliest deadline.
@@ -56,6 +56,13 @@ impl Closing {
         }
         None
     }
+}
+
+/// Appends a connection. All entries of a list have the same time limit, so they are in the order of
+/// their deadlines as long as the clock does not go back.
+fn append(list: &mut VecDeque<(Micros, ConnId)>, until: Micros, id: ConnId) {
+    debug_assert!(list.back().is_none_or(|(last, _)| *last <= until), "{id} closes out of order");
+    list.push_back((until, id));
 }
 
 #[cfg(test)]

@@ -175,6 +175,7 @@ impl Counter {
 
     /// Subtracts `count`, for numbers that are a current state.
     pub(crate) fn sub(&self, count: u64) {
+        debug_assert!(count <= self.get(), "{count} subtracted from {}", self.get());
         self.0.store(self.get().wrapping_sub(count), Ordering::Relaxed);
     }
 }

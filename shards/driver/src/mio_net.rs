@@ -135,7 +135,9 @@ impl Net for MioNet {
     }
 
     fn watch(&mut self, socket: &mut TcpStream, id: ConnId) -> io::Result<()> {
-        self.poll.registry().register(socket, token(id), Interest::READABLE)
+        let token = token(id);
+        debug_assert!(![LISTENER, WAKER, TIMER].contains(&token), "{id} has a reserved token");
+        self.poll.registry().register(socket, token, Interest::READABLE)
     }
 
     fn await_room(&mut self, socket: &mut TcpStream, id: ConnId, awaits: bool) -> io::Result<()> {

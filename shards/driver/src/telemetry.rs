@@ -105,8 +105,8 @@ impl DoubleBuffer {
     pub(crate) fn swap(&self, histograms: &mut Box<Histograms>) {
         if let Some(empty) = self.empty() {
             let full = std::mem::replace(histograms, empty);
-            // The queue has room for all sets.
-            let _ = self.full.0.try_send(full);
+            let sent = self.full.0.try_send(full);
+            debug_assert!(sent.is_ok(), "the queue has room for all {SETS} sets");
         }
     }
 
@@ -115,7 +115,8 @@ impl DoubleBuffer {
         while let Ok(mut histograms) = self.full.1.try_recv() {
             read(&histograms);
             histograms.reset();
-            let _ = self.empty.0.try_send(histograms);
+            let sent = self.empty.0.try_send(histograms);
+            debug_assert!(sent.is_ok(), "the queue has room for all {SETS} sets");
         }
     }
 }

@@ -92,6 +92,18 @@ struct Todo {
     orders: Vec<usize>,
 }
 
+impl Todo {
+    /// Whether nothing waits for a phase of the turn that is over. Outputs are cleared with the turn,
+    /// so a place in them must not be kept.
+    fn is_done(&self) -> bool {
+        self.flushing.is_empty()
+            && self.leaving.is_empty()
+            && self.letters.is_empty()
+            && self.asks.is_empty()
+            && self.orders.is_empty()
+    }
+}
+
 /// A connection that the machine hands over to another shard.
 #[derive(Clone, Copy, Debug)]
 struct Leaving {
@@ -145,6 +157,8 @@ impl<N: Net, M: Machine> Turn<N, M> {
         self.write(net, shell);
         self.hand_over(net, shell);
         self.close_up(net, shell);
+        debug_assert!(self.sorted == self.out.list.len(), "every output is sorted in its turn");
+        debug_assert!(self.todo.is_done(), "work of a turn is left: {:?}", self.todo);
         self.out.clear();
         self.sorted = 0;
     }
@@ -196,7 +210,9 @@ impl<N: Net, M: Machine> Turn<N, M> {
 
     /// Reads the clock for the next input.
     fn read_clock<S: Shell<N, M>>(&mut self, shell: &mut S) -> Micros {
-        self.nanos = shell.nanos();
+        let nanos = shell.nanos();
+        debug_assert!(nanos >= self.nanos, "the clock went back from {} to {nanos} ns", self.nanos);
+        self.nanos = nanos;
         self.now = Micros::from_micros(self.nanos / 1_000);
         self.now
     }
@@ -243,6 +259,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
                 }
                 Output::Close { conn, how } => self.close(net, shell, conn, how),
                 Output::HandOver { conn, to, parcel } => {
+                    debug_assert!(to != self.id, "{conn} is handed over to its own shard");
                     if let Some(found) = self.conns.open_mut(conn) {
                         found.phase = Phase::Leaving;
                         self.todo.leaving.push(Leaving { conn, to, parcel });
@@ -404,6 +421,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
                     return false;
                 }
                 Ok(count) => {
+                    debug_assert!(count <= left, "the net read {count} bytes into {left}");
                     self.read_clock(shell);
                     shell.stats().reads.add(1);
                     shell.stats().bytes_in.add(count as u64);

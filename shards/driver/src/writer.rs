@@ -243,6 +243,7 @@ impl Rest<'_> {
             } else {
                 self.send_many(net, socket)?
             };
+            debug_assert!(count <= wanted, "the net took {count} of {wanted} bytes");
             self.took(count, counts);
             if count < wanted {
                 break;
