@@ -1,5 +1,5 @@
-//! Fuzz targets: one function for each reader of bytes from outside. Any bytes will do; a panic is
-//! a finding.
+//! Fuzz targets: one function for each reader of bytes from outside. Every input is valid; a panic
+//! is a finding.
 //!
 //! `tools/fuzz` passes them to cargo-fuzz; `tools fuzz` runs them with mutated seeds on any
 //! toolchain.
@@ -79,7 +79,7 @@ const POSTED: &[u8] = include_bytes!("../../fuzz/corpus/connection/posted");
 const PROXIED: &[u8] = include_bytes!("../../fuzz/corpus/server/proxied");
 const RETURNED: &[u8] = include_bytes!("../../fuzz/corpus/server/returned");
 
-/// The head of a request. However it is cut, the same head is read.
+/// Reads the head of a request. However it is cut, the head must be the same.
 pub fn http_head(data: &[u8]) {
     let mut reader = HeadReader::default();
     let whole = reader.parse(data).map(|head| {
@@ -105,7 +105,7 @@ pub fn http_head(data: &[u8]) {
     }
 }
 
-/// WebSocket frames. However they are cut, the same messages are read.
+/// Reads WebSocket frames. However they are cut, the messages must be the same.
 pub fn frames(data: &[u8]) {
     let whole = messages(&[data]);
     let (first, second) = data.split_at(data.len() / 2);
@@ -114,7 +114,7 @@ pub fn frames(data: &[u8]) {
     assert_eq!(messages(&bytes), whole);
 }
 
-/// Messages as text, the last one an error if there is one.
+/// Returns the messages as text. If the reader fails, the last one is the error.
 fn messages(reads: &[&[u8]]) -> Vec<String> {
     let (mut reader, mut said) = (Reader::default(), Vec::new());
     for read in reads {
@@ -136,8 +136,8 @@ fn messages(reads: &[&[u8]]) -> Vec<String> {
 /// Maximum size of an unpacked message.
 const UNPACKED_MAX: u32 = 100_000;
 
-/// Compression: an offer in the first line, then two messages of one connection. A message that the
-/// server compressed itself is unpacked unchanged.
+/// Reads an offer of compression in the first line, then two messages of one connection. A message
+/// that the server compressed itself must be decompressed unchanged.
 pub fn deflate(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     if let Ok(offer) = std::str::from_utf8(&data[..end])
@@ -164,8 +164,8 @@ pub fn deflate(data: &[u8]) {
     }
 }
 
-/// Engine.IO and Socket.IO packets, alone, in bodies, and with the first line as text and every
-/// other line as an attachment.
+/// Reads Engine.IO and Socket.IO packets: alone, in bodies, and with the first line as text and the
+/// other lines as attachments.
 pub fn packets(data: &[u8]) {
     for (version, binary) in [(Version::V3, false), (Version::V3, true), (Version::V4, false)] {
         let _ = payload::parts(data, version, binary);
@@ -182,8 +182,8 @@ pub fn packets(data: &[u8]) {
     }
 }
 
-/// Client events: a name, and after the first line its argument; or both in a packet. Both readers
-/// of JSON must agree on them, for every event.
+/// Reads client events: a name in the first line and an argument after it, or both in a packet.
+/// Both readers of JSON must agree on every event.
 pub fn events(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let mut reader = json::Reader::default();
@@ -194,11 +194,11 @@ pub fn events(data: &[u8]) {
     if let Some(known) = ClientEvent::from_name(name) {
         let _ = known.read(payload);
     }
-    // The reader's buffers hold another event by now.
+    // The reader's buffers hold another event now.
     read_by_both(&mut reader, &format!("[\"{name}\",{payload}]"));
 }
 
-/// If simd-json accepts an event, serde_json must read the same.
+/// Checks that serde_json reads the same event as simd-json.
 fn read_by_both(reader: &mut json::Reader, array: &str) {
     let written = json::event(array);
     let mut reading = reader.begin();
@@ -217,7 +217,7 @@ fn read_by_both(reader: &mut json::Reader, array: &str) {
     }
 }
 
-/// Trace files, and blocks with valid checksums.
+/// Reads trace files, and blocks with valid checksums.
 pub fn trace_reader(data: &[u8]) {
     let whole = read_trace(data);
     assert!(read_trace(&data[..data.len() / 2]) <= whole, "what is missing adds nothing");
@@ -230,7 +230,7 @@ pub fn trace_reader(data: &[u8]) {
     read_trace(&bytes);
 }
 
-/// The number of readable entries.
+/// Returns the number of readable entries.
 fn read_trace(data: &[u8]) -> usize {
     let Ok(mut reader) = SegmentReader::new(data) else { return 0 };
     let mut count = 0;
@@ -240,8 +240,8 @@ fn read_trace(data: &[u8]) -> usize {
     count
 }
 
-/// A connection's bytes on their way into a trace: the covered bytes are as many and mean the same
-/// inputs, however they are cut.
+/// Covers the secrets in a connection's bytes for a trace. The covered bytes must be as many, and
+/// the same however they are cut.
 pub fn redact(data: &[u8]) {
     let key = RandomState::new();
     let (first, second) = data.split_at(data.len() / 2);
@@ -251,7 +251,7 @@ pub fn redact(data: &[u8]) {
     assert_eq!(whole.concat().len(), data.len());
 }
 
-/// The recorded form of these reads.
+/// Returns the recorded form of these reads.
 fn redacted(key: &RandomState, reads: &[&[u8]]) -> Vec<Vec<u8>> {
     let conn = ConnId { index: 0, generation: 0 };
     let mut entries = Vec::new();
@@ -269,7 +269,7 @@ fn redacted(key: &RandomState, reads: &[&[u8]]) -> Vec<Vec<u8>> {
     block.entries().filter_map(|entry| entry.ok().and_then(bytes)).collect()
 }
 
-/// Data in our own formats: inputs, outputs, packed clients, stored sessions.
+/// Reads data in our own formats: inputs, outputs, packed clients, stored sessions.
 pub fn stored(data: &[u8]) {
     let _ = trace::read_input(&mut &data[..]);
     let _ = trace::read_outcome(&mut &data[..]);
@@ -331,7 +331,7 @@ fn restore(record: &[u8]) {
     harness.engine(0).check_invariants();
 }
 
-/// A connection to a whole engine: everything that a stranger can send.
+/// Sends bytes on a connection to a whole engine: all that a stranger can send.
 pub fn connection(data: &[u8]) {
     let settings = Settings { shards: 1, limits: Limits::TINY, ..Settings::default() };
     let mut harness = Harness::new(&settings, |_| NoTap);
@@ -348,10 +348,10 @@ pub fn connection(data: &[u8]) {
 /// The end of a piece of [`server`]'s input.
 const PIECE_END: u8 = 0x1d;
 
-/// Four connections to a whole engine that stands behind a proxy on the internet, while time passes
-/// and the driver reports their state. The first byte of a piece chooses a connection and an
-/// action. Secrets are filled in: `$` stands for the newest Engine.IO session, `~` for the token to
-/// recover with.
+/// Acts on four connections to a whole engine behind a proxy on the internet, while time passes and
+/// the driver reports their state. The first byte of a piece selects a connection and an act.
+/// Secrets are filled in: `$` stands for the newest Engine.IO session, `~` for the newest recovery
+/// token.
 pub fn server(data: &[u8]) {
     talk(data, &mut Vec::new());
 }
@@ -405,7 +405,7 @@ fn talk(data: &[u8], said: &mut Vec<u8>) {
     harness.engine(0).check_invariants();
 }
 
-/// The last text between these two.
+/// Returns the last text between `before` and `after`.
 fn told<'a>(said: &'a [u8], before: &[u8], after: &[u8]) -> Option<&'a [u8]> {
     let places = said.windows(before.len()).enumerate().filter(|(_, bytes)| *bytes == before);
     let mut found = places.filter_map(|(place, _)| {
@@ -416,7 +416,7 @@ fn told<'a>(said: &'a [u8], before: &[u8], after: &[u8]) -> Option<&'a [u8]> {
     found.next_back()
 }
 
-/// Settings with small bounds, one trusted proxy, a list of pages and names.
+/// Returns settings with small limits, trusted proxies, and lists of origins and host names.
 fn on_the_internet() -> Settings {
     let proxies =
         ["127.0.0.0/8", "2001:db8::/32"].iter().filter_map(|text| Network::parse(text)).collect();
@@ -444,7 +444,7 @@ mod tests {
 
     use super::*;
 
-    /// Mutations of input that is rejected at once would find nothing.
+    /// Checks the seeds: mutations of input that is rejected at once would find nothing.
     #[test]
     fn the_seeds_of_a_server_lead_into_a_session() {
         for seed in [PROXIED, RETURNED] {
