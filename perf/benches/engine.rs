@@ -11,7 +11,7 @@ use bandsync_engine::words::ids::SessionId;
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::music::Tempo;
 use bandsync_engine::words::time::{Micros, UnixMillis};
-use bandsync_perf::gig::{self, Stage};
+use bandsync_perf::gig::{self, Bands};
 use bandsync_testkit::frames;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
@@ -154,11 +154,13 @@ fn tick_a_room(bencher: Bencher<'_, '_>, members: u32) {
         heartbeat_interval: rare,
         ..gig::settings()
     };
-    let mut stage = Stage::new(settings, 1, members);
-    stage.stop_tracing();
-    stage.play();
-    stage.pass(Micros::from_secs(1));
-    bencher.counter(ItemsCount::new(members)).bench_local(|| stage.pass(Micros::from_millis(16)));
+    let mut bands = Bands::new(settings, 1, members);
+    bands.stop_tracing();
+    bands.play();
+    bands.harness.pass(Micros::from_secs(1));
+    bencher
+        .counter(ItemsCount::new(members))
+        .bench_local(|| bands.harness.pass(Micros::from_millis(16)));
 }
 
 /// Replays an evening of twelve seconds with twelve bands.

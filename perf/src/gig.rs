@@ -22,8 +22,8 @@ pub fn settings() -> Settings {
     }
 }
 
-/// A tap of the stage's engine.
-struct Notes {
+/// A tap that keeps the inputs of an engine and counts its messages.
+pub struct Notes {
     /// All inputs so far, if they are traced.
     trace: Option<Vec<u8>>,
     /// Messages since they were last taken.
@@ -42,14 +42,15 @@ impl Tap for Notes {
     }
 }
 
-/// An engine with a crowd. Member `m` of session `s` of `n` is client `m * n + s`, and leads if `m`
-/// is 0.
-pub struct Stage {
-    harness: Harness<Notes>,
+/// Bands that play on one engine. Member `m` of session `s` of `n` is client `m * n + s` of the
+/// harness, and leads if `m` is 0.
+pub struct Bands {
+    /// The engine, its clock and its clients.
+    pub harness: Harness<Notes>,
     sessions: u32,
 }
 
-impl Stage {
+impl Bands {
     /// Creates sessions whose members have joined. Nothing plays yet.
     pub fn new(settings: Settings, sessions: u32, members: u32) -> Self {
         Self::with_handshake(settings, sessions, members, &frames::handshake("band", false))
@@ -63,44 +64,30 @@ impl Stage {
         handshake: &[u8],
     ) -> Self {
         let notes = |_| Notes { trace: Some(Vec::new()), messages: 0 };
-        let mut stage = Self { harness: Harness::new(&settings, notes), sessions };
+        let mut bands = Self { harness: Harness::new(&settings, notes), sessions };
         for index in 0..sessions * members {
-            stage.harness.connect(0, handshake);
+            bands.harness.connect(0, handshake);
             let role = if index < sessions { "leader" } else { "follower" };
             let more = format!(",\"role\":\"{role}\",\"displayName\":\"Member\"");
-            stage.tell(index, "join_session", &more);
-            stage.pass(Micros::from_micros(500));
+            bands.emit(index, "join_session", &more);
+            bands.harness.pass(Micros::from_micros(500));
         }
-        stage
+        bands
     }
 
-    /// Makes every leader play.
+    /// Lets every leader start its music.
     pub fn play(&mut self) {
         for session in 0..self.sessions {
-            self.tell(session, "play", "");
+            self.emit(session, "play", "");
         }
         self.harness.turn();
     }
 
     /// Sends an event to the member's session. `more` holds further fields, each after a comma.
-    pub fn tell(&mut self, index: u32, event: &str, more: &str) {
+    pub fn emit(&mut self, index: u32, event: &str, more: &str) {
         let session = index % self.sessions;
-        self.say(index, &format!("42[\"{event}\",{{\"sessionId\":\"session {session}\"{more}}}]"));
-    }
-
-    /// Sends a text message.
-    pub fn say(&mut self, index: u32, text: &str) {
-        self.harness.say(index, text);
-    }
-
-    /// Sends bytes that are ready, which the engine may change.
-    pub fn received(&mut self, index: u32, bytes: &mut [u8]) {
-        self.harness.received(index, bytes);
-    }
-
-    /// Lets time pass, with a turn whenever the engine wants one.
-    pub fn pass(&mut self, span: Micros) {
-        self.harness.pass(span);
+        let text = format!("42[\"{event}\",{{\"sessionId\":\"session {session}\"{more}}}]");
+        self.harness.say(index, &text);
     }
 
     /// Returns the messages sent since the last call.
@@ -123,16 +110,16 @@ fn messages(out: &Outputs) -> u64 {
 /// Records an evening: `sessions` bands of `members` play for `seconds`, while they chat, probe
 /// their latency and answer pings, and their leaders seek, change the tempo, pause and go on.
 pub fn evening(sessions: u32, members: u32, seconds: u32) -> Vec<u8> {
-    let mut stage = Stage::new(settings(), sessions, members);
-    stage.play();
+    let mut bands = Bands::new(settings(), sessions, members);
+    bands.play();
     let all = sessions * members;
     for tenth in 0..seconds * 10 {
         for index in (0..all).filter(|index| index % 10 == tenth % 10) {
-            stage.say(index, r#"42["latency_probe",{"timestamp":1800000000000}]"#);
+            bands.harness.say(index, r#"42["latency_probe",{"timestamp":1800000000000}]"#);
             match (tenth / 10 + index) % 5 {
-                0 => stage.say(index, "3"),
-                1 => stage.say(index, r#"42["pong",{"timestamp":1800000000000}]"#),
-                2 => stage.tell(
+                0 => bands.harness.say(index, "3"),
+                1 => bands.harness.say(index, r#"42["pong",{"timestamp":1800000000000}]"#),
+                2 => bands.emit(
                     index,
                     "chat_message",
                     ",\"message\":\"Chorus twice, then the bridge\"",
@@ -141,22 +128,22 @@ pub fn evening(sessions: u32, members: u32, seconds: u32) -> Vec<u8> {
             }
             if index < sessions {
                 match (tenth / 10) % 6 {
-                    1 => stage.tell(index, "seek", ",\"position\":30000"),
-                    2 => stage.tell(index, "set_tempo", ",\"tempo\":132.5"),
-                    3 => stage.tell(index, "pause", ""),
-                    4 => stage.tell(index, "play", ""),
-                    5 => stage.tell(index, "sync_request", ""),
+                    1 => bands.emit(index, "seek", ",\"position\":30000"),
+                    2 => bands.emit(index, "set_tempo", ",\"tempo\":132.5"),
+                    3 => bands.emit(index, "pause", ""),
+                    4 => bands.emit(index, "play", ""),
+                    5 => bands.emit(index, "sync_request", ""),
                     _ => {}
                 }
             }
         }
         // All members answer Engine.IO's pings in time.
         if tenth % 20 == 19 {
-            (0..all).for_each(|index| stage.say(index, "3"));
+            (0..all).for_each(|index| bands.harness.say(index, "3"));
         }
-        stage.pass(Micros::from_millis(100));
+        bands.harness.pass(Micros::from_millis(100));
     }
-    stage.harness.tap(0).trace.take().unwrap_or_default()
+    bands.harness.tap(0).trace.take().unwrap_or_default()
 }
 
 /// Replays a trace on a new engine, and returns the number of outputs. Not inlined, because

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bandsync_engine::io::Settings;
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::time::Micros;
-use bandsync_perf::gig::{self, Stage};
+use bandsync_perf::gig::{self, Bands};
 use bandsync_testkit::frames;
 
 /// The system's allocator, counted.
@@ -54,14 +54,14 @@ fn the_steady_state_asks_for_no_memory() {
         Limits { stale_after: rare, silence_max: rare, inactivity_max: rare, ..Limits::PRODUCTION };
     let settings =
         Settings { ping_interval: rare, heartbeat_interval: rare, limits, ..gig::settings() };
-    let mut stage = Stage::new(settings, 20, 8);
-    stage.stop_tracing();
-    stage.play();
-    stage.pass(Micros::from_secs(3));
+    let mut bands = Bands::new(settings, 20, 8);
+    bands.stop_tracing();
+    bands.play();
+    bands.harness.pass(Micros::from_secs(3));
 
-    stage.take_messages();
-    let ticking = allocations(|| stage.pass(Micros::from_secs(10)));
-    let ticks = stage.take_messages();
+    bands.take_messages();
+    let ticking = allocations(|| bands.harness.pass(Micros::from_secs(10)));
+    let ticks = bands.take_messages();
     assert!(ticks >= 20 * 8 * 620, "it plays: {ticks}");
     assert_eq!(ticking, 0, "allocations in {ticks} ticks");
 
@@ -82,10 +82,10 @@ fn the_steady_state_asks_for_no_memory() {
         let mut asked = 0;
         for _ in 0..3 {
             let mut bytes = frame.clone();
-            asked = allocations(|| stage.received(0, &mut bytes));
+            asked = allocations(|| bands.harness.received(0, &mut bytes));
             // The notices of the batch window are sent within it.
-            asked += allocations(|| stage.pass(Micros::from_millis(20)));
-            let later = allocations(|| stage.pass(Micros::from_millis(1_480)));
+            asked += allocations(|| bands.harness.pass(Micros::from_millis(20)));
+            let later = allocations(|| bands.harness.pass(Micros::from_millis(1_480)));
             assert_eq!(later, 0, "allocations in the ticks after {text}");
         }
         assert!(asked <= most, "{text} asks {asked} times for memory");

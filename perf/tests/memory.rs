@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use bandsync_engine::io::Settings;
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::time::Micros;
-use bandsync_perf::gig::{self, Stage};
+use bandsync_perf::gig::{self, Bands};
 use bandsync_testkit::frames;
 
 /// The system's allocator, counted.
@@ -52,10 +52,10 @@ fn held(sessions: u32, handshake: &[u8]) -> i64 {
     let settings =
         Settings { limits, ping_interval: rare, heartbeat_interval: rare, ..gig::settings() };
     let before = HELD.load(Ordering::Relaxed);
-    let mut stage = Stage::with_handshake(settings, sessions, 8, handshake);
-    stage.stop_tracing();
+    let mut bands = Bands::with_handshake(settings, sessions, 8, handshake);
+    bands.stop_tracing();
     // Until the events kept for lost members are dropped.
-    stage.pass(Micros::from_secs(600));
+    bands.harness.pass(Micros::from_secs(600));
     HELD.load(Ordering::Relaxed) - before
 }
 

@@ -1,5 +1,5 @@
-//! How the server ends: in order when it is told to, at once when it is told again, and with an
-//! error when one of its own threads is lost.
+//! Ends the server: after a drain on the first signal, at once on the second, and with an error
+//! when one of its own threads is lost.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,10 +24,10 @@ pub fn run(stopping: &Stopping, server: Server, drain_timeout: Duration) -> Exit
             tell("Stopped.");
             if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
-        // Nobody asked it to, so it panicked. Its sessions are gone and their members wait for
-        // nothing; the other shards' members are told, and a supervisor starts the server anew.
+        // The shard ended without a signal, so it panicked and its sessions are lost. The members
+        // of the other shards receive a goodbye, and a supervisor restarts the server.
         Reason::ShardEnded => {
-            error!("a shard is lost: the server ends, so that a supervisor can start it anew");
+            error!("a shard is lost, ending the server so that a supervisor restarts it");
             server.drain(drain_timeout);
             ExitCode::FAILURE
         }

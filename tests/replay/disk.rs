@@ -29,7 +29,7 @@ fn a_trace_that_ends_anywhere_is_replayed_up_to_its_last_whole_block() {
     }
 }
 
-/// The kernel limits the size of the server's files, which acts like a full disk.
+/// The kernel limits the size of the server's files, which has the effect of a full disk.
 #[test]
 fn a_full_disk_ends_the_recording_with_one_warning_and_not_the_server() {
     let scratch = Scratch::new("full");

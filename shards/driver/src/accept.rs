@@ -1,5 +1,7 @@
-//! Listening: a socket per shard on one shared port, and what to do when connections cannot be
-//! accepted.
+//! Listens: one socket per shard, all on one port. The kernel spreads connections over them.
+//!
+//! If the process runs out of descriptors, waiting connections are refused at once instead of being
+//! left to time out, and accepting pauses.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -13,25 +15,25 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::metrics::Stats;
 use crate::net::Accepted;
 
-/// Connections that the kernel keeps for us until we accept them; it has a bound of its own
-/// (`somaxconn`).
+/// Maximum number of connections that wait in the kernel to be accepted. The kernel has a limit of
+/// its own, `somaxconn`.
 const BACKLOG: i32 = 4_096;
 
-/// Bytes that the kernel takes of a connection before they are on their way. Little, so that a slow
-/// reader misses ticks rather than getting them seconds late out of megabytes of buffer.
+/// Unsent bytes that the kernel accepts from a connection. Small, so that a slow reader misses
+/// ticks: with megabytes of buffer it would receive them seconds late.
 const NOTSENT_BYTES: u32 = 16 * 1024;
 
-/// How long nothing is accepted after descriptors ran out, unless a connection closes earlier.
+/// Pause in accepting after descriptors ran out. It ends earlier if a connection closes.
 const PAUSE: Micros = Micros::from_millis(100);
 
-/// How many are refused before a pause.
+/// Maximum number of connections that are refused before a pause.
 const REFUSALS: u32 = 64;
 
-/// A shortage of descriptors is reported again if there was none for so long.
+/// Time without a shortage of descriptors after which the next one is logged again.
 const QUIET: Micros = Micros::from_secs(10);
 
-/// Binds one listener per shard to the same address. For `::` they take IPv4 as well, and where
-/// there is no IPv6 they listen on IPv4 alone. Port 0 takes any port that is free.
+/// Binds one listener per shard to the same address. `::` includes IPv4; if the machine has no
+/// IPv6, it means IPv4 alone. Port 0 selects a free port.
 pub(crate) fn bind(host: IpAddr, port: u16, shards: u16) -> io::Result<Vec<std::net::TcpListener>> {
     match bind_address(SocketAddr::new(host, port), shards) {
         Err(error) if host == Ipv6Addr::UNSPECIFIED && lacks_ipv6(&error) => {
@@ -46,8 +48,8 @@ fn lacks_ipv6(error: &io::Error) -> bool {
 }
 
 fn bind_address(address: SocketAddr, shards: u16) -> io::Result<Vec<std::net::TcpListener>> {
-    // A shared port can be shared with another server too, and each would get half of the band.
-    // Whoever asks for it alone is told that it is in use.
+    // A shared port could be shared with another server as well, and each would receive half of
+    // the band. Binding it unshared first fails if any other program has it.
     let mut address = address;
     let alone = bind_socket(address, false)?;
     if let Some(bound) = alone.local_addr()?.as_socket() {
@@ -62,7 +64,7 @@ fn bind_address(address: SocketAddr, shards: u16) -> io::Result<Vec<std::net::Tc
     (0..shards).map(listen).collect()
 }
 
-/// A bound socket with everything set that accepted connections inherit.
+/// Creates a bound socket with all options that accepted connections inherit.
 fn bind_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -81,18 +83,18 @@ fn bind_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 #[derive(Debug)]
 pub(crate) struct Accept {
     listener: TcpListener,
-    /// Whether connections may be waiting: epoll reports them only once.
+    /// Whether connections may be waiting. epoll reports them only once.
     ready: bool,
-    /// Until when nothing is accepted, after descriptors ran out.
+    /// The end of the pause, if descriptors ran out.
     paused: Option<Micros>,
-    /// When descriptors last ran out.
+    /// The time at which descriptors last ran out.
     shortage: Option<Micros>,
-    /// A descriptor to give up when there is no other, for refusing whoever waits.
+    /// A descriptor that is closed when there is no other, to accept and refuse a connection.
     reserve: Option<File>,
 }
 
 impl Accept {
-    /// Takes over a listener; `registry` reports waiting connections as `token`.
+    /// Takes over a listener, whose waiting connections `registry` reports as `token`.
     pub(crate) fn new(
         listener: std::net::TcpListener,
         registry: &Registry,
@@ -103,27 +105,27 @@ impl Accept {
         Ok(Self { listener, ready: false, paused: None, shortage: None, reserve: reserve().ok() })
     }
 
-    /// epoll reported waiting connections.
+    /// Notes that epoll reported waiting connections.
     pub(crate) fn report(&mut self) {
         self.ready = true;
     }
 
-    /// Whether there may be something to accept right now.
+    /// Whether a connection may be waiting and accepting is not paused.
     pub(crate) fn is_ready(&self) -> bool {
         self.ready && self.paused.is_none()
     }
 
-    /// When to go on, if accepting is paused.
+    /// The end of the pause, if accepting is paused.
     pub(crate) fn resumes(&self) -> Option<Micros> {
         self.paused
     }
 
-    /// A connection was closed, so there is a descriptor again.
+    /// Ends the pause: a connection was closed, so a descriptor is free again.
     pub(crate) fn freed(&mut self) {
         self.paused = None;
     }
 
-    /// Accepts one connection, if there is one.
+    /// Accepts one connection, if one waits.
     pub(crate) fn accept(&mut self, now: Micros, stats: &Stats) -> Accepted<TcpStream> {
         self.paused.take_if(|until| *until <= now);
         if !self.is_ready() {
@@ -136,14 +138,13 @@ impl Accept {
                 Accepted::Enough
             }
             Err(error) if is_shortage(&error) => self.refuse(now, &error, stats),
-            // The connection broke before we got to it: the kernel reports its error through
-            // accept.
+            // The connection broke while it waited: the kernel reports its error through `accept`.
             Err(_) => Accepted::Nobody,
         }
     }
 
-    /// Gives up the reserve to accept and close those who wait, so that they need not wait for a
-    /// time-out. Then pauses: who comes meanwhile may be served after it.
+    /// Closes the reserve to accept and close waiting connections, so that their clients need not
+    /// wait for a time-out. Then pauses: later connections may be served after it.
     fn refuse(&mut self, now: Micros, error: &io::Error, stats: &Stats) -> Accepted<TcpStream> {
         for count in 0..REFUSALS {
             self.reserve = None;
@@ -154,7 +155,8 @@ impl Accept {
             self.reserve = reserve().ok();
             self.ready &= !nobody;
             if nobody && count == 0 {
-                // Linux wants a descriptor before it looks whether anybody waits, and nobody did.
+                // Linux demands a free descriptor before it looks for a waiting connection. None
+                // waited, so there was no shortage to report.
                 return Accepted::Enough;
             }
             if failed {
@@ -163,7 +165,7 @@ impl Accept {
             stats.refused.add(1);
         }
         if self.shortage.is_none_or(|last| now.since(last) >= QUIET) {
-            log::warn!("connections are refused until others close: {error}");
+            log::warn!("out of descriptors, refusing new connections until others close: {error}");
         }
         self.shortage = Some(now);
         self.paused = Some(now + PAUSE);
@@ -171,12 +173,12 @@ impl Accept {
     }
 }
 
-/// A descriptor that does nothing but be there.
+/// Opens a descriptor that is only there to be closed.
 fn reserve() -> io::Result<File> {
     File::open("/dev/null")
 }
 
-/// Whether the process or the system has too little of something for another socket.
+/// Whether the process or the system lacks the descriptors or the memory for another socket.
 fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }

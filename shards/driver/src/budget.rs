@@ -1,41 +1,45 @@
-//! How much a turn takes in of what others want, before it does what is due and sends.
+//! The limits on the input of one turn.
+//!
+//! While music plays, a turn must end before the next tick is due, with its answers sent. So it
+//! stops reading in time, and the rest of the input waits in the kernel.
 
 use bandsync_engine::words::time::Micros;
 
-/// What a send takes, generously: it costs more than what it answers.
+/// Assumed duration of one send, on the safe side: a send takes longer than handling its request.
 const SEND: Micros = Micros::from_micros(8);
 
-/// To so many connections a turn may have to send although something is due.
+/// Number of connections that a turn may send to even if something is due.
 const SENDS_LEAST: usize = 64;
 
-/// The bounds of one turn. Whoever has more to say, or was not heard, is heard in the next.
+/// The limits of one turn. Input beyond them waits for the next turn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Budget {
-    /// It reads until then.
+    /// The time at which reading ends.
     until: Micros,
-    /// And as long as it can have sent what it has to send by then.
+    /// The time by which all answers must be sent, if something ticks.
     due: Option<Micros>,
-    /// Connections that it accepts.
+    /// Maximum number of connections to accept.
     pub(crate) accepts: usize,
-    /// Connections and letters that it takes out of the mailbox.
+    /// Maximum number of connections and letters to take out of the mailbox.
     pub(crate) mail: usize,
 }
 
 impl Budget {
-    /// While nothing ticks nobody hears it if what is due waits a little, and what is said together
-    /// takes fewer sends: a hall that fills takes half the CPU.
+    /// Returns the limits for a shard on which nothing ticks. Then a delay of milliseconds is
+    /// inaudible, and longer turns need fewer sends. Measured: half the CPU time while a hall
+    /// fills.
     pub(crate) fn at_leisure(now: Micros) -> Self {
         Self { until: now + Micros::from_millis(2), due: None, accepts: 64, mail: 256 }
     }
 
-    /// While something ticks: no more than can be answered before something is due. A little in any
-    /// case, or a shard that is always late would hear nobody.
+    /// Returns the limits for a shard on which something ticks: input that can be answered before
+    /// `due`. At least 250 µs, because a shard that is always late would otherwise read nothing.
     pub(crate) fn before(due: Micros, now: Micros) -> Self {
         let until = due.clamp(now + Micros::from_micros(250), now + Micros::from_millis(1));
         Self { until, due: Some(due), accepts: 16, mail: 32 }
     }
 
-    /// Whether there is time for one more read when there is something to send to so many
+    /// Whether there is time for one more read if the turn already has to send to `sends`
     /// connections.
     pub(crate) fn has_time(&self, now: Micros, sends: usize) -> bool {
         let takes = Micros::from_micros(SEND.as_micros() * sends as u64);

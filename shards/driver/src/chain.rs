@@ -1,13 +1,14 @@
-//! What a connection knows of the chunks that a turn sends to it: where its chain begins and ends.
+//! The part of the writer's list that a connection holds: both ends of its chain of chunks.
 
-/// A connection's chunks of this turn: the first and the last place in the writer's list of chunks.
+/// The chunks that this turn sends to a connection, as the first and the last place in the writer's
+/// list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Chain {
     pub(crate) first: u32,
     pub(crate) last: u32,
 }
 
-/// No chunk.
+/// The place that means no chunk.
 pub(crate) const NONE: u32 = u32::MAX;
 
 impl Chain {

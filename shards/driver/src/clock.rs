@@ -2,7 +2,7 @@
 
 use bandsync_engine::words::time::Micros;
 
-/// The server's clock: monotonic microseconds since a start that all shards share. Copies agree.
+/// The server's clock: monotonic time since a start that all shards share. Copies agree.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     /// `CLOCK_MONOTONIC` at the server's start, in nanoseconds.
@@ -10,42 +10,43 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock whose zero is now.
+    /// Creates a clock whose zero is now.
     pub fn start() -> Self {
         Self { start: read(libc::CLOCK_MONOTONIC) }
     }
 
-    /// Microseconds since the start. Costs some 25 ns: the kernel is not entered.
+    /// Returns the time since the start. Measured: 25 ns, because the kernel is not entered.
     pub fn now(&self) -> Micros {
         Micros::from_micros(self.nanos() / 1_000)
     }
 
-    /// Nanoseconds since the start, for what is measured.
+    /// Returns the nanoseconds since the start, for measurements.
     pub fn nanos(&self) -> u64 {
         u64::try_from(read(libc::CLOCK_MONOTONIC) - self.start).unwrap_or_default()
     }
 
-    /// What Unix time would have been at the server's start by today's wall clock, in microseconds.
-    /// It moves whenever somebody sets the wall clock.
+    /// Returns the Unix time of the server's start in microseconds, by the wall clock as it is now.
+    /// If the wall clock is set, this value changes.
     pub fn started_unix_micros(&self) -> i64 {
         let monotonic = read(libc::CLOCK_MONOTONIC);
         let wall = read(libc::CLOCK_REALTIME);
         (wall - (monotonic - self.start)) / 1_000
     }
 
-    /// The same in milliseconds, for [`Settings::started_unix_ms`](bandsync_engine::io::Settings).
+    /// Returns the Unix time of the server's start in milliseconds, for
+    /// [`Settings::started_unix_ms`](bandsync_engine::io::Settings).
     pub fn started_unix_ms(&self) -> i64 {
         self.started_unix_micros().div_euclid(1_000)
     }
 
-    /// The point as nanoseconds of `CLOCK_MONOTONIC`, which is what the kernel's timers take.
+    /// Converts a time to nanoseconds of `CLOCK_MONOTONIC`, as the kernel's timers expect.
     pub(crate) fn monotonic_nanos(&self, at: Micros) -> i64 {
         let since = i64::try_from(at.as_micros()).unwrap_or(i64::MAX).saturating_mul(1_000);
         self.start.saturating_add(since)
     }
 }
 
-/// A kernel clock in nanoseconds.
+/// Reads a clock of the kernel, in nanoseconds.
 fn read(clock: libc::clockid_t) -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the kernel to write one timespec to.

@@ -1,4 +1,7 @@
-//! Connections that are closing: how long each may take, and how many may at once.
+//! The time limits of connections that are closing, and their maximum number.
+//!
+//! A close has two steps: unsent bytes are flushed, then our side is shut down and the connection
+//! lingers until the peer ends its side. A peer that is too slow in either step is cut off.
 
 use std::collections::VecDeque;
 
@@ -7,42 +10,42 @@ use bandsync_engine::words::time::Micros;
 
 use crate::connections::Phase;
 
-/// How long a peer may take to accept what was sent before a close.
+/// Time in which a peer must accept the bytes that were sent before a close. Guessed.
 const FLUSH_TIME: Micros = Micros::from_secs(5);
 
-/// How long a peer may take to end its side after we ended ours.
+/// Time in which a peer must end its side after we ended ours. Guessed.
 const LINGER_TIME: Micros = Micros::from_secs(2);
 
-/// Entries of one list. The connections are counted by nobody else any more, so this bounds what
-/// somebody who opens and closes all day can make us keep.
+/// Maximum number of entries in one list. The machine no longer counts these connections, so no
+/// other limit holds for a client that keeps opening and closing connections.
 const ENTRIES_MAX: usize = 4_096;
 
-/// The connections that are closing, in the order in which their time is over. Connections that
-/// closed earlier stay listed until then; who takes an entry finds nobody there.
+/// The connections that are closing, in the order of their deadlines. A connection that closes
+/// earlier stays listed until its deadline, so the id of an entry may no longer exist.
 #[derive(Debug, Default)]
 pub(crate) struct Closing {
-    /// Those with unsent bytes.
+    /// Connections with unsent bytes.
     flushing: VecDeque<(Micros, ConnId)>,
-    /// Those whose peer has not ended its side.
+    /// Connections whose peer has not ended its side.
     lingering: VecDeque<(Micros, ConnId)>,
 }
 
 impl Closing {
     pub(crate) fn flush(&mut self, now: Micros, id: ConnId) {
-        self.flushing.push_back((now + FLUSH_TIME, id));
+        append(&mut self.flushing, now + FLUSH_TIME, id);
     }
 
     pub(crate) fn linger(&mut self, now: Micros, id: ConnId) {
-        self.lingering.push_back((now + LINGER_TIME, id));
+        append(&mut self.lingering, now + LINGER_TIME, id);
     }
 
-    /// When the next connection's time is over.
+    /// The earliest deadline.
     pub(crate) fn next_deadline(&self) -> Option<Micros> {
         let first = |list: &VecDeque<(Micros, ConnId)>| list.front().map(|(until, _)| *until);
         first(&self.flushing).into_iter().chain(first(&self.lingering)).min()
     }
 
-    /// A connection whose time in a phase is over, or which is one too many there.
+    /// Removes a connection whose time in a phase is over, or the oldest one if a list is too long.
     pub(crate) fn overdue(&mut self, now: Micros) -> Option<(Phase, ConnId)> {
         for (phase, list) in
             [(Phase::Flushing, &mut self.flushing), (Phase::Lingering, &mut self.lingering)]
@@ -53,6 +56,13 @@ impl Closing {
         }
         None
     }
+}
+
+/// Appends a connection. All entries of a list have the same time limit, so they are in the order of
+/// their deadlines as long as the clock does not go back.
+fn append(list: &mut VecDeque<(Micros, ConnId)>, until: Micros, id: ConnId) {
+    debug_assert!(list.back().is_none_or(|(last, _)| *last <= until), "{id} closes out of order");
+    list.push_back((until, id));
 }
 
 #[cfg(test)]

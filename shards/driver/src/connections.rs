@@ -11,55 +11,55 @@ use crate::chain::Chain;
 use crate::shutdown::LiveGuard;
 use crate::unsent::Unsent;
 
-/// A connection. Small, because most of a hundred thousand are idle: buffers exist only while bytes
-/// wait.
+/// A connection. It is small, because most of 100 000 connections are idle: buffers exist only
+/// while bytes wait.
 #[derive(Debug)]
 pub(crate) struct Connection<S> {
     pub(crate) socket: S,
     pub(crate) peer: IpAddr,
     pub(crate) phase: Phase,
-    /// What this turn sends.
+    /// The chunks that this turn sends.
     pub(crate) chain: Chain,
-    /// What earlier turns sent and the kernel did not take yet.
+    /// Bytes of earlier turns that the kernel has not accepted yet.
     pub(crate) unsent: Unsent,
-    /// How much of that the machine knows of: see [`Unsent::mark`].
-    pub(crate) told: u32,
-    /// Whether epoll reports when the kernel takes bytes again.
+    /// The backlog that the machine knows of, as [`Unsent::mark`] counts it.
+    pub(crate) reported: u32,
+    /// Whether the net reports when the kernel accepts bytes again.
     pub(crate) awaits_room: bool,
-    /// Whether it is listed to be read from.
+    /// Whether it is in the list of connections to read from.
     pub(crate) ready: bool,
-    /// Whether it is listed to tell the machine of its backlog or end.
+    /// Whether a backlog change or end is waiting to be reported to the machine.
     pub(crate) noted: bool,
-    /// Whether epoll saw an end or an error, so that reading must go on until it meets that.
+    /// Whether the net reported an end or an error. Reading then continues until it meets that.
     pub(crate) hangup: bool,
-    /// Whether the peer's end was read.
+    /// Whether the end of the peer's side was read.
     pub(crate) ended: bool,
-    /// Whether a write failed: nothing is written any more, what is still to be read is read.
+    /// Whether a write failed. Nothing is written after that; waiting input is still read.
     pub(crate) broken: bool,
-    /// The connection's part in the count that the end waits for. None if it was accepted during
-    /// the drain.
+    /// The connection's part in the count that the shutdown waits for. None if it was accepted
+    /// during the drain.
     pub(crate) live: Option<LiveGuard>,
 }
 
-/// How far a connection is.
+/// The phase of a connection's life.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Phase {
-    /// The machine knows it. In all other phases the machine is told nothing of it any more.
+    /// The machine knows the connection. In all other phases the machine receives nothing of it.
     Open,
-    /// It goes to another shard at the end of this turn.
+    /// The connection is handed over to another shard at the end of this turn.
     Leaving,
-    /// What is unsent is written, then our side is shut down.
+    /// Unsent bytes are written, then our side is shut down.
     Flushing,
-    /// Our side is shut down; what the peer still sends is thrown away until its end comes.
+    /// Our side is shut down. Input is discarded until the peer ends its side.
     Lingering,
 }
 
 impl<S> Connection<S> {
-    /// The mark to tell the machine of, if it does not know: one passed upwards, or that all is
-    /// written. In between it goes on with the highest it heard of.
+    /// The mark to report to the machine, if it is news: a higher one than before, or 0 when
+    /// everything is written. While a backlog shrinks, the machine keeps the highest mark.
     pub(crate) fn backlog_change(&self, mark_bytes: usize) -> Option<u32> {
         let mark = self.unsent.mark(mark_bytes);
-        (mark > self.told || mark == 0 && self.told > 0).then_some(mark)
+        (mark > self.reported || mark == 0 && self.reported > 0).then_some(mark)
     }
 
     pub(crate) fn new(socket: S, peer: IpAddr, live: Option<LiveGuard>) -> Self {
@@ -69,7 +69,7 @@ impl<S> Connection<S> {
             phase: Phase::Open,
             chain: Chain::EMPTY,
             unsent: Unsent::default(),
-            told: 0,
+            reported: 0,
             awaits_room: false,
             ready: false,
             noted: false,
@@ -81,16 +81,17 @@ impl<S> Connection<S> {
     }
 }
 
-// Idle memory per connection is one of the server's aims; the rest of it is the machine's. When
-// debugged, mio's sockets carry more.
+// An idle connection must cost little memory: this part is the driver's, the rest the machine's.
+// In debug builds mio's sockets are larger.
 const _: () =
     assert!(size_of::<Slot<TcpStream>>() <= if cfg!(debug_assertions) { 128 } else { 64 });
 
-/// A place in the table: one line of the cache, for a tick goes to hundreds that are not in it.
+/// A place in the table. It fills one cache line, because a tick goes to hundreds of connections
+/// that are not in the cache.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Slot<S> {
-    /// Grows when a connection leaves the place, so that its id is never met again.
+    /// Number of connections that have left the place, so that no id is used twice.
     generation: u32,
     conn: Option<Connection<S>>,
 }
@@ -109,12 +110,12 @@ impl<S> Default for Connections<S> {
 }
 
 impl<S> Connections<S> {
-    /// How many there are.
+    /// The number of connections.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// Takes in a connection under a new id.
+    /// Adds a connection under a new id.
     pub(crate) fn insert(&mut self, conn: Connection<S>) -> ConnId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, conn: None });
@@ -132,12 +133,12 @@ impl<S> Connections<S> {
         if slot.generation == id.generation { slot.conn.as_mut() } else { None }
     }
 
-    /// The same, if the machine may still speak of it.
+    /// The connection with this id, if the machine may still name it.
     pub(crate) fn open_mut(&mut self, id: ConnId) -> Option<&mut Connection<S>> {
         self.get_mut(id).filter(|conn| conn.phase == Phase::Open)
     }
 
-    /// Reads a little of each of these, for them to be in the cache. Together they are fetched in
+    /// Prefetches the places of these connections. The processor fetches them together, in about
     /// the time of one.
     pub(crate) fn fetch<'a>(&self, ids: impl Iterator<Item = &'a ConnId>) {
         let generation =
@@ -152,7 +153,7 @@ impl<S> Connections<S> {
         slot.conn.as_mut().map(|conn| (id, conn))
     }
 
-    /// Takes a connection out; its id will not be met again.
+    /// Removes a connection. Its id is not used again.
     pub(crate) fn remove(&mut self, id: ConnId) -> Option<Connection<S>> {
         let slot = self.slots.get_mut(id.index as usize)?;
         if slot.generation != id.generation {
@@ -165,12 +166,13 @@ impl<S> Connections<S> {
     }
 }
 
-/// The id as epoll carries it, so that a report about an earlier user of the place is recognised.
+/// Returns the token under which epoll reports a connection. It holds the whole id, so that a late
+/// report of an earlier connection at the same place is recognized.
 pub(crate) fn token(id: ConnId) -> Token {
     Token((id.generation as usize) << 32 | id.index as usize)
 }
 
-/// The id that [`token`] was made of.
+/// Returns the id in a [`token`].
 pub(crate) fn id(token: Token) -> ConnId {
     ConnId { index: token.0 as u32, generation: (token.0 >> 32) as u32 }
 }
@@ -184,7 +186,7 @@ mod tests {
     use crate::shutdown::Shutdown;
     use std::net::{Ipv4Addr, TcpListener};
 
-    /// A connection whose other end is gone.
+    /// Returns a connection whose peer is gone.
     fn conn() -> Connection<TcpStream> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! The shards of a server: started together, drained together, joined.
+//! The shards of a server: starts, drains and joins their threads.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -23,36 +23,37 @@ use crate::pin::pin_to_core;
 use crate::shutdown::Shutdown;
 use crate::thread::{End, Parts, Thread};
 
-/// How long the others get to say goodbye when a shard panics.
+/// Time in which the other shards drain after one panicked. Guessed.
 const PANIC_DRAIN: Duration = Duration::from_secs(5);
 
-/// What to start.
+/// The address and the options of the shards to start.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where to listen. `::` takes IPv4 as well, and means IPv4 alone where there is no IPv6.
+    /// The address to listen on. `::` includes IPv4; if the machine has no IPv6, it means IPv4
+    /// alone.
     pub host: IpAddr,
-    /// The port; 0 takes one that is free.
+    /// The port. 0 selects a free one.
     pub port: u16,
-    /// Whether every shard is kept on a core of its own, if the host allows that.
+    /// Whether every shard is pinned to a core of its own, if the host permits it.
     pub pin: bool,
-    /// Whether the sends of a turn go out through io_uring, if the kernel has it and permits it.
+    /// Whether the sends of a turn go through io_uring, if the kernel has it and permits it.
     pub ring: bool,
-    /// Connections that may wait in a shard's mailbox.
+    /// Maximum number of connections and letters in a shard's mailbox.
     pub mailbox_room: usize,
-    /// Bytes read from one connection in a turn; the rest waits for the next, so that nobody
-    /// starves the others.
+    /// Maximum bytes read from one connection per turn. The rest waits for the next turn, so that
+    /// no client starves the others.
     pub read_bytes: usize,
 }
 
 impl Plan {
-    /// A plan to listen there, with shards on cores of their own.
+    /// Creates a plan to listen on this address, with shards pinned to cores of their own.
     pub const fn new(host: IpAddr, port: u16) -> Self {
         Self { host, port, pin: true, ring: true, mailbox_room: 1_024, read_bytes: 64 * 1024 }
     }
 }
 
-/// The running shards. Dropping it leaves them running; [`Fleet::drain`] and [`Fleet::join`] end
-/// them.
+/// The running shards. Dropping the fleet leaves them running; [`Fleet::drain`] and
+/// [`Fleet::join`] end them.
 #[derive(Debug)]
 pub struct Fleet {
     address: SocketAddr,
@@ -60,7 +61,7 @@ pub struct Fleet {
     threads: Vec<JoinHandle<End>>,
 }
 
-/// Reaches all shards, to end them.
+/// The handle that asks all shards to end.
 #[derive(Clone, Debug)]
 struct Stop {
     clock: Clock,
@@ -69,18 +70,19 @@ struct Stop {
 }
 
 impl Fleet {
-    /// Starts one shard per place on the board, each with what `crew` makes for it.
+    /// Starts as many shards as `metrics` has, each with the machine and the tap that `crew`
+    /// returns.
     ///
     /// # Errors
-    /// If the address is in use or cannot be had, or the system has too few descriptors or threads.
+    /// If the address is in use or not available, or the system lacks descriptors or threads.
     pub fn start<M: Machine>(
         plan: &Plan,
         clock: Clock,
-        board: &Arc<SharedMetrics<M::Counters>>,
+        metrics: &Arc<SharedMetrics<M::Counters>>,
         host: &Arc<dyn Host>,
         mut crew: impl FnMut(ShardId) -> (M, Box<dyn Tap>),
     ) -> io::Result<Self> {
-        let listeners = bind(plan.host, plan.port, board.shards())?;
+        let listeners = bind(plan.host, plan.port, metrics.shards())?;
         let Some(first) = listeners.first() else {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -88,7 +90,7 @@ impl Fleet {
             ));
         };
         let address = first.local_addr()?;
-        let shutdown = Arc::new(Shutdown::new(board.shards()));
+        let shutdown = Arc::new(Shutdown::new(metrics.shards()));
         let mut polls = Vec::new();
         let mut mailboxes = Vec::new();
         let mut addresses = Vec::new();
@@ -114,7 +116,7 @@ impl Fleet {
                 machine,
                 tap,
                 host: Arc::clone(host),
-                board: Arc::clone(board),
+                metrics: Arc::clone(metrics),
                 shutdown: Arc::clone(&fleet.stop.shutdown),
                 mailbox,
                 outbox: Outbox::new(Arc::clone(&fleet.stop.addresses)),
@@ -132,7 +134,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Gives a shard its thread.
+    /// Starts the thread of a shard.
     fn launch<M: Machine>(&mut self, shard: Thread<M>, pin: bool) -> io::Result<()> {
         let id = shard.id;
         let guard = Guard { id, stop: self.stop.clone() };
@@ -147,50 +149,52 @@ impl Fleet {
         Ok(())
     }
 
-    /// Where other threads reach the shards.
+    /// Returns a handle through which other threads reach the shards.
     pub fn post(&self) -> Mailer {
         Mailer { addresses: Arc::clone(&self.stop.addresses) }
     }
 
-    /// Where the server listens.
+    /// The address on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Asks all shards to say goodbye to everybody and to end, at the latest when the time is over.
-    /// Asking again can only shorten the time. Returns at once. Until the end, connections are
-    /// accepted, so that probes and clients get an answer; the end does not wait for them.
+    /// Asks all shards to say goodbye to their members and to end, at the latest after `within`.
+    /// Returns at once. Another call can only shorten the time.
+    ///
+    /// Connections are accepted until the end, so that probes and clients receive an answer. The
+    /// end does not wait for those connections.
     pub fn drain(&self, within: Duration) {
         self.stop.ask(within);
     }
 
-    /// Waits until all shards have ended, and says how each did.
+    /// Waits until all shards have ended, and returns how each did.
     pub fn join(self) -> Vec<End> {
         self.threads.into_iter().map(|thread| thread.join().unwrap_or(End::Panicked)).collect()
     }
 }
 
-/// The way from other threads to the shards.
+/// The handle through which other threads reach the shards.
 #[derive(Clone, Debug)]
 pub struct Mailer {
     addresses: Arc<[Address]>,
 }
 
 impl Mailer {
-    /// Tells a shard. It never waits: news that find no room in the shard's mailbox come back, to
-    /// be told again later. A shard that has ended takes everything.
+    /// Posts news of the storage to a shard, without waiting. For a shard that has ended, they are
+    /// dropped.
     ///
     /// # Errors
-    /// The news, if there is no room for them now.
+    /// If the mailbox is full, the news come back; the caller posts them again later.
     pub fn tell(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
         self.addresses.get(usize::from(shard.0)).map_or(Ok(()), |address| address.tell(news))
     }
 
-    /// Answers a question for which [`Host::answer`] had no answer at once. Never waits. An answer
-    /// for a connection that has closed is dropped.
+    /// Posts an answer that took longer than [`Host::answer`] may, without waiting. For a
+    /// connection that has closed, it is dropped.
     ///
     /// # Errors
-    /// The answer, if there is no room for it now.
+    /// If the mailbox is full, the answer comes back.
     pub fn answer(&self, asker: Asker, answer: HttpResponse) -> Result<(), HttpResponse> {
         let address = self.addresses.get(usize::from(asker.shard.0));
         address.map_or(Ok(()), |address| address.answer(asker.conn, answer))
@@ -207,8 +211,8 @@ impl Stop {
     }
 }
 
-/// Ends the server when a shard panics: its sessions are gone, and their members should look for a
-/// new server rather than wait for this one.
+/// A guard that drains the server when its shard panics. The shard's sessions are lost, so their
+/// members must look for a new server instead of waiting for this one.
 struct Guard {
     id: ShardId,
     stop: Stop,
@@ -217,7 +221,7 @@ struct Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            log::error!("shard {} has panicked: the server drains", self.id.0);
+            log::error!("shard {} panicked, draining the server", self.id.0);
             self.stop.shutdown.stopped(self.id);
             self.stop.ask(PANIC_DRAIN);
         }

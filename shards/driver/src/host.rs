@@ -1,25 +1,25 @@
-//! What the rest of the server does for the shards: answers HTTP requests that the engine does not
-//! answer itself, and keeps sessions.
+//! The seam to the rest of the server, which answers HTTP requests that the engine does not answer
+//! itself, and stores sessions.
 
 use bandsync_engine::io::{HttpRequest, HttpResponse};
 use bandsync_engine::words::ids::{ConnId, SessionId, ShardId};
 
-/// Called on the shard's thread, within the turn that asks. Everything must be ready or quick to
-/// do: as long as it takes, the shard plays no music.
+/// The server around the shards. Its methods run on the shard's thread, within a turn, and must not
+/// block: the shard sends no ticks until they return.
 pub trait Host: Send + Sync + 'static {
-    /// The answer to `request`, for [`Output::Request`](bandsync_engine::io::Output::Request).
-    /// `None` if it takes longer than a turn may: then [`Mailer::answer`](crate::Mailer::answer)
-    /// brings it to the asker.
+    /// Answers `request`, for [`Output::Request`](bandsync_engine::io::Output::Request). Returns `None` if
+    /// the answer takes longer than a turn may; then [`Mailer::answer`](crate::Mailer::answer)
+    /// posts it to the asker.
     fn answer(&self, asker: Asker, request: &HttpRequest) -> Option<HttpResponse>;
 
-    /// Gives back to the system what the shard's thread, which calls this, keeps for later use: now
-    /// and then while no band plays, and each second while memory is scarce and the machine has let
-    /// go what it could.
+    /// Returns the free memory of the calling thread's allocator to the system. Called every 30 s
+    /// while no band plays, and each second while memory is scarce, after the machine has dropped
+    /// its caches.
     fn trim(&self) {}
 
-    /// Takes an order for the storage, whose answer comes by [`Mailer`](crate::Mailer) later. False
-    /// if it cannot be taken now; then there will be no answer. A host without a storage takes
-    /// none.
+    /// Queues an order for the storage, whose answer comes through [`Mailer`](crate::Mailer).
+    /// Returns false if it cannot be queued now; then there will be no answer. A host without a
+    /// storage queues none.
     fn store(&self, _shard: ShardId, _order: Order<'_>) -> bool {
         false
     }
@@ -34,14 +34,14 @@ pub struct Asker {
     pub conn: ConnId,
 }
 
-/// What a shard wants of the storage.
+/// An order of a shard to the storage.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Order<'a> {
     /// [`Output::Load`](bandsync_engine::io::Output::Load).
     Load(&'a SessionId),
     /// [`Output::Store`](bandsync_engine::io::Output::Store).
     Store {
-        /// Which session.
+        /// The session.
         session: &'a SessionId,
         /// The record's epoch.
         epoch: u64,
@@ -52,9 +52,9 @@ pub enum Order<'a> {
     },
     /// [`Output::Forget`](bandsync_engine::io::Output::Forget).
     Forget {
-        /// Which session.
+        /// The session.
         session: &'a SessionId,
-        /// Its epoch.
+        /// The session's epoch.
         epoch: u64,
     },
 }

@@ -1,8 +1,8 @@
-//! The shard driver: moves bytes only. One thread per shard polls its sockets, hands what arrives
-//! to a [`Machine`] and does what that says; between shards there are bounded queues and nothing
-//! else.
+//! The shard driver: moves bytes, and does not know what they mean.
 //!
-//! [`Fleet::start`] starts the shards of a server. What the bytes mean, the driver never asks.
+//! One thread per shard polls its sockets, passes what arrives to a [`Machine`], and carries out
+//! the outputs. Shards share nothing but bounded queues and metrics. [`Fleet::start`] starts the
+//! shards of a server.
 
 pub mod clock;
 pub mod fleet;

@@ -1,45 +1,44 @@
-//! The seam to what computes: the driver moves bytes for any [`Machine`].
+//! The seam to the code that computes: the driver moves bytes for any [`Machine`].
 //!
-//! The engine is the one that a server runs. Small servers of the tools and the driver's own tests
-//! run others, so that moving bytes can be measured and tested without the meaning of the bytes.
+//! A server runs the engine. The conformance servers of `tools` and the driver's own tests run
+//! other machines, so that moving bytes can be measured and tested alone.
 
 use bandsync_engine::io::report::{Disconnect, Sample};
 use bandsync_engine::io::{Input, Outputs};
 use bandsync_engine::words::time::Micros;
 
-/// What a shard thread drives: inputs go in one at a time, outputs come out as values.
+/// The state machine of a shard: inputs go in one at a time, outputs come out as values.
 pub trait Machine: Send + 'static {
-    /// Plain numbers about the machine, for others to read; the driver publishes them after every
-    /// turn.
+    /// Numbers about the machine. The driver publishes them after every turn for other threads.
     type Counters: Copy + Default + Send + 'static;
 
-    /// Takes in what happened at `at`, which never lies before that of the call before, and appends
-    /// what is to be done to `out`. The bytes of [`Input::Received`] may be changed.
+    /// Handles an input that happened at `at`, and appends its outputs to `out`. Time never goes
+    /// back from call to call. The machine may change the bytes of [`Input::Received`].
     fn handle(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs);
 
-    /// When the machine wants an [`Input::TurnEnded`] even if nothing else happens.
+    /// The time at which the machine needs an [`Input::TurnEnded`] even if nothing else happens.
     fn next_deadline(&self) -> Option<Micros>;
 
-    /// Whether something that it does in time would be missed if it came a little late.
+    /// Whether the machine has deadlines for which milliseconds matter, as those of ticks.
     fn is_ticking(&self) -> bool {
         true
     }
 
-    /// After [`Input::Drain`]: whether nothing is left to be done, but for connections that opened
-    /// since.
+    /// Whether the machine has nothing left to do after [`Input::Drain`]. Connections that opened
+    /// since do not count.
     fn is_drained(&self) -> bool;
 
-    /// The numbers as of now.
+    /// The current numbers.
     fn counters(&self) -> Self::Counters;
 
-    /// Hands over what the machine measured since the last call.
+    /// Passes each sample since the last call to `_each`.
     fn samples(&mut self, _each: impl FnMut(Sample, Micros)) {}
 
-    /// Hands over which connections ended since the last call, and why.
+    /// Passes each connection that ended since the last call to `_each`, with the reason.
     fn disconnects(&mut self, _each: impl FnMut(Disconnect)) {}
 
-    /// Appends what people who run the server may want to see of the machine, as JSON. Called at
-    /// most once a second, and only while somebody looks.
+    /// Appends a description of the machine's state for operators, as JSON. Called at most once per
+    /// second, and only while an operator looks at it.
     fn roster(&self, _out: &mut Vec<u8>) {}
 }
 

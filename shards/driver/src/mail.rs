@@ -1,5 +1,8 @@
-//! Connections and messages on their way from one shard to another, news of the storage, and
-//! answers that took longer than a turn, through bounded queues.
+//! The bounded queues into a shard: connections and messages from other shards, news of the storage,
+//! and answers that took longer than a turn.
+//!
+//! No sender waits. Mail that finds no room stays in the sender's [`Outbox`]; the others come back
+//! to their sender.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -16,28 +19,28 @@ use crate::notifier::Notifier;
 use crate::shutdown::LiveGuard;
 use crate::unsent::Unsent;
 
-/// A connection that changes shards. What was read of it is in `state`; what arrives meanwhile
-/// stays in the kernel, which reports it again to the poll that the socket is registered with next.
+/// A connection that moves to another shard. Input that was read and not used is in the machine's
+/// state; input that arrives meanwhile stays in the kernel, which reports it to the next poll.
 #[derive(Debug)]
 pub struct HandOver<S> {
-    /// Its socket, which no net watches.
+    /// The socket. No net watches it.
     pub socket: S,
-    /// The address of its peer.
+    /// The peer's address.
     pub peer: IpAddr,
-    /// Bytes that were sent and not taken.
+    /// Bytes that the kernel has not accepted yet.
     pub unsent: Unsent,
-    /// The machine's state of it.
+    /// The machine's state of the connection.
     pub state: Box<[u8]>,
-    /// Its place in the count of live connections, unless it was accepted during the drain.
+    /// The connection's part in the count of live ones. None if it was accepted during the drain.
     pub live: Option<LiveGuard>,
 }
 
-/// What a shard gets from another.
+/// Mail from one shard to another.
 #[derive(Debug)]
 pub enum Mail<S> {
-    /// A connection that changes shards.
+    /// A connection that moves.
     HandOver(Box<HandOver<S>>),
-    /// What the other shard's machine writes.
+    /// A message of the other shard's machine.
     ShardMessage(Box<[u8]>),
 }
 
@@ -50,21 +53,23 @@ pub(crate) struct Mailbox {
     notifier: Arc<Notifier<AtomicBool>>,
 }
 
-/// The sending end: where a shard is reached.
+/// The sending end of a shard's mail.
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
     mail: Sender<Mail<TcpStream>>,
     news: Sender<StorageEvent>,
     answers: Sender<(ConnId, HttpResponse)>,
-    /// So that a burst costs one system call.
+    /// The flag through which a burst costs one system call.
     notifier: Arc<Notifier<AtomicBool>>,
     waker: Arc<Waker>,
 }
 
-/// Late answers that may wait for a shard. Guessed: operators ask a few times a second.
+/// Maximum number of late answers that wait for a shard. Guessed: operators ask a few times per
+/// second.
 const ANSWERS_ROOM: usize = 64;
 
-/// Queues for at most `room` connections and messages and as many news, whose shard `waker` wakes.
+/// Creates both ends of a shard's mail, for at most `room` connections and messages and as many
+/// news. `waker` wakes the shard.
 pub(crate) fn mailbox(room: usize, waker: Arc<Waker>) -> (Mailbox, Address) {
     let (sender, receiver) = bounded(room);
     let (news_sender, news_receiver) = bounded(room);
@@ -80,48 +85,47 @@ pub(crate) fn mailbox(room: usize, waker: Arc<Waker>) -> (Mailbox, Address) {
 }
 
 impl Mailbox {
-    /// The notifier, to look for mail by.
+    /// The notifier through which the shard takes its mail.
     pub(crate) fn notifier(&self) -> Arc<Notifier<AtomicBool>> {
         Arc::clone(&self.notifier)
     }
 
-    /// How many connections and messages wait.
+    /// The number of connections and messages that wait.
     pub(crate) fn len(&self) -> usize {
         self.mail.len()
     }
 
-    /// The next connection or message.
+    /// Takes the next connection or message.
     pub(crate) fn take(&self) -> Option<Mail<TcpStream>> {
         self.mail.try_recv().ok()
     }
 
-    /// The next of the storage's news.
+    /// Takes the next of the storage's news.
     pub(crate) fn take_news(&self) -> Option<StorageEvent> {
         self.news.try_recv().ok()
     }
 
-    /// The next late answer, and the connection that it is for.
+    /// Takes the next late answer, with its connection.
     pub(crate) fn take_answer(&self) -> Option<(ConnId, HttpResponse)> {
         self.answers.try_recv().ok()
     }
 }
 
 impl Address {
-    /// Wakes the shard, unless somebody did and it has not looked yet.
+    /// Wakes the shard, unless it was woken and has not looked yet.
     pub(crate) fn wake(&self) {
         self.notifier.notify(|| self.wake_poll());
     }
 
     fn wake_poll(&self) {
         if let Err(error) = self.waker.wake() {
-            // The kernel's counter of wake-ups can only be full of wake-ups that were not looked at
-            // yet.
-            log::debug!("waking a shard: {error}");
+            // The kernel's counter of wake-ups is full, so a wake-up is already pending.
+            log::debug!("a shard is not woken again: {error}");
         }
     }
 
-    /// Posts news of the storage, or gives them back if the mailbox is full. What a shard that has
-    /// ended would have been told is lost.
+    /// Posts news of the storage, or returns them if the mailbox is full. News for a shard that has
+    /// ended are dropped.
     pub(crate) fn tell(&self, news: StorageEvent) -> Result<(), StorageEvent> {
         match self.notifier.post(|| self.news.try_send(news), || self.wake_poll()) {
             Ok(()) => Ok(()),
@@ -130,8 +134,8 @@ impl Address {
         }
     }
 
-    /// Posts the answer to a question of one of the shard's connections, or gives it back if the
-    /// mailbox is full. An answer for a shard that has ended is dropped.
+    /// Posts the answer to a question of a connection, or returns it if the mailbox is full. An
+    /// answer for a shard that has ended is dropped.
     pub(crate) fn answer(&self, conn: ConnId, answer: HttpResponse) -> Result<(), HttpResponse> {
         match self.notifier.post(|| self.answers.try_send((conn, answer)), || self.wake_poll()) {
             Ok(()) => Ok(()),
@@ -140,19 +144,19 @@ impl Address {
         }
     }
 
-    /// Posts mail, or gives it back if the mailbox is full.
+    /// Posts mail, or returns it if the mailbox is full.
     fn post(&self, mail: Mail<TcpStream>) -> Result<(), Mail<TcpStream>> {
         match self.notifier.post(|| self.mail.try_send(mail), || self.wake_poll()) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(mail)) => Err(mail),
-            // The shard has ended, by force or by a panic, and its sessions with it: a connection
-            // ends too.
+            // The shard was cut off or panicked, so its sessions are gone. Dropping a connection
+            // closes it.
             Err(TrySendError::Disconnected(_)) => Ok(()),
         }
     }
 }
 
-/// Mail on the way out that waits for room in the other shard's mailbox.
+/// Mail to other shards that waits for room in their mailboxes.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     addresses: Arc<[Address]>,
@@ -164,13 +168,13 @@ impl Outbox {
         Self { addresses, waiting: VecDeque::new() }
     }
 
-    /// Takes mail to be posted at the next [`Outbox::post`].
+    /// Queues mail for the next [`Outbox::post`].
     pub(crate) fn put(&mut self, to: ShardId, mail: Mail<TcpStream>) {
         assert!(usize::from(to.0) < self.addresses.len(), "there is no shard {}", to.0);
         self.waiting.push_back((to, mail));
     }
 
-    /// Posts what there is room for; the others go on waiting. Returns how many were put off.
+    /// Posts all mail for which there is room. Returns the number of pieces that still wait.
     pub(crate) fn post(&mut self) -> usize {
         for _ in 0..self.waiting.len() {
             let Some((to, mail)) = self.waiting.pop_front() else { break };
@@ -208,7 +212,7 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::time::Duration;
 
-    /// A connection, or every other time a message.
+    /// Returns a connection if `name` is even, and a message if it is odd.
     fn mail(name: u8) -> Mail<TcpStream> {
         if name % 2 == 1 {
             return Mail::ShardMessage(Box::new([name]));
@@ -261,7 +265,7 @@ mod tests {
                 assert!(address.post(mail(name)).is_ok());
             }
             assert_eq!(wakeups(&mut poll), 1);
-            assert!(!mailbox.notifier().look(true, usize::MAX, || mailbox.take().is_some()));
+            assert!(!mailbox.notifier().take_mail(true, usize::MAX, || mailbox.take().is_some()));
         }
     }
 

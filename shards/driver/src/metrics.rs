@@ -1,4 +1,5 @@
-//! The board: numbers that every shard writes and anybody may read while the server runs.
+//! Shared metrics: numbers that every shard writes, and that any thread may read while the server
+//! runs. A shard never waits for a reader.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -10,71 +11,72 @@ use parking_lot::Mutex;
 
 use crate::telemetry::{DoubleBuffer, Histograms};
 
-/// One place per shard. Made before the shards start, so that whoever answers `/metrics` can hold
-/// it.
+/// The metrics of all shards. They exist before the shards start, so that the code that answers
+/// `/metrics` can hold them.
 #[derive(Debug)]
 pub struct SharedMetrics<C> {
-    shards: Vec<Place<C>>,
-    /// How much memory the process has left, as a place in [`MEMORY`].
+    shards: Vec<PerShard<C>>,
+    /// The memory that the process has left, as a place in [`MEMORY`].
     memory: AtomicU8,
-    /// Until when rosters are wanted, in microseconds of the server's clock.
+    /// The time until which rosters are wanted, in microseconds of the server's clock.
     rosters_until: AtomicU64,
 }
 
 /// Values of [`SharedMetrics::set_memory`].
 const MEMORY: [FreeMemory; 3] = [FreeMemory::Enough, FreeMemory::Low, FreeMemory::Out];
 
-/// What one shard writes. Its numbers fill cache lines of their own: shards that count do not slow
-/// each other.
+/// The metrics of one shard. They fill cache lines of their own, so that shards that count do not
+/// slow each other down.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Place<C> {
+struct PerShard<C> {
     stats: Stats,
     counters: Mutex<C>,
-    exchange: DoubleBuffer,
-    /// What the machine told of itself last.
+    histograms: DoubleBuffer,
+    /// The last roster of the machine.
     roster: Mutex<Vec<u8>>,
 }
 
 impl<C: Copy + Default> SharedMetrics<C> {
-    /// A board of zeros for so many shards.
+    /// Creates metrics of zero for this number of shards.
     pub fn new(shards: u16) -> Arc<Self> {
-        let shards = (0..shards).map(|_| Place::default()).collect();
+        let shards = (0..shards).map(|_| PerShard::default()).collect();
         Arc::new(Self { shards, memory: AtomicU8::new(0), rosters_until: AtomicU64::new(0) })
     }
 
-    /// How many shards there are.
+    /// The number of shards.
     pub fn shards(&self) -> u16 {
         self.shards.len() as u16
     }
 
-    /// What a shard's driver counts.
+    /// The counters of a shard's driver.
     pub fn stats(&self, shard: ShardId) -> &Stats {
         &self.shards[usize::from(shard.0)].stats
     }
 
-    /// What a shard's machine counted as of its last turn.
+    /// The counters of a shard's machine, as of its last turn.
     pub fn counters(&self, shard: ShardId) -> C {
         *self.shards[usize::from(shard.0)].counters.lock()
     }
 
-    /// Shows to `read` what a shard measured since the last call, one set for each second or so.
+    /// Passes to `read` the histograms of a shard since the last call, about one set per second.
     pub fn collect(&self, shard: ShardId, read: impl FnMut(&Histograms)) {
-        self.shards[usize::from(shard.0)].exchange.collect(read);
+        self.shards[usize::from(shard.0)].histograms.collect(read);
     }
 
-    /// Tells all shards how much memory the process has left. They hear of it within a second.
+    /// Reports to all shards how much memory the process has left. They learn of it within a
+    /// second.
     pub fn set_memory(&self, memory: FreeMemory) {
         let place = MEMORY.iter().position(|other| *other == memory).unwrap_or_default();
         self.memory.store(place as u8, Ordering::Relaxed);
     }
 
-    /// Asks all shards for rosters, once a second, until that time.
+    /// Asks all shards for a roster each second, until this time.
     pub fn want_rosters(&self, until: Micros) {
         self.rosters_until.fetch_max(until.as_micros(), Ordering::Relaxed);
     }
 
-    /// What a shard's machine told of itself last, as JSON; empty if nobody had asked for it.
+    /// The last roster of a shard's machine, as JSON. Empty if none was asked for.
     pub fn roster(&self, shard: ShardId) -> Vec<u8> {
         self.shards[usize::from(shard.0)].roster.lock().clone()
     }
@@ -83,11 +85,11 @@ impl<C: Copy + Default> SharedMetrics<C> {
         MEMORY.get(usize::from(self.memory.load(Ordering::Relaxed))).copied().unwrap_or_default()
     }
 
-    pub(crate) fn exchange(&self, shard: ShardId) -> &DoubleBuffer {
-        &self.shards[usize::from(shard.0)].exchange
+    pub(crate) fn histograms(&self, shard: ShardId) -> &DoubleBuffer {
+        &self.shards[usize::from(shard.0)].histograms
     }
 
-    /// Has a roster written, if one is wanted and nobody is reading the last one.
+    /// Writes a roster by `write`, if one is wanted and no thread is reading the last one.
     pub(crate) fn write_roster(
         &self,
         shard: ShardId,
@@ -102,15 +104,15 @@ impl<C: Copy + Default> SharedMetrics<C> {
         }
     }
 
-    /// Shows a machine's counters. False if somebody is reading them: a shard never waits, it tries
-    /// again.
+    /// Publishes a machine's counters. Returns false if a thread is reading them; the shard does
+    /// not wait, but tries again.
     pub(crate) fn publish(&self, shard: ShardId, counters: C) -> bool {
         let shown = self.shards[usize::from(shard.0)].counters.try_lock();
         shown.map(|mut shown| *shown = counters).is_some()
     }
 }
 
-/// What the driver of one shard counts since its start. Times are in microseconds.
+/// The counters of one shard's driver since its start. Times are in microseconds.
 #[derive(Debug, Default)]
 pub struct Stats {
     /// Connections accepted from the listener.
@@ -119,28 +121,27 @@ pub struct Stats {
     pub refused: Counter,
     /// Connections that came from another shard.
     pub arrived: Counter,
-    /// Connections given to another shard.
+    /// Connections handed over to another shard.
     pub departed: Counter,
-    /// Connections open now, those included that are only waiting for their end.
+    /// Connections open now, including those that are closing.
     pub open: Counter,
-    /// Times that a connection could not be given away at once because the other shard's mailbox
-    /// was full.
+    /// Times that mail had to wait because the other shard's mailbox was full.
     pub mailbox_full: Counter,
-    /// The most connections that waited in this shard's mailbox at once.
+    /// Highest number of connections and letters that waited in this shard's mailbox at once.
     pub mail_max: Peak,
     /// Bytes read.
     pub bytes_in: Counter,
-    /// Bytes that the kernel took.
+    /// Bytes that the kernel accepted.
     pub bytes_out: Counter,
-    /// Reads from sockets that gave bytes.
+    /// Reads from sockets that returned bytes.
     pub reads: Counter,
     /// Writes to sockets.
     pub sends: Counter,
-    /// Writes of which the kernel did not take everything.
+    /// Writes of which the kernel accepted only a part.
     pub short_sends: Counter,
-    /// Volatile frames that a connection went without.
+    /// Volatile frames that were dropped.
     pub volatile_dropped: Counter,
-    /// Bytes now that the kernel did not take yet, of all connections.
+    /// Bytes that the kernel has not accepted yet, of all connections, now.
     pub unsent: Counter,
     /// Turns of the loop.
     pub turns: Counter,
@@ -148,11 +149,11 @@ pub struct Stats {
     pub turn_time: Counter,
     /// The longest turn.
     pub turn_time_max: Peak,
-    /// Turns begun by the alarm.
+    /// Turns that began because a deadline had passed.
     pub alarms: Counter,
-    /// How much later than their deadline these turns began, in all.
+    /// Total delay of these turns after their deadlines.
     pub lateness: Counter,
-    /// The latest.
+    /// Longest delay of such a turn.
     pub lateness_max: Peak,
 }
 
@@ -161,34 +162,35 @@ pub struct Stats {
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// The number now.
+    /// The current number.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Counts on. There is one writer only, so a load and a store do, which cost no locked
-    /// instruction.
+    /// Adds `count`. Only the shard writes, so a load and a store are enough, and no locked
+    /// instruction is needed.
     pub(crate) fn add(&self, count: u64) {
         self.0.store(self.get().wrapping_add(count), Ordering::Relaxed);
     }
 
-    /// Counts back, for what is open now.
+    /// Subtracts `count`, for numbers that are a current state.
     pub(crate) fn sub(&self, count: u64) {
+        debug_assert!(count <= self.get(), "{count} subtracted from {}", self.get());
         self.0.store(self.get().wrapping_sub(count), Ordering::Relaxed);
     }
 }
 
-/// The highest of the values seen since somebody last took it.
+/// The highest of the values seen since the last [`Peak::take`].
 #[derive(Debug, Default)]
 pub struct Peak(AtomicU64);
 
 impl Peak {
-    /// The highest so far.
+    /// The highest value so far.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// The highest so far; the next begins at zero.
+    /// Returns the highest value so far, and starts again at zero.
     pub fn take(&self) -> u64 {
         self.0.swap(0, Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! The kernel as a net: sockets watched by epoll, a listener, and io_uring where it is to be had.
+//! The kernel as a net: sockets watched by epoll, a listener, and io_uring if it is available.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net;
@@ -18,7 +18,7 @@ use crate::metrics::Stats;
 use crate::net::{Accepted, Net, Readiness, SendRequest};
 use crate::ring::Ring;
 
-/// Tokens that no connection has: there are never so many.
+// Tokens that no connection has, because a shard never has that many connections.
 const LISTENER: Token = Token(usize::MAX);
 pub(crate) const WAKER: Token = Token(usize::MAX - 1);
 pub(crate) const TIMER: Token = Token(usize::MAX - 2);
@@ -29,12 +29,13 @@ pub(crate) struct MioNet {
     poll: Poll,
     accept: Accept,
     ring: Option<Ring>,
-    /// Whether the ring works: one that failed is not used again.
+    /// Whether the ring works. After a failure it is not used again.
     together: bool,
 }
 
 impl MioNet {
-    /// A net of one listener. `ring`: whether sends go through io_uring, where the kernel has it.
+    /// Creates a net with one listener. `ring` says whether sends go through io_uring, if the
+    /// kernel has it.
     pub(crate) fn new(poll: Poll, listener: net::TcpListener, ring: bool) -> io::Result<Self> {
         let accept = Accept::new(listener, poll.registry(), LISTENER)?;
         let mut net = Self { poll, accept, ring: None, together: false };
@@ -42,14 +43,14 @@ impl MioNet {
             match Ring::new() {
                 Ok(ring) => (net.ring, net.together) = (Some(ring), true),
                 Err(error) => {
-                    log::debug!("each send is a call of its own, for there is no io_uring: {error}")
+                    log::debug!("io_uring is unavailable, using one send() per socket: {error}")
                 }
             }
         }
         Ok(net)
     }
 
-    /// Waits for reports, at most so long.
+    /// Waits for reports, at most for `timeout`.
     pub(crate) fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) {
         match self.poll.poll(events, timeout) {
             Ok(()) => {}
@@ -58,12 +59,12 @@ impl MioNet {
         }
     }
 
-    /// Whether connections may be waiting that could be accepted right now.
+    /// Whether connections may be waiting and can be accepted now.
     pub(crate) fn has_work(&self) -> bool {
         self.accept.is_ready()
     }
 
-    /// When accepting goes on, if it is paused.
+    /// The time at which accepting resumes, if it is paused.
     pub(crate) fn next_deadline(&self) -> Option<Micros> {
         self.accept.resumes()
     }
@@ -73,7 +74,8 @@ impl MioNet {
     }
 }
 
-/// What epoll reports, as a turn takes it.
+/// Converts a report of epoll to the form that a turn expects. Returns `None` for the timer, which
+/// only wakes the shard.
 pub(crate) fn readiness(event: &Event) -> Option<Readiness> {
     Some(match event.token() {
         LISTENER => Readiness::Listener,
@@ -123,7 +125,7 @@ impl Net for MioNet {
         if let Some(ring) = &mut self.ring
             && let Err(error) = ring.send(requests, bytes)
         {
-            log::warn!("io_uring fails and is not used any more: {error}");
+            log::warn!("io_uring failed, using one send() per socket from now on: {error}");
             self.together = false;
         }
     }
@@ -133,7 +135,9 @@ impl Net for MioNet {
     }
 
     fn watch(&mut self, socket: &mut TcpStream, id: ConnId) -> io::Result<()> {
-        self.poll.registry().register(socket, token(id), Interest::READABLE)
+        let token = token(id);
+        debug_assert!(![LISTENER, WAKER, TIMER].contains(&token), "{id} has a reserved token");
+        self.poll.registry().register(socket, token, Interest::READABLE)
     }
 
     fn await_room(&mut self, socket: &mut TcpStream, id: ConnId, awaits: bool) -> io::Result<()> {
@@ -146,7 +150,8 @@ impl Net for MioNet {
         if self.poll.registry().deregister(&mut socket).is_err() {
             log::debug!(conn:% = id; "the connection was not registered");
         }
-        // A new socket of mio's, which no poll has seen yet.
+        // mio ties a socket to the poll that it was first registered with, so this makes a new one
+        // of the same descriptor.
         TcpStream::from(OwnedFd::from(socket))
     }
 
@@ -160,7 +165,7 @@ impl Net for MioNet {
     }
 
     fn reset(&mut self, socket: TcpStream) {
-        // If that is refused, an ordinary close is all that is left to do.
+        // If the kernel refuses, an ordinary close is the only way left.
         let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
         self.close(socket);
     }
@@ -174,7 +179,7 @@ impl Net for MioNet {
     }
 }
 
-/// Calls until the call is not interrupted; a full socket takes nothing.
+/// Repeats a call while signals interrupt it. A full socket counts as 0 bytes.
 fn taken(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {

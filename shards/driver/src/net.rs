@@ -1,7 +1,8 @@
 //! The two seams of a turn: a [`Net`] carries bytes, and a [`Shell`] is everything else around it.
 //!
-//! The server runs [`Turn`](crate::turn::Turn) between kernel and threads. The simulator runs the
-//! same turn between wires and a clock of its own. A turn does nothing outside these two traits.
+//! The server runs [`Turn`](crate::turn::Turn) over the kernel and threads. The simulator runs the
+//! same turn over wires and a clock of its own. A turn reaches the world through these traits
+//! alone.
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
@@ -23,68 +24,69 @@ pub trait Net {
     /// A connection's socket.
     type Socket;
 
-    /// A socket as requests name it: a descriptor, or the index of a wire.
+    /// The name of a socket in requests: a descriptor, or the index of a wire.
     type Key: Copy;
 
-    /// Reads what has arrived. `Ok(0)`: the peer has ended its side. Fewer bytes than `buffer`
-    /// holds: the socket is empty, and what arrives next is reported.
+    /// Reads bytes that have arrived. `Ok(0)` means that the peer has ended its side. If fewer
+    /// bytes are returned than `buffer` holds, the socket is empty, and the next bytes are
+    /// reported.
     ///
     /// # Errors
     /// `WouldBlock` if nothing has arrived, `Interrupted` if the call should be repeated. After any
     /// other error the connection is broken.
     fn read(&mut self, socket: &mut Self::Socket, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Offers bytes and returns how many were taken. A full socket takes 0.
+    /// Offers bytes, and returns how many were accepted. A full socket accepts 0.
     ///
     /// # Errors
-    /// The connection is broken.
+    /// If the connection is broken.
     fn send(&mut self, socket: &Self::Socket, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// The socket as [`SendRequest`] names it.
+    /// The name of the socket in a [`SendRequest`].
     fn key(&self, socket: &Self::Socket) -> Self::Key;
 
     /// Whether [`Net::send_all`] may be used now.
     fn sends_together(&self) -> bool;
 
-    /// Offers bytes to many sockets at once. The results are those of [`Net::sent`].
+    /// Offers bytes to many sockets at once. [`Net::sent`] returns the results.
     fn send_all(&mut self, requests: &[SendRequest<Self::Key>], bytes: &[u8]);
 
-    /// The result of the request at this place of the last [`Net::send_all`]; `None` if it was not
-    /// begun and has to be sent by [`Net::send`].
+    /// The result of a request by its place in the last [`Net::send_all`]. `None` if the request
+    /// was not begun and must be sent by [`Net::send`].
     fn sent(&self, place: usize) -> Option<io::Result<usize>>;
 
-    /// Reports from now on what arrives at a new socket, beginning with what is there already.
+    /// Starts to report input at a new socket, including input that is there already.
     ///
     /// # Errors
-    /// The socket cannot be watched.
+    /// If the socket cannot be watched.
     fn watch(&mut self, socket: &mut Self::Socket, id: ConnId) -> io::Result<()>;
 
-    /// Reports, or no longer reports, when a watched socket takes bytes again.
+    /// Starts or stops to report when a watched socket accepts bytes again.
     ///
     /// # Errors
-    /// The socket can no longer be watched.
+    /// If the socket can no longer be watched.
     fn await_room(&mut self, socket: &mut Self::Socket, id: ConnId, awaits: bool)
     -> io::Result<()>;
 
-    /// Takes a socket out of this net, for another shard's net to watch.
+    /// Removes a socket from this net, so that another shard's net can watch it.
     fn unwatch(&mut self, id: ConnId, socket: Self::Socket) -> Self::Socket;
 
-    /// Ends our side of a connection: the peer reads what was sent, then the end.
+    /// Ends our side of a connection: the peer reads all bytes that were sent, then the end.
     ///
     /// # Errors
-    /// The connection is gone.
+    /// If the connection is gone.
     fn shut_down(&mut self, socket: &Self::Socket) -> io::Result<()>;
 
     /// Closes a socket.
     fn close(&mut self, socket: Self::Socket);
 
-    /// Closes a socket by a reset: what was not delivered is forgotten.
+    /// Closes a socket by a reset. Bytes that were not delivered are discarded.
     fn reset(&mut self, socket: Self::Socket);
 
-    /// Connections may be waiting at the listener.
+    /// Notes that connections may be waiting at the listener.
     fn report_listener(&mut self);
 
-    /// Accepts one connection, if there is one. Counts those that are refused.
+    /// Accepts one connection, if one waits. Counts refused ones.
     fn accept(&mut self, now: Micros, stats: &Stats) -> Accepted<Self::Socket>;
 }
 
@@ -93,7 +95,7 @@ pub trait Net {
 pub struct SendRequest<K> {
     /// The socket.
     pub socket: K,
-    /// A place in the bytes that are given with the requests.
+    /// A place in the bytes that are passed with the requests.
     pub bytes: Span,
 }
 
@@ -102,29 +104,29 @@ pub struct SendRequest<K> {
 pub enum Accepted<S> {
     /// A connection, and its peer's address.
     Connection(S, IpAddr),
-    /// A connection that could not be served or is gone again; there may be more.
+    /// No connection, because it could not be served or has closed. More may wait.
     Nobody,
-    /// No connection waits, or it is better to pause.
+    /// No connection, because none waits or accepting is paused.
     Enough,
 }
 
-/// What a net reports before a turn. A report comes once: what it is about is handled until nothing
-/// is left of it.
+/// A report of a net before a turn. It comes once: the turn keeps its cause listed until nothing of
+/// it is left.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Readiness {
     /// Connections may be waiting at the listener.
     Listener,
-    /// Something may be in the mailbox.
+    /// Mail may be waiting in the mailbox.
     Mailbox,
-    /// A connection has news.
+    /// A connection's state has changed.
     Connection {
         /// The connection.
         id: ConnId,
-        /// Whether something may be read.
+        /// Whether input may be waiting.
         readable: bool,
-        /// Whether bytes are taken again.
+        /// Whether the socket accepts bytes again.
         writable: bool,
-        /// Whether an end or an error waits behind what may be read.
+        /// Whether an end or an error follows the waiting input.
         hangup: bool,
     },
 }
@@ -132,73 +134,72 @@ pub enum Readiness {
 /// The surroundings of a turn: clock, threads, storage and process, or the simulator's models of
 /// them. No call blocks.
 pub trait Shell<N: Net, M: Machine> {
-    /// Nanoseconds since the server's start. Never goes back.
+    /// Returns the nanoseconds since the server's start. They never decrease.
     fn nanos(&mut self) -> u64;
 
     /// The counters of this shard.
     fn stats(&self) -> &Stats;
 
-    /// The machine is about to be given `input`; received bytes are still as they were read.
+    /// Observes an input before the machine handles it. Received bytes are still as they were read.
     fn input(&mut self, at: Micros, input: &Input<'_>, machine: &M);
 
-    /// The machine was given that input, and wants done what the list holds from the place `from`
-    /// on.
+    /// Observes the outputs of that input: those from the place `from` of the list on.
     fn outputs(&mut self, outputs: &Outputs, from: usize, machine: &M);
 
-    /// The machine took so many nanoseconds for one input.
+    /// Records the time that the machine took for one input.
     fn measured(&mut self, nanos: u64);
 
-    /// Counts a new connection for as long as the guard lives.
+    /// Counts a new connection as long as the guard lives.
     fn enter(&mut self) -> LiveGuard;
 
-    /// The mailbox was reported: see [`Readiness::Mailbox`].
+    /// Notes that mail may be waiting: see [`Readiness::Mailbox`].
     fn report_mailbox(&mut self);
 
-    /// Calls `open` until it finds the mailbox empty, at most so many times.
+    /// Calls `open` until it finds the mailbox empty, at most `most` times.
     fn open_mailbox(&mut self, most: usize, open: impl FnMut(&mut Self) -> bool);
 
-    /// The next connection or message from another shard.
+    /// Takes the next connection or letter from another shard.
     fn mail(&mut self) -> Option<Mail<N::Socket>>;
 
-    /// The next news of the storage.
+    /// Takes the next news of the storage.
     fn storage(&mut self) -> Option<StorageEvent>;
 
-    /// The next answer that took longer than a turn.
+    /// Takes the next answer that took longer than a turn.
     fn late_answer(&mut self) -> Option<(ConnId, HttpResponse)>;
 
-    /// Takes mail for another shard; it leaves with the next [`Shell::deliver`].
+    /// Queues mail for another shard until the next [`Shell::deliver`].
     fn post(&mut self, to: ShardId, mail: Mail<N::Socket>);
 
-    /// Delivers what was posted, as far as mailboxes have room. The rest waits.
+    /// Delivers queued mail for which the mailboxes have room. The rest waits.
     fn deliver(&mut self);
 
-    /// Pieces of mail that wait for room. While many wait, a turn reads nothing.
+    /// The number of pieces of mail that wait for room. While many wait, a turn reads nothing.
     fn unposted(&self) -> usize;
 
-    /// News of the process. Asked once in a turn.
+    /// Returns changes of the process. Called once per turn.
     fn process(&mut self, now: Micros) -> Process;
 
-    /// Returns free memory to the system: the machine has just dropped what it could.
+    /// Returns free memory to the system. Called after the machine has dropped its caches.
     fn trim(&mut self);
 
-    /// This shard has counted its last connection: those that it accepts from now on have no
-    /// [`LiveGuard`].
+    /// Announces that this shard has counted its last connection: later ones have no [`LiveGuard`].
     fn stopped(&mut self);
 
-    /// Answers a request that the machine does not answer itself. `None`: the answer comes later.
+    /// Answers a request that the machine does not answer itself. `None` if the answer comes later.
     fn answer(&mut self, asker: Asker, request: &HttpRequest) -> Option<HttpResponse>;
 
-    /// Takes an order for the storage. False: it has no room, and there will be no answer.
+    /// Queues an order for the storage. Returns false if there is no room; then there will be no
+    /// answer.
     fn store(&mut self, order: Order<'_>) -> bool;
 }
 
-/// What a turn has to tell the machine about the process.
+/// Changes of the process that a turn reports to the machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Process {
     /// Unix time at the server's start, in milliseconds, if the wall clock was set.
     pub started_unix_ms: Option<i64>,
-    /// How much memory is left, if the machine is to be told.
+    /// The memory that is left, if it must be reported.
     pub memory: Option<FreeMemory>,
-    /// Whether the server ends.
+    /// Whether the server is to drain.
     pub drain: bool,
 }

@@ -1,12 +1,11 @@
-//! Stands in for the ring on machines that the io_uring crate does not know: there is none to be
-//! had.
+//! Replaces the ring on processors that the io_uring crate does not support.
 
 use std::io;
 use std::os::fd::RawFd;
 
 use crate::net::SendRequest;
 
-/// No such thing is ever made.
+/// A ring that is never created.
 #[derive(Debug)]
 pub(crate) enum Ring {}
 

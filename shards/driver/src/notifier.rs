@@ -1,18 +1,19 @@
-//! How a shard is woken once for a burst of mail, and never missed: a flag in front of a waker.
+//! A flag in front of a waker: a burst of mail wakes a shard once, and no mail is missed.
 //!
-//! Whoever posts puts the mail first and rings then; whoever is woken hears first and looks then.
-//! So mail that was not seen was posted after the hearing, and rang again. The tests run this very
-//! code through every interleaving.
+//! A sender queues mail first and then sets the flag; the sender that finds it unset wakes the
+//! shard. The shard clears the flag first and then takes mail. So mail that it did not see was
+//! queued after the flag was cleared, and wakes it again. The tests run this code through every
+//! interleaving.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A flag that threads share.
+/// A flag that threads share. The tests use one whose interleavings loom explores.
 pub trait Flag {
-    /// One that is not set.
+    /// Creates a flag that is not set.
     fn unset() -> Self;
-    /// Sets it and says what it was.
+    /// Sets the flag, and returns its former value.
     fn swap(&self, value: bool) -> bool;
-    /// Says what it is.
+    /// The value of the flag.
     fn is_set(&self) -> bool;
 }
 
@@ -30,19 +31,19 @@ impl Flag for AtomicBool {
     }
 }
 
-/// Whether a shard was woken and has not looked yet.
+/// Whether a shard was woken and has not taken its mail yet.
 #[derive(Debug, Default)]
 pub(crate) struct Notifier<F>(F);
 
 impl<F: Flag> Notifier<F> {
-    /// Wakes by `wake`, unless somebody did and the shard has not looked yet.
+    /// Runs `wake`, unless the shard was woken and has not taken its mail yet.
     pub(crate) fn notify(&self, wake: impl FnOnce()) {
         if !self.0.swap(true) {
             wake();
         }
     }
 
-    /// Puts mail into its queue by `put`, and wakes then. What finds no room there wakes nobody.
+    /// Runs `put` and, if it succeeds, wakes the shard. A full queue wakes no shard.
     pub(crate) fn post<E>(
         &self,
         put: impl FnOnce() -> Result<(), E>,
@@ -53,20 +54,26 @@ impl<F: Flag> Notifier<F> {
         Ok(())
     }
 
-    /// What a shard does about its mail in a turn: hears, if it was woken, and then has `open` take
-    /// mail until that finds none, but so often at most. Says whether some may be left, for which
-    /// nobody will wake the shard.
-    pub(crate) fn look(&self, woken: bool, most: usize, mut open: impl FnMut() -> bool) -> bool {
+    /// Takes a shard's mail in a turn: rearms the notifier if the shard was woken, then calls
+    /// `open` until it finds no mail, at most `most` times. Returns whether mail may be left, for
+    /// which the shard will not be woken.
+    pub(crate) fn take_mail(
+        &self,
+        woken: bool,
+        most: usize,
+        mut open: impl FnMut() -> bool,
+    ) -> bool {
         if woken {
-            self.heard();
+            self.rearm();
         }
         (0..most).all(|_| open())
     }
 
-    /// From now on whatever is posted wakes again.
+    /// Clears the flag: from now on new mail wakes the shard again.
     ///
-    /// A swap rather than a store, because it sees what everybody did who rang in vain.
-    fn heard(&self) {
+    /// This is a swap and not a store, because it must see the mail of every sender that found the
+    /// flag set.
+    fn rearm(&self) {
         self.0.swap(false);
     }
 }
@@ -89,18 +96,18 @@ pub(crate) mod tests {
             self.swap(value, Ordering::SeqCst)
         }
 
-        /// Loom knows no order of all loads, so a look is a change that changes nothing.
+        /// Reads by a change that changes nothing, because loom does not order plain loads.
         fn is_set(&self) -> bool {
             self.fetch_or(false, Ordering::SeqCst)
         }
     }
 
-    /// A mailbox as it is in `mail`, with models of the queues and of the kernel's counter of
+    /// A mailbox like that of `mail`, with models of the queues and of the kernel's counter of
     /// wake-ups.
     pub(crate) struct Model<T = u8> {
         notifier: Notifier<LoomBool>,
         mail: Mutex<VecDeque<T>>,
-        /// The storage's.
+        /// News of the storage.
         news: Mutex<VecDeque<T>>,
         room: usize,
         wakeups: Mutex<u32>,
@@ -128,7 +135,7 @@ pub(crate) mod tests {
             self.woken.notify_one();
         }
 
-        /// False if there is no room.
+        /// Posts a letter. Returns false if there is no room.
         pub(crate) fn post(&self, letter: T) -> bool {
             self.put(&self.mail, letter)
         }
@@ -154,7 +161,8 @@ pub(crate) mod tests {
             self.news.lock().unwrap().pop_front()
         }
 
-        /// As poll does: all wake-ups so far are one. Who has mail left does not sleep.
+        /// Sleeps like `poll`: all wake-ups so far count as one. A shard with mail left does not
+        /// sleep.
         fn sleep(&self, mail_waits: bool) -> bool {
             let mut wakeups = self.wakeups.lock().unwrap();
             while *wakeups == 0 && !mail_waits {
@@ -163,12 +171,12 @@ pub(crate) mod tests {
             std::mem::take(&mut *wakeups) > 0
         }
 
-        /// A turn: sleeps until something is there, and takes mail and news in, so many of both at
-        /// most.
+        /// Runs a turn: sleeps until something is there, and takes at most `most` pieces of mail
+        /// and of news.
         pub(crate) fn turn(&self, mail_waits: &mut bool, most: usize) -> Vec<T> {
             let woken = self.sleep(*mail_waits);
             let mut letters = Vec::new();
-            *mail_waits = self.notifier.look(woken, most, || {
+            *mail_waits = self.notifier.take_mail(woken, most, || {
                 let (mail, news) = (self.take(), self.take_news());
                 let some = mail.is_some() || news.is_some();
                 letters.extend(mail.into_iter().chain(news));
@@ -178,8 +186,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// A shard that takes its mail in until it has so many letters; loom finds it if it sleeps for
-    /// ever.
+    /// Runs a shard until it has taken `count` letters. Loom reports it if it sleeps for ever.
     fn receive(model: &Model, count: usize) -> Vec<u8> {
         let (mut letters, mut mail_waits) = (Vec::new(), false);
         while letters.len() < count {
@@ -188,8 +195,8 @@ pub(crate) mod tests {
         letters
     }
 
-    /// A shard that takes its mail in, so much in a turn at most, until it is told that it is over;
-    /// then it looks a last time.
+    /// Runs a shard that takes at most `most` pieces of mail per turn, until `is_over`; then it
+    /// looks a last time.
     fn receive_until(model: &Model, most: usize, is_over: impl Fn() -> bool) -> Vec<u8> {
         let (mut letters, mut mail_waits, mut over) = (Vec::new(), false, false);
         while !over || mail_waits {
@@ -201,8 +208,8 @@ pub(crate) mod tests {
         letters
     }
 
-    /// Connections and news share a notifier, and a turn takes in only so many of both: nothing stays
-    /// behind.
+    /// Connections and news share a notifier, and a turn takes a limited number of both. Nothing
+    /// stays behind.
     #[test]
     fn mail_and_news_are_all_taken_in() {
         let mut bounded = loom::model::Builder::new();
@@ -227,8 +234,8 @@ pub(crate) mod tests {
         });
     }
 
-    /// Two senders post two letters each and say that they have ended; the shard ends when both
-    /// have, and has looked once more. It finds all four, those of each in their order.
+    /// Two senders post two letters each and announce that they have ended. The shard ends when
+    /// both have, after a last look. It finds all four letters, those of each sender in order.
     #[test]
     fn four_letters_of_two_senders_arrive_before_the_end() {
         let mut bounded = loom::model::Builder::new();
@@ -256,7 +263,7 @@ pub(crate) mod tests {
         });
     }
 
-    /// News that find no room come back to the storage, which tells them again: each comes once,
+    /// News that find no room come back to the storage, which posts them again. Each arrives once
     /// and in order.
     #[test]
     fn news_that_find_no_room_are_told_again() {
@@ -298,8 +305,8 @@ pub(crate) mod tests {
         });
     }
 
-    /// The shard ends after it was told to, with a last look: what was posted before the telling is
-    /// there.
+    /// The shard ends when it is asked to, after a last look. It finds all mail that was posted
+    /// before.
     #[test]
     fn nothing_is_lost_at_the_end() {
         loom::model(|| {
@@ -319,7 +326,7 @@ pub(crate) mod tests {
         });
     }
 
-    /// A full mailbox refuses, and the letter that did not fit comes with the next try.
+    /// A full mailbox rejects a letter, which then arrives with the next try.
     #[test]
     fn a_full_mailbox_loses_nothing() {
         loom::model(|| {

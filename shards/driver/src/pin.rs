@@ -1,9 +1,9 @@
-//! Keeping a shard's thread on its core.
+//! Pins a shard's thread to a core.
 
 use std::io;
 
 /// Pins the calling thread to the `n`th of the cores that the process may run on, modulo their
-/// number. Containers and cgroups may refuse, and nothing depends on it but speed.
+/// number. Containers and cgroups may refuse; only speed depends on it.
 pub(crate) fn pin_to_core(n: usize) -> io::Result<()> {
     let allowed = mask()?;
     let cores: Vec<usize> =
@@ -14,16 +14,16 @@ pub(crate) fn pin_to_core(n: usize) -> io::Result<()> {
     set_core(core)
 }
 
-/// Counts the cores that the calling thread may run on, those of its affinity mask.
+/// Counts the cores in the calling thread's affinity mask.
 ///
 /// # Errors
-/// If the system does not say, which it does not beyond 1024 cores.
+/// If the system does not return the mask, as on machines with more than 1024 cores.
 pub fn allowed_cores() -> io::Result<usize> {
     let allowed = mask()?;
     Ok((0..libc::CPU_SETSIZE as usize).filter(|core| contains(&allowed, *core)).count())
 }
 
-/// The calling thread's affinity mask.
+/// Reads the calling thread's affinity mask.
 fn mask() -> io::Result<libc::cpu_set_t> {
     // SAFETY: a set of bits, for which all zeros is the empty set.
     let mut cores: libc::cpu_set_t = unsafe { std::mem::zeroed() };

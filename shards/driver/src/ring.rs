@@ -7,24 +7,24 @@ use io_uring::{IoUring, Probe, opcode, types};
 
 use crate::net::SendRequest;
 
-/// Requests that the ring takes at once; a longer turn is submitted in parts.
+/// Maximum number of requests in one submit. The sends of a larger turn are submitted in parts.
 const ENTRIES: u32 = 256;
 
-/// As the plain calls send. `MSG_DONTWAIT` makes the kernel finish each request within the submit,
-/// even if that is to say that the socket is full, so that nothing is under way when the submit
-/// returns.
+/// Flags of each send. `MSG_NOSIGNAL` is that of the plain calls. `MSG_DONTWAIT` makes the kernel
+/// finish each request within the submit, even if the socket is full, so that no request is under
+/// way when the submit returns.
 const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 
-/// A ring of a shard's own.
+/// The ring of one shard.
 pub(crate) struct Ring {
     ring: IoUring,
-    /// What came of each request of the last submit, by place, as the kernel says it: a count, or
-    /// an error negated.
+    /// The results of the last submit by the place of the request, as the kernel returns them: a
+    /// count of bytes, or a negated error.
     results: Vec<Option<i32>>,
 }
 
 impl Ring {
-    /// A ring, if the kernel has it and lets us. Containers often forbid it.
+    /// Creates a ring, if the kernel has io_uring and permits it. Containers often forbid it.
     pub(crate) fn new() -> io::Result<Self> {
         let ring = IoUring::builder().setup_submit_all().build(ENTRIES)?;
         let mut probe = Probe::new();
@@ -35,11 +35,10 @@ impl Ring {
         Ok(Self { ring, results: Vec::new() })
     }
 
-    /// Sends every request, in order. Afterwards [`Ring::result`] says what came of each.
+    /// Sends all requests in order. [`Ring::result`] then returns the result of each.
     ///
     /// # Errors
-    /// If the ring fails. It is not to be used again then; requests without a result were not
-    /// begun.
+    /// If the ring fails. It must not be used again; requests without a result were not begun.
     pub(crate) fn send(&mut self, requests: &[SendRequest<RawFd>], bytes: &[u8]) -> io::Result<()> {
         self.results.clear();
         self.results.resize(requests.len(), None);
@@ -64,7 +63,7 @@ impl Ring {
         Ok(())
     }
 
-    /// Has the kernel do `count` requests.
+    /// Submits `count` requests, and collects their results.
     fn submit(&mut self, count: usize) -> io::Result<()> {
         let mut done = 0;
         while done < count {
@@ -81,8 +80,8 @@ impl Ring {
         Ok(())
     }
 
-    /// What came of the request at this place: how many bytes the kernel took. None if it must be
-    /// sent otherwise.
+    /// The number of bytes that the kernel accepted of a request. `None` if the request must be
+    /// sent by a plain call.
     pub(crate) fn result(&self, place: usize) -> Option<io::Result<usize>> {
         match self.results[place]? {
             error if error == -libc::EINTR => None,

@@ -1,5 +1,5 @@
-//! When a shard may end: not while any other may still give it a connection. The tests run this
-//! very code through every interleaving of two shards.
+//! The agreement of the shards about the end: a shard must not end while another one may still hand
+//! over a connection to it. The tests run this code through every interleaving of two shards.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,17 +9,17 @@ use bandsync_engine::words::time::Micros;
 
 use crate::notifier::Flag;
 
-/// A number that threads share.
+/// A number that threads share. The tests use one whose interleavings loom explores.
 pub trait Number {
-    /// A number of this value.
+    /// Creates a number of this value.
     fn new(value: u64) -> Self;
-    /// Its value.
+    /// The value.
     fn get(&self) -> u64;
-    /// Makes it greater.
+    /// Adds `value`.
     fn add(&self, value: u64);
-    /// Makes it smaller.
+    /// Subtracts `value`.
     fn sub(&self, value: u64);
-    /// Makes it the smaller one of itself and this.
+    /// Lowers the number to `value`, if it is greater.
     fn at_most(&self, value: u64);
 }
 
@@ -45,23 +45,27 @@ impl Number for AtomicU64 {
     }
 }
 
-/// What all shards know about the end. One shard after the other stops counting the connections that
-/// it accepts, and hands connections over meanwhile; once all have stopped and no counted connection
-/// lives, none can come into being, so all may end.
+/// The state of the end, which all shards share.
+///
+/// One shard after the other stops counting the connections that it accepts, while hand-overs go
+/// on. When all shards have stopped and no counted connection lives, no new one can appear, so all
+/// shards may end.
 #[derive(Debug)]
 pub struct ShutdownOf<N: Number, F> {
-    /// Until when connections may live, in microseconds; `u64::MAX` while nobody asked for the end.
+    /// The time until which connections may live, in microseconds. `u64::MAX` if the end was not
+    /// asked for.
     until: N,
-    /// Which shards count no more connections.
+    /// The shards that no longer count connections.
     stopped: Vec<F>,
+    /// Number of counted connections that live.
     live: Arc<N>,
 }
 
-/// What the threads of a server share.
+/// The state of the end in a server.
 pub type Shutdown = ShutdownOf<AtomicU64, AtomicBool>;
 
 impl<N: Number, F: Flag> ShutdownOf<N, F> {
-    /// For so many shards, of which none was asked to end.
+    /// Creates the state of running shards.
     pub fn new(shards: u16) -> Self {
         Self {
             until: N::new(u64::MAX),
@@ -70,37 +74,36 @@ impl<N: Number, F: Flag> ShutdownOf<N, F> {
         }
     }
 
-    /// Asks all shards to end by then. An earlier end that was asked for stays.
+    /// Asks all shards to end by `until`. An earlier time that was asked for stays.
     pub fn ask(&self, until: Micros) {
         self.until.at_most(until.as_micros());
     }
 
-    /// By when to end, if that was asked for.
+    /// The time by which to end, if the end was asked for.
     pub fn until(&self) -> Option<Micros> {
         let until = self.until.get();
         (until != u64::MAX).then_some(Micros::from_micros(until))
     }
 
-    /// A shard says that it has counted its last connection.
+    /// Notes that a shard has counted its last connection.
     pub fn stopped(&self, shard: ShardId) {
         self.stopped[usize::from(shard.0)].swap(true);
     }
 
-    /// Whether no counted connection can reach any shard any more.
+    /// Whether no counted connection can reach any shard.
     pub fn is_quiet(&self) -> bool {
-        // In this order: a shard that has stopped can bring no connection to life after we count
-        // them.
+        // The order matters: after all shards have stopped, the count can only fall.
         self.stopped.iter().all(Flag::is_set) && self.live.get() == 0
     }
 
-    /// Counts a new connection for as long as the token lives.
+    /// Counts a new connection as long as the guard lives.
     pub fn enter(&self) -> LiveGuard<N> {
         self.live.add(1);
         LiveGuard(Arc::clone(&self.live))
     }
 }
 
-/// A connection's place in the count of those that live, on a shard or on its way to one.
+/// A connection's part in the count of live ones, on a shard or on its way to another.
 #[derive(Debug)]
 pub struct LiveGuard<N: Number = AtomicU64>(Arc<N>);
 
@@ -119,7 +122,7 @@ mod tests {
     use loom::sync::atomic::{AtomicBool as LoomBool, AtomicU64 as LoomU64};
     use loom::thread;
 
-    /// Loom knows no order of all loads, so a look is a change that changes nothing.
+    /// Reads by a change that changes nothing, because loom does not order plain loads.
     impl Number for LoomU64 {
         fn new(value: u64) -> Self {
             Self::new(value)
@@ -159,15 +162,15 @@ mod tests {
             self.mailboxes.iter().for_each(|mailbox| mailbox.notify());
         }
 
-        /// The turns of a shard as in `shard`, to the end. At its door waits a connection if
-        /// `accepts`, which belongs to the other shard. Returns how many arrived.
+        /// Runs the turns of a shard to the end. If `accepts`, a connection waits at its listener
+        /// that belongs to the other shard. Returns the number of connections that arrived.
         fn run(&self, id: usize, accepts: bool) -> u32 {
             let mailbox = &self.mailboxes[id];
             let (mut heeded, mut told_end, mut arrived, mut mail_waits) = (false, false, 0, false);
             loop {
                 for live in mailbox.turn(&mut mail_waits, usize::MAX) {
                     arrived += 1;
-                    // It says goodbye and closes.
+                    // The connection receives a goodbye and closes.
                     drop(live);
                 }
                 let asked = self.shutdown.until().is_some();
@@ -189,8 +192,7 @@ mod tests {
         }
     }
 
-    /// Loom finds it if a shard sleeps for ever, and we if a connection is left in a mailbox nobody
-    /// looks into.
+    /// Fails if a connection is left in a mailbox. Loom reports it if a shard sleeps for ever.
     fn check_shutdown(accepts: [bool; 2]) {
         let mut bounded = loom::model::Builder::new();
         bounded.preemption_bound = Some(3);

@@ -1,7 +1,7 @@
-//! A shard's thread: sleeps until something happens or is due, and takes a turn.
+//! A shard's thread: sleeps until something happens or is due, and runs a turn.
 //!
-//! [`ThreadShell`] is what stands around the turn in a server: the clock, the mailboxes of the other
-//! shards, the host that answers and stores, the metrics that others read.
+//! [`ThreadShell`] is the shell of the turn in a server: the clock, the mailboxes of the other
+//! shards, the host that answers and stores, and the metrics that other threads read.
 
 use std::io;
 use std::net::TcpListener;
@@ -25,97 +25,98 @@ use crate::metrics::{SharedMetrics, Stats};
 use crate::mio_net::{MioNet, TIMER, readiness};
 use crate::net::{Process, Shell};
 use crate::shutdown::{LiveGuard, Shutdown};
-use crate::telemetry::{HAND_OVER_INTERVAL, Histograms};
+use crate::telemetry::{COLLECT_INTERVAL, Histograms};
 use crate::timer_fd::TimerFd;
 use crate::turn::{Turn, TurnSizes};
 
-/// Reports taken from epoll at once.
+/// Maximum number of reports that one call to epoll returns.
 const EVENTS_MAX: usize = 1_024;
 
-/// How long connections wait for another try at a mailbox that is full, if nothing else happens.
+/// Delay before posting to a full mailbox is retried, if no turn comes earlier.
 const POST_RETRY: Micros = Micros::from_millis(1);
 
-/// How often the wall clock is looked at.
+/// Interval at which the wall clock is compared with the server's clock.
 const WALL_INTERVAL: Micros = Micros::from_secs(10);
 
-/// How often the thread's memory that is free is given back to the system while no band plays. The
-/// allocator does so only when somebody asks it for more, which may be never: after ten thousand
-/// have joined at once and wait for the music. Then it takes some milliseconds, which is why a band
-/// is not disturbed for it.
+/// Interval at which the thread returns free memory to the system while no band plays.
+///
+/// The allocator does so only when memory is allocated, which may be never: for example after ten
+/// thousand members have joined at once and wait for the music. Returning takes some milliseconds,
+/// so it must not happen while a band plays.
 const TRIM_INTERVAL: Micros = Micros::from_secs(30);
 
-/// How far the wall clock must have moved for the machine to be told, in microseconds.
+/// Minimum step of the wall clock that is reported to the machine, in microseconds.
 const WALL_STEP: u64 = 2_000;
 
-/// Everything that a shard's thread owns.
+/// The state of a shard's thread.
 pub(crate) struct Thread<M: Machine> {
     pub(crate) id: ShardId,
     turn: Turn<MioNet, M>,
     net: MioNet,
     shell: ThreadShell<M::Counters>,
     timer: TimerFd,
-    /// Whether the machine's counters are still to be shown.
+    /// Whether the machine's counters must still be published, because they were being read.
     unpublished: bool,
-    /// Whether the other shards were told that all may end.
+    /// Whether the other shards were woken because all may end.
     told_end: bool,
     /// The last reading of the clock.
     now: Micros,
 }
 
-/// What a shard is made of and connected to.
+/// The parts that a shard is made of.
 pub(crate) struct Parts<M: Machine> {
     pub(crate) id: ShardId,
     pub(crate) clock: Clock,
     pub(crate) machine: M,
     pub(crate) tap: Box<dyn Tap>,
     pub(crate) host: Arc<dyn Host>,
-    pub(crate) board: Arc<SharedMetrics<M::Counters>>,
+    pub(crate) metrics: Arc<SharedMetrics<M::Counters>>,
     pub(crate) shutdown: Arc<Shutdown>,
     pub(crate) mailbox: Mailbox,
     pub(crate) outbox: Outbox,
     pub(crate) read_bytes: usize,
-    /// Whether sends go through io_uring, where the kernel has it.
+    /// Whether sends go through io_uring, if the kernel has it.
     pub(crate) ring: bool,
 }
 
-/// How a shard ended.
+/// The way in which a shard ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
-    /// Nothing was left.
+    /// Everything was drained.
     Drained,
-    /// The time was over; so many connections were cut.
+    /// The time was over, and the remaining connections were cut off.
     Cut {
-        /// Connections on this shard, or waiting to leave it.
+        /// Number of connections on this shard, or waiting to leave it.
         connections: usize,
     },
-    /// It met a bug of ours. The other shards were asked to drain.
+    /// The shard panicked. The other shards were asked to drain.
     Panicked,
 }
 
 impl<M: Machine> Thread<M> {
     pub(crate) fn new(parts: Parts<M>, poll: Poll, listener: TcpListener) -> io::Result<Self> {
-        let Parts { id, clock, machine, tap, host, board, shutdown, mailbox, outbox, .. } = parts;
+        let Parts { id, clock, machine, tap, host, metrics, shutdown, mailbox, outbox, .. } = parts;
         let timer = TimerFd::new(clock, poll.registry(), TIMER)?;
         let net = MioNet::new(poll, listener, parts.ring)?;
         let now = clock.now();
         let sizes = TurnSizes { read_bytes: parts.read_bytes, ..TurnSizes::PRODUCTION };
-        let gauges = board.exchange(id).empty().unwrap_or_default();
+        let histograms = metrics.histograms(id).empty().unwrap_or_default();
         let shell = ThreadShell {
             id,
             clock,
             tap,
             host,
-            board,
+            metrics,
             shutdown,
             mailbox,
             outbox,
             woken: false,
             mail_waits: false,
-            wall: Wall { told: clock.started_unix_micros(), next: now + WALL_INTERVAL },
+            wall: Wall { reported: clock.started_unix_micros(), next: now + WALL_INTERVAL },
             until: None,
-            gauges,
-            hand_over: now + HAND_OVER_INTERVAL,
-            trim: now + TRIM_INTERVAL,
+            histograms,
+            collect_at: now + COLLECT_INTERVAL,
+            trim_at: now + TRIM_INTERVAL,
             memory: FreeMemory::Enough,
         };
         let turn = Turn::new(id, machine, sizes);
@@ -136,7 +137,7 @@ impl<M: Machine> Thread<M> {
         }
     }
 
-    /// Waits until something happens or is due.
+    /// Sleeps until something happens or is due.
     fn sleep(&mut self, events: &mut Events) {
         let deadline = self.next_deadline();
         let busy = self.has_work() || deadline.is_some_and(|deadline| deadline <= self.now);
@@ -147,19 +148,19 @@ impl<M: Machine> Thread<M> {
         self.net.poll(events, busy.then_some(Duration::ZERO));
     }
 
-    /// Whether something is left to be done that nothing will wake us for.
+    /// Whether work is left for which nothing will wake the thread.
     fn has_work(&self) -> bool {
         let unposted = self.shell.outbox.len();
         self.turn.has_work(unposted) || self.net.has_work() || self.shell.mail_waits
     }
 
-    /// When to wake if nothing happens.
+    /// The time at which to wake if nothing happens.
     fn next_deadline(&self) -> Option<Micros> {
         let retry = !self.shell.outbox.is_empty() || self.unpublished;
         let all = [
             self.turn.next_deadline(),
             Some(self.shell.wall.next),
-            Some(self.shell.hand_over),
+            Some(self.shell.collect_at),
             self.net.next_deadline(),
             retry.then(|| self.now + POST_RETRY),
             self.shell.until,
@@ -167,16 +168,16 @@ impl<M: Machine> Thread<M> {
         all.into_iter().flatten().min()
     }
 
-    /// Shows what the turn counted, logged and measured.
+    /// Publishes the counters, the log lines and the measurements of the turn.
     fn finish_turn(&mut self) {
         let began = self.turn.began();
         self.timer.passed(Micros::from_micros(began / 1_000));
         let counters = self.turn.machine().counters();
-        self.unpublished = !self.shell.board.publish(self.id, counters);
+        self.unpublished = !self.shell.metrics.publish(self.id, counters);
         let nanos = self.shell.clock.nanos();
         self.now = Micros::from_micros(nanos / 1_000);
         let took = self.now.since(Micros::from_micros(began / 1_000)).as_micros();
-        let stats = self.shell.board.stats(self.id);
+        let stats = self.shell.metrics.stats(self.id);
         stats.turns.add(1);
         stats.turn_time.add(took);
         stats.turn_time_max.see(took);
@@ -184,39 +185,40 @@ impl<M: Machine> Thread<M> {
         self.measure(nanos.saturating_sub(began));
     }
 
-    /// Notes what this turn measured. Once a second hands it over, with a roster if one is wanted.
+    /// Records the measurements of the turn. Once a second, offers them to the collecting thread,
+    /// with a roster if one is wanted.
     fn measure(&mut self, took_nanos: u64) {
-        let gauges = &mut *self.shell.gauges;
-        gauges.turn.saturating_record(took_nanos);
+        let histograms = &mut *self.shell.histograms;
+        histograms.turn.saturating_record(took_nanos);
         self.turn.machine_mut().samples(|what, value| {
-            let gauge = match what {
-                Sample::TickLateness => &mut gauges.tick_lateness,
-                Sample::RoundTrip => &mut gauges.round_trip,
+            let histogram = match what {
+                Sample::TickLateness => &mut histograms.tick_lateness,
+                Sample::RoundTrip => &mut histograms.round_trip,
             };
-            gauge.saturating_record(value.as_micros().saturating_mul(1_000));
+            histogram.saturating_record(value.as_micros().saturating_mul(1_000));
         });
         let shell = &mut self.shell;
-        if self.now < shell.hand_over {
+        if self.now < shell.collect_at {
             return;
         }
-        shell.hand_over = self.now + HAND_OVER_INTERVAL;
-        if self.now >= shell.trim && shell.gauges.tick_lateness.is_empty() {
-            shell.trim = self.now + TRIM_INTERVAL;
+        shell.collect_at = self.now + COLLECT_INTERVAL;
+        if self.now >= shell.trim_at && shell.histograms.tick_lateness.is_empty() {
+            shell.trim_at = self.now + TRIM_INTERVAL;
             shell.host.trim();
         }
-        shell.board.exchange(self.id).swap(&mut shell.gauges);
-        shell.board.write_roster(self.id, self.now, |out| self.turn.machine().roster(out));
+        shell.metrics.histograms(self.id).swap(&mut shell.histograms);
+        shell.metrics.write_roster(self.id, self.now, |out| self.turn.machine().roster(out));
     }
 
-    /// Tells in the log which connections ended and why: people look for that when somebody says
-    /// that the tablet lost the band.
+    /// Logs which connections ended and why. Operators look for this when a member reports that a
+    /// tablet lost the band.
     fn log_departures(&mut self) {
         self.turn.machine_mut().disconnects(|disconnect| {
             let (conn, peer, why) = (disconnect.conn, disconnect.peer, disconnect.why);
             let (level, verb) = match disconnect.manner {
                 Manner::Left => (Level::Debug, "closed"),
                 Manner::Expelled => (Level::Info, "expelled"),
-                // A line of its own, of which the log keeps count by itself.
+                // Logged without the connection, so that the log can count equal lines.
                 Manner::Misconfigured => return log::warn!(peer:%; "{why}"),
             };
             match disconnect.session {
@@ -231,7 +233,7 @@ impl<M: Machine> Thread<M> {
         });
     }
 
-    /// Whether the shard has ended, and how.
+    /// The way in which the shard has ended, if it has.
     fn end(&mut self) -> Option<End> {
         let until = self.shell.until?;
         if self.shell.shutdown.is_quiet() {
@@ -247,57 +249,61 @@ impl<M: Machine> Thread<M> {
     }
 }
 
-/// The surroundings of a turn in a server.
+/// The shell of a turn in a server.
 struct ThreadShell<C> {
     id: ShardId,
     clock: Clock,
     tap: Box<dyn Tap>,
     host: Arc<dyn Host>,
-    board: Arc<SharedMetrics<C>>,
+    metrics: Arc<SharedMetrics<C>>,
     shutdown: Arc<Shutdown>,
     mailbox: Mailbox,
     outbox: Outbox,
-    /// Whether the waker woke us in this turn.
+    /// Whether the waker woke the shard in this turn.
     woken: bool,
-    /// Whether mail may be waiting, without another wake-up.
+    /// Whether mail may be waiting for which no wake-up will come.
     mail_waits: bool,
     wall: Wall,
-    /// By when to end, once the end was asked for.
+    /// The time by which to end, if the end was asked for.
     until: Option<Micros>,
-    /// What is being measured, when it is handed over, and when memory is given back.
-    gauges: Box<Histograms>,
-    hand_over: Micros,
-    trim: Micros,
+    /// The histograms that are being filled.
+    histograms: Box<Histograms>,
+    /// The time at which the histograms are offered next.
+    collect_at: Micros,
+    /// The time at which free memory is returned next.
+    trim_at: Micros,
+    /// The memory that is left, as last reported to the machine.
     memory: FreeMemory,
 }
 
-/// What the machine knows of the wall clock.
+/// The machine's knowledge of the wall clock.
 #[derive(Debug)]
 struct Wall {
-    /// Unix time at the start, in microseconds, as last told.
-    told: i64,
-    /// When to look again.
+    /// Unix time at the server's start in microseconds, as last reported.
+    reported: i64,
+    /// The time of the next comparison.
     next: Micros,
 }
 
 impl<C: Copy + Default> ThreadShell<C> {
-    /// Unix time at the server's start in milliseconds, if the wall clock was set.
-    fn look_at_wall_clock(&mut self, now: Micros) -> Option<i64> {
+    /// Returns the Unix time at the server's start in milliseconds, if the wall clock was set.
+    fn wall_clock_change(&mut self, now: Micros) -> Option<i64> {
         if now < self.wall.next {
             return None;
         }
         self.wall.next = now + WALL_INTERVAL;
         let started = self.clock.started_unix_micros();
-        (started.abs_diff(self.wall.told) >= WALL_STEP).then(|| {
-            self.wall.told = started;
+        (started.abs_diff(self.wall.reported) >= WALL_STEP).then(|| {
+            self.wall.reported = started;
             started.div_euclid(1_000)
         })
     }
 
-    /// How much memory is left, if that has changed, and again while there is too little.
-    fn look_at_memory(&mut self, now: Micros) -> Option<FreeMemory> {
-        let memory = self.board.memory();
-        let again = memory != FreeMemory::Enough && now >= self.hand_over;
+    /// Returns the memory that is left, if that changed. While memory is scarce, repeats it each
+    /// second.
+    fn memory_change(&mut self, now: Micros) -> Option<FreeMemory> {
+        let memory = self.metrics.memory();
+        let again = memory != FreeMemory::Enough && now >= self.collect_at;
         (memory != self.memory || again).then(|| {
             self.memory = memory;
             memory
@@ -311,7 +317,7 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
     }
 
     fn stats(&self) -> &Stats {
-        self.board.stats(self.id)
+        self.metrics.stats(self.id)
     }
 
     fn input(&mut self, at: Micros, input: &Input<'_>, _: &M) {
@@ -323,7 +329,7 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
     }
 
     fn measured(&mut self, nanos: u64) {
-        self.gauges.handler.saturating_record(nanos);
+        self.histograms.handler.saturating_record(nanos);
     }
 
     fn enter(&mut self) -> LiveGuard {
@@ -341,10 +347,10 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
         }
         let waiting = self.mailbox.len() as u64;
         if waiting > 0 {
-            self.gauges.queue.saturating_record(waiting);
-            self.board.stats(self.id).mail_max.see(waiting);
+            self.histograms.queue.saturating_record(waiting);
+            self.metrics.stats(self.id).mail_max.see(waiting);
         }
-        self.mail_waits = self.mailbox.notifier().look(woken, most, || open(self));
+        self.mail_waits = self.mailbox.notifier().take_mail(woken, most, || open(self));
     }
 
     fn mail(&mut self) -> Option<Mail<TcpStream>> {
@@ -365,7 +371,7 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
 
     fn deliver(&mut self) {
         let put_off = self.outbox.post();
-        self.board.stats(self.id).mailbox_full.add(put_off as u64);
+        self.metrics.stats(self.id).mailbox_full.add(put_off as u64);
     }
 
     fn unposted(&self) -> usize {
@@ -373,8 +379,8 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
     }
 
     fn process(&mut self, now: Micros) -> Process {
-        let started_unix_ms = self.look_at_wall_clock(now);
-        let memory = self.look_at_memory(now);
+        let started_unix_ms = self.wall_clock_change(now);
+        let memory = self.memory_change(now);
         self.until = self.shutdown.until();
         Process { started_unix_ms, memory, drain: self.until.is_some() }
     }

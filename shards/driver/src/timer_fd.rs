@@ -1,5 +1,5 @@
-//! The alarm that a shard sleeps on: a timerfd, because the time-outs of poll round to whole
-//! milliseconds.
+//! The timer that wakes a sleeping shard. It is a timerfd, because the time-out of `poll` is
+//! rounded to whole milliseconds.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -10,8 +10,8 @@ use mio::{Interest, Registry, Token};
 
 use crate::clock::Clock;
 
-/// One absolute deadline on the monotonic clock. Its descriptor is never read: the kernel signals
-/// every expiry as a new edge, and setting the next deadline forgets the last expiry.
+/// One absolute deadline on the monotonic clock. The descriptor is never read: the kernel signals
+/// every expiry as a new edge, and the next deadline clears the last expiry.
 #[derive(Debug)]
 pub(crate) struct TimerFd {
     descriptor: OwnedFd,
@@ -20,33 +20,33 @@ pub(crate) struct TimerFd {
 }
 
 impl TimerFd {
-    /// A disarmed timer whose expiry `registry` reports as `token`.
+    /// Creates a disarmed timer whose expiry `registry` reports as `token`.
     pub(crate) fn new(clock: Clock, registry: &Registry, token: Token) -> io::Result<Self> {
         let descriptor = create()?;
         registry.register(&mut SourceFd(&descriptor.as_raw_fd()), token, Interest::READABLE)?;
         Ok(Self { descriptor, clock, armed: None })
     }
 
-    /// Sets the deadline, or none. Enters the kernel only when that changes something; a deadline
-    /// that has passed fires at once.
+    /// Sets or clears the deadline. A deadline that has passed fires at once. Enters the kernel
+    /// only if the deadline changes.
     pub(crate) fn set(&mut self, deadline: Option<Micros>) -> io::Result<()> {
         if deadline == self.armed {
             return Ok(());
         }
-        // Zero would disarm; one nanosecond after the machine's boot is as long ago.
+        // Zero would disarm the timer; one nanosecond after the boot has passed as well.
         let nanos = deadline.map_or(0, |at| self.clock.monotonic_nanos(at).max(1));
         settime(&self.descriptor, nanos)?;
         self.armed = deadline;
         Ok(())
     }
 
-    /// Forgets the deadline if it has passed: it has fired or is about to. Returns it.
+    /// Clears and returns the deadline if it has passed, so it has fired or is about to.
     pub(crate) fn passed(&mut self, now: Micros) -> Option<Micros> {
         self.armed.take_if(|deadline| *deadline <= now)
     }
 }
 
-/// A timer descriptor on the monotonic clock.
+/// Creates a timer descriptor on the monotonic clock.
 fn create() -> io::Result<OwnedFd> {
     // SAFETY: takes no pointers.
     let descriptor = unsafe {
@@ -55,7 +55,7 @@ fn create() -> io::Result<OwnedFd> {
     if descriptor < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel just gave us the descriptor, and nobody else knows it.
+    // SAFETY: the kernel just created the descriptor, and no other code knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 

@@ -1,12 +1,12 @@
 //! A shard's turn: the one order in which a shard reads, computes and writes, over any net.
 //!
-//! A turn: what was reported · what the last turn left to tell · reads · the listener · mail · news
+//! The order: reports of the net · notes of the last turn · reads · the listener · mail · changes
 //! of the process · answers to questions · [`Input::TurnEnded`] · orders for the storage · one
-//! write per connection touched · hand-overs and closes. Outputs are sorted onto their connections
-//! right after the input that made them, so that a connection that was closed hears of nothing that
-//! comes later in the turn.
+//! write per connection with chunks · hand-overs and closes. Outputs are sorted onto their
+//! connections right after their input, so that a closed connection receives nothing of the rest of
+//! the turn.
 //!
-//! Every input carries the time at which the driver learned of it: bytes that of their own read.
+//! Every input carries the time at which the driver learned of it; bytes carry that of their read.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -27,29 +27,30 @@ use crate::mail::{HandOver, Mail};
 use crate::net::{Accepted, Net, Process, Readiness, Shell};
 use crate::writer::Writer;
 
-/// Connections accepted as the drain begins, which get a goodbye too: as many as the kernel keeps.
+/// Maximum number of connections accepted when the drain begins, so that they receive a goodbye
+/// too. The kernel keeps at most this many waiting.
 const ACCEPT_LAST_MAX: usize = 4_096;
 
-/// While so many connections and messages wait to leave, nothing is read. Mail is still taken in,
-/// or two shards could wait for each other for ever.
+/// Number of connections and messages waiting to leave at which reading stops. Mail is still taken,
+/// because otherwise two shards could wait for each other for ever.
 const UNPOSTED_MAX: usize = 256;
 
 /// The sizes of a turn, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct TurnSizes {
-    /// Maximum read from one connection in a turn; the rest waits for the next, so that no
-    /// connection starves the others.
+    /// Maximum bytes read from one connection per turn. The rest waits for the next turn, so that
+    /// no client starves the others.
     pub read_bytes: usize,
-    /// The machine is told of a connection's unsent bytes at every multiple of this.
+    /// Step of a connection's unsent bytes at which the machine receives their number.
     pub mark_bytes: usize,
 }
 
 impl TurnSizes {
-    /// The sizes that serve musicians.
+    /// The sizes of a server.
     pub const PRODUCTION: Self = Self { read_bytes: 64 * 1024, mark_bytes: 64 * 1024 };
 }
 
-/// Everything that a shard keeps from turn to turn: its machine, and its connections.
+/// The state that a shard keeps from turn to turn: its machine and its connections.
 pub struct Turn<N: Net, M: Machine> {
     id: ShardId,
     machine: M,
@@ -58,38 +59,53 @@ pub struct Turn<N: Net, M: Machine> {
     conns: Connections<N::Socket>,
     writer: Writer<N::Key>,
     closing: Closing,
-    /// What the machine wants done in this turn, and how much of it is sorted already.
+    /// The outputs of this turn.
     out: Outputs,
+    /// Number of outputs that are sorted onto their connections.
     sorted: usize,
     todo: Todo,
-    /// Whether the machine was told to drain.
+    /// Whether the machine was asked to drain.
     draining: bool,
-    /// The last reading of the clock, the same in nanoseconds, and the first of this turn.
+    /// The last reading of the clock.
     now: Micros,
+    /// The last reading of the clock, in nanoseconds.
     nanos: u64,
+    /// The first reading of the clock in this turn, in nanoseconds.
     began: u64,
 }
 
 /// Connections and outputs that wait for their phase.
 #[derive(Debug, Default)]
 struct Todo {
-    /// Connections to read from: a net reports readability once, so they stay here until nothing is
-    /// left.
+    /// Connections to read from. A net reports input once, so a connection stays here until its
+    /// socket is empty.
     ready: Vec<ConnId>,
-    /// Connections whose backlog or end the machine is to be told of.
+    /// Connections whose backlog or end must be reported to the machine.
     notes: Vec<ConnId>,
-    /// Connections to look at when everything is written, because they close.
+    /// Connections that close after the turn's writes.
     flushing: Vec<ConnId>,
     leaving: Vec<Leaving>,
-    /// What the machine writes to other shards.
+    /// Messages of the machine to other shards.
     messages: Vec<(ShardId, Span)>,
-    /// Places of questions in the outputs.
+    /// Places in the outputs of requests to the host.
     asks: Vec<usize>,
-    /// Places of orders for the storage in the outputs.
+    /// Places in the outputs of orders to the storage.
     orders: Vec<usize>,
 }
 
-/// A connection that the machine gives to another shard.
+impl Todo {
+    /// Whether nothing waits for a phase of the turn that is over. Outputs are cleared with the turn,
+    /// so a place in them must not be kept.
+    fn is_done(&self) -> bool {
+        self.flushing.is_empty()
+            && self.leaving.is_empty()
+            && self.messages.is_empty()
+            && self.asks.is_empty()
+            && self.orders.is_empty()
+    }
+}
+
+/// A connection that the machine hands over to another shard.
 #[derive(Clone, Copy, Debug)]
 struct Leaving {
     conn: ConnId,
@@ -98,7 +114,7 @@ struct Leaving {
 }
 
 impl<N: Net, M: Machine> Turn<N, M> {
-    /// A shard without connections.
+    /// Creates a shard without connections.
     pub fn new(id: ShardId, machine: M, sizes: TurnSizes) -> Self {
         Self {
             id,
@@ -118,7 +134,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
     }
 
-    /// Takes one turn: everything that `ready` reports, that waits, and that is due.
+    /// Runs one turn: handles the reports in `ready`, waiting input, and all that is due.
     pub fn run<S: Shell<N, M>>(
         &mut self,
         net: &mut N,
@@ -129,59 +145,60 @@ impl<N: Net, M: Machine> Turn<N, M> {
         for report in ready {
             self.report(net, shell, report);
         }
-        self.tell_notes(net, shell);
+        self.deliver_notes(net, shell);
         let budget = match due.filter(|_| self.machine.is_ticking()) {
             Some(due) => Budget::before(due, self.now),
             None => Budget::at_leisure(self.now),
         };
         self.read_ready(net, shell, budget);
         self.accept_up_to(net, shell, budget.accepts);
-        shell.open_mailbox(budget.mail, |shell| self.open_one(net, shell));
-        self.heed_process(net, shell);
+        shell.open_mailbox(budget.mail, |shell| self.take_one(net, shell));
+        self.handle_process(net, shell);
         self.end_turn(net, shell);
         self.write(net, shell);
         self.hand_over(net, shell);
         self.close_up(net, shell);
+        debug_assert!(self.sorted == self.out.list.len(), "every output is sorted in its turn");
+        debug_assert!(self.todo.is_done(), "work of a turn is left: {:?}", self.todo);
         self.out.clear();
         self.sorted = 0;
     }
 
-    /// What the shard computes with.
+    /// The shard's machine.
     pub fn machine(&self) -> &M {
         &self.machine
     }
 
-    /// What the shard computes with, for what it measured to be taken.
+    /// The shard's machine, so that its measurements can be taken.
     pub fn machine_mut(&mut self) -> &mut M {
         &mut self.machine
     }
 
-    /// Connections that are here, those included that are only waiting for their end.
+    /// The number of connections, including those that are closing.
     pub fn connections(&self) -> usize {
         self.conns.len()
     }
 
-    /// When the last turn began, in nanoseconds since the server's start.
+    /// The time at which the last turn began, in nanoseconds since the server's start.
     pub fn began(&self) -> u64 {
         self.began
     }
 
-    /// Whether something is left to be done that no net will report, while `unposted` pieces of
-    /// mail wait.
+    /// Whether work is left that the net will not report, while `unposted` pieces of mail wait.
     pub fn has_work(&self, unposted: usize) -> bool {
         let reads = !self.todo.ready.is_empty() && !self.is_backed_up(unposted);
         reads || !self.todo.notes.is_empty()
     }
 
-    /// When a turn is due although nothing is reported.
+    /// The time at which a turn is due even if nothing is reported.
     pub fn next_deadline(&self) -> Option<Micros> {
         self.machine.next_deadline().into_iter().chain(self.closing.next_deadline()).min()
     }
 
-    /// Looks at the clock. Returns when the machine wanted to be woken.
+    /// Reads the clock, and returns the machine's deadline. Counts the delay if it has passed.
     fn begin<S: Shell<N, M>>(&mut self, shell: &mut S) -> Option<Micros> {
         let due = self.machine.next_deadline();
-        let began = self.look_at_clock(shell);
+        let began = self.read_clock(shell);
         self.began = self.nanos;
         if let Some(due) = due.filter(|due| *due <= began) {
             let stats = shell.stats();
@@ -192,14 +209,17 @@ impl<N: Net, M: Machine> Turn<N, M> {
         due
     }
 
-    fn look_at_clock<S: Shell<N, M>>(&mut self, shell: &mut S) -> Micros {
-        self.nanos = shell.nanos();
+    /// Reads the clock for the next input.
+    fn read_clock<S: Shell<N, M>>(&mut self, shell: &mut S) -> Micros {
+        let nanos = shell.nanos();
+        debug_assert!(nanos >= self.nanos, "the clock went back from {} to {nanos} ns", self.nanos);
+        self.nanos = nanos;
         self.now = Micros::from_micros(self.nanos / 1_000);
         self.now
     }
 
-    /// Gives the machine an input right after the clock was looked at, and measures how long it
-    /// took. One more look at the clock, some 25 ns.
+    /// Passes an input to the machine right after the clock was read, and measures the time that it
+    /// takes. That costs one more reading of the clock, about 25 ns.
     fn feed_measured<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, input: Input<'_>) {
         shell.input(self.now, &input, &self.machine);
         self.machine.handle(self.now, input, &mut self.out);
@@ -209,7 +229,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         self.sort(net, shell);
     }
 
-    /// Gives the machine an input, and sorts what it wants done.
+    /// Passes an input to the machine, and sorts its outputs.
     fn feed<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, input: Input<'_>) {
         shell.input(self.now, &input, &self.machine);
         self.machine.handle(self.now, input, &mut self.out);
@@ -217,7 +237,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         self.sort(net, shell);
     }
 
-    /// Sorts new outputs onto the connections and lists that they concern.
+    /// Sorts new outputs onto their connections and lists.
     fn sort<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         let fanouts = self.out.list[self.sorted..].iter().filter_map(|output| match output {
             Output::Fanout { to, .. } => Some(&self.out.receivers[to.range()]),
@@ -240,6 +260,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
                 }
                 Output::Close { conn, how } => self.close(net, shell, conn, how),
                 Output::HandOver { conn, to, state } => {
+                    debug_assert!(to != self.id, "{conn} is handed over to its own shard");
                     if let Some(found) = self.conns.open_mut(conn) {
                         found.phase = Phase::Leaving;
                         self.todo.leaving.push(Leaving { conn, to, state });
@@ -255,7 +276,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
     }
 
-    /// Closes a connection for the machine.
+    /// Closes a connection as the machine asks.
     fn close<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, id: ConnId, how: Close) {
         let Some(conn) = self.conns.open_mut(id) else { return };
         match how {
@@ -267,7 +288,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
     }
 
-    /// Takes in what the net reports.
+    /// Handles a report of the net.
     fn report<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, report: Readiness) {
         match report {
             Readiness::Listener => net.report_listener(),
@@ -296,8 +317,8 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
     }
 
-    /// Draws the consequences when a connection's unsent bytes became more or fewer, or a write
-    /// failed.
+    /// Updates the interest in room, and the lists, after the unsent bytes of a connection changed
+    /// or a write failed.
     fn update_interest(&mut self, net: &mut N, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let awaits_room = !conn.unsent.is_empty();
@@ -319,8 +340,9 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
     }
 
-    /// Tells the machine what came of the writes of the last turn, and which peers ended in it.
-    fn tell_notes<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
+    /// Reports to the machine the backlogs that the writes of the last turn left, and the peers
+    /// that ended their sides in it.
+    fn deliver_notes<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         let mut notes = std::mem::take(&mut self.todo.notes);
         for id in notes.drain(..) {
             let Some(conn) = self.conns.get_mut(id) else { continue };
@@ -335,7 +357,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
                 continue;
             }
             if let Some(mark) = conn.backlog_change(self.mark_bytes) {
-                conn.told = mark;
+                conn.reported = mark;
                 let bytes = conn.unsent.len() as u32; // mark: backlog_understated
                 self.feed(net, shell, Input::Backlog { conn: id, bytes });
             }
@@ -344,7 +366,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         self.todo.notes = notes;
     }
 
-    /// Reads from every connection that has something, once round, within the turn's bounds.
+    /// Reads once from every connection in the list, within the turn's budget.
     fn read_ready<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, budget: Budget) {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut ready = std::mem::take(&mut self.todo.ready);
@@ -361,7 +383,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
                 conn.ready = false;
             }
         }
-        // Who was not heard this time is the first next time.
+        // Connections that were not read this time come first next time.
         ready.drain(unfinished..heard);
         ready.rotate_left(unfinished);
         assert!(self.todo.ready.is_empty(), "nothing becomes ready while reading");
@@ -369,12 +391,12 @@ impl<N: Net, M: Machine> Turn<N, M> {
         self.buffer = buffer;
     }
 
-    /// Whether so much mail waits to leave that no byte should be read that might add to it.
+    /// Whether so much mail waits to leave that reading must stop, because input could add to it.
     fn is_backed_up(&self, unposted: usize) -> bool {
         self.todo.leaving.len() + self.todo.messages.len() + unposted >= UNPOSTED_MAX
     }
 
-    /// Reads from one connection. True if there may be more.
+    /// Reads from one connection. Returns true if input may be left.
     fn read<S: Shell<N, M>>(
         &mut self,
         net: &mut N,
@@ -400,15 +422,16 @@ impl<N: Net, M: Machine> Turn<N, M> {
                     return false;
                 }
                 Ok(count) => {
-                    self.look_at_clock(shell);
+                    debug_assert!(count <= left, "the net read {count} bytes into {left}");
+                    self.read_clock(shell);
                     shell.stats().reads.add(1);
                     shell.stats().bytes_in.add(count as u64);
                     if open {
                         let bytes = &mut buffer[..count];
                         self.feed_measured(net, shell, Input::Received { conn: id, bytes });
                     }
-                    // A read that leaves room has emptied the socket, and the net will report what
-                    // comes next; an end that was reported already it will not report again.
+                    // A read that leaves room has emptied the socket, and the net will report the
+                    // next input. It does not report an end again, so reading goes on to that.
                     // mark: end_unread
                     if count < left && !hangup {
                         return false;
@@ -426,8 +449,8 @@ impl<N: Net, M: Machine> Turn<N, M> {
         true
     }
 
-    /// The peer ended its side. The machine hears of it when the answers to what came before are
-    /// written.
+    /// Handles the end of the peer's side. The machine learns of it in the next turn, when the
+    /// answers to the input before it are written.
     fn peer_ended<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.ended = true;
@@ -442,7 +465,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
     }
 
-    /// The connection broke.
+    /// Removes a connection that broke, and reports that to the machine.
     fn failed<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, id: ConnId) {
         let open = self.conns.open_mut(id).is_some();
         self.forget(net, shell, id);
@@ -451,20 +474,22 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
     }
 
-    /// Takes a connection out and closes its socket, which the net then reports no more.
+    /// Removes a connection, and closes its socket.
     fn forget<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, id: ConnId) {
         if let Some(conn) = self.take_out(shell, id) {
             net.close(conn.socket);
         }
     }
 
-    /// Takes a connection out and resets it, so that the kernel forgets what it could not deliver.
+    /// Removes a connection, and resets it, so that the kernel discards bytes that it could not
+    /// deliver.
     fn abort<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, id: ConnId) {
         if let Some(conn) = self.take_out(shell, id) {
             net.reset(conn.socket);
         }
     }
 
+    /// Removes a connection from the table and the counters.
     fn take_out<S: Shell<N, M>>(
         &mut self,
         shell: &mut S,
@@ -493,7 +518,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         socket: N::Socket,
         peer: IpAddr,
     ) {
-        // The end does not wait for connections that are accepted during the drain.
+        // The shutdown does not wait for connections that are accepted during the drain.
         let live = (!self.draining).then(|| shell.enter());
         let id = self.conns.insert(Connection::new(socket, peer, live));
         shell.stats().open.add(1);
@@ -502,7 +527,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
             return;
         }
         shell.stats().accepted.add(1);
-        self.look_at_clock(shell);
+        self.read_clock(shell);
         self.feed(net, shell, Input::Opened { conn: id, peer });
     }
 
@@ -510,33 +535,33 @@ impl<N: Net, M: Machine> Turn<N, M> {
         self.conns.get_mut(id).is_some_and(|conn| net.watch(&mut conn.socket, id).is_ok())
     }
 
-    /// Takes in one piece of mail, one of the storage's news and one late answer. Returns whether
-    /// there was any.
-    fn open_one<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) -> bool {
+    /// Handles one piece of mail, one piece of the storage's news and one late answer. Returns
+    /// whether there was any.
+    fn take_one<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) -> bool {
         let (mail, news, answer) = (shell.mail(), shell.storage(), shell.late_answer());
         let some = mail.is_some() || news.is_some() || answer.is_some();
         match mail {
             Some(Mail::HandOver(hand_over)) => self.take_in(net, shell, *hand_over),
             Some(Mail::ShardMessage(message)) => {
-                self.look_at_clock(shell);
+                self.read_clock(shell);
                 self.feed_measured(net, shell, Input::ShardMessage { message: &message });
             }
             None => {}
         }
         if let Some(news) = news {
-            self.look_at_clock(shell);
+            self.read_clock(shell);
             self.feed(net, shell, Input::Storage { event: &news });
         }
         if let Some((conn, response)) = answer
             && self.conns.open_mut(conn).is_some()
         {
-            self.look_at_clock(shell);
+            self.read_clock(shell);
             self.feed_measured(net, shell, Input::Responded { conn, response });
         }
         some
     }
 
-    /// Takes in a connection from another shard.
+    /// Adds a connection from another shard.
     fn take_in<S: Shell<N, M>>(
         &mut self,
         net: &mut N,
@@ -551,20 +576,21 @@ impl<N: Net, M: Machine> Turn<N, M> {
         shell.stats().open.add(1);
         shell.stats().arrived.add(1);
         let watched = self.watch(net, id);
-        self.look_at_clock(shell);
+        self.read_clock(shell);
         self.feed_measured(net, shell, Input::Arrived { conn: id, peer, state: &state });
         if watched {
             self.update_interest(net, id);
         } else {
-            // Its member came with it, so the machine must hear of both.
+            // The machine must take up the member first, and then learn that its connection broke.
             self.failed(net, shell, id);
         }
     }
 
-    /// Tells the machine what is new about the process. Begins to drain when the server ends.
-    /// Connections that wait at the door still get a goodbye; those that are accepted later get
-    /// answers, as long as the drain lasts.
-    fn heed_process<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
+    /// Reports changes of the process to the machine, and starts to drain when the server ends.
+    ///
+    /// Connections that wait at the listener are accepted first, so that they receive a goodbye.
+    /// Later ones are accepted and answered as long as the drain lasts.
+    fn handle_process<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         let Process { started_unix_ms, memory, drain } = shell.process(self.now);
         if let Some(started_unix_ms) = started_unix_ms {
             self.feed(net, shell, Input::WallClock { started_unix_ms });
@@ -572,7 +598,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         if let Some(memory) = memory {
             self.feed(net, shell, Input::Memory(memory));
             if memory != FreeMemory::Enough {
-                // Each time: what can be let go is mostly let go later, when members have left.
+                // Repeated each second: most memory becomes free later, when members have left.
                 shell.trim();
             }
         }
@@ -585,7 +611,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
     }
 
-    /// Answers questions and lets the machine end its turn.
+    /// Has questions answered, and lets the machine end its turn, until it asks nothing more.
     fn end_turn<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         loop {
             let mut next = 0;
@@ -595,7 +621,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
                 self.answer(net, shell, place);
             }
             self.todo.asks.clear();
-            self.look_at_clock(shell);
+            self.read_clock(shell);
             self.feed_measured(net, shell, Input::TurnEnded);
             self.pass_orders(net, shell);
             if self.todo.asks.is_empty() {
@@ -604,7 +630,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
     }
 
-    /// Passes the machine's orders on to the storage. One that finds no room there is answered at
+    /// Passes the machine's orders to the storage. An order that finds no room there is answered at
     /// once.
     fn pass_orders<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         let mut next = 0;
@@ -619,7 +645,8 @@ impl<N: Net, M: Machine> Turn<N, M> {
         self.todo.orders.clear();
     }
 
-    /// What the machine is told if an order for the storage is not taken.
+    /// Passes one order to the storage. If the storage refuses it, returns the news for the
+    /// machine.
     fn pass_order<S: Shell<N, M>>(&self, shell: &mut S, output: &Output) -> Option<StorageEvent> {
         match output {
             Output::Load { session } if !shell.store(Order::Load(session)) => {
@@ -634,7 +661,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
                 refused.then_some(StorageEvent::Stored { session, epoch, version, outcome })
             }
             Output::Forget { session, epoch } => {
-                // What cannot be forgotten now is forgotten when its time in the storage is over.
+                // If it is refused, the record expires in the storage.
                 shell.store(Order::Forget { session, epoch: *epoch });
                 None
             }
@@ -650,12 +677,12 @@ impl<N: Net, M: Machine> Turn<N, M> {
         if self.conns.open_mut(conn).is_some()
             && let Some(response) = shell.answer(Asker { shard: self.id, conn }, request)
         {
-            self.look_at_clock(shell);
+            self.read_clock(shell);
             self.feed_measured(net, shell, Input::Responded { conn, response });
         }
     }
 
-    /// Writes what this turn sends.
+    /// Writes the chains of this turn.
     fn write<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         self.writer.flush(net, &mut self.conns, &self.out.bytes, shell.stats());
         let mut troubled = std::mem::take(&mut self.writer.troubled);
@@ -665,8 +692,8 @@ impl<N: Net, M: Machine> Turn<N, M> {
         self.writer.troubled = troubled;
     }
 
-    /// Sends off the connections that go to other shards, with what is unsent, and what the machine
-    /// writes there.
+    /// Hands over connections to other shards, with their unsent bytes, after the machine's
+    /// messages.
     fn hand_over<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         for (to, message) in self.todo.messages.drain(..) {
             shell.post(to, Mail::ShardMessage(self.out.bytes[message.range()].into()));
@@ -686,12 +713,12 @@ impl<N: Net, M: Machine> Turn<N, M> {
         shell.deliver();
     }
 
-    /// Takes connections that close to the next step, now that all is written that the kernel would
-    /// take.
+    /// Moves closing connections to their next step, and cuts off overdue ones. The turn's writes
+    /// are done, so a connection without unsent bytes has sent everything.
     fn close_up<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         let mut flushing = std::mem::take(&mut self.todo.flushing);
         for id in flushing.drain(..) {
-            self.part(net, shell, id);
+            self.finish_flush(net, shell, id);
         }
         self.todo.flushing = flushing;
         while let Some((phase, id)) = self.closing.overdue(self.now) {
@@ -701,7 +728,9 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
     }
 
-    fn part<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, id: ConnId) {
+    /// Shuts down our side of a connection if all its bytes are written, and sets the deadline of
+    /// the next step.
+    fn finish_flush<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, id: ConnId) {
         let conn = self.conns.get_mut(id);
         let Some(conn) = conn.filter(|conn| conn.phase == Phase::Flushing) else { return };
         // mark: closed_before_sent
@@ -710,8 +739,8 @@ impl<N: Net, M: Machine> Turn<N, M> {
         } else if conn.broken || conn.ended || net.shut_down(&conn.socket).is_err() {
             self.forget(net, shell, id);
         } else {
-            // What the peer still sends is read, or the kernel would reset the connection, and the
-            // peer might lose what it has not read yet.
+            // The peer's input is still read. Otherwise the kernel would reset the connection, and
+            // the peer could lose bytes that it has not read yet.
             conn.phase = Phase::Lingering;
             self.closing.linger(self.now, id);
             self.list_ready(id);

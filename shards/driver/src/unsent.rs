@@ -1,4 +1,4 @@
-//! Bytes of a connection that the kernel did not take yet.
+//! The bytes of a connection that the kernel has not accepted yet.
 
 /// A queue of bytes. It holds no memory while it is empty.
 #[derive(Debug, Default)]
@@ -7,31 +7,33 @@ pub struct Unsent(Option<Box<Waiting>>);
 #[derive(Debug, Default)]
 struct Waiting {
     bytes: Vec<u8>,
-    /// So many at the front are written.
+    /// Number of bytes at the front that are written.
     written: usize,
 }
 
-/// More than this is never kept: the connection counts as broken. The engine gives up on a slow
-/// reader much earlier; this bounds what one turn can do before the engine hears of it.
+/// Maximum number of bytes in a queue. With more, the connection counts as broken. The engine
+/// closes a slow reader much earlier; this limits a single turn, before the engine learns of the
+/// backlog.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 
 impl Unsent {
-    /// Whether nothing waits.
+    /// Whether no bytes wait.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Bytes that wait.
+    /// The number of bytes that wait.
     pub fn len(&self) -> usize {
         self.front().len()
     }
 
-    /// What is to be written next.
+    /// The bytes to write next.
     pub(crate) fn front(&self) -> &[u8] {
         self.0.as_ref().map_or(&[], |waiting| &waiting.bytes[waiting.written..])
     }
 
-    /// Appends a copy of `bytes`. False, and nothing kept, if that would be too much.
+    /// Appends a copy of `bytes`. Returns false, and appends nothing, if the queue would exceed
+    /// [`BYTES_MAX`].
     #[must_use]
     pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
         let len = self.len();
@@ -42,7 +44,7 @@ impl Unsent {
             return true;
         }
         let waiting = self.0.get_or_insert_default();
-        // Moving at most as much as was written keeps the cost per byte constant.
+        // At most as many bytes move as were written, so the cost per byte is constant.
         if waiting.written >= len {
             waiting.bytes.drain(..waiting.written);
             waiting.written = 0;
@@ -51,7 +53,7 @@ impl Unsent {
         true
     }
 
-    /// Forgets `count` bytes from the front: the kernel took them.
+    /// Removes `count` bytes from the front, which the kernel has accepted.
     pub(crate) fn wrote(&mut self, count: usize) {
         assert!(count <= self.len(), "wrote {count} of {}", self.len());
         if let Some(waiting) = &mut self.0 {
@@ -62,12 +64,13 @@ impl Unsent {
         }
     }
 
-    /// Forgets everything.
+    /// Drops all bytes.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// How far the backlog is: 0 = empty, then one more for every `mark_bytes`.
+    /// The size of the backlog in steps: 0 if it is empty, else 1 plus the whole multiples of
+    /// `mark_bytes`.
     pub(crate) fn mark(&self, mark_bytes: usize) -> u32 {
         if self.is_empty() { 0 } else { 1 + (self.len() / mark_bytes) as u32 }
     }

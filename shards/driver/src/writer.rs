@@ -1,11 +1,10 @@
-//! The write path: what a turn sends to a connection is gathered, and written with one call at its
-//! end.
+//! The write path: collects the bytes that a turn sends to each connection, and writes them with
+//! one call at the end of the turn.
 //!
-//! Nothing is copied on the way: chunks are places in
-//! [`Outputs::bytes`](bandsync_engine::io::Outputs), linked into one chain per connection. Only
-//! what the kernel refuses is copied, to the connection's unsent bytes.
-//!
-//! Where the kernel has io_uring, the chains of one chunk (ticks, nearly always) go out together.
+//! Bytes are not copied: chunks are places in [`Outputs::bytes`](bandsync_engine::io::Outputs),
+//! linked into one chain per connection. Only bytes that the kernel refuses are copied, to the
+//! connection's unsent bytes. If the kernel has io_uring, all chains of a single chunk (nearly
+//! always ticks) are sent together.
 
 use std::io::{self, IoSlice};
 
@@ -17,48 +16,49 @@ use crate::connections::{Connection, Connections};
 use crate::metrics::Stats;
 use crate::net::{Net, SendRequest};
 
-/// Slices that one vectored call takes. More chunks than this wait for one connection only when a
-/// turn handled very many messages for it, and then a second call does not matter.
+/// Maximum number of slices in one vectored call. A connection has more chunks only if a turn
+/// handled very many messages for it; then the cost of a second call does not matter.
 const SLICES: usize = 64;
 
-/// For fewer sends than this io_uring costs more than the calls that it saves.
+/// Minimum number of sends for io_uring. Measured: below it, io_uring costs more than the calls
+/// that it saves.
 const TOGETHER_MIN: usize = if cfg!(test) { 1 } else { 3 };
 
-/// The chunks of this turn, over all connections. Lists are kept from turn to turn.
+/// The chunks of this turn for all connections. The lists keep their memory from turn to turn.
 #[derive(Debug)]
 pub(crate) struct Writer<K> {
     chunks: Vec<Chunk>,
-    /// Places in the table of connections that have chunks, in the order of their first.
+    /// Places of the connections that have chunks, in the order of their first chunks.
     touched: Vec<u32>,
-    /// Filled by [`Writer::flush`]: connections that have unsent bytes or broke, to be looked
-    /// after.
+    /// Connections that have unsent bytes or broke in [`Writer::flush`]. The turn takes them.
     pub(crate) troubled: Vec<ConnId>,
     counts: Counts,
-    /// Sends that go out together, and the chunk that each of them is, with its connection's
-    /// place.
+    /// Sends that go out together.
     requests: Vec<SendRequest<K>>,
+    /// The connection's place and the chunk of each of these sends.
     waiting: Vec<(u32, u32)>,
 }
 
-/// Bytes for one connection.
+/// A piece of bytes for one connection.
 #[derive(Clone, Copy, Debug)]
 struct Chunk {
     bytes: Span,
     /// The next chunk for the same connection.
     next: u32,
-    /// Whether it may be left out if it was not begun.
+    /// Whether the chunk is dropped if the kernel accepts none of its bytes.
     volatile: bool,
 }
 
-/// Counted while flushing, shown afterwards.
+/// Numbers that are counted while flushing, and added to the shard's counters afterwards.
 #[derive(Debug, Default)]
 struct Counts {
     sends: u64,
     short: u64,
     bytes: u64,
     dropped: u64,
-    /// Bytes that became unsent, and bytes that no longer are.
+    /// Bytes that became unsent.
     kept: u64,
+    /// Bytes that are no longer unsent.
     freed: u64,
 }
 
@@ -76,8 +76,7 @@ impl<K> Default for Writer<K> {
 }
 
 impl<K: Copy> Writer<K> {
-    /// Appends bytes to what this turn sends to the connection at `index`. Runs once per receiver
-    /// of a fanout.
+    /// Appends bytes to the chain of the connection at `index`. Runs once per receiver of a fanout.
     #[inline]
     pub(crate) fn link<S>(
         &mut self,
@@ -95,7 +94,7 @@ impl<K: Copy> Writer<K> {
             self.touched.push(index);
         } else {
             let last = &mut self.chunks[conn.chain.last as usize];
-            // Answers to one connection mostly lie side by side: then they are one chunk, and one
+            // Answers to one connection mostly lie side by side: then they make one chunk and one
             // `send`.
             if last.bytes.end == bytes.start && !last.volatile && !volatile {
                 last.bytes.end = bytes.end;
@@ -107,13 +106,13 @@ impl<K: Copy> Writer<K> {
         self.chunks.push(Chunk { bytes, next: NONE, volatile });
     }
 
-    /// How many connections this turn has something for.
+    /// The number of connections for which this turn has chunks.
     pub(crate) fn touched(&self) -> usize {
         self.touched.len()
     }
 
-    /// Writes every chain, each with one call or together if the net can, and forgets them.
-    /// `bytes` is what the chunks are places in.
+    /// Writes every chain, each with one call or together if the net can, and clears them. The
+    /// chunks are places in `bytes`.
     pub(crate) fn flush<N: Net<Key = K>>(
         &mut self,
         net: &mut N,
@@ -123,8 +122,8 @@ impl<K: Copy> Writer<K> {
     ) {
         let together = net.sends_together() && self.touched.len() >= TOGETHER_MIN;
         for index in self.touched.drain(..) {
-            // Gone since, or its chain was, or the place has another user: then there is nothing to
-            // write.
+            // If the connection closed since, its place may be empty, or have a new user whose
+            // chain is empty or already written.
             let Some((id, conn)) = conns.at_mut(index) else { continue };
             let chain = std::mem::replace(&mut conn.chain, Chain::EMPTY);
             if chain == Chain::EMPTY || conn.broken {
@@ -151,7 +150,7 @@ impl<K: Copy> Writer<K> {
         self.counts.show(stats);
     }
 
-    /// Sends what goes out together.
+    /// Sends the requests that go out together.
     fn flush_together<N: Net<Key = K>>(
         &mut self,
         net: &mut N,
@@ -164,8 +163,8 @@ impl<K: Copy> Writer<K> {
         net.send_all(&self.requests, bytes);
         for (place, (index, chunk)) in self.waiting.drain(..).enumerate() {
             let result = net.sent(place);
-            // Sent as a whole, nearly always: the connection, which the sends have driven out of
-            // the cache, is not needed.
+            // Nearly always the chunk was sent whole. Then the connection is not touched: the sends
+            // have pushed it out of the cache.
             if let Some(Ok(count)) = result
                 && count == self.chunks[chunk as usize].bytes.range().len()
             {
@@ -186,7 +185,7 @@ impl<K: Copy> Writer<K> {
         self.requests.clear();
     }
 
-    /// Writes unsent bytes, because the kernel takes some again.
+    /// Writes unsent bytes, when the kernel accepts some again.
     pub(crate) fn resume<N: Net>(&mut self, net: &mut N, conn: &mut Connection<N::Socket>) {
         let before = conn.unsent.len();
         while !conn.unsent.is_empty() && !conn.broken {
@@ -219,7 +218,7 @@ impl Counts {
     }
 }
 
-/// What is left to do of one chain: it starts `skip` bytes into the chunk at `place`.
+/// The part of a chain that is not written: it starts `skip` bytes into the chunk at `place`.
 struct Rest<'a> {
     chunks: &'a [Chunk],
     bytes: &'a [u8],
@@ -228,7 +227,7 @@ struct Rest<'a> {
 }
 
 impl Rest<'_> {
-    /// Writes until all is written (then `place` is [`NONE`]) or the kernel refuses some.
+    /// Writes until the chain is written (then `place` is [`NONE`]) or the kernel refuses bytes.
     #[inline]
     fn write<N: Net>(
         &mut self,
@@ -244,6 +243,7 @@ impl Rest<'_> {
             } else {
                 self.send_many(net, socket)?
             };
+            debug_assert!(count <= wanted, "the net took {count} of {wanted} bytes");
             self.took(count, counts);
             if count < wanted {
                 break;
@@ -252,7 +252,7 @@ impl Rest<'_> {
         Ok(())
     }
 
-    /// The kernel took so many bytes with one send.
+    /// Counts a send of which the kernel accepted `count` bytes, and steps over them.
     #[inline]
     fn took(&mut self, count: usize, counts: &mut Counts) {
         counts.sends += 1;
@@ -260,8 +260,8 @@ impl Rest<'_> {
         self.advance(count);
     }
 
-    /// Draws the consequences of a write. True if the connection has unsent bytes or broke, to be
-    /// looked after.
+    /// Keeps the bytes that a write left, or marks the connection as broken. Returns true if it has
+    /// unsent bytes or broke.
     #[inline]
     fn settle<S>(
         mut self,
@@ -286,7 +286,7 @@ impl Rest<'_> {
         true
     }
 
-    /// Offers the next chunks in one call: how many bytes that were and how many were taken.
+    /// Offers the next chunks in one call. Returns how many bytes were offered and accepted.
     fn send_many<N: Net>(&self, net: &mut N, socket: &N::Socket) -> io::Result<(usize, usize)> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let (mut filled, mut wanted) = (0, 0);
@@ -303,7 +303,7 @@ impl Rest<'_> {
         Ok((wanted, count))
     }
 
-    /// Steps over bytes that are written.
+    /// Steps over written bytes.
     fn advance(&mut self, mut count: usize) {
         while count > 0 {
             let chunk = self.chunks[self.place as usize];
@@ -317,8 +317,8 @@ impl Rest<'_> {
         }
     }
 
-    /// Copies what is left to the connection's unsent bytes, but for volatile chunks that were not
-    /// begun. False if that would be too much.
+    /// Copies the rest to the connection's unsent bytes, except volatile chunks that were not
+    /// begun. Returns false if the unsent bytes would be too many.
     fn keep<S>(&mut self, conn: &mut Connection<S>, counts: &mut Counts) -> bool {
         while self.place != NONE {
             let chunk = self.chunks[self.place as usize];
@@ -358,7 +358,7 @@ mod tests {
     }
 
     impl Pair {
-        /// Runs a test with each way of sending that this kernel has.
+        /// Runs a test with each way of sending that this kernel supports.
         fn each_way(test: impl Fn(Self)) {
             test(Self::new(false));
             let together = Self::new(true);
@@ -390,7 +390,7 @@ mod tests {
             self.conns.get_mut(self.id).unwrap()
         }
 
-        /// One turn that sends these spans of `bytes`.
+        /// Runs a turn that sends these spans of `bytes`.
         fn turn(&mut self, bytes: &[u8], chunks: &[(u32, u32, bool)]) {
             for &(start, end, volatile) in chunks {
                 let conn = self.conns.get_mut(self.id).unwrap();
@@ -399,7 +399,7 @@ mod tests {
             self.writer.flush(&mut self.net, &mut self.conns, bytes, &self.stats);
         }
 
-        /// Lets the peer read until everything is written and read, and returns it all.
+        /// Lets the peer read until all bytes are written and read, and returns them.
         fn drain(mut self) -> Vec<u8> {
             let mut got = Vec::new();
             let mut buffer = [0; 65_536];
@@ -463,8 +463,7 @@ mod tests {
     #[test]
     fn a_volatile_frame_is_written_whole_or_not_at_all() {
         Pair::each_way(|mut pair| {
-            // Frames of a thousand equal bytes: offered until many were refused, one by one and in
-            // pairs.
+            // Frames of 1 000 equal bytes, offered one by one and in pairs until many are refused.
             let bytes: Vec<u8> = (0..=255_u8).flat_map(|n| [n; 1_000]).collect();
             for n in 0..20_000 {
                 let start = n % 256 * 1_000;

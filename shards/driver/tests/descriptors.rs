@@ -1,4 +1,5 @@
-//! Descriptors run out. A process of its own, because the limit is the process's.
+//! A shortage of descriptors. The test has a process of its own, because the limit is that of the
+//! process.
 #![allow(clippy::unwrap_used, dead_code)]
 
 #[path = "loopback/support.rs"]
@@ -16,10 +17,10 @@ use support::{PATIENCE, Server, echo, wait_until};
 /// Descriptors that are left for the server.
 const LEFT: u64 = 10;
 
-/// The most descriptors that the test ever has.
+/// Maximum number of descriptors of the test.
 const MOST: u64 = 1_000;
 
-/// Counts warnings.
+/// A logger that counts warnings.
 struct Warnings(AtomicUsize);
 
 impl log::Log for Warnings {
@@ -45,10 +46,10 @@ fn limit_descriptors(limit: u64) {
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
 }
 
-/// Asks; the answer is empty if the server refused.
+/// Sends a request, and returns the answer: empty if the server refused the connection.
 fn ask(socket: &mut Socket) -> Vec<u8> {
     let mut got = [0; 2];
-    // A refusal may come before or after what we send, so either may fail.
+    // A refusal may come before or after the request, so both calls may fail.
     let _ = socket.write_all(b"hi");
     match socket.read(&mut got) {
         Ok(count) => got[..count].to_vec(),
@@ -63,7 +64,7 @@ fn connections_are_refused_while_descriptors_are_short_and_served_again_after() 
     log::set_max_level(log::LevelFilter::Warn);
     let server = Server::start(vec![echo]);
     let address = server.fleet.address();
-    // The clients' descriptors are there before the limit.
+    // The clients' descriptors are opened before the limit is set.
     let mut clients: Vec<Socket> =
         (0..80).map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()).collect();
     for client in &clients {
@@ -82,7 +83,7 @@ fn connections_are_refused_while_descriptors_are_short_and_served_again_after() 
         server.stats(0).refused.get() == 60 - LEFT && WARNINGS.0.load(Ordering::SeqCst) == 1
     });
 
-    // The first ones still are served, and when some of them go others can come.
+    // The first clients are still served, and when some of them close, others can connect.
     clients[0].write_all(b"me").unwrap();
     let mut got = [0; 2];
     clients[0].read_exact(&mut got).unwrap();
@@ -96,7 +97,7 @@ fn connections_are_refused_while_descriptors_are_short_and_served_again_after() 
         assert_eq!(ask(client), b"hi");
     }
 
-    // With no descriptor at all, not even refusing is possible: whoever comes waits, and the shard
+    // Without any descriptor not even a refusal is possible: a new connection waits, and the shard
     // does not spin. It tries again every 100 ms.
     limit_descriptors(0);
     let (clock, turns) = (Clock::start(), server.stats(0).turns.get());

@@ -1,5 +1,5 @@
-//! What real shards did, written down by a tap, is done again by fresh engines: the same outputs,
-//! turn for turn.
+//! Records real shards by a tap, and replays them on new engines: the outputs are equal, turn for
+//! turn.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{Read, Write};
@@ -20,7 +20,7 @@ use bandsync_testkit::TestClient;
 const SHARDS: u16 = 3;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a shard did: its inputs in order, and the outputs of each turn.
+/// The run of a shard: its inputs in order, and the outputs of each turn.
 #[derive(Default)]
 struct Tape {
     inputs: Vec<u8>,
@@ -70,10 +70,10 @@ fn settings(shard: u16, started_unix_ms: i64) -> Settings {
     }
 }
 
-/// A band of two in one session, which its name puts on a shard.
+/// Plays as a band of two in one session, whose name decides on which shard it lives.
 fn play(port: u16, session: &str, done: &Sender<()>) {
     let members = [0, 1].map(|n| {
-        // In one write, so that what follows the join is handed over unread.
+        // In one write, so that the rest is handed over unread after the join.
         let join = format!(r#"42{n}["join_session",{{"sessionId":"{session}"}}]"#);
         let mut member = TestClient::burst(port, "", &["40", &join]);
         member.hear(&format!("43{n}[{{\"ok\":true"));
@@ -97,8 +97,8 @@ fn fresh_engines_repeat_what_real_shards_did() {
     let tapes: Vec<Arc<Mutex<Tape>>> = (0..SHARDS).map(|_| Arc::default()).collect();
     let host: Arc<dyn Host> = Arc::new(Page);
     let plan = Plan { pin: false, ..Plan::new(Ipv4Addr::LOCALHOST.into(), 0) };
-    let board = SharedMetrics::new(SHARDS);
-    let fleet = Fleet::start(&plan, clock, &board, &host, |shard| {
+    let metrics = SharedMetrics::new(SHARDS);
+    let fleet = Fleet::start(&plan, clock, &metrics, &host, |shard| {
         let tap: Box<dyn Tap> = Box::new(Recorder(Arc::clone(&tapes[usize::from(shard.0)])));
         (Engine::new(settings(shard.0, started_unix_ms)), tap)
     })

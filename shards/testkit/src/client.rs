@@ -117,29 +117,16 @@ impl TestClient {
         }
     }
 
-    /// Returns the next packet.
+    /// Returns the next packet. Takes single bytes out of the buffer until they make a frame.
     fn packet(&mut self) -> String {
-        let mut frame = vec![0; 2];
-        self.stream.read_exact(&mut frame).unwrap();
-        let more = match frame[1] & 0x7f {
-            126 => 2,
-            127 => 8,
-            _ => 0,
-        };
-        self.extend(&mut frame, more);
-        let length = match frame[1] & 0x7f {
-            126 => usize::from(u16::from_be_bytes([frame[2], frame[3]])),
-            127 => u64::from_be_bytes(frame[2..10].try_into().unwrap()) as usize,
-            short => usize::from(short),
-        };
-        self.extend(&mut frame, length);
-        let frame = frames::read(&frame).unwrap();
-        String::from_utf8_lossy(frame.payload).into_owned()
-    }
-
-    fn extend(&mut self, frame: &mut Vec<u8>, by: usize) {
-        let begin = frame.len();
-        frame.resize(begin + by, 0);
-        self.stream.read_exact(&mut frame[begin..]).unwrap();
+        let mut bytes = Vec::new();
+        loop {
+            let mut byte = [0];
+            self.stream.read_exact(&mut byte).unwrap();
+            bytes.push(byte[0]);
+            if let Some(frame) = frames::read(&bytes) {
+                return String::from_utf8_lossy(frame.payload).into_owned();
+            }
+        }
     }
 }

@@ -1,5 +1,7 @@
-//! WebSocket frames as clients write them and both sides read them: just enough for text that is
-//! never fragmented.
+//! WebSocket frames, as both sides write and read them. Nothing is fragmented or checked.
+
+/// The first byte of a text frame: its opcode with the final bit.
+const TEXT: u8 = 0x81;
 
 /// The handshake that opens a connection. All use the same key, since the answer is not checked.
 pub fn handshake(host: &str, compression: bool) -> Vec<u8> {
@@ -29,31 +31,33 @@ pub fn masked(bytes: &mut Vec<u8>, text: &str) {
 
 /// Appends a client's text frame with this mask.
 pub fn masked_with(bytes: &mut Vec<u8>, text: &str, mask: [u8; 4]) {
-    head(bytes, 0x80, text.len());
-    bytes.extend_from_slice(&mask);
-    bytes.extend(text.bytes().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    write(bytes, TEXT, text.as_bytes(), Some(mask));
 }
 
 /// Appends a server's text frame.
 pub fn plain(bytes: &mut Vec<u8>, text: &str) {
-    head(bytes, 0, text.len());
-    bytes.extend_from_slice(text.as_bytes());
+    write(bytes, TEXT, text.as_bytes(), None);
 }
 
-/// Appends the head of a text frame; `masked` is the mask bit.
-fn head(bytes: &mut Vec<u8>, masked: u8, length: usize) {
-    bytes.push(0x81);
-    match length {
-        0..126 => bytes.push(masked | length as u8),
-        126..65_536 => {
+/// Appends a frame. `first` is its first byte: the opcode with the final and the reserved bits.
+/// Frames of clients have a mask.
+pub fn write(bytes: &mut Vec<u8>, first: u8, payload: &[u8], mask: Option<[u8; 4]>) {
+    let masked = u8::from(mask.is_some()) << 7;
+    bytes.push(first);
+    match payload.len() {
+        length @ 0..126 => bytes.push(masked | length as u8),
+        length @ 126..65_536 => {
             bytes.push(masked | 126);
             bytes.extend_from_slice(&(length as u16).to_be_bytes());
         }
-        _ => {
+        length => {
             bytes.push(masked | 127);
             bytes.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }
+    let Some(mask) = mask else { return bytes.extend_from_slice(payload) };
+    bytes.extend_from_slice(&mask);
+    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }
 
 /// A frame at the front of a buffer.

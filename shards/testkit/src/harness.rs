@@ -104,14 +104,18 @@ impl<T: Tap> Harness<T> {
 
     /// Lets time pass up to `end`.
     pub fn pass_until(&mut self, end: Micros) {
-        let next = |shards: &[(Engine, T)]| {
-            shards.iter().filter_map(|(engine, _)| engine.next_deadline()).min()
-        };
-        while let Some(next) = next(&self.shards).filter(|next| *next <= end) {
-            self.now = self.now.max(next);
+        while self.next_deadline().is_some_and(|next| next <= end) {
+            self.skip_to_deadline();
             self.turn();
         }
         self.now = end;
+    }
+
+    /// Moves the clock to the earliest deadline, without a turn. Returns false if there is none.
+    pub fn skip_to_deadline(&mut self) -> bool {
+        let next = self.next_deadline();
+        self.now = self.now.max(next.unwrap_or(self.now));
+        next.is_some()
     }
 
     /// Ends a turn of every shard.
@@ -119,6 +123,10 @@ impl<T: Tap> Harness<T> {
         for shard in 0..self.shards.len() {
             self.input(shard, Input::TurnEnded);
         }
+    }
+
+    fn next_deadline(&self) -> Option<Micros> {
+        self.shards.iter().filter_map(|(engine, _)| engine.next_deadline()).min()
     }
 
     /// Passes an input to a shard, and carries out its outputs.

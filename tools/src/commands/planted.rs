@@ -1,4 +1,4 @@
-//! Plants bugs in a copy of the tree, and says which of them the worlds find.
+//! Plants bugs in a copy of the tree, and reports which of them the worlds find.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
@@ -47,7 +47,8 @@ pub fn run(first: u64, seconds: f64, threads: usize) -> io::Result<bool> {
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                // Everybody gets a little, whoever is not caught by then a little more.
+                // Each bug is tried for a short time, and for longer each time that it is not
+                // found.
                 while let Some(mut suspect) =
                     queue.lock().ok().and_then(|mut queue| queue.pop_front())
                 {
@@ -83,7 +84,7 @@ pub fn run(first: u64, seconds: f64, threads: usize) -> io::Result<bool> {
     Ok(missed == 0 && caught == rows.len())
 }
 
-/// Whether a kept plan fails with the bug of this number.
+/// Runs a kept plan with the bug of this number. Returns whether the plan fails.
 fn shows(simulate: &Path, plan: &Path, number: usize) -> io::Result<bool> {
     let output = Command::new(simulate)
         .args(["simulate", "--bug", &number.to_string(), "--plan"])
@@ -92,13 +93,14 @@ fn shows(simulate: &Path, plan: &Path, number: usize) -> io::Result<bool> {
     Ok(String::from_utf8_lossy(&output.stdout).starts_with("FAILED"))
 }
 
-/// A planted bug, and what became of it so far.
+/// A planted bug, with the result so far.
 struct Suspect {
     index: usize,
-    /// Seeds that were run with it, and how long that took.
+    /// Number of seeds that were run with the bug.
     seeds: u64,
+    /// Time that these runs took.
     spent: Duration,
-    /// How long it is to be tried next.
+    /// Duration of the next try.
     slice: Duration,
     caught: bool,
     what: String,
@@ -129,8 +131,7 @@ impl Suspect {
             .stdout(Stdio::piped())
             .spawn();
         let Ok(mut child) = child else { return };
-        // A world never takes that much longer than it was given, unless the engine does not come
-        // back.
+        // A world exceeds its time by this much only if the engine does not return.
         let patience = slice + Duration::from_secs(3);
         while began.elapsed() < patience && matches!(child.try_wait(), Ok(None)) {
             thread::sleep(Duration::from_millis(2));
@@ -146,7 +147,7 @@ impl Suspect {
         self.slice *= 2;
     }
 
-    /// Reads what the worlds said.
+    /// Reads the report of the worlds.
     fn read(&mut self, text: &str) {
         if let Some(line) = text.lines().find(|line| line.starts_with("FAILED")) {
             let (_, what) = line.split_once(": ").unwrap_or(("", line));

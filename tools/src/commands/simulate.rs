@@ -11,37 +11,37 @@ use std::{fs, io, panic, thread};
 use bandsync_tools::sim::{self, Plan, Verdict, Wanted, digests, planted, shrink, tell};
 use clap::Args;
 
-/// One run in so many is made twice and compared.
+/// One run in this many is repeated and compared.
 const TWICE_EVERY: u64 = 20;
 
 /// Maximum number of differing digests that are listed.
 const DIFFERING_SHOWN: usize = 10;
 
-/// Runs simulated worlds and says which promises break.
+/// Runs simulated worlds, and reports broken promises.
 #[derive(Args, Clone)]
 pub struct Options {
     /// The first seed.
     #[arg(long)]
     seed: Option<u64>,
-    /// So many seeds.
+    /// Number of seeds.
     #[arg(long)]
     count: Option<u64>,
-    /// As many seeds as there is time for.
+    /// Duration in seconds, in which as many seeds as possible are run.
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<f64>,
-    /// Begin where nobody has been: at a seed drawn from the clock.
+    /// Start at a new seed, drawn from the clock.
     #[arg(long)]
     new_seeds: bool,
-    /// Hours that pass in each world, instead of what its seed says.
+    /// Hours that pass in each world, instead of the time drawn from its seed.
     #[arg(long)]
     hours: Option<f64>,
-    /// Members of each world.
+    /// Number of members of each world.
     #[arg(long)]
     members: Option<u16>,
-    /// Shards of each world.
+    /// Number of shards of each world.
     #[arg(long)]
     shards: Option<u16>,
-    /// Faults to the end (false), or a calm in which everybody must recover (true).
+    /// Faults to the end (false), or a calm in which every member must recover (true).
     #[arg(long)]
     calm: Option<bool>,
     /// Run this plan instead.
@@ -50,16 +50,16 @@ pub struct Options {
     /// Make a failing plan as small as possible and write it here.
     #[arg(long, value_name = "FILE")]
     shrink: Option<PathBuf>,
-    /// Print what was said and done.
+    /// Print the story: all messages and acts.
     #[arg(long)]
     story: bool,
-    /// Print a table of what came about that is rare, and in how many worlds.
+    /// Print a table of rare situations, and in how many worlds each occurred.
     #[arg(long)]
     seen: bool,
-    /// Compare each seed that is run twice with a run in another process as well.
+    /// Compare repeated runs with a run in another process as well.
     #[arg(long)]
     processes: bool,
-    /// Say only the digest of all outputs.
+    /// Print only the digest of all outputs.
     #[arg(long)]
     digest: bool,
     /// Compare the digests of worlds with those in this file, or with the first `--count` of them.
@@ -68,20 +68,20 @@ pub struct Options {
     /// Record the digests in that file instead.
     #[arg(long, requires = "digests")]
     write: bool,
-    /// Worlds at once; as many as there are cores if left out.
+    /// Number of worlds at once; by default the number of cores.
     #[arg(long)]
     threads: Option<usize>,
     /// Plant bugs in a copy of the engine, one after the other, and say which are caught.
     #[arg(long)]
     planted: bool,
-    /// Run with this planted bug; only the copy has any.
+    /// Run with this planted bug; only the copied tree has planted bugs.
     #[arg(long, default_value_t = 0, hide = true)]
     bug: usize,
 }
 
 /// Runs the command.
 pub fn run(options: Options) -> ExitCode {
-    // A panic is a finding like any other, and is told as one.
+    // A panic is reported like any other finding.
     panic::set_hook(Box::new(|_| {}));
     let done = match () {
         () if options.planted => {
@@ -126,7 +126,7 @@ impl Options {
         self.threads.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1)
     }
 
-    /// The command that runs one seed of these again.
+    /// The command that runs one of these seeds again.
     fn again(&self, seed: u64) -> String {
         let mut line = format!("cargo run --release -p bandsync-tools -- simulate --seed {seed}");
         let mut add = |name: &str, value: Option<String>| {
@@ -142,7 +142,7 @@ impl Options {
     }
 }
 
-/// Runs one plan: from a file, or of the first seed.
+/// Runs one plan: that in the file, or that of the first seed.
 fn one(options: &Options) -> io::Result<bool> {
     planted::choose(options.bug);
     let plan = match &options.plan {
@@ -187,7 +187,7 @@ fn report(verdict: &Verdict, again: impl FnOnce() -> String) -> bool {
     verdict.failure.is_none()
 }
 
-/// Holds digests against the recorded ones, or records them.
+/// Compares digests with the recorded ones, or records them.
 fn compare_digests(options: &Options) -> io::Result<bool> {
     let Some(file) = &options.digests else { return Ok(false) };
     if options.write {
@@ -222,7 +222,7 @@ struct Totals {
     messages: AtomicU64,
     handed_over: AtomicU64,
     recoveries: AtomicU64,
-    /// Of each situation in how many worlds, and how often.
+    /// Number of worlds and of occurrences for each situation.
     seen: Mutex<BTreeMap<String, (u64, u64)>>,
     enough: AtomicBool,
     printing: Mutex<()>,
@@ -287,8 +287,8 @@ fn many(options: &Options) -> bool {
     get(&totals.failures) == 0
 }
 
-/// Seconds of CPU that this process has used, where the system tells: others may use the cores as
-/// well.
+/// The CPU time of this process in seconds, if the system reports it. Other programs may use the
+/// cores as well, so the elapsed time says less.
 fn cpu_time() -> Option<f64> {
     const TICKS_A_SECOND: f64 = 100.0;
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
@@ -327,7 +327,7 @@ fn one_of_many(options: &Options, seed: u64, totals: &Totals) {
     }
     if failed {
         totals.failures.fetch_add(1, Ordering::Relaxed);
-        // A planted bug is caught by one.
+        // One world that catches a planted bug is enough.
         totals.enough.fetch_or(options.bug > 0, Ordering::Relaxed);
         let _guard = totals.printing.lock();
         if differs {

@@ -12,8 +12,8 @@ use bandsync_engine::transport::{Layer, Profile};
 use bandsync_engine::words::time::Micros;
 use script::Namespace;
 
-/// How long the answer to a probe takes in socket.io-client's tests, one of which counts the
-/// packets of the first tenth of a second: other servers do not answer the waiting request earlier.
+/// Delay of the answer to a probe in socket.io-client's tests. One of them counts the packets of
+/// the first 100 ms, in which other servers do not answer the pending poll.
 const PROBE_PAUSE: Micros = Micros::from_millis(100);
 
 /// The application above the layers of the wire.

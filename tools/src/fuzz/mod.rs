@@ -1,5 +1,5 @@
-//! Fuzz targets: one function for each reader of bytes from outside. Any bytes will do; a panic is
-//! a finding.
+//! Fuzz targets: one function for each reader of bytes from outside. Every input is valid; a panic
+//! is a finding.
 //!
 //! `tools/fuzz` passes them to cargo-fuzz; `tools fuzz` runs them with mutated seeds on any
 //! toolchain.
@@ -8,7 +8,7 @@ mod mutate;
 
 use std::hash::RandomState;
 
-use bandsync_engine::engine::Engine;
+use bandsync_engine::io::tap::{NoTap, Tap};
 use bandsync_engine::io::{
     CloseCause, FreeMemory, Input, LoadResult, Output, Outputs, Settings, StorageEvent,
 };
@@ -23,11 +23,12 @@ use bandsync_engine::wire::payload::{self, Version};
 use bandsync_engine::wire::socket_packet::Assembler;
 use bandsync_engine::wire::{engine_packet, json};
 use bandsync_engine::words::compression::Compression;
-use bandsync_engine::words::ids::ConnId;
+use bandsync_engine::words::ids::{ConnId, SessionId};
 use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::origins::Origins;
 use bandsync_engine::words::policy::{AccessPolicy, Hosts, Network, PeerLimits};
 use bandsync_engine::words::time::Micros;
+use bandsync_testkit::Harness;
 use bandsync_trace::format::{Entry, EntryBlock, Header, Packer, SegmentReader};
 use bandsync_trace::redactor::Redactor;
 
@@ -80,7 +81,7 @@ const POSTED: &[u8] = include_bytes!("../../fuzz/corpus/connection/posted");
 const PROXIED: &[u8] = include_bytes!("../../fuzz/corpus/server/proxied");
 const RETURNED: &[u8] = include_bytes!("../../fuzz/corpus/server/returned");
 
-/// The head of a request. However it is cut, the same head is read.
+/// Reads the head of a request. However it is cut, the head must be the same.
 pub fn http_head(data: &[u8]) {
     let mut reader = HeadReader::default();
     let whole = reader.parse(data).map(|head| {
@@ -106,7 +107,7 @@ pub fn http_head(data: &[u8]) {
     }
 }
 
-/// WebSocket frames. However they are cut, the same messages are read.
+/// Reads WebSocket frames. However they are cut, the messages must be the same.
 pub fn frames(data: &[u8]) {
     let whole = messages(&[data]);
     let (first, second) = data.split_at(data.len() / 2);
@@ -115,7 +116,7 @@ pub fn frames(data: &[u8]) {
     assert_eq!(messages(&bytes), whole);
 }
 
-/// Messages as text, the last one an error if there is one.
+/// Returns the messages as text. If the reader fails, the last one is the error.
 fn messages(reads: &[&[u8]]) -> Vec<String> {
     let (mut reader, mut said) = (Reader::default(), Vec::new());
     for read in reads {
@@ -137,8 +138,8 @@ fn messages(reads: &[&[u8]]) -> Vec<String> {
 /// Maximum size of an unpacked message.
 const UNPACKED_MAX: u32 = 100_000;
 
-/// Compression: an offer in the first line, then two messages of one connection. A message that the
-/// server compressed itself is unpacked unchanged.
+/// Reads an offer of compression in the first line, then two messages of one connection. A message
+/// that the server compressed itself must be decompressed unchanged.
 pub fn deflate(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     if let Ok(offer) = std::str::from_utf8(&data[..end])
@@ -165,8 +166,8 @@ pub fn deflate(data: &[u8]) {
     }
 }
 
-/// Engine.IO and Socket.IO packets, alone, in bodies, and with the first line as text and every
-/// other line as an attachment.
+/// Reads Engine.IO and Socket.IO packets: alone, in bodies, and with the first line as text and the
+/// other lines as attachments.
 pub fn packets(data: &[u8]) {
     for (version, binary) in [(Version::V3, false), (Version::V3, true), (Version::V4, false)] {
         let _ = payload::parts(data, version, binary);
@@ -183,8 +184,8 @@ pub fn packets(data: &[u8]) {
     }
 }
 
-/// Client events: a name, and after the first line its argument; or both in a packet. Both readers
-/// of JSON must agree on them, for every event.
+/// Reads client events: a name in the first line and an argument after it, or both in a packet.
+/// Both readers of JSON must agree on every event.
 pub fn events(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let mut reader = json::Reader::default();
@@ -195,11 +196,11 @@ pub fn events(data: &[u8]) {
     if let Some(known) = ClientEvent::from_name(name) {
         let _ = known.read(payload);
     }
-    // The reader's buffers hold another event by now.
+    // The reader's buffers hold another event now.
     read_by_both(&mut reader, &format!("[\"{name}\",{payload}]"));
 }
 
-/// If simd-json accepts an event, serde_json must read the same.
+/// Checks that serde_json reads the same event as simd-json.
 fn read_by_both(reader: &mut json::Reader, array: &str) {
     let written = json::event(array);
     let mut reading = reader.begin();
@@ -218,7 +219,7 @@ fn read_by_both(reader: &mut json::Reader, array: &str) {
     }
 }
 
-/// Trace files, and blocks with valid checksums.
+/// Reads trace files, and blocks with valid checksums.
 pub fn trace_reader(data: &[u8]) {
     let whole = read_trace(data);
     assert!(read_trace(&data[..data.len() / 2]) <= whole, "what is missing adds nothing");
@@ -231,7 +232,7 @@ pub fn trace_reader(data: &[u8]) {
     read_trace(&bytes);
 }
 
-/// The number of readable entries.
+/// Returns the number of readable entries.
 fn read_trace(data: &[u8]) -> usize {
     let Ok(mut reader) = SegmentReader::new(data) else { return 0 };
     let mut count = 0;
@@ -241,8 +242,8 @@ fn read_trace(data: &[u8]) -> usize {
     count
 }
 
-/// A connection's bytes on their way into a trace: the covered bytes are as many and mean the same
-/// inputs, however they are cut.
+/// Covers the secrets in a connection's bytes for a trace. The covered bytes must be as many, and
+/// the same however they are cut.
 pub fn redact(data: &[u8]) {
     let key = RandomState::new();
     let (first, second) = data.split_at(data.len() / 2);
@@ -252,7 +253,7 @@ pub fn redact(data: &[u8]) {
     assert_eq!(whole.concat().len(), data.len());
 }
 
-/// The recorded form of these reads.
+/// Returns the recorded form of these reads.
 fn redacted(key: &RandomState, reads: &[&[u8]]) -> Vec<Vec<u8>> {
     let conn = ConnId { index: 0, generation: 0 };
     let mut entries = Vec::new();
@@ -270,7 +271,7 @@ fn redacted(key: &RandomState, reads: &[&[u8]]) -> Vec<Vec<u8>> {
     block.entries().filter_map(|entry| entry.ok().and_then(bytes)).collect()
 }
 
-/// Data in our own formats: inputs, outputs, packed clients, stored sessions.
+/// Reads data in our own formats: inputs, outputs, packed clients, stored sessions.
 pub fn stored(data: &[u8]) {
     let _ = trace::read_input(&mut &data[..]);
     let _ = trace::read_outcome(&mut &data[..]);
@@ -290,83 +291,82 @@ pub fn stored(data: &[u8]) {
     assert!(after == before || (before, after) == (None, Some(Damage::Malformed)));
 }
 
+/// A tap that keeps what the engine sends and the session that it loads.
+#[derive(Default)]
+struct Kept {
+    sent: Vec<u8>,
+    loading: Option<SessionId>,
+}
+
+impl Tap for Kept {
+    fn outputs(&mut self, outputs: &Outputs, _from: usize) {
+        self.sent.extend_from_slice(&outputs.bytes);
+        let mut loads = outputs.list.iter().filter_map(|output| match output {
+            Output::Load { session } => Some(session),
+            _ => None,
+        });
+        if self.loading.is_none() {
+            self.loading = loads.next().cloned();
+        }
+    }
+}
+
 /// Loads a session from this record, and plays it.
 fn restore(record: &[u8]) {
     let storage_wait = Some(Micros::from_secs(1));
-    let mut engine = Engine::new(Settings {
-        shards: 1,
-        limits: Limits::TINY,
-        storage_wait,
-        ..Settings::default()
-    });
-    let (conn, mut outputs) = (ConnId { index: 0, generation: 0 }, Outputs::default());
-    let peer = std::net::Ipv4Addr::LOCALHOST.into();
-    engine.handle(Micros::ZERO, Input::Opened { conn, peer }, &mut outputs);
-    engine.handle(
-        Micros::ZERO,
-        Input::Received { conn, bytes: &mut SPOKEN.to_vec() },
-        &mut outputs,
-    );
-    engine.handle(Micros::ZERO, Input::TurnEnded, &mut outputs);
-    let asked = outputs.list.iter().find_map(|output| match output {
-        Output::Load { session } => Some(session.clone()),
-        _ => None,
-    });
-    let Some(session) = asked else { return };
+    let settings =
+        Settings { shards: 1, limits: Limits::TINY, storage_wait, ..Settings::default() };
+    let mut harness = Harness::new(&settings, |_| Kept::default());
+    let client = harness.open(0);
+    harness.received(client, &mut SPOKEN.to_vec());
+    harness.turn();
+    let Some(session) = harness.tap(0).loading.take() else { return };
     let news = StorageEvent::Loaded { session, found: LoadResult::Record(record.into()) };
-    let mut at = Micros::from_millis(1);
-    engine.handle(at, Input::Storage { event: &news }, &mut outputs);
+    harness.set_now(harness.now() + Micros::from_millis(1));
+    harness.input(0, Input::Storage { event: &news });
     for _ in 0..8 {
-        engine.handle(at, Input::TurnEnded, &mut outputs);
-        outputs.clear();
-        let Some(next) = engine.next_deadline() else { break };
-        at = next.max(at);
+        harness.turn();
+        if !harness.skip_to_deadline() {
+            break;
+        }
     }
-    engine.check_invariants();
+    harness.engine(0).check_invariants();
 }
 
-/// A connection to a whole engine: everything that a stranger can send.
+/// Sends bytes on a connection to a whole engine: all that a stranger can send.
 pub fn connection(data: &[u8]) {
-    let mut engine =
-        Engine::new(Settings { shards: 1, limits: Limits::TINY, ..Settings::default() });
-    let (conn, mut outputs) = (ConnId { index: 0, generation: 0 }, Outputs::default());
-    let peer = std::net::Ipv4Addr::LOCALHOST.into();
-    engine.handle(Micros::ZERO, Input::Opened { conn, peer }, &mut outputs);
-    let mut at = Micros::ZERO;
+    let settings = Settings { shards: 1, limits: Limits::TINY, ..Settings::default() };
+    let mut harness = Harness::new(&settings, |_| NoTap);
+    let client = harness.open(0);
     for read in data.chunks(97) {
-        at = at + Micros::from_millis(3);
-        engine.handle(at, Input::Received { conn, bytes: &mut read.to_vec() }, &mut outputs);
-        engine.handle(at, Input::TurnEnded, &mut outputs);
-        outputs.clear();
+        harness.set_now(harness.now() + Micros::from_millis(3));
+        harness.received(client, &mut read.to_vec());
+        harness.turn();
     }
     // Only at the end: the check reads every slot for timers, which takes longer than all the rest.
-    engine.check_invariants();
+    harness.engine(0).check_invariants();
 }
 
 /// The end of a piece of [`server`]'s input.
 const PIECE_END: u8 = 0x1d;
 
-/// Four connections to a whole engine that stands behind a proxy on the internet, while time passes
-/// and the driver reports their state. The first byte of a piece chooses a connection and an
-/// action. Secrets are filled in: `$` stands for the newest Engine.IO session, `~` for the token to
-/// recover with.
+/// Acts on four connections to a whole engine behind a proxy on the internet, while time passes and
+/// the driver reports their state. The first byte of a piece selects a connection and an act.
+/// Secrets are filled in: `$` stands for the newest Engine.IO session, `~` for the newest recovery
+/// token.
 pub fn server(data: &[u8]) {
     talk(data, &mut Vec::new());
 }
 
 /// Runs the input, and appends the server's bytes to `said`.
 fn talk(data: &[u8], said: &mut Vec<u8>) {
-    let mut engine = Engine::new(on_the_internet());
-    let mut conns = [0, 1, 2, 3].map(|index| ConnId { index, generation: 0 });
-    let (mut at, mut outputs) = (Micros::ZERO, Outputs::default());
-    let peer = std::net::Ipv4Addr::LOCALHOST.into();
-    for conn in conns {
-        engine.handle(at, Input::Opened { conn, peer }, &mut outputs);
-    }
+    let mut harness = Harness::new(&on_the_internet(), |_| Kept::default());
+    let mut clients = [0; 4].map(|shard| harness.open(shard));
     let (mut session, mut key) = (Vec::new(), Vec::new());
     for piece in data.split(|byte| *byte == PIECE_END) {
         let Some((what, rest)) = piece.split_first() else { continue };
-        let conn = conns[usize::from(what & 3)];
+        let client = &mut clients[usize::from(what & 3)];
+        let (shard, conn) = harness.place(*client);
         match what >> 2 & 7 {
             0..4 => {
                 let filled = rest.iter().flat_map(|byte| match byte {
@@ -375,39 +375,39 @@ fn talk(data: &[u8], said: &mut Vec<u8>) {
                     byte => std::slice::from_ref(byte),
                 });
                 let mut bytes: Vec<u8> = filled.copied().collect();
-                engine.handle(at, Input::Received { conn, bytes: &mut bytes }, &mut outputs);
+                harness.received(*client, &mut bytes);
             }
             4 => {
-                engine.handle(at, Input::Closed { conn, cause: CloseCause::Failed }, &mut outputs);
-                let conn = ConnId { generation: conn.generation + 1, ..conn };
-                engine.handle(at, Input::Opened { conn, peer }, &mut outputs);
-                conns[usize::from(what & 3)] = conn;
+                harness.input(shard, Input::Closed { conn, cause: CloseCause::Failed });
+                *client = harness.open(shard);
             }
             5 => {
                 let bytes = 1_000 * rest.len() as u32;
-                engine.handle(at, Input::Backlog { conn, bytes }, &mut outputs);
+                harness.input(shard, Input::Backlog { conn, bytes });
             }
-            6 => at = engine.next_deadline().map_or(at, |next| next.max(at)),
+            6 => {
+                harness.skip_to_deadline();
+            }
             _ => {
                 let memory = if rest.is_empty() { FreeMemory::Enough } else { FreeMemory::Low };
-                engine.handle(at, Input::Memory(memory), &mut outputs);
+                harness.input(shard, Input::Memory(memory));
             }
         }
-        engine.handle(at, Input::TurnEnded, &mut outputs);
+        harness.turn();
+        let mut sent = std::mem::take(&mut harness.tap(0).sent);
         for (known, before, after) in
             [(&mut session, "{\"sid\":\"", "\",\"upgrades\""), (&mut key, "\"pid\":\"", "\"")]
         {
-            if let Some(found) = told(&outputs.bytes, before.as_bytes(), after.as_bytes()) {
+            if let Some(found) = told(&sent, before.as_bytes(), after.as_bytes()) {
                 found.clone_into(known);
             }
         }
-        said.append(&mut outputs.bytes);
-        outputs.clear();
+        said.append(&mut sent);
     }
-    engine.check_invariants();
+    harness.engine(0).check_invariants();
 }
 
-/// The last text between these two.
+/// Returns the last text between `before` and `after`.
 fn told<'a>(said: &'a [u8], before: &[u8], after: &[u8]) -> Option<&'a [u8]> {
     let places = said.windows(before.len()).enumerate().filter(|(_, bytes)| *bytes == before);
     let mut found = places.filter_map(|(place, _)| {
@@ -418,7 +418,7 @@ fn told<'a>(said: &'a [u8], before: &[u8], after: &[u8]) -> Option<&'a [u8]> {
     found.next_back()
 }
 
-/// Settings with small bounds, one trusted proxy, a list of pages and names.
+/// Returns settings with small limits, trusted proxies, and lists of origins and host names.
 fn on_the_internet() -> Settings {
     let proxies =
         ["127.0.0.0/8", "2001:db8::/32"].iter().filter_map(|text| Network::parse(text)).collect();
@@ -446,7 +446,7 @@ mod tests {
 
     use super::*;
 
-    /// Mutations of input that is rejected at once would find nothing.
+    /// Checks the seeds: mutations of input that is rejected at once would find nothing.
     #[test]
     fn the_seeds_of_a_server_lead_into_a_session() {
         for seed in [PROXIED, RETURNED] {

@@ -1,4 +1,4 @@
-//! What happens when: the time, one heap of events, and the rhythm of the shards.
+//! The schedule of a world: the time, one heap of events, and the rhythm of the shards.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,17 +9,17 @@ use super::rng::SimRng;
 /// The time at which a world begins, in microseconds.
 pub const BEGIN: u64 = 1_000_000;
 
-/// Between two looks of a member at its own affairs.
+/// Time between two checks of a member on its own state, in microseconds.
 pub const LOOK: u64 = 400_000;
 
-/// More events than this at one instant are a loop.
+/// Number of events at one instant above which the world must be in a loop.
 const BUSY_MAX: u64 = 200_000;
 
-/// Something that happens. The order of the variants decides nothing: of two at one time the one
-/// posted first is first.
+/// An event of the world. Events at the same time happen in the order in which they were posted;
+/// the order of the variants does not matter.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Event {
-    /// A connection reaches the server's door.
+    /// A connection reaches the server's listener.
     Door(usize, u16),
     /// Bytes may have arrived at the server.
     Up(usize),
@@ -28,37 +28,37 @@ pub enum Event {
     Turn(u16),
     Look(u16),
     LookPolled(u16),
-    /// A member may want to know the time.
+    /// A member may have to probe the server's clock.
     Probe(u16),
     Step(usize),
-    /// The storage is back.
+    /// The storage is available again.
     Back,
-    /// There is memory again.
+    /// Memory is available again.
     Relief,
 }
 
-/// When a shard takes its turns.
+/// The times of a shard's turns.
 pub struct Rhythm {
     pub turn_at: Option<u64>,
     pub frozen_until: u64,
-    /// When a turn last came so late that what clients did in time was seen too late.
+    /// The last time at which a turn came so late that the shard saw punctual input too late.
     pub late_at: u64,
     pub luck: SimRng,
 }
 
-/// The time, and everything that is to happen.
+/// The time, and all scheduled events.
 pub struct Agenda {
-    /// Microseconds.
+    /// The time in microseconds.
     pub now: u64,
-    /// Whether nothing goes wrong by itself any more.
+    /// Whether the world is calm: no new faults occur.
     pub calm: bool,
     /// Rhythms of the shards.
     pub rhythms: Vec<Rhythm>,
     heap: BinaryHeap<Reverse<(u64, u64, Event)>>,
     posted: u64,
-    /// Events since time last moved.
+    /// Number of events since the time last moved.
     busy: u64,
-    /// How late a turn may come.
+    /// Maximum delay of a turn, in microseconds.
     late: u64,
 }
 
@@ -81,13 +81,13 @@ impl Agenda {
         }
     }
 
-    /// Has something happen.
+    /// Schedules an event.
     pub fn post(&mut self, at: u64, event: Event) {
         self.posted += 1;
         self.heap.push(Reverse((at.max(self.now), self.posted, event)));
     }
 
-    /// The next event, if one comes until then; it is its time now.
+    /// Takes the next event, if its time is at most `end`, and moves the time to it.
     pub fn next(&mut self, end: u64) -> Option<Event> {
         let Reverse((at, _, event)) = self.heap.peek().copied()?;
         if at > end {
@@ -99,12 +99,12 @@ impl Agenda {
         Some(event)
     }
 
-    /// Whether so much happens at one instant that it must be a loop.
+    /// Whether so many events happened at one instant that the world must be in a loop.
     pub fn is_stuck(&self) -> bool {
         self.busy > BUSY_MAX
     }
 
-    /// Has a shard take a turn at `at` or soon after.
+    /// Schedules a turn of a shard at `at` or soon after.
     pub fn wake(&mut self, shard: u16, at: u64) {
         let rhythm = &mut self.rhythms[usize::from(shard)];
         let late = if self.late == 0 || self.calm { 0 } else { rhythm.luck.below(self.late) };
@@ -115,26 +115,26 @@ impl Agenda {
         }
     }
 
-    /// Has all shards take a turn now.
+    /// Schedules a turn of every shard now.
     pub fn wake_all(&mut self) {
         for shard in 0..self.rhythms.len() {
             self.wake(shard as u16, self.now);
         }
     }
 
-    /// A shard stands still for a while.
+    /// Stops a shard for a while.
     pub fn freeze(&mut self, shard: u16, time: u64) {
         let until = self.now + time;
         let rhythm = &mut self.rhythms[usize::from(shard)];
         rhythm.frozen_until = rhythm.frozen_until.max(until);
-        // What came meanwhile, such as a pong or a connection, is taken in late.
+        // The shard sees the input of the meantime, such as pongs and connections, late.
         rhythm.late_at = rhythm.late_at.max(until);
-        // The turn that was to come comes when the shard wakes.
+        // The scheduled turn is moved to the end of the stop.
         rhythm.turn_at = None;
         self.wake(shard, until);
     }
 
-    /// Shards that stand still go on.
+    /// Lets stopped shards continue.
     pub fn thaw(&mut self) {
         for shard in 0..self.rhythms.len() {
             self.rhythms[shard].frozen_until = self.now;
@@ -142,14 +142,14 @@ impl Agenda {
         }
     }
 
-    /// A shard has died and begins anew. Its luck goes on.
+    /// Restarts the rhythm of a shard that has died. Its random numbers continue.
     pub fn restart(&mut self, shard: u16) {
         let rhythm = &mut self.rhythms[usize::from(shard)];
         (rhythm.turn_at, rhythm.frozen_until, rhythm.late_at) = (None, 0, 0);
         self.wake(shard, self.now);
     }
 
-    /// When a turn last came too late, on whichever shard.
+    /// The last time at which a turn of any shard came too late.
     pub fn late_at(&self) -> u64 {
         self.rhythms.iter().map(|rhythm| rhythm.late_at).max().unwrap_or_default()
     }

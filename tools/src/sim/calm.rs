@@ -1,4 +1,4 @@
-//! What must hold when the calm is over: I18 about recovery, I19, and I21 about clocks.
+//! The checks after the calm: I18 about recovery, I19, and I21 about clocks.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use super::world::World;
 
 const SECOND: u64 = 1_000_000;
 
-/// Sessions and the versions that they are at.
+/// The current versions of sessions.
 pub type Newest = BTreeMap<SessionId, (u64, u64)>;
 
 impl World<'_> {
-    /// Everybody is connected and was told what was `due`, or was told why not, and nobody waits
-    /// for an answer.
+    /// Checks that every member is connected and has received the versions in `due` or a rejection,
+    /// and that no member waits for an answer.
     pub fn check_recovery(&mut self, due: &Newest) {
         self.check_pollers(due);
         self.check_clocks();
@@ -65,11 +65,12 @@ impl World<'_> {
         }
     }
 
-    /// Each poller is where it wants to be and was told what was `due`, or was told why not.
+    /// Checks that every poller is in its session and has received the versions in `due`, or a
+    /// rejection.
     fn check_pollers(&mut self, due: &Newest) {
         let now = self.agenda.now;
-        // A ping waits for a request, and its answer for the end of another: with less time than
-        // that a poller is lost again and again.
+        // A ping waits for a request, and its answer waits for the end of another one. With less
+        // time than that, a poller is lost again and again.
         let shape = &self.plan.shape;
         let trip = 2 * shape.net.delay + shape.net.detour;
         let in_time = 3 * trip + 2 * shape.net.jitter < shape.ping_timeout;
@@ -82,10 +83,10 @@ impl World<'_> {
         }
     }
 
-    /// Where nothing disturbs them, clocks are as good as the network allows.
+    /// Checks that undisturbed clocks are as good as the network allows.
     fn check_clocks(&mut self) {
         let (now, net) = (self.agenda.now, &self.net.habits);
-        // Half a round trip, what the skew adds since the last probe, and what a turn may take.
+        // Half a round trip, the skew since the last probe, and the duration of a turn.
         let half = (2 * net.delay + net.detour) as f64 / 2_000.0;
         for (m, member) in self.members.iter_mut().enumerate() {
             let steady = member.joined.is_some();
@@ -112,14 +113,14 @@ impl World<'_> {
         }
     }
 
-    /// What is decided is stored a moment later.
+    /// Checks that the storage has a session's newest version.
     fn check_stored(&mut self, court: usize) {
         let (now, court) = (self.agenda.now, &self.oracle.sessions[court]);
         let (Some(storage), Some(model)) = (&self.storage, &court.model) else { return };
         let kept = storage.kept(&court.name);
         let newest = (court.epoch, model.version);
         if self.life.stepped && kept.is_some_and(|kept| kept.is_late && kept.epoch > court.epoch) {
-            // A server that died had a clock that was ahead, and what it wrote came last.
+            // A server that died had a clock that was ahead, and its record arrived last.
             return;
         }
         let kept = kept.map(|kept| (kept.epoch, kept.version));
@@ -129,14 +130,14 @@ impl World<'_> {
         }
     }
 
-    /// The versions of all sessions that members and pollers go to.
+    /// The versions of all sessions that members and pollers want to be in.
     pub fn newest_of_all(&self) -> Newest {
         let bands = self.pollers.iter().filter_map(|poller| SessionId::parse(&poller.session()));
         let names = self.oracle.sessions.iter().map(|court| court.name.clone()).chain(bands);
         names.filter_map(|name| Some((name.clone(), self.newest(&name)?))).collect()
     }
 
-    /// The version that a session is at, if there is one of this name.
+    /// The version of the session with this name, if there is one.
     fn newest(&self, name: &SessionId) -> Option<(u64, u64)> {
         let home = usize::from(name.shard(self.plan.shape.shards).0);
         let session = self.shards[home].turn.machine().session(name)?;

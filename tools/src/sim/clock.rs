@@ -7,28 +7,29 @@ use std::collections::VecDeque;
 
 use super::rng::SimRng;
 
-/// Answers that are remembered.
+/// Maximum number of samples.
 const RING: usize = 64;
 
-/// How fast or slow clocks are, by experience and at most.
+/// Expected and maximum skew of clocks. The first is from experience.
 const PRIOR_SKEW: f64 = 50e-6;
 const MAX_SKEW: f64 = 110e-6;
 
-/// Stamps are rounded to 0.1 ms by browsers without isolation.
+/// Resolution of time stamps in browsers without isolation, in milliseconds.
 const STAMP: f64 = 0.1;
 
-/// From so many answers on the round trip is known well.
+/// Number of samples from which on the shortest round trip is known well.
 const SETTLED: usize = 20;
 
-/// Between two probes of a burst, and when there is nothing special.
+/// Time between two probes of a burst, and otherwise, in milliseconds.
 const BURST_APART: f64 = 50.0;
 const STEADY_APART: f64 = 2_500.0;
 
-/// What the server's clock reads, and how far off that can be.
+/// An estimate of the server's clock, with its maximum error.
 #[derive(Clone, Debug, Default)]
 pub struct BandClock {
-    /// The samples since the last step of a clock, and the line through them.
+    /// The samples since the last step of a clock.
     ring: VecDeque<Sample>,
+    /// The line through the samples.
     line: Option<Line>,
 }
 
@@ -37,14 +38,15 @@ pub struct BandClock {
 struct Sample {
     c0: f64,
     c3: f64,
-    /// The offset is not above and not below.
+    /// Upper limit of the offset.
     upper: f64,
+    /// Lower limit of the offset.
     lower: f64,
     mid: f64,
     rtt: f64,
 }
 
-/// Offsets over time.
+/// The offset as a linear function of time.
 #[derive(Clone, Copy, Debug)]
 struct Line {
     when: f64,
@@ -53,7 +55,7 @@ struct Line {
     slope_sd: f64,
 }
 
-/// Server time is local time and `offset`, which is `bound` off at most.
+/// An offset from local time to server time, with its maximum error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
     pub offset: f64,
@@ -61,7 +63,7 @@ pub struct Estimate {
 }
 
 impl BandClock {
-    /// Takes an answered probe in. True if it shows that a clock stepped or the route changed.
+    /// Adds an answered probe. Returns true if it shows that a clock stepped or the route changed.
     pub fn add(&mut self, c0: f64, s1: f64, s2: f64, c3: f64) -> bool {
         if ![c0, s1, s2, c3].iter().all(|stamp| stamp.is_finite()) || c3 < c0 || s2 < s1 {
             return false;
@@ -78,40 +80,41 @@ impl BandClock {
         if self.ring.len() > RING {
             self.ring.pop_front();
         }
-        // What a step made void is void for ever: with age its bounds get so wide that it would
-        // seem to agree again.
+        // Samples that a step made void are dropped for good: with age their bounds widen so much
+        // that they would seem to agree again.
         let void = self.void_at(c3);
         self.ring.drain(..void); // mark: samples_before_a_step_kept
         self.line = Some(self.fit());
         void > 0
     }
 
-    /// Answers in use.
+    /// The number of samples in use.
     pub fn samples(&self) -> usize {
         self.ring.len()
     }
 
-    /// The shortest round trip of those.
+    /// The shortest round trip of the samples in use.
     pub fn round_trip(&self) -> f64 {
         self.ring.iter().fold(f64::INFINITY, |least, sample| least.min(sample.rtt))
     }
 
-    /// The offset at a local time, as soon as there is an answer.
+    /// The estimate for a local time, if there is a sample.
     pub fn estimate(&self, at: f64) -> Option<Estimate> {
         let line = self.line?;
         let (lower, upper) = self.intersect(at, line.slope, line.slope_sd);
         let along = line.mid + line.slope * (at - line.when);
         let offset = if lower <= upper { (lower + upper) / 2.0 } else { along };
-        // The line is a good guess and no more: where round trips scatter widely it may be far from
-        // the truth. What the samples allow whatever the skew is sure.
+        // The line is only a good guess: if round trips scatter widely, it may be far from the
+        // truth. The range that the samples allow for any skew is certain.
         // mark: bound_trusts_the_line
         let (lower, upper) = self.intersect(at, 0.0, MAX_SKEW);
         Some(Estimate { offset, bound: (upper - offset).max(offset - lower).max(0.0) + STAMP })
     }
 
-    /// How many of the oldest samples do not agree with the newest. What the samples allow can
-    /// never be narrower than the path's own round trip; with 20 samples that is known well enough
-    /// to ask for three quarters of it.
+    /// Counts the oldest samples that contradict the newest.
+    ///
+    /// The range that consistent samples allow is never narrower than the round trip of the path.
+    /// With 20 samples, that is known well enough to demand three quarters of it.
     fn void_at(&self, at: f64) -> usize {
         let least = if self.ring.len() >= SETTLED {
             (0.75 * self.round_trip() - 0.5).max(-0.3)
@@ -131,8 +134,9 @@ impl BandClock {
         0
     }
 
-    /// Weighted least squares of the midpoints over time. A sample's deviation grows with its round
-    /// trip's excess over the least; the slope has a prior, so that a short span cannot throw it.
+    /// Fits a line to the midpoints by weighted least squares. A sample's deviation grows with the
+    /// excess of its round trip over the shortest. The slope has a prior, so that a short span
+    /// cannot distort it.
     fn fit(&self) -> Line {
         let least = self.round_trip();
         let weight = |sample: &Sample| {
@@ -140,7 +144,7 @@ impl BandClock {
             1.0 / (deviation * deviation)
         };
         let when = |sample: &Sample| (sample.c0 + sample.c3) / 2.0;
-        // Centred on the first sample: raw stamps are large, and their squares would eat the
+        // Centred on the first sample: raw stamps are large, and their squares would lose
         // precision.
         let first = self.ring[0];
         let (t0, m0) = (when(&first), first.mid);
@@ -163,8 +167,8 @@ impl BandClock {
         Line { when: t0 + t, mid: m0 + m, slope: tm / precision, slope_sd: 1.0 / precision.sqrt() }
     }
 
-    /// What all samples allow, each carried to `at` along the slope and widened by `slack` for its
-    /// age.
+    /// The range that all samples allow, each moved to `at` along the slope and widened by `slack`
+    /// times its age.
     fn intersect(&self, at: f64, slope: f64, slack: f64) -> (f64, f64) {
         let (mut upper, mut lower) = (f64::INFINITY, f64::NEG_INFINITY);
         for sample in &self.ring {
@@ -175,16 +179,17 @@ impl BandClock {
     }
 }
 
-/// When a client probes, in its own milliseconds: often when it comes, and then now and again.
+/// The times at which a client probes, in milliseconds of its own clock: often after it connects,
+/// then rarely.
 #[derive(Clone, Debug, Default)]
 pub struct ProbePlan {
-    /// In order of time.
+    /// Times of the probes in bursts, in order.
     bursts: VecDeque<f64>,
     steady: Option<f64>,
 }
 
 impl ProbePlan {
-    /// The client has come, or come back.
+    /// Starts the plan of a client that has connected or returned.
     pub fn start(&mut self, at: f64) {
         self.bursts.clear();
         self.steady = Some(at + STEADY_APART);
@@ -194,19 +199,19 @@ impl ProbePlan {
         }
     }
 
-    /// A few probes in a row.
+    /// Schedules a burst of probes.
     pub fn burst(&mut self, at: f64, count: u32) {
         self.bursts.extend((0..count).map(|n| at + BURST_APART * f64::from(n)));
         self.bursts.make_contiguous().sort_by(f64::total_cmp);
     }
 
-    /// When the next probe is due.
+    /// The time of the next probe.
     pub fn next(&self) -> Option<f64> {
         let steady = self.steady?;
         Some(self.bursts.front().map_or(steady, |burst| burst.min(steady)))
     }
 
-    /// Whether a probe is due; all that were missed count as one.
+    /// Takes the probe that is due, if any. Missed probes count as one.
     pub fn take(&mut self, at: f64) -> bool {
         if self.next().is_none_or(|next| next > at) {
             return false;
@@ -220,34 +225,33 @@ impl ProbePlan {
     }
 }
 
-/// A device's clock: it runs a little fast or slow, not always by the same, and now and then it is
+/// The clock of a device. It runs a little fast or slow, by a changing amount, and is sometimes
 /// set.
 #[derive(Clone, Debug)]
 pub struct Device {
-    /// The true time at which it was looked at last, in microseconds, and what it read then, in
-    /// nanoseconds.
+    /// The true time of the last reading in microseconds, and the reading in nanoseconds.
     at: u64,
     reads: i64,
-    /// By how much it is fast, in parts of a thousand million.
+    /// The amount by which the clock is fast, in parts per 10⁹.
     skew: i64,
     luck: SimRng,
 }
 
 impl Device {
-    /// One that is anywhere, and up to 100 ppm fast or slow.
+    /// Creates a clock with a random time that is up to 100 ppm fast or slow.
     pub fn new(mut luck: SimRng) -> Self {
         let reads = luck.below(2_000_000_000_000_000) as i64;
         let skew = luck.between(0, 200_000) as i64 - 100_000;
         Self { at: 0, reads, skew, luck }
     }
 
-    /// What it shows at a true time, in milliseconds that are rounded as browsers do it.
+    /// Reads the clock at a true time, in milliseconds, rounded as browsers do.
     pub fn read(&mut self, now: u64) -> f64 {
         let passed = (now - self.at) as i64;
         self.reads += 1_000 * passed + passed * self.skew / 1_000_000;
         self.at = now;
         if passed > 0 {
-            // The temperature changes, and with it the frequency: some 0.02 ppm in a second.
+            // The temperature changes the frequency, by about 0.02 ppm per second.
             let most = 1 + passed.min(1_000_000) as u64 / 50_000;
             self.skew = (self.skew + self.luck.between(0, 2 * most) as i64 - most as i64)
                 .clamp(-100_000, 100_000);
@@ -255,40 +259,40 @@ impl Device {
         (self.reads as f64 / 1e5).round() / 10.0
     }
 
-    /// Somebody sets it.
+    /// Sets the clock by this many milliseconds.
     pub fn step(&mut self, millis: i64) {
         self.reads += millis * 1_000_000;
     }
 }
 
-/// A member that keeps the server's time, and what can be said of how well.
+/// The clock of a member that keeps the server's time, and the checks of its estimate.
 #[derive(Clone, Debug)]
 pub struct Timekeeper {
     device: Device,
     pub band: BandClock,
     pub plan: ProbePlan,
-    /// Probes without an answer: their ids, when they were sent by the device, and truly.
+    /// Probes without an answer: their ids, and when they were sent by the device's clock and in
+    /// truth.
     asked: Vec<(u64, f64, u64)>,
-    /// What is left in the ring of a time before its clock was set.
+    /// Facts about samples from before the device's clock was set, while they are in use.
     past: Option<Past>,
-    /// Answers since the network became calm.
+    /// Number of answers since the network became calm.
     pub calm_answers: u32,
 }
 
-/// The device was set, and answers from before are still in use.
+/// A step of the device's clock from before which samples are still in use.
 #[derive(Clone, Debug)]
 struct Past {
     at: u64,
-    /// By how much, all steps added up, and how many there were.
+    /// Sum of all steps, and their number.
     by: f64,
     steps: u32,
-    /// The shortest round trips before and since, and answers to what was asked since.
+    /// Shortest round trips before and since, and number of answers to probes sent since.
     best_before: f64,
     best_since: f64,
     since: usize,
-    /// Whether something was asked before and answered since. Its round trip is off by the step,
-    /// and with it what it allows, which may then agree with what is wrong as well as with what is
-    /// right.
+    /// Whether a probe was sent before the step and answered after it. Its round trip is wrong by
+    /// the step, so its range may agree with wrong samples as well as with right ones.
     straddled: bool,
 }
 
@@ -304,20 +308,20 @@ impl Timekeeper {
         }
     }
 
-    /// Asks for the time under this id; returns what its device shows.
+    /// Notes a probe with this id, and returns the device's time for it.
     pub fn ask(&mut self, now: u64, id: u64) -> f64 {
         let c0 = self.device.read(now);
         self.asked.push((id, c0, now));
         c0
     }
 
-    /// Its connection is gone, and the answers with it.
+    /// Forgets probes whose answers are lost with the connection.
     pub fn disconnected(&mut self) {
         self.asked.clear();
         self.plan = ProbePlan::default();
     }
 
-    /// Somebody sets its clock, or it slept.
+    /// Steps the device's clock, as when it is set or the device slept.
     pub fn step(&mut self, now: u64, millis: i64) {
         self.device.read(now);
         self.device.step(millis);
@@ -336,11 +340,11 @@ impl Timekeeper {
         past.steps += 1;
     }
 
-    /// The answer to a probe has come: the server's stamps, in milliseconds. Whether another burst
-    /// is worth it.
+    /// Handles the answer to a probe, with the server's stamps in milliseconds. Returns whether
+    /// another burst is worthwhile.
     ///
     /// # Errors
-    /// If the estimate is further off than it says.
+    /// If the error of the estimate exceeds its bound.
     pub fn answered(&mut self, now: u64, id: u64, s1: f64, s2: f64) -> Result<bool, String> {
         let Some(place) = self.asked.iter().position(|(asked, ..)| *asked == id) else {
             return Ok(false);
@@ -363,10 +367,14 @@ impl Timekeeper {
         self.check(now).map(|()| stepped)
     }
 
-    /// Whether the truth is within the bound. Nothing can be known of a step before something that
-    /// was asked later is answered. One that is too small to be seen against the round trips is off
-    /// by itself at most, until what was answered before is forgotten; a larger one is noticed at
-    /// once.
+    /// Checks that the true offset is within the bound.
+    ///
+    /// A step cannot be known before a later probe is answered. A step that is small against the
+    /// round trips may add itself to the error until the samples before it are dropped; a larger
+    /// one is noticed at once.
+    ///
+    /// # Errors
+    /// If the error of the estimate exceeds its bound.
     pub fn check(&mut self, now: u64) -> Result<(), String> {
         let at = self.device.read(now);
         let Some(Estimate { offset, bound }) = self.band.estimate(at) else { return Ok(()) };
@@ -374,9 +382,9 @@ impl Timekeeper {
             None => bound,
             Some(past) if past.since == 0 => return Ok(()),
             Some(past) => {
-                // What older answers lose of their worth by the skew of the clocks.
+                // The skew of the clocks widens the ranges of older samples.
                 let slack = 2.0 * MAX_SKEW * 200_000.0;
-                // Twice the round trips, because the best ones before may be forgotten by now.
+                // Twice the round trips, because the best samples before may be dropped by now.
                 let round_trips = past.best_before + past.best_since;
                 let seen =
                     past.steps == 1 && !past.straddled && past.by > 2.0 * round_trips + slack + 1.0;
@@ -391,8 +399,7 @@ impl Timekeeper {
         Err(format!("off by {error:.3} ms, said {bound:.3} ms after {samples} answers, {past:?}"))
     }
 
-    /// The bound that it would show now, once it has answers to what it asked since its clock was
-    /// set.
+    /// The bound of the estimate now, if probes since the last step are answered.
     pub fn bound(&mut self, now: u64) -> Option<f64> {
         let at = self.device.read(now);
         self.band.estimate(at).filter(|_| self.past.is_none()).map(|estimate| estimate.bound)
@@ -426,7 +433,7 @@ mod tests {
         bound: f64,
     }
 
-    /// The same that `tests/js/unit/clock.test.js` holds the JavaScript to.
+    /// These vectors also hold for the JavaScript, in `tests/js/unit/clock.test.js`.
     #[test]
     fn the_clock_agrees_with_the_shared_vectors() {
         let vectors: Vectors =

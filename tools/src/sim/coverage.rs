@@ -1,9 +1,10 @@
-//! How often what is rare came about: a world that never gets there finds no bug there.
+//! The rare situations that a world reached. A world that never reaches a situation finds no bug in
+//! it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// Situations by name, and how often each was seen.
+/// The number of occurrences of each situation, by its name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Coverage(BTreeMap<Cow<'static, str>, u64>);
 
@@ -15,7 +16,7 @@ impl Coverage {
         }
     }
 
-    /// All of them, in order of name.
+    /// Iterates over the situations in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(what, count)| (&**what, *count))
     }

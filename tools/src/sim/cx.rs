@@ -1,4 +1,4 @@
-//! What the world lends to members and pollers while they act. Never stored.
+//! The parts of the world that members and pollers may use while they act. Never stored.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -23,17 +23,17 @@ impl Cx<'_> {
         self.agenda.now
     }
 
-    /// Has the server's end of a connection looked at, unless that is to happen anyway.
+    /// Schedules a look at the server's end of a connection, unless an earlier one is scheduled.
     pub fn post_up(&mut self, wire: usize, at: u64) {
         self.net.post_up(self.agenda, wire, at);
     }
 
-    /// Has the client's end of a connection looked at, unless that is to happen anyway.
+    /// Schedules a look at the client's end of a connection, unless an earlier one is scheduled.
     pub fn post_down(&mut self, wire: usize, at: u64) {
         self.net.post_down(self.agenda, wire, at);
     }
 
-    /// Bytes arrive at the server.
+    /// Lets due bytes arrive at the server, and schedules a look for the rest.
     pub fn arrive_up(&mut self, wire: usize) {
         let now = self.now();
         if let Some(again) = self.net.cables[wire].up.arrive(now) {
@@ -44,7 +44,7 @@ impl Cx<'_> {
         }
     }
 
-    /// Lets what is due arrive at the client, and has it looked at again for the rest.
+    /// Lets due bytes arrive at the client, and schedules a look for the rest.
     pub fn arrive_down(&mut self, wire: usize) {
         let now = self.now();
         if let Some(again) = self.net.cables[wire].down.arrive(now) {
@@ -52,7 +52,7 @@ impl Cx<'_> {
         }
     }
 
-    /// The client's end tells the server's that there is room again.
+    /// Reports to the server's end that the client's end has room again.
     pub fn tell_room(&mut self, wire: usize) {
         if self.net.cables[wire].awaits_room
             && let Some(shard) = self.net.report(wire)
@@ -84,7 +84,7 @@ impl Cx<'_> {
         }
     }
 
-    /// Ends a connection and reads no more of it.
+    /// Ends a connection, and stops reading it.
     pub fn let_go(&mut self, wire: usize) {
         self.end_stream(wire);
         self.wires[wire].left = true;
@@ -93,7 +93,7 @@ impl Cx<'_> {
         }
     }
 
-    /// Nobody reads from this connection any more, so its bytes come back as a reset.
+    /// Answers bytes of a connection that the client no longer reads with a reset.
     pub fn refuse_bytes(&mut self, wire: usize) {
         let now = self.now();
         let stray = self.wires[wire].stray;
@@ -123,12 +123,12 @@ impl Cx<'_> {
         self.open_with(member, luck, stray)
     }
 
-    /// Opens a connection that has its own luck.
+    /// Opens a connection with random numbers of its own.
     pub fn open_with(&mut self, member: u16, mut luck: SimRng, stray: bool) -> usize {
         let wire = self.wires.len();
         let shard = luck.below(u64::from(self.plan.shape.shards)) as u16;
         self.wires.push(Wire::new(member, shard, self.now(), stray));
-        // Which of the two ways is the longer one is the same for all connections of a member.
+        // The longer direction is the same for all connections of a member.
         let mut one = Cable::new(peer_of(member, false), luck);
         if member.is_multiple_of(2) {
             one.down.detour = self.net.habits.detour;
@@ -148,7 +148,7 @@ impl Cx<'_> {
     }
 }
 
-/// The address of a member or a poller: each has one of its own.
+/// The address of a member or a poller. Each has one of its own.
 pub fn peer_of(member: u16, polls: bool) -> IpAddr {
     let [high, low] = member.to_be_bytes();
     IpAddr::V4(Ipv4Addr::new(10, u8::from(polls), high, low))

@@ -1,4 +1,4 @@
-//! Output digests of many worlds, a line each. They prove that a change of the code changes no
+//! Output digests of many worlds, one per line. They show whether a change of the code changes an
 //! output.
 //!
 //! A world depends on its seed, the engine and the simulator alone: not on the machine, the number
@@ -41,12 +41,12 @@ pub fn of(count: u64, threads: usize) -> Vec<World> {
     worlds
 }
 
-/// Half of the digest is enough: a difference is missed in one world of 2³².
+/// Returns half of a world's digest. That is enough: it misses a difference in one world of 2³².
 fn digest(seed: u64) -> u32 {
     run(&Plan::draw(seed, &Wanted::default())).digest as u32
 }
 
-/// The worlds as a file.
+/// Prints the worlds, one per line.
 pub fn listed(worlds: &[World]) -> String {
     worlds.iter().map(|(seed, digest)| format!("{seed} {digest:08x}\n")).collect()
 }
@@ -54,7 +54,7 @@ pub fn listed(worlds: &[World]) -> String {
 /// Reads what [`listed`] printed.
 ///
 /// # Errors
-/// If a line is no seed and digest, or the seeds are not 1, 2, 3 and so on.
+/// If a line is not a seed and a digest, or the seeds are not 1, 2, 3 and so on.
 pub fn read(text: &str) -> io::Result<Vec<World>> {
     let parse = |(line, expected): (&str, u64)| {
         let (seed, digest) = line.split_once(' ')?;

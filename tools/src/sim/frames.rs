@@ -1,11 +1,13 @@
-//! The client's side of the wire: frames to the server, frames from it, and what is neither.
+//! The client's side of the wire: frames to the server, frames from it, and rubbish.
+
+use bandsync_testkit::frames::{handshake, read, write};
 
 use super::rng::SimRng;
 
-/// What a client opens a connection with.
-pub const UPGRADE: &[u8] =
-    b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: band\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+/// The request that opens a client's connection.
+pub fn upgrade() -> Vec<u8> {
+    handshake("band", false)
+}
 
 /// Opcodes with the final bit.
 pub const TEXT: u8 = 0x81;
@@ -15,59 +17,30 @@ pub const CLOSE: u8 = 0x88;
 pub const PING: u8 = 0x89;
 pub const PONG: u8 = 0x8a;
 
-/// The code of the error that says that the server goes away.
+/// The code of the error that announces the end of the server.
 pub const DRAINING: &[u8] = b"\"draining\"";
 
-/// Whether the server says in this frame that it goes away.
+/// Whether a frame announces the end of the server.
 pub fn is_draining(frame: &[u8]) -> bool {
     frame.windows(DRAINING.len()).any(|bytes| bytes == DRAINING)
 }
 
-/// Appends a masked frame.
+/// Appends a frame with a random mask.
 pub fn frame(out: &mut Vec<u8>, first: u8, payload: &[u8], luck: &mut SimRng) {
-    out.push(first);
-    match payload.len() {
-        length @ 0..=125 => out.push(0x80 | length as u8),
-        length @ 126..=65_535 => {
-            out.push(0x80 | 126);
-            out.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-        length => {
-            out.push(0x80 | 127);
-            out.extend_from_slice(&(length as u64).to_be_bytes());
-        }
-    }
-    // Now and then one that changes nothing, so that what is said can be seen.
+    // One mask in four changes nothing, so that a recording of the world can be read.
     let mask = luck.next() as u32;
     let mask = if mask.is_multiple_of(4) { [0; 4] } else { mask.to_le_bytes() };
-    out.extend_from_slice(&mask);
-    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    write(out, first, payload, Some(mask));
 }
 
-/// What a client opens a connection with that takes compressed messages, on these terms.
+/// The request that opens the connection of a client that offers compression on these terms.
 pub fn upgrade_with(terms: &str) -> Vec<u8> {
-    let head = &UPGRADE[..UPGRADE.len() - 2];
+    let head = upgrade();
+    let head = &head[..head.len() - 2];
     [head, b"Sec-WebSocket-Extensions: permessage-deflate", terms.as_bytes(), b"\r\n\r\n"].concat()
 }
 
-/// Appends a frame as the server sends it.
-pub fn server_text(out: &mut Vec<u8>, payload: &[u8]) {
-    out.push(TEXT);
-    match payload.len() {
-        length @ 0..=125 => out.push(length as u8),
-        length @ 126..=65_535 => {
-            out.push(126);
-            out.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-        length => {
-            out.push(127);
-            out.extend_from_slice(&(length as u64).to_be_bytes());
-        }
-    }
-    out.extend_from_slice(payload);
-}
-
-/// A message as a client compresses it that is in a hurry: in blocks that are stored as they are.
+/// Compresses a message without compression: its blocks are stored unchanged.
 pub fn stored(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     for block in text.chunks(65_535) {
@@ -77,47 +50,32 @@ pub fn stored(text: &[u8]) -> Vec<u8> {
         out.extend_from_slice(&(!length).to_le_bytes());
         out.extend_from_slice(block);
     }
-    // An empty block, whose lengths are left out.
+    // RFC 7692 ends a message with an empty block whose lengths are left out.
     out.push(0);
     out
 }
 
-/// Whether a short frame acknowledges a value that a newer one has made needless.
+/// Whether a short frame acknowledges a value that a newer one superseded.
 pub fn is_superseded(frame: &[u8]) -> bool {
     const WORD: &[u8] = b"\"superseded\":true";
     frame.len() < 126 && frame.windows(WORD.len()).any(|part| part == WORD)
 }
 
-/// The length of the server's frame at the front of `bytes` with its header, and that of the
-/// header; `None` while it is not all here.
-pub fn whole(bytes: &[u8]) -> Option<(usize, usize)> {
-    let (length, head) = match *bytes.get(1)? & 0x7f {
-        126 => (usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])), 4),
-        127 => {
-            let mut eight = [0; 8];
-            eight.copy_from_slice(bytes.get(2..10)?);
-            (u64::from_be_bytes(eight) as usize, 10)
-        }
-        length => (usize::from(length), 2),
-    };
-    (bytes.len() >= head + length).then_some((head + length, head))
+/// The payload of a server's frame, if it fills `bytes`.
+pub fn only_payload(bytes: &[u8]) -> Option<&[u8]> {
+    read(bytes).filter(|frame| frame.length == bytes.len()).map(|frame| frame.payload)
 }
 
-/// The end of an HTTP head at the front of `bytes`.
-pub fn head_end(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
-}
-
-/// Rubbish of a kind that ends a connection, or spoils it.
+/// Returns rubbish of this kind, which ends or spoils a connection.
 pub fn rubbish(kind: u8, luck: &mut SimRng, message_max: u32, fragments_max: u32) -> Vec<u8> {
     let mut out = Vec::new();
     match kind {
         0 => out.extend((0..luck.between(1, 200)).map(|_| luck.next() as u8)),
-        // Not masked, reserved bits, an opcode that nobody defined.
+        // No mask; reserved bits; an undefined opcode.
         1 => out.extend_from_slice(b"\x81\x022x"),
         2 => frame(&mut out, 0x80 | 0x10 << luck.below(3) | 1, b"2x", luck),
         3 => frame(&mut out, 0x83 + luck.below(5) as u8, b"x", luck),
-        // Claims to be larger than memory.
+        // A frame that claims to be larger than memory.
         4 => out.extend_from_slice(&[
             TEXT, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4,
         ]),
@@ -128,7 +86,7 @@ pub fn rubbish(kind: u8, luck: &mut SimRng, message_max: u32, fragments_max: u32
                 frame(&mut out, 0x00, b"", luck);
             }
         }
-        // Text that is none, cut inside a character.
+        // Invalid UTF-8, cut inside a character.
         6 => {
             frame(&mut out, 0x01, b"42[\"chat_message\",\"\xf0\x9f", luck);
             frame(&mut out, 0x80, b"\xc0\"]", luck);
@@ -148,7 +106,7 @@ pub fn rubbish(kind: u8, luck: &mut SimRng, message_max: u32, fragments_max: u32
             let length = (message_max as usize + 1).min(200_000);
             frame(&mut out, BINARY, &vec![b'4'; length], luck);
         }
-        // Packets that are none.
+        // Invalid packets.
         _ => {
             let text = *luck.pick(&[
                 "",

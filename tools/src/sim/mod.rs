@@ -8,9 +8,9 @@ mod calm;
 mod clock;
 mod coverage;
 mod cx;
+mod decode;
 pub mod digests;
 mod frames;
-mod heard;
 mod model;
 mod music;
 mod net;
@@ -36,7 +36,7 @@ use std::panic::{self, AssertUnwindSafe};
 
 use world::World;
 
-/// Runs a plan. A panic of the engine is a broken promise as any other.
+/// Runs a plan. A panic of the engine counts as a broken promise.
 pub fn run(plan: &Plan) -> Verdict {
     run_world(&mut World::new(plan))
 }
@@ -55,7 +55,7 @@ fn run_world(world: &mut World<'_>) -> Verdict {
     })
 }
 
-/// As [`run`], and what was said and done, line by line.
+/// Runs a plan, and returns the story as well: all messages and acts, line by line.
 pub fn tell(plan: &Plan) -> (Verdict, Vec<String>) {
     let mut world = World::new(plan);
     world.oracle.journal.story = Some(Vec::new());
@@ -100,8 +100,8 @@ mod tests {
         assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
     }
 
-    /// Each was the smallest that showed a bug once. `--planted` shows that it still does, if a mark
-    /// can bring the bug back.
+    /// Each kept plan is the smallest that once showed a bug. `--planted` shows that it still does,
+    /// if a mark can bring the bug back.
     #[test]
     fn kept_plans_pass_and_name_their_bugs() {
         let plans = planted::kept_plans(&planted::top()).unwrap();

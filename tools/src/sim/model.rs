@@ -1,6 +1,6 @@
-//! The oracle: a second, slow, obvious session that is fed with what the server acknowledged, in
-//! that order. It knows no bytes, no batches and no timers; after every step the real session has
-//! to say the same.
+//! The model of a session: a second, slow, obvious session that receives the acknowledged commands
+//! in their order. It knows no bytes, batches or timers; after every step, the real session must be
+//! in the same state.
 
 use bandsync_engine::record::Record;
 use bandsync_engine::session::Session;
@@ -10,46 +10,48 @@ use bandsync_engine::words::time::{Micros, Moment, UnixMillis};
 use super::music::Music;
 use super::plan::{Join, Say};
 
-/// Micro-beats that two ways to round may differ by over a few seams.
+/// Maximum difference of positions in micro-beats, because model and session round differently at
+/// the ends of segments. Guessed.
 const BEAT_TOLERANCE: i128 = 50;
 
-/// A member, as the model sees it.
+/// A member of the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Person {
-    /// Its socket id.
+    /// The socket id.
     pub id: String,
     pub connected: bool,
-    /// Whether it wants every tick.
+    /// Whether the member wants every tick.
     pub wants_ticks: bool,
     pub metronome: bool,
     knows_pin: bool,
     name: String,
-    /// By the server's wall clock, in milliseconds: who comes back sits where it sat.
+    /// The time of the join by the server's wall clock, in milliseconds. A returning member keeps
+    /// it.
     joined_at: i64,
 }
 
-/// Somebody whose connection is gone and who may come back.
+/// A member whose connection is lost and that may return.
 #[derive(Clone, Debug, PartialEq)]
 struct Absent {
     person: Person,
     led: bool,
-    /// The PIN of that time.
+    /// The PIN with which the member joined.
     pin: Option<u8>,
     since: u64,
 }
 
-/// A session as it should be.
+/// The expected state of a session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
     pub version: u64,
     pub music: Music,
     pub people: Vec<Person>,
     pub leader: Option<String>,
-    /// Until when the seat of a leader without a connection is kept.
+    /// The end of the grace period, while the leader has no connection.
     pub kept_until: Option<u64>,
-    /// Since when nobody has a connection.
+    /// The time since which no member has a connection.
     pub empty_since: Option<u64>,
-    /// When somebody left last, or what it takes to come in changed.
+    /// The time at which a member last left, or the conditions of a join changed.
     pub door_changed_at: u64,
     absent: Vec<Absent>,
     requests: Vec<String>,
@@ -58,15 +60,15 @@ pub struct Model {
     message_is_set: bool,
     members_cap: u32,
     rules: Rules,
-    /// Which list, and the ids and starts of its songs.
+    /// The set list, and the starts of its songs.
     songs: Option<(Say, Vec<SongStart>)>,
     song: Option<usize>,
-    /// Of each client the number of its last command, and for which member it spoke; the last one
-    /// to speak comes last.
+    /// The last command number and the member of each client. The client of the last command comes
+    /// last.
     applied: Vec<((u16, u16), u64, String)>,
 }
 
-/// What a leader may set for its session.
+/// The settings of a session, which its leader may change.
 #[derive(Clone, Debug, PartialEq)]
 struct Rules {
     max_members: u32,
@@ -77,19 +79,19 @@ struct Rules {
     pin: Option<u8>,
 }
 
-/// In which tempo and signature a song starts.
+/// The tempo and the time signature with which a song starts.
 type SongStart = (Option<u32>, Option<(u8, u8)>);
 
-/// What a command came to.
+/// The effect of a command.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Done {
-    /// The version that has it.
+    /// The state changed, and has this version.
     Version(u64),
-    /// It does not touch the state.
+    /// The state did not change.
     Nothing,
 }
 
-/// Why the server should not have said yes.
+/// The reason why the server should have rejected a command.
 pub type Wrong = String;
 
 impl Model {
@@ -129,12 +131,12 @@ impl Model {
         self.leader.as_deref() == Some(id)
     }
 
-    /// Whether somebody with a connection wants every tick.
+    /// Whether a member with a connection wants every tick.
     pub fn has_tick_listeners(&self) -> bool {
         self.people.iter().any(|person| person.connected && person.wants_ticks)
     }
 
-    /// A join was acknowledged; `unix` is the time on the server's wall clock.
+    /// Applies an acknowledged join. `unix` is the time on the server's wall clock.
     pub fn join(&mut self, unix: i64, id: &str, name: &str, join: &Join) -> Result<Done, Wrong> {
         let pin = self.rules.pin;
         self.empty_since = None;
@@ -149,8 +151,8 @@ impl Model {
             person.metronome = join.metronome;
             person.knows_pin |= pin.is_some() && join.pin == pin;
             if !std::mem::replace(&mut person.connected, true) {
-                // Its session has come back from the storage, with the seat of a leader who never
-                // was away.
+                // The session was loaded from the storage with a held seat for its leader, which
+                // joins again.
                 self.kept_until = None;
                 self.version += 1;
             }
@@ -206,7 +208,7 @@ impl Model {
         self.rules.pin.is_some() && join.pin.is_some() && join.pin != self.rules.pin
     }
 
-    /// Why somebody may not come in, or back to its seat, as an error code.
+    /// The error code with which a join or the recovery of a seat must be rejected, if any.
     pub fn refuses(&self, id: &str, join: &Join) -> Option<&'static str> {
         let is_seated = self.is_member(id);
         match () {
@@ -220,19 +222,19 @@ impl Model {
         }
     }
 
-    /// Whether it is full with so many who are on their way.
+    /// Whether the session is full if `others` members join that are on their way.
     pub fn is_full_with(&self, others: usize) -> bool {
         self.people.len() + others >= self.rules.max_members as usize
     }
 
-    /// A member left on purpose.
+    /// Removes a member that left on purpose.
     pub fn leave(&mut self, now: u64, id: &str) {
         if self.is_member(id) {
             self.remove(now, id, true);
         }
     }
 
-    /// A member's connection is gone.
+    /// Handles the loss of a member's connection.
     pub fn lost(&mut self, now: u64, id: &str, grace: u64) {
         if !self.people.iter().any(|person| person.id == id && person.connected) {
             return;
@@ -258,8 +260,8 @@ impl Model {
         self.note_emptiness(now);
     }
 
-    /// The server begins anew with what was stored of the session: as if everybody had lost the
-    /// connection.
+    /// Starts again from the stored record after the server died: all members have lost their
+    /// connections.
     pub fn reopen(&mut self, now: u64, unix: i64, grace: u64, record: &Record) {
         self.applied.clear();
         const DESERTED_MS: i64 = 15 * 60 * 1_000;
@@ -282,8 +284,8 @@ impl Model {
         self.applied.iter().any(|(other, last, _)| *other == client && number <= *last)
     }
 
-    /// A session remembers four clients of a member; of more, the one that was silent longest is
-    /// forgotten.
+    /// Notes the command of a client. A session remembers four clients of a member, and forgets the
+    /// one that was silent longest.
     pub fn note_applied(&mut self, (client, number): ((u16, u16), u64), id: &str) {
         self.applied.retain(|(other, ..)| *other != client);
         let own = self.applied.iter().filter(|(_, _, of)| of == id).count();
@@ -295,9 +297,10 @@ impl Model {
         self.applied.push((client, number, id.to_owned()));
     }
 
-    /// Whether somebody that was lost has to be let in again.
+    /// Whether a lost member must recover its seat.
     ///
-    /// What it missed first is kept until `kept_until`, unless its loss is noticed before.
+    /// The first event that it missed is kept until `kept_until`, unless its loss is noticed
+    /// before.
     pub fn must_restore(&self, now: u64, id: &str, window: u64, kept_until: u64) -> bool {
         let here = self.people.iter().any(|person| person.id == id);
         let room = here || self.people.len() < self.rules.max_members as usize;
@@ -306,7 +309,10 @@ impl Model {
         })
     }
 
-    /// Somebody that was lost has its seat again.
+    /// Returns a lost member to its seat.
+    ///
+    /// # Errors
+    /// If the server should not have done so.
     pub fn restore(&mut self, now: u64, id: &str, window: u64) -> Result<(), Wrong> {
         let place = self.absent.iter().position(|absent| absent.person.id == id);
         let Absent { mut person, led, pin, since } = self.absent.remove(
@@ -337,12 +343,12 @@ impl Model {
         Ok(())
     }
 
-    /// Somebody tried to come back and was not let in; it will not be known again.
+    /// Forgets a lost member whose recovery was rejected. It cannot try again.
     pub fn forget_absent(&mut self, id: &str) {
         self.absent.retain(|absent| absent.person.id != id);
     }
 
-    /// The grace period of a lost leader is over, if it is.
+    /// Ends the grace period of a lost leader, if it is over.
     pub fn end_grace(&mut self, now: u64) {
         if let Some(leader) =
             self.leader.clone().filter(|_| self.kept_until.is_some_and(|until| until <= now))
@@ -351,8 +357,8 @@ impl Model {
         }
     }
 
-    /// A command was acknowledged. `at` is when it asked to take effect, `other` is the member that
-    /// it names.
+    /// Applies an acknowledged command. `at` is the time at which it should take effect, and
+    /// `other` the member that it names.
     pub fn say(
         &mut self,
         now: u64,
@@ -367,7 +373,7 @@ impl Model {
         if needs_lead(say, self.rules.cues) && !self.leads(id) {
             return Err(format!("obeyed {id}, who does not lead: {say:?}"));
         }
-        // Who takes the lead of a leader that is away takes its seat from it.
+        // If a member takes the lead of a lost leader, that loses its held seat.
         if matches!(
             say,
             Say::Settings { .. }
@@ -523,9 +529,9 @@ impl Model {
         Ok(Done::Version(self.version))
     }
 
-    /// A leader or a follower reported its place, and was acknowledged.
+    /// Applies an acknowledged report of a position, by the leader or a follower.
     ///
-    /// One that waited for room has played on since it `came`.
+    /// If the report waited for its rate, the music has continued since it `came`.
     pub fn report(&mut self, now: u64, id: &str, place: u64, came: u64) -> Done {
         if !self.leads(id) {
             return Done::Nothing;
@@ -538,8 +544,9 @@ impl Model {
         Done::Version(self.version)
     }
 
-    /// Whom a snapshot names, by id and connection, and how many there are if that is not
-    /// everybody: of more than `listed` an eighth, and the leader.
+    /// The members that a snapshot lists, with whether they are connected, and the number of all
+    /// members if the list is partial. Of more than `listed` members, it has an eighth and the
+    /// leader.
     pub fn named(&self, listed: u32) -> (Vec<(&str, bool)>, Option<u32>) {
         fn named(person: &Person) -> (&str, bool) {
             (&person.id, person.connected)
@@ -553,7 +560,7 @@ impl Model {
         (first.iter().chain(leader).map(named).collect(), Some(count))
     }
 
-    /// What is different about the real session, if anything.
+    /// Describes a difference to the real session, if there is any.
     pub fn differs(&self, real: &Session, now: u64) -> Option<String> {
         let at = Moment { at: Micros::from_micros(now), unix: UnixMillis(0) };
         let shown = real.snapshot(at);
@@ -605,7 +612,7 @@ impl Model {
         })
     }
 
-    /// What is different about the real music at an instant.
+    /// Describes a difference to the real music at an instant, if there is any.
     fn music_differs(&self, real: &Session, t: u64) -> Option<String> {
         let tick = real.tick(Moment { at: Micros::from_micros(t), unix: UnixMillis(0) });
         let sync = real.sync_response(Moment { at: Micros::from_micros(t), unix: UnixMillis(0) });
@@ -645,7 +652,7 @@ impl Model {
         Ok(Done::Version(self.version))
     }
 
-    /// Has the automatic message say this of the leader, unless somebody has set another.
+    /// Sets the automatic message about the leader, unless a member has set another message.
     fn caption(&mut self, text: &str) {
         let leader = self.people.iter().find(|person| Some(&person.id) == self.leader.as_ref());
         if let Some(leader) = leader.filter(|_| !self.message_is_set) {
@@ -653,7 +660,7 @@ impl Model {
         }
     }
 
-    /// The same where nobody leads.
+    /// Sets the automatic message of a session without a leader.
     fn caption_nobody(&mut self) {
         if self.leader.is_none() && !self.message_is_set {
             let whom = if self.people.is_empty() { "members" } else { "leader" };
@@ -679,8 +686,7 @@ impl Model {
         others.find(|person| self.may_lead(&person.id)).map(|person| person.id.clone())
     }
 
-    /// The lead passes. A leader that was away loses its seat with it, and all who asked are
-    /// answered.
+    /// Passes the lead. A lost leader also loses its held seat, and all requests for the lead end.
     fn give_lead(&mut self, to: Option<String>) {
         let previous = std::mem::replace(&mut self.leader, to);
         if self.kept_until.take().is_some() {
@@ -721,7 +727,7 @@ impl Model {
     }
 }
 
-/// Whether only the leader may say this.
+/// Whether only the leader may send this command.
 pub fn needs_lead(say: &Say, anyone_may_cue: bool) -> bool {
     match say {
         Say::Cue => !anyone_may_cue,
@@ -742,10 +748,10 @@ pub fn needs_lead(say: &Say, anyone_may_cue: bool) -> bool {
     }
 }
 
-/// A message that is as long as one may be.
+/// The number of the message of maximum length.
 pub const LONG_MESSAGE: u8 = 4;
 
-/// The message of this number, as it is kept.
+/// Returns the message of this number, as the session keeps it.
 pub fn message(number: u8) -> String {
     match number {
         0 => String::new(),
@@ -754,7 +760,7 @@ pub fn message(number: u8) -> String {
     }
 }
 
-/// The rule of this number.
+/// Returns the leader rule of this number.
 pub fn leader_rule(number: u8) -> LeaderRule {
     match number {
         0 => LeaderRule::Open,
@@ -763,7 +769,7 @@ pub fn leader_rule(number: u8) -> LeaderRule {
     }
 }
 
-/// How a song of a set list starts.
+/// Returns the tempo and the time signature of a song of a set list.
 pub fn song_start(variant: u8, song: u8) -> SongStart {
     let tempo = (!song.is_multiple_of(3))
         .then(|| 60_000 + 1_000 * u32::from(variant) + 7_500 * u32::from(song));

@@ -1,26 +1,27 @@
-//! The oracle's music: where the band is now, and the list of what it has been told to do later.
+//! The model's music: the current position, and a list of wishes for later.
 //!
-//! The engine keeps a list of segments and plans it again with every change. Here nothing is
-//! planned: what is wished for later stays a wish, and every question is answered by playing the
-//! wishes through from the beginning.
+//! The engine keeps a list of segments, and plans it again with every change. The model plans
+//! nothing: a change for later stays a wish, and every question is answered by applying the wishes
+//! from the start.
 
 /// Micro-beats in a beat.
 const BEAT: i128 = 1_000_000;
 
-/// A stretch of music from `t` on.
+/// A piece of music that starts at `t`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Piece {
     pub t: i128,
     pub position: i128,
     pub beat: i128,
     pub playing: bool,
-    /// Milli-BPM at `t`, and after the ramp.
+    /// Tempo at `t`, in thousandths of a BPM.
     pub from: i128,
+    /// Tempo after the ramp.
     pub to: i128,
     pub ramp: i128,
 }
 
-/// Something to do later.
+/// A change for later.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Wish {
     Start,
@@ -31,11 +32,11 @@ enum Wish {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Music {
     here: Piece,
-    /// In order of time.
+    /// Changes for later, in the order of their times.
     wishes: Vec<(i128, Wish)>,
-    /// Beats counted in.
+    /// Number of beats of the count-in.
     count_in: i128,
-    /// From which beat on there are how many beats in a bar, and of which note.
+    /// Time signatures: the first beat, the beats in a bar, and the note of a beat.
     pub meter: Vec<(i128, u8, u8)>,
 }
 
@@ -53,7 +54,7 @@ impl Music {
         Self { here, wishes: Vec::new(), count_in: 0, meter: vec![(0, 4, 4)] }
     }
 
-    /// The music at an instant: all wishes up to then have come true.
+    /// The music at an instant, with all wishes up to then applied.
     pub fn at(&self, t: u64) -> Piece {
         let mut piece = self.here;
         for (at, wish) in self.wishes.iter().filter(|(at, _)| *at <= i128::from(t)) {
@@ -62,17 +63,17 @@ impl Music {
         go_on(piece, t.into())
     }
 
-    /// Beats counted in before the music.
+    /// The number of beats of the count-in.
     pub fn count_in(&self) -> i128 {
         self.count_in
     }
 
-    /// Whether wishes are left at an instant.
+    /// Whether a wish is left at an instant.
     pub fn is_anything_planned(&self, t: u64) -> bool {
         self.wishes.iter().any(|(at, _)| *at > i128::from(t))
     }
 
-    /// When the next wish comes true.
+    /// The time of the next wish.
     pub fn next_wish(&self, t: u64) -> Option<u64> {
         self.wishes.iter().map(|(at, _)| *at).find(|at| *at > i128::from(t)).map(|at| at as u64)
     }
@@ -83,7 +84,7 @@ impl Music {
         (numerator, denominator)
     }
 
-    /// Starts at `at`; false if the music plays already.
+    /// Starts the music at `at`. Returns false if it plays already.
     pub fn play(&mut self, now: u64, at: u64, bars: u8, quantize: Option<bool>) -> bool {
         if self.at(now).playing {
             return false;
@@ -97,8 +98,7 @@ impl Music {
             }
         }
         self.count_in = i128::from(bars) * i128::from(self.signature(at).0);
-        // A start that was wished for before is not wished for any more, nor what was to come after
-        // it.
+        // This replaces an earlier wish for a start, and all wishes after that.
         self.fold(now);
         if let Some(start) = self.wishes.iter().position(|(_, wish)| *wish == Wish::Start) {
             self.wishes.truncate(start);
@@ -107,7 +107,7 @@ impl Music {
         true
     }
 
-    /// Stands still from now on; false if there is nothing to pause.
+    /// Pauses the music. Returns false if there is nothing to pause.
     pub fn pause(&mut self, now: u64) -> bool {
         let here = self.at(now);
         if !here.playing && !self.is_anything_planned(now) {
@@ -119,8 +119,8 @@ impl Music {
         true
     }
 
-    /// Stands still at the beginning, where the newest signature holds, in this tempo and signature
-    /// if given.
+    /// Stops the music at its start, with the newest signature, or with the given tempo and
+    /// signature.
     pub fn rewind(&mut self, now: u64, tempo: Option<u32>, signature: Option<(u8, u8)>) -> bool {
         let before = (self.at(now), self.meter.clone(), self.is_anything_planned(now));
         let (_, numerator, denominator) = self.meter[self.meter.len() - 1];
@@ -133,7 +133,7 @@ impl Music {
         before != (self.at(now), self.meter.clone(), false)
     }
 
-    /// Goes to another place, now or later; false if it is there and stays there.
+    /// Seeks to another position, now or later. Returns false if the position does not change.
     pub fn seek(&mut self, now: u64, at: u64, to: u64) -> bool {
         let here = self.at(now);
         let there = come_true(self.at(at), Wish::Seek(to.into()), 0);
@@ -149,7 +149,7 @@ impl Music {
         true
     }
 
-    /// Changes the tempo from now on; false if that is the tempo.
+    /// Changes the tempo from now on. Returns false if the music has that tempo.
     pub fn tempo(&mut self, now: u64, tempo: u32, fade: u64) -> bool {
         let here = self.at(now);
         let tempo = i128::from(tempo);
@@ -163,7 +163,7 @@ impl Music {
         true
     }
 
-    /// Another signature from the next bar line on, or from this bar if the music stands still.
+    /// Changes the signature from the next bar line on, or from this bar on if the music is paused.
     pub fn signature_from_here(&mut self, now: u64, numerator: u8, denominator: u8) -> bool {
         let before = self.meter.clone();
         let here = self.at(now);
@@ -186,15 +186,15 @@ impl Music {
         self.meter != before
     }
 
-    /// How far into its bar a beat is, and the bar's signature.
+    /// The position of a beat in its bar, and the bar's signature.
     fn bar(&self, beat: i128) -> (i128, u8, u8) {
         let (start, numerator, denominator) =
             *self.meter.iter().rev().find(|(from, ..)| *from <= beat).unwrap_or(&self.meter[0]);
         ((beat - start).rem_euclid(i128::from(numerator) * BEAT), numerator, denominator)
     }
 
-    /// The wishes up to now have come true. The present piece is not told anew, or each telling
-    /// would round.
+    /// Applies the wishes up to now. The current piece is not split, because each split would
+    /// round.
     fn fold(&mut self, now: u64) {
         let due = self.wishes.iter().take_while(|(at, _)| *at <= i128::from(now)).count();
         for (at, wish) in self.wishes.drain(..due) {
@@ -202,7 +202,7 @@ impl Music {
         }
     }
 
-    /// What was to be at `then` is to be at `now`, and what comes after it as much later.
+    /// Moves the music in time, so that its state at `then` is that at `now`.
     pub fn move_clock(&mut self, then: u64, now: u64) {
         self.fold(then);
         let by = i128::from(now) - i128::from(then);
@@ -215,8 +215,7 @@ impl Music {
         self.wishes.clear();
     }
 
-    /// A wish for later; one for now comes true at once. A jump gives way to the wish that is
-    /// newer.
+    /// Adds a wish. A wish for now is applied at once, and a newer wish replaces a jump.
     fn wish(&mut self, now: u64, at: u64, wish: Wish) {
         self.fold(now);
         if at <= now {
@@ -231,12 +230,12 @@ impl Music {
     }
 }
 
-/// The same music, told from a later instant on.
+/// Returns the same music as a piece that starts at a later instant.
 fn go_on(piece: Piece, t: i128) -> Piece {
     let passed = t - piece.t;
     let (mut beats, mut tempo) = (0, piece.from);
     if piece.playing {
-        // Twice the area under the tempo, so that all numbers are whole until the end.
+        // Twice the area under the tempo, so that all numbers stay whole until the end.
         let ramped = passed.min(piece.ramp);
         let after = passed - ramped;
         beats = match () {
@@ -279,12 +278,12 @@ fn come_true(piece: Piece, wish: Wish, count_in: i128) -> Piece {
     }
 }
 
-/// How many microseconds so many micro-beats take.
+/// Returns the duration of a number of micro-beats, in microseconds.
 fn length_of(beats: i128, tempo: i128) -> i128 {
     round(60_000 * beats, tempo)
 }
 
-/// The nearest whole number, a half going up.
+/// Divides and rounds to the nearest whole number, halves up.
 fn round(dividend: i128, divisor: i128) -> i128 {
     (2 * dividend + divisor).div_euclid(2 * divisor)
 }

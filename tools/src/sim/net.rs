@@ -1,8 +1,8 @@
 //! The net of the world: wires with delay, pieces, stalls and windows, as a turn's [`Net`].
 //!
-//! It keeps the contract of the kernel's and breaks what reality may break: reads and writes are
-//! short, room comes late, and peers reset connections. A report comes once, as epoll's do, and so
-//! the net notes what a turn does not do with it.
+//! It keeps the contract of the kernel, and does all that reality may do: reads and writes are
+//! short, room comes late, and peers reset connections. Like epoll, it reports an event once, so it
+//! notes reports that a turn neglects.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -21,7 +21,7 @@ use super::wire::{Cable, Place};
 #[derive(Debug)]
 pub struct SimSocket(pub usize);
 
-/// What a shard has of the net.
+/// The part of the net that belongs to a shard.
 struct Port {
     /// Wires to accept.
     door: VecDeque<usize>,
@@ -31,48 +31,48 @@ struct Port {
     turns: u64,
     /// Wires whose room was reported in this turn.
     rooms: Vec<usize>,
-    /// Wires whose end was reported and has not led to anything, and the turn of that.
+    /// Wires whose end was reported and not handled yet, and the turn of the report.
     ends: Vec<(usize, u64)>,
-    /// Whether sends go out together.
+    /// Whether sends go out together, as with io_uring.
     together: bool,
     luck: SimRng,
 }
 
 /// All wires of a world.
 pub struct SimNet {
-    /// The network as it is now: calm at the end.
+    /// The current behavior of the network: calm at the end.
     pub habits: plan::Net,
     pub calm: bool,
     pub cables: Vec<Cable>,
     ports: Vec<Port>,
     short_read: u64,
     short_write: u64,
-    /// The turn under way: its shard, time and number.
+    /// The shard whose turn is under way.
     shard: u16,
     now: u64,
     turn: u64,
-    /// Wires whose client's end is to be looked at, and when.
+    /// Looks at clients' ends of wires that must be scheduled.
     looks: Vec<(u64, usize)>,
     results: Vec<Option<io::Result<usize>>>,
-    /// Wires that were shut down while bytes waited for room.
+    /// Wires that were shut down while bytes were unsent.
     shut_early: Vec<usize>,
-    /// Ticks of which a part was taken.
+    /// Number of ticks of which a part was accepted.
     pub ticks_cut: u64,
 }
 
-/// A report that a turn made nothing of, or an end that it made too early.
+/// A report that a turn neglected, or a connection that it ended too early.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Neglect {
-    /// A socket takes bytes again, and was offered none.
+    /// A socket had room again, and was offered no bytes.
     Room,
-    /// The peer has ended its side, and the machine was not told.
+    /// The peer ended its side, and the machine did not learn of it.
     End,
-    /// A connection was shut down before all was sent.
+    /// A connection was shut down before all bytes were sent.
     Unsent,
 }
 
-/// Turns after which the machine has to know of an end that was reported. Guessed: a shard that has
-/// much to read takes a few.
+/// Number of turns within which the machine must learn of an end that was reported. Guessed: a
+/// shard with much input needs a few.
 const END_TURNS: u64 = 8;
 
 impl SimNet {
@@ -104,7 +104,7 @@ impl SimNet {
         }
     }
 
-    /// A shard takes a turn: what is to be reported to it.
+    /// Begins a turn of a shard, and returns its reports.
     pub fn begin(&mut self, shard: u16, now: u64) -> Vec<Readiness> {
         (self.shard, self.now, self.turn) = (shard, now, self.turn + 1);
         let port = &mut self.ports[usize::from(shard)];
@@ -113,7 +113,7 @@ impl SimNet {
         wires.into_iter().filter_map(|wire| self.readiness(wire)).collect()
     }
 
-    /// What a wire has to report to the shard whose turn it is.
+    /// The report of a wire to the shard whose turn it is.
     fn readiness(&mut self, wire: usize) -> Option<Readiness> {
         let cable = &mut self.cables[wire];
         let Place::Shard(shard, id) = cable.place else { return None };
@@ -136,9 +136,9 @@ impl SimNet {
         some.then_some(Readiness::Connection { id, readable, writable, hangup })
     }
 
-    /// What the turn that is over has neglected, with the wire that it is about. `is_open` says
-    /// whether the machine believes that a connection goes on; if the shard `reads` nothing because
-    /// much mail waits, ends may wait as well.
+    /// A neglect of the turn that is over, with its wire. `is_open` returns whether a connection is
+    /// open for the machine. If the shard `reads` nothing because much mail waits, ends may wait
+    /// too.
     pub fn neglected(
         &mut self,
         reads: bool,
@@ -165,21 +165,22 @@ impl SimNet {
         unused.or(shut).or(unread)
     }
 
-    /// Has the server's end of a connection looked at, unless that is to happen anyway.
+    /// Schedules a look at the server's end of a connection, unless an earlier one is scheduled.
     pub fn post_up(&mut self, agenda: &mut Agenda, wire: usize, at: u64) {
         if let Some(at) = self.cables[wire].up.look(at.max(agenda.now)) {
             agenda.post(at, Event::Up(wire));
         }
     }
 
-    /// Has the client's end of a connection looked at, unless that is to happen anyway.
+    /// Schedules a look at the client's end of a connection, unless an earlier one is scheduled.
     pub fn post_down(&mut self, agenda: &mut Agenda, wire: usize, at: u64) {
         if let Some(at) = self.cables[wire].down.look(at.max(agenda.now)) {
             agenda.post(at, Event::Down(wire));
         }
     }
 
-    /// Reports a wire to its shard before that shard's next turn. The shard, if there is one.
+    /// Reports a wire to its shard before that shard's next turn. Returns the shard, if there is
+    /// one.
     pub fn report(&mut self, wire: usize) -> Option<u16> {
         let cable = &mut self.cables[wire];
         let Place::Shard(shard, _) = cable.place else { return None };
@@ -189,18 +190,18 @@ impl SimNet {
         Some(shard)
     }
 
-    /// A connection reaches a shard's door.
+    /// Adds a connection to those that wait at a shard's listener.
     pub fn knock(&mut self, wire: usize, shard: u16) {
         self.ports[usize::from(shard)].door.push_back(wire);
     }
 
-    /// Whether something is reported to a shard, or waits at its door.
+    /// Whether a report or a new connection waits for a shard.
     pub fn has_work(&self, shard: u16) -> bool {
         let port = &self.ports[usize::from(shard)];
         !port.reports.is_empty() || !port.door.is_empty()
     }
 
-    /// The server has died: nothing waits at its doors.
+    /// Drops all reports and waiting connections, because the server died.
     pub fn restart(&mut self) {
         for port in &mut self.ports {
             (port.door, port.reports, port.ends) = (VecDeque::new(), Vec::new(), Vec::new());
@@ -208,7 +209,7 @@ impl SimNet {
         self.cables.iter_mut().for_each(|cable| cable.reported = false);
     }
 
-    /// Has the clients' ends looked at to which a turn sent something.
+    /// Schedules looks at the clients' ends to which the turn sent bytes.
     pub fn post_looks(&mut self, agenda: &mut Agenda) {
         for (at, wire) in std::mem::take(&mut self.looks) {
             self.post_down(agenda, wire, at);
@@ -237,7 +238,7 @@ impl SimNet {
                 let (cut, part) = (left > 0 && left < slice.len(), left.min(slice.len()));
                 bytes.extend_from_slice(&slice[..part]);
                 self.ticks_cut += u64::from(cut && is_tick(slice));
-                // Behind unsent bytes a tick is never offered by itself.
+                // A tick is never offered alone behind unsent bytes.
                 let tick = !cable.awaits_room && is_tick(slice);
                 cable.taken += if tick { 0 } else { part as u64 };
             }
@@ -251,7 +252,7 @@ impl SimNet {
     }
 }
 
-/// Whether a frame is a tick; those may be left out, but not cut.
+/// Whether a frame is a tick. Ticks may be dropped, but not cut.
 fn is_tick(frame: &[u8]) -> bool {
     frame.get(..20).is_some_and(|head| head.windows(11).any(|part| part == b"scroll_tick"))
 }
@@ -283,10 +284,10 @@ impl Net for SimNet {
         buffer[..count].copy_from_slice(&cable.up.here()[..count]);
         cable.up.took(count);
         cable.read += count as u64;
-        // An end that was reported behind these bytes is not reported again.
+        // If the end behind these bytes was reported, it is not reported again.
         let end = cable.up.has_end_arrived(self.now) && !cable.end_reported;
         if count < buffer.len() && (!cable.up.here().is_empty() || end) {
-            // It came just when the read was done.
+            // The rest arrives just after the read.
             self.report(socket.0);
         }
         Ok(count)
@@ -306,7 +307,7 @@ impl Net for SimNet {
 
     fn send_all(&mut self, requests: &[SendRequest<usize>], bytes: &[u8]) {
         self.results.clear();
-        // Now and then it breaks, and what follows was not begun.
+        // Sometimes the ring breaks; then the following requests are not begun.
         let port = &mut self.ports[usize::from(self.shard)];
         let breaks = !self.calm && port.luck.one_in(500);
         let works =

@@ -1,18 +1,18 @@
-//! What happens in a run, as data: the shape of the world and who does what when. A plan is drawn
-//! from a seed, kept as JSON, run again, and cut down until only what matters is left.
+//! A run as data: the shape of the world, and the acts of its members and faults with their times.
+//! A plan is drawn from a seed, kept as JSON, run again, and shrunk until only the cause is left.
 
 use serde::{Deserialize, Serialize};
 
 use super::rng::SimRng;
 
-/// Everything that a run depends on.
+/// The complete input of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Where the luck of network, driver and engine comes from.
+    /// Seed of the random numbers of network, driver and engine.
     pub seed: u64,
     /// Sizes, settings and the faults that are always there.
-    pub shape: Shape,
-    /// In order of time.
+    pub shape: WorldShape,
+    /// Steps in the order of their times.
     pub steps: Vec<Step>,
     /// The mark of the planted bug that a kept plan shows; empty in others.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -21,16 +21,16 @@ pub struct Plan {
 
 /// The world that the steps happen in. All times are in microseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Shape {
+pub struct WorldShape {
     pub shards: u16,
     pub sessions: u16,
     pub members: u16,
-    /// Members who fetch what they are told by long-polling, in bands of their own.
+    /// Number of members that use long-polling, in sessions of their own.
     #[serde(default)]
     pub pollers: u16,
-    /// How long the faults last.
+    /// Duration of the faults.
     pub length: u64,
-    /// Whether a calm follows in which everybody must recover.
+    /// Whether a calm follows in which every member must recover.
     pub calm: bool,
     pub tick: u64,
     pub batch: u64,
@@ -40,7 +40,7 @@ pub struct Shape {
     pub grace: u64,
     pub empty_ttl: u64,
     pub members_max: u32,
-    /// Members up to which everybody is told of everybody.
+    /// Maximum number of members of a session in which all members are listed.
     #[serde(default = "everybody")]
     pub members_listed: u32,
     pub sessions_max: u32,
@@ -48,74 +48,72 @@ pub struct Shape {
     pub message_max: u32,
     pub fragments_max: u32,
     pub backlog_max: u32,
-    /// For how long who lost its connection may come back as who it was; 0 = not at all.
+    /// Time in which a lost member may recover its seat. 0 means never.
     #[serde(default = "two_minutes")]
     pub recovery: u64,
-    /// Bytes of events that a session keeps for those.
+    /// Maximum bytes of events that a session keeps for lost members.
     #[serde(default = "quarter_mebibyte")]
     pub memory_max: u32,
-    /// Whether the server waits for little and keeps little: its other times and bounds are short
-    /// then.
+    /// Whether the server's other time limits and bounds are small.
     #[serde(default)]
     pub hurry: bool,
-    /// How messages are compressed for those who offer it: `Some(true)` with reference to those
-    /// before.
+    /// Compression for clients that offer it: `Some(true)` if messages refer to earlier ones.
     #[serde(default)]
     pub deflate: Option<bool>,
-    /// Where sessions outlive the server, if anywhere.
+    /// The storage, if sessions outlive the server.
     #[serde(default)]
     pub storage: Option<Storage>,
     pub net: Net,
     pub driver: Driver,
 }
 
-/// What the storage does all the time.
+/// The permanent behavior of the storage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Storage {
-    /// How long who joins waits for it.
+    /// Time for which a join waits for the storage.
     pub wait: u64,
-    /// How long an answer may take.
+    /// Maximum delay of an answer.
     pub delay: u64,
-    /// One answer in so many comes much later; 0 = none.
+    /// One answer in this many comes much later. 0 means none.
     pub late: u64,
-    /// One record in so many is not taken; 0 = none.
+    /// One record in this many is refused. 0 means none.
     pub refuse: u64,
-    /// One record in so many is damaged when it is read; 0 = none.
+    /// One record in this many is damaged when it is read. 0 means none.
     pub damage: u64,
 }
 
-/// What the network does all the time.
+/// The permanent behavior of the network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Net {
     pub delay: u64,
     pub jitter: u64,
-    /// Segments are cut into pieces of at most so many bytes; 0 = never.
+    /// Maximum size of the pieces that segments are cut into, in bytes. 0 means no cuts.
     pub chop: u32,
-    /// Bytes that may be under way or unread in one direction.
+    /// Maximum bytes that are under way or unread in one direction.
     pub window: u32,
-    /// How much longer one of the two ways takes.
+    /// Additional delay of one of the two directions.
     #[serde(default)]
     pub detour: u64,
 }
 
-/// What the driver does all the time.
+/// The permanent behavior of the driver.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Driver {
-    /// How late a turn may come.
+    /// Maximum delay of a turn.
     pub late: u64,
-    /// One turn in so many comes without a reason; 0 = none.
+    /// One turn in this many comes without a reason. 0 means none.
     pub spurious: u64,
-    /// A write takes at most so many bytes; 0 = as many as there is room for.
+    /// Maximum bytes that a write accepts. 0 means as many as there is room for.
     pub short_write: u32,
-    /// A read takes at most so many bytes; 0 = all.
+    /// Maximum bytes that a read returns. 0 means all.
     pub short_read: u32,
-    /// How long a hand-over may take.
+    /// Maximum delay of a hand-over.
     pub mail: u64,
-    /// The machine is told of unsent bytes at every multiple of this.
+    /// Step of unsent bytes at which the machine receives their number.
     pub mark: u32,
 }
 
-/// Somebody does something, or something happens to somebody.
+/// An act at a time: of a member, or of the world upon a member or a shard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     pub at: u64,
@@ -127,43 +125,44 @@ pub struct Step {
 /// The habits of members and the faults of the world.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Act {
-    /// Wants to be in a session from now on, over however many connections that takes.
+    /// The member wants to be in a session from now on, with as many connections as that takes.
     Join(Join),
-    /// Says something in its session.
+    /// The member sends an event to its session.
     Say(Say),
-    /// Leaves its session and stays away.
+    /// The member leaves its session and stays away.
     Leave,
-    /// Ends its connection and comes back.
+    /// The member ends its connection and returns.
     Bye(Bye),
     /// The connection breaks at both ends at once.
     Cut,
-    /// Nothing gets through any more, and neither end is told.
+    /// No bytes get through from now on, and neither end learns of it.
     HalfOpen { up: bool, down: bool },
-    /// Nothing gets through for a while, then everything.
+    /// No bytes get through for a while, then all.
     Stall { up: bool, down: bool, time: u64 },
-    /// Reads only so many bytes a second for a while.
+    /// The member reads at most this many bytes per second for a while.
     Slow { rate: u64, time: u64 },
-    /// Forgets to answer pings of both kinds for a while.
+    /// The member does not answer pings of either kind for a while.
     Mute { time: u64 },
-    /// The same event over and over.
+    /// The member repeats one event.
     Flood { event: u8, count: u16 },
-    /// Bytes that are no protocol, or too much of it.
+    /// The member sends bytes that break the protocol, or too many that keep it.
     Rubbish { kind: u8, luck: u64 },
-    /// Its own clock steps, in milliseconds.
+    /// The member's clock steps, in milliseconds.
     ClockStep { by: i64 },
     /// The shard does not run for a while, as when its machine sleeps.
     Freeze { time: u64 },
     /// The wall clock steps, in milliseconds.
     WallStep { by: i64 },
-    /// The storage cannot be reached for a while.
+    /// The storage is unavailable for a while.
     Away { time: u64 },
     /// Memory is scarce for a while, or there is none left.
-    Scarce { out: bool, time: u64 },
-    /// The server dies and starts again at once.
+    #[serde(rename = "Scarce")] // kept plans have this name
+    LowMemory { out: bool, time: u64 },
+    /// The server dies and restarts at once.
     Restart,
 }
 
-/// How a member joins.
+/// The join of a member.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Join {
     pub session: u16,
@@ -175,7 +174,7 @@ pub struct Join {
     pub pin: Option<u8>,
 }
 
-/// What a member says. Members are named by their number, songs and secrets too.
+/// An event of a member. Members, songs and secrets are named by numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Say {
     Play {
@@ -248,7 +247,7 @@ pub enum Say {
     Chat,
     Cue,
     BeatSync,
-    /// The place where it believes the music to be, and so much more, in microseconds.
+    /// A report of the position that the member expects, plus an error in microseconds.
     PositionSync {
         off: i64,
     },
@@ -258,12 +257,12 @@ pub enum Say {
     Quality,
 }
 
-/// The ways to end a connection in order.
+/// The ways in which a client ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Bye {
-    /// Socket.IO's disconnect, and then nothing more.
+    /// Socket.IO's disconnect packet.
     Packet,
-    /// Engine.IO's close.
+    /// Engine.IO's close packet.
     Engine,
     /// A close frame.
     Frame,
@@ -271,8 +270,7 @@ pub enum Bye {
     Stream,
 }
 
-/// How the secrets of members begin, so that none is mistaken for anything else; with what nothing
-/// else begins.
+/// Prefixes of passcodes and PINs. No other text contains them, so a secret is found anywhere.
 const PASSCODE: &str = "~sesame-";
 const PIN: &str = "~abracadabra-";
 
@@ -286,7 +284,7 @@ pub fn pin(number: u8) -> String {
     format!("{PIN}{number}")
 }
 
-/// Whether a passcode or a PIN is in there.
+/// Whether `bytes` contain a passcode or a PIN.
 pub fn reveals(bytes: &[u8]) -> bool {
     let mut rest = bytes;
     while let Some(at) = rest.iter().position(|byte| *byte == b'~') {
@@ -299,51 +297,52 @@ pub fn reveals(bytes: &[u8]) -> bool {
     false
 }
 
-/// The classes of faults that a run may have or not, so that rare combinations occur.
+/// Number of classes of faults. A run has each class or not, so that rare combinations occur.
 const CLASSES: usize = 21;
 
 const MS: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
 
-/// Of so many worlds one has a single session with a crowd in it, for which chat waits for more
-/// than one window.
+/// One world in this many has a single large session, in which chat waits for more than one window.
 const CROWDED: u64 = 48;
 
-/// One world in so many has a small band to which episodes happen.
+/// One world in this many has a small band and episodes.
 const EPISODIC: u64 = 6;
 
-/// Commands of each member after which those of another must still be known: two a page, so that
-/// they come from more pages than are remembered of a member.
+/// Number of commands of each member after which those of another one must still be known. Two come
+/// from each page, so there are more pages than a session remembers of a member.
 const REPEATS: u64 = 14;
 
-/// When the first episode begins, and the time from one to the next.
+/// Start of the first episode, and time from one to the next.
 const EPISODE_FIRST: u64 = 1_500 * MS;
 const EPISODE_APART: u64 = 4 * SECOND;
 
-/// What is asked of the worlds to be drawn.
+/// Demands on the worlds that are drawn.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     pub shards: Option<u16>,
     pub members: Option<u16>,
-    /// Microseconds.
+    /// Duration of the faults in microseconds.
     pub length: Option<u64>,
     pub calm: Option<bool>,
 }
 
 impl Plan {
-    /// Draws a plan.
+    /// Draws the plan of a seed.
     pub fn draw(seed: u64, wanted: &Wanted) -> Self {
         let mut luck = SimRng::new(seed, 1);
         let on: [bool; CLASSES] = std::array::from_fn(|_| luck.one_in(2));
         let mut shape = draw_shape(&mut luck, &on, wanted);
-        // By luck of its own, so that all else of a seed stays as it was before there was this.
+        // Drawn from a generator of its own, so that the rest of a seed's plan stayed the same when
+        // this was added.
         shape.members_listed = *SimRng::new(seed, 8_000).pick(&[2, 5, 9, everybody()]);
         let mut crowd = SimRng::new(seed, 8_001);
         if wanted.members.is_none() && crowd.one_in(CROWDED) {
             shape.members = crowd.between(33, 60) as u16;
             shape.sessions = 1;
             (shape.members_max, shape.sessions_max, shape.connections_max) = (256, 1_000, 1_000);
-            // Who takes a hundred bytes at a time is never told of so many before it is given up.
+            // A client that reads 100 bytes at a time would be closed before it could receive the
+            // list of so many members.
             (shape.backlog_max, shape.net.window) = (262_144, 262_144);
             (shape.driver.short_write, shape.driver.short_read) = (0, 0);
         }
@@ -357,13 +356,13 @@ impl Plan {
         (shape.recovery, shape.memory_max) = (two_minutes(), quarter_mebibyte());
         shape.length = wanted.length.unwrap_or_else(|| episodes.between(6, 14) * SECOND);
         let mut steps = draw_steps(&mut luck, &on, &shape);
-        // Some of what happens elsewhere happens here as well.
+        // A quarter of the ordinary steps stays.
         steps.retain(|step| matches!(step.act, Act::Join(_)) || episodes.one_in(4));
         draw_episodes(&mut episodes, &shape, &mut steps);
         Self { seed, shape, steps, mark: String::new() }
     }
 
-    /// What the steps belong to, for leaving out whole classes.
+    /// The classes of the steps, so that whole classes can be left out.
     pub fn classes(&self) -> Vec<std::mem::Discriminant<Act>> {
         let mut classes: Vec<_> = Vec::new();
         for step in &self.steps {
@@ -376,10 +375,10 @@ impl Plan {
     }
 }
 
-fn draw_shape(luck: &mut SimRng, on: &[bool; CLASSES], wanted: &Wanted) -> Shape {
+fn draw_shape(luck: &mut SimRng, on: &[bool; CLASSES], wanted: &Wanted) -> WorldShape {
     let tight = luck.one_in(6);
     let members = wanted.members.unwrap_or_else(|| luck.magnitude(2, 24) as u16);
-    Shape {
+    WorldShape {
         shards: wanted.shards.unwrap_or_else(|| luck.between(1, 4) as u16),
         sessions: luck.magnitude(1, 5) as u16,
         members,
@@ -393,7 +392,7 @@ fn draw_shape(luck: &mut SimRng, on: &[bool; CLASSES], wanted: &Wanted) -> Shape
         heartbeat: luck.magnitude(500, 8_000) * MS,
         grace: luck.magnitude(100, 6_000) * MS,
         empty_ttl: if luck.one_in(8) {
-            // Longer than a round of the engine's wheel.
+            // Longer than a round of the engine's timer wheel.
             luck.between(35_000, 90_000) * MS
         } else {
             luck.magnitude(200, 12_000) * MS
@@ -434,14 +433,14 @@ fn draw_shape(luck: &mut SimRng, on: &[bool; CLASSES], wanted: &Wanted) -> Shape
     }
 }
 
-fn draw_steps(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Vec<Step> {
+fn draw_steps(luck: &mut SimRng, on: &[bool; CLASSES], shape: &WorldShape) -> Vec<Step> {
     let mut steps = Vec::new();
     let rush = luck.one_in(3);
     for who in 0..shape.members {
         let at = if rush { luck.below(2 * MS) } else { luck.below(3 * SECOND) };
         steps.push(Step { at, who, act: Act::Join(draw_join(luck, on, shape)) });
     }
-    // Commands a second over the whole band.
+    // Commands per second of all members together.
     let talk = luck.magnitude(1, 16);
     let mut at = 0;
     while at < shape.length {
@@ -453,7 +452,7 @@ fn draw_steps(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Vec<Ste
             Some(Act::Say(draw_say(luck, on, shape)))
         };
         let Some(act) = act else { continue };
-        // What comes in pairs and triples within a millisecond finds what comes alone does not.
+        // Pairs and triples of commands within a millisecond find bugs that single ones do not.
         let again = luck.one_in(12);
         steps.push(Step { at, who, act });
         if again {
@@ -471,8 +470,8 @@ fn draw_steps(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Vec<Ste
 }
 
 /// Adds episodes: steps of several members that show something rare only together.
-fn draw_episodes(luck: &mut SimRng, shape: &Shape, steps: &mut Vec<Step>) {
-    // Everybody is there by then.
+fn draw_episodes(luck: &mut SimRng, shape: &WorldShape, steps: &mut Vec<Step>) {
+    // All members join before the first episode.
     steps.iter_mut().take(usize::from(shape.members)).for_each(|step| step.at %= SECOND);
     let mut begin = EPISODE_FIRST;
     while begin < shape.length {
@@ -496,14 +495,14 @@ fn draw_episodes(luck: &mut SimRng, shape: &Shape, steps: &mut Vec<Step>) {
 /// The PIN changes while a member that has shown the old one is there, or lost and about to return.
 fn draw_new_pin(
     luck: &mut SimRng,
-    shape: &Shape,
+    shape: &WorldShape,
     leader: u16,
     add: &mut impl FnMut(u64, u16, Act),
 ) {
     let lost = (leader + luck.between(1, u64::from(shape.members) - 1) as u16) % shape.members;
     let old = luck.below(2) as u8;
     let rule = Say::Settings { max_members: None, pause_on_loss: None, rule: Some(2), cues: None };
-    // Only one of them leads, and nobody knows who.
+    // Only one member leads, and the plan cannot know which, so all of them try.
     for who in 0..shape.members {
         add(40 * MS, who, Act::Say(Say::Pin { pin: Some(old) }));
         add(80 * MS, who, Act::Say(rule.clone()));
@@ -522,7 +521,7 @@ fn draw_new_pin(
 /// The leader reports its place more often than its rate allows, so that its last report waits.
 fn draw_reports(
     luck: &mut SimRng,
-    shape: &Shape,
+    shape: &WorldShape,
     leader: u16,
     add: &mut impl FnMut(u64, u16, Act),
 ) {
@@ -533,11 +532,11 @@ fn draw_reports(
     }
 }
 
-/// A member no longer receives anything, members chat, and only then is it lost: the first event that
-/// it missed is for all.
+/// A member no longer receives anything, members chat, and only then is it lost: the first event
+/// that it missed is for all.
 fn draw_missed_chat(
     luck: &mut SimRng,
-    shape: &Shape,
+    shape: &WorldShape,
     leader: u16,
     add: &mut impl FnMut(u64, u16, Act),
 ) {
@@ -548,7 +547,7 @@ fn draw_missed_chat(
 }
 
 /// A member sends commands again on its return, after others have sent many from page after page.
-fn draw_repeats(shape: &Shape, leader: u16, add: &mut impl FnMut(u64, u16, Act)) {
+fn draw_repeats(shape: &WorldShape, leader: u16, add: &mut impl FnMut(u64, u16, Act)) {
     add(100 * MS, leader, Act::Say(Say::Message { text: 1 }));
     add(110 * MS, leader, Act::Say(Say::Message { text: 2 }));
     for nth in 0..REPEATS {
@@ -560,8 +559,8 @@ fn draw_repeats(shape: &Shape, leader: u16, add: &mut impl FnMut(u64, u16, Act))
     add(1_800 * MS, leader, Act::Cut);
 }
 
-/// All leave, and memory gets scarce before the session is stored.
-fn draw_scarcity(luck: &mut SimRng, shape: &Shape, add: &mut impl FnMut(u64, u16, Act)) {
+/// All members leave, and memory becomes scarce before the session is stored.
+fn draw_scarcity(luck: &mut SimRng, shape: &WorldShape, add: &mut impl FnMut(u64, u16, Act)) {
     add(50 * MS, 0, Act::Say(Say::Message { text: 1 + luck.below(3) as u8 }));
     add(200 * MS, 0, Act::Away { time: 1_500 * MS });
     for who in 0..shape.members {
@@ -569,11 +568,11 @@ fn draw_scarcity(luck: &mut SimRng, shape: &Shape, add: &mut impl FnMut(u64, u16
         add(250 * MS, who, Act::Leave);
         add(2_000 * MS, who, Act::Join(Join::default()));
     }
-    add(600 * MS, 0, Act::Scarce { out: luck.one_in(4), time: 500 * MS });
+    add(600 * MS, 0, Act::LowMemory { out: luck.one_in(4), time: 500 * MS });
 }
 
-fn draw_join(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Join {
-    // Where everybody has secrets, some fit and some do not.
+fn draw_join(luck: &mut SimRng, on: &[bool; CLASSES], shape: &WorldShape) -> Join {
+    // If all members have secrets, some match and some do not.
     let secret = if on[16] && on[17] { 3 } else { 12 };
     Join {
         session: luck.below(u64::from(shape.sessions)) as u16,
@@ -585,7 +584,7 @@ fn draw_join(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Join {
     }
 }
 
-fn draw_say(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Say {
+fn draw_say(luck: &mut SimRng, on: &[bool; CLASSES], shape: &WorldShape) -> Say {
     if on[16] && on[17] && luck.one_in(4) {
         return match luck.below(3) {
             0 => Say::Pin { pin: (!luck.one_in(8)).then(|| luck.below(2) as u8) },
@@ -651,7 +650,7 @@ fn draw_say(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Say {
     }
 }
 
-fn draw_trouble(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Option<Act> {
+fn draw_trouble(luck: &mut SimRng, on: &[bool; CLASSES], shape: &WorldShape) -> Option<Act> {
     let time = |luck: &mut SimRng| luck.magnitude(20, 12_000) * MS;
     let class = luck.below(18);
     let enabled = |n: usize| on[n];
@@ -679,7 +678,7 @@ fn draw_trouble(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Optio
             Act::Rubbish { kind: luck.below(RUBBISH) as u8, luck: luck.next() }
         }
         10 if enabled(13) => {
-            // By hours, and by so little that it is hard to see.
+            // From hours down to steps that are hard to see.
             let most = luck.magnitude(1, 3_600_000);
             Act::ClockStep { by: luck.below(2 * most + 1) as i64 - most as i64 }
         }
@@ -689,13 +688,13 @@ fn draw_trouble(luck: &mut SimRng, on: &[bool; CLASSES], shape: &Shape) -> Optio
         },
         12 if enabled(15) => Act::Away { time: time(luck) },
         13 if enabled(16) && luck.one_in(3) => Act::Restart,
-        14 | 17 if enabled(20) => Act::Scarce { out: luck.one_in(2), time: time(luck) },
+        14 | 17 if enabled(20) => Act::LowMemory { out: luck.one_in(2), time: time(luck) },
         _ => return None,
     };
     Some(act)
 }
 
-/// What plans mean that were written before these were drawn.
+/// Defaults for plans that were written before these fields existed.
 fn everybody() -> u32 {
     256
 }
@@ -711,8 +710,7 @@ fn quarter_mebibyte() -> u32 {
 /// Kinds of rubbish that a member can send.
 pub const RUBBISH: u64 = 21;
 
-/// Events that a member can flood with; from the second number on they are sliders that are
-/// dragged.
+/// Number of events that a member can flood with. From `DRAGS` on they are dragged sliders.
 pub const FLOODS: u64 = 17;
 const REPORTS: u8 = 3;
 const DRAGS: u64 = 13;

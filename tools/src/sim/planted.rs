@@ -1,10 +1,10 @@
-//! Bugs that were put in on purpose, to see whether the world finds them.
+//! Planted bugs: mistakes that are made on purpose, to see whether the worlds find them.
 //!
-//! The engine itself knows nothing of them but marks. A line that a bug spoils ends with
-//! `// mark: some_name`; if it has no room for that, or opens a block, the mark stands on the line
-//! above. A copy of the tree is made in which marked lines can go wrong, chosen by a number at run
-//! time, so that all bugs take one build. Moving a function costs nothing, and a renamed identifier
-//! fails a test.
+//! The code itself has only marks. A line that a bug spoils ends with `// mark: some_name`; if it
+//! has no room for that, or opens a block, the mark is on the line above. The bugs are planted in a
+//! copy of the tree, in which a number chooses one of them at run time, so that all bugs take one
+//! build. A function can be moved freely; an identifier that a bug needs cannot be renamed without
+//! failing a test.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,12 @@ use super::plan::Plan;
 
 /// A wrong version of a marked line.
 pub struct Bug {
-    /// Name in the mark.
+    /// The name in the mark.
     pub mark: &'static str,
     pub name: &'static str,
-    /// Part of the line that is replaced; stands there once. Empty for the whole line.
+    /// The part of the line that is replaced, and that occurs once in it. Empty for the whole line.
     right: &'static str,
-    /// Replacement, without effect where `BUG` is false. `LINE` is the whole line.
+    /// The replacement, which has no effect if `BUG` is false. `LINE` is the whole line.
     wrong: &'static str,
 }
 
@@ -30,7 +30,7 @@ macro_rules! bugs {
     };
 }
 
-/// All of them; the first has number 1. `BUG` is true for whoever sees the bug.
+/// All bugs. The first has number 1. `BUG` is true on a thread that has chosen the bug.
 pub const BUGS: &[Bug] = bugs! {
     version_stays "version does not rise with a decision":
         "+= 1" => "+= u64::from(!BUG)";
@@ -215,16 +215,16 @@ pub const BUGS: &[Bug] = bugs! {
         "self.skip == 0" => "(BUG || self.skip == 0)";
 };
 
-/// Stands in the copied engine: the number of the bug that this thread is to see.
+/// Code of the copied engine that holds the number of the bug that a thread has chosen.
 const SWITCH: &str = "
-/// Which planted bug this thread sees.
+/// The planted bug that this thread has chosen.
 pub mod planted {
     thread_local! { static NUMBER: std::cell::Cell<usize> = const { std::cell::Cell::new(0) }; }
-    /// Chooses it; 0 is none.
+    /// Chooses a bug. 0 means none.
     pub fn choose(number: usize) {
         NUMBER.with(|cell| cell.set(number));
     }
-    /// Whether it is this one.
+    /// Whether this bug is chosen.
     #[inline]
     pub fn is(number: usize) -> bool {
         NUMBER.with(|cell| cell.get() == number)
@@ -232,7 +232,7 @@ pub mod planted {
 }
 ";
 
-/// Has this thread see a bug. Only the copied tree has any; there this line is replaced.
+/// Chooses a bug for this thread. Only the copied tree has bugs; there the line below is replaced.
 pub fn choose(number: usize) {
     assert_eq!(number, 0, "there are no planted bugs in this build: use --planted");
 }
@@ -260,12 +260,12 @@ pub fn kept_plans(top: &Path) -> io::Result<Vec<(PathBuf, Plan)>> {
     paths.into_iter().map(read).collect()
 }
 
-/// The top of the tree that this was built from.
+/// The top of the tree from which this program was built.
 pub fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A line with a mark: the name, and the index of the line that it is about.
+/// A mark: its name, and the index of the marked line.
 type Mark<'t> = (&'t str, usize);
 
 const MARK: &str = "// mark: ";
@@ -286,7 +286,8 @@ fn code_of(line: &str) -> &str {
 }
 
 impl Bug {
-    /// The line as the bug spoils it where `switch` is true, or nothing if it has changed too much.
+    /// The line as the bug spoils it if `switch` is true, or `None` if the line has changed too
+    /// much.
     fn spoil(&self, line: &str, switch: &str) -> Option<String> {
         let code = code_of(line);
         let right = if self.right.is_empty() { code } else { self.right };
@@ -295,15 +296,15 @@ impl Bug {
     }
 }
 
-/// Names that a wrong line may have although its crate has them nowhere else.
+/// Names that a wrong line may contain although no other line of its crate does.
 const OF_THE_LANGUAGE: [&str; 4] = ["BUG", "LINE", "inspect_err", "or_else"];
 
 fn words(text: &str) -> BTreeSet<&str> {
     text.split(|c: char| !c.is_alphanumeric() && c != '_').collect()
 }
 
-/// What is wrong with marks and bugs: a mark without a bug, a bug without its mark, a line that has
-/// changed too much, or a name in the wrong line that its crate does not have.
+/// Returns errors in marks and bugs: a mark without a bug, a bug without its mark, a line that has
+/// changed too much, or a name in a wrong line that its crate does not have.
 ///
 /// `files` are paths and texts of all Rust files that may have marks.
 pub fn misplaced(files: &[(String, String)]) -> Vec<String> {
@@ -400,20 +401,20 @@ pub fn plant(top: &Path, copy: &Path) -> io::Result<()> {
     fs::write(&this, text.replacen(own, "bandsync_engine::planted::choose(number);", 1))
 }
 
-/// Returns cargo's folder: `CARGO_TARGET_DIR`, or `target` at the top where it is unset or empty.
+/// Returns cargo's folder: `CARGO_TARGET_DIR`, or `target` at the top if it is unset or empty.
 pub fn target(top: &Path) -> PathBuf {
     let folder = std::env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty());
     top.join(folder.unwrap_or_else(|| "target".into()))
 }
 
-/// Builds the copy and gives the path of its simulator.
+/// Builds the copy, and returns the path of its simulator.
 ///
 /// # Errors
 /// If there is no cargo, or the copy does not build.
 pub fn build(copy: &Path, target: &Path) -> io::Result<PathBuf> {
     let status = Command::new("cargo")
         .args(["build", "--release", "--quiet", "-p", "bandsync-tools", "--bin", "tools"])
-        // It runs for a minute: linking fast is worth more than running fast.
+        // The program runs for a minute, so fast linking matters more than fast code.
         .args(["--config", "profile.release.lto=false", "--config", "profile.release.debug=false"])
         .env("CARGO_TARGET_DIR", target)
         .current_dir(copy)

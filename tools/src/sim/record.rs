@@ -1,5 +1,5 @@
-//! What a recorder would write of a shard: every input, with the secrets covered as the recorder
-//! covers them. Nothing of them may be left, wherever reads, hand-overs and records are cut.
+//! Checks that a recording of a shard would contain no secrets: all inputs are covered as the
+//! recorder covers them, and searched, however reads, hand-overs and records are cut.
 
 use std::collections::BTreeMap;
 use std::hash::RandomState;
@@ -12,33 +12,35 @@ use bandsync_trace::redactor::Redactor;
 
 use super::plan::reveals;
 
-/// As much is gathered before it is looked at; the recorder's buffers are as large.
+/// Number of bytes that are collected before they are searched. The recorder's buffers have the
+/// same size.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Of what went before so much is looked at again: more than a secret is long.
+/// Number of earlier bytes of a connection that are searched again: more than the length of a
+/// secret.
 const TAIL: usize = 32;
 
-/// The tape of a shard.
+/// The check of one shard's recording.
 pub struct RecorderCheck {
     entries: Vec<u8>,
     redactor: Redactor,
-    /// What each connection has said last, covered.
+    /// The last covered bytes of each connection.
     tails: BTreeMap<ConnId, Vec<u8>>,
 }
 
 impl RecorderCheck {
-    /// One for a shard; all shards of a world have the same key.
+    /// Creates the check of a shard. All shards of a world have the same key.
     pub fn new(key: RandomState) -> Self {
         Self { entries: Vec::new(), redactor: Redactor::new(key), tails: BTreeMap::new() }
     }
 
-    /// Writes an input down that is about to be handled.
+    /// Records an input before it is handled.
     ///
     /// # Errors
-    /// If a secret of what came before would have been written.
+    /// If an earlier input would have been written with a secret.
     pub fn input(&mut self, at: u64, input: &Input<'_>) -> Result<(), String> {
         if matches!(input, Input::TurnEnded | Input::Backlog { .. } | Input::WallClock { .. }) {
-            // Of numbers there is nothing to be seen.
+            // Numbers contain no secrets.
             return Ok(());
         }
         trace::write_input(&mut self.entries, Micros::from_micros(at), &Recorded::of(input));
@@ -46,10 +48,10 @@ impl RecorderCheck {
         if self.entries.len() < BUFFER_BYTES { Ok(()) } else { self.look() }
     }
 
-    /// Covers what was written, as it would go to the disk, and looks for secrets.
+    /// Covers the recorded inputs, as they would be written to the disk, and searches for secrets.
     ///
     /// # Errors
-    /// If there is one.
+    /// If there is a secret.
     pub fn look(&mut self) -> Result<(), String> {
         let mut entries = std::mem::take(&mut self.entries);
         self.redactor.redact(&mut entries);
@@ -93,7 +95,8 @@ impl RecorderCheck {
         Ok(())
     }
 
-    /// A secret may be cut anywhere.
+    /// Searches the bytes of a connection together with the last ones before, because a secret may
+    /// be cut anywhere.
     fn follow(&mut self, conn: ConnId, bytes: &[u8]) -> Result<(), String> {
         let tail = self.tails.entry(conn).or_default();
         tail.extend_from_slice(bytes);

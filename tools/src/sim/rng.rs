@@ -1,13 +1,13 @@
-//! Where the world's randomness comes from: small, fast, and the same for ever.
+//! The world's random numbers. The generator is small and fast, and must never change: a seed would
+//! stand for another world.
 
-/// SplitMix64. The engine has a generator of its own; this one is for everything around it.
+/// A generator, SplitMix64. The engine has one of its own; this one is for everything around it.
 #[derive(Clone, Debug)]
 pub struct SimRng(u64);
 
 impl SimRng {
-    /// A sequence that belongs to `seed` and to nobody else who asks with another `purpose`. Each
-    /// connection, shard and member has its own, so that taking one out of a plan leaves the luck
-    /// of the others as it was.
+    /// Creates the sequence of a `purpose` under `seed`. Each connection, shard and member has its
+    /// own, so that a plan without one of them leaves the numbers of the others unchanged.
     pub fn new(seed: u64, purpose: u64) -> Self {
         let mut chance = Self(seed ^ purpose.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         chance.next();
@@ -15,7 +15,7 @@ impl SimRng {
         chance
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -24,36 +24,36 @@ impl SimRng {
         z ^ (z >> 31)
     }
 
-    /// A number below `n`, 0 if there is none.
+    /// Returns a number below `n`, or 0 if `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
         if n == 0 { 0 } else { ((u128::from(self.next()) * u128::from(n)) >> 64) as u64 }
     }
 
-    /// A number of `from..=to`.
+    /// Returns a number in `from..=to`.
     pub fn between(&mut self, from: u64, to: u64) -> u64 {
         from + self.below(to - from + 1)
     }
 
-    /// A number of `from..=to`, each order of magnitude as likely as the others; `from` is at least
-    /// 1.
+    /// Returns a number in `from..=to`, with all orders of magnitude equally likely. `from` is at
+    /// least 1.
     pub fn magnitude(&mut self, from: u64, to: u64) -> u64 {
         let bits = u64::from((to / from).max(1).ilog2()) + 1;
         let low = from << self.below(bits);
         self.between(low.min(to), (2 * low).min(to))
     }
 
-    /// True once in `n` times.
+    /// Returns true once in `n` times on average.
     pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
-    /// One of several.
+    /// Returns one of several values.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len() as u64) as usize]
     }
 }
 
-/// A running sum of bytes: 64 bits that change with every one of them.
+/// A running digest of bytes, of 64 bits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Digest(pub u64);
 
@@ -64,13 +64,13 @@ impl Default for Digest {
 }
 
 impl Digest {
-    /// Takes a number in.
+    /// Adds a number.
     pub fn add(&mut self, value: u64) {
         self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x517c_c1b7_2722_0a95);
         self.0 ^= self.0 >> 32;
     }
 
-    /// Takes bytes in, and how many they are.
+    /// Adds bytes and their number.
     pub fn add_bytes(&mut self, bytes: &[u8]) {
         let mut words = bytes.chunks_exact(8);
         for word in &mut words {
@@ -84,7 +84,7 @@ impl Digest {
         self.add(bytes.len() as u64);
     }
 
-    /// The sum of these bytes alone.
+    /// Returns the digest of these bytes alone.
     pub fn of(bytes: &[u8]) -> u64 {
         let mut digest = Self::default();
         digest.add_bytes(bytes);

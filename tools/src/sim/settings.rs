@@ -14,12 +14,12 @@ use super::net::SimNet;
 use super::oracle::{STALE_AFTER, UNIX_START};
 use super::plan::Plan;
 
-/// Bounds that are met within the seconds of a world.
+/// Limits that are reached within the seconds of a world.
 const IN_A_HURRY: Limits = Limits {
     head_timeout: Micros::from_secs(3),
     connect_timeout: Micros::from_secs(4),
-    // Not as short as the pings are apart, or who polls would often ask on a connection that is
-    // being closed.
+    // Longer than the interval of pings. Otherwise a poller would often use a connection that the
+    // server is closing.
     idle_timeout: Micros::from_secs(12),
     attachments_timeout: Micros::from_secs(1),
     stale_after: Micros::from_millis(STALE_AFTER / 1_000),
@@ -30,14 +30,14 @@ const IN_A_HURRY: Limits = Limits {
     ..Limits::PRODUCTION
 };
 
-/// A shard's turn with the engine of its server's `life`th life; the wall clock is off by `wall`
+/// Creates a shard with the engine of its server's `life`th life. The wall clock is off by `wall`
 /// milliseconds.
 pub fn turn_of(plan: &Plan, id: u16, life: u64, wall: i64) -> Turn<SimNet, Engine> {
     let sizes = TurnSizes { mark_bytes: plan.shape.driver.mark as usize, ..TurnSizes::PRODUCTION };
     Turn::new(ShardId(id), Engine::new(settings(plan, id, life, wall)), sizes)
 }
 
-/// How this world's servers say goodbye; both ways in turn.
+/// The kind of goodbye of this world's servers. Both kinds alternate over the seeds.
 pub fn goodbye(plan: &Plan) -> Goodbye {
     if plan.seed.is_multiple_of(3) { Goodbye::Disconnect } else { Goodbye::Reconnect }
 }

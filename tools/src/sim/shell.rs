@@ -1,5 +1,6 @@
-//! What stands around a shard's turn in the world: a clock that stands still during a turn, mail with
-//! delays, the storage's answers, the process. Through it the oracle watches inputs and outputs.
+//! The shell of a shard's turn in the world: a clock that stands still during a turn, mail with
+//! delays, the answers of the storage, and the process. Through it the oracle observes inputs and
+//! outputs.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -24,13 +25,13 @@ use super::rng::{Digest, SimRng};
 use super::storage::{self, Answer, Storage, record_in};
 use super::wire::{Ask, Wire};
 
-/// How often a shard is told that memory is scarce, as long as it is.
+/// Interval at which a shard receives that memory is scarce, in microseconds.
 const SCARCE_INTERVAL: u64 = 1_000_000;
 
-/// How long a shard waits before it tries a full mailbox again.
+/// Delay before a shard posts to a full mailbox again, in microseconds.
 const POST_RETRY: u64 = 1_000;
 
-/// A shard of the world: the turn that serves musicians, with the real engine.
+/// A shard of the world: the turn of a server, with the real engine.
 pub struct Shard {
     pub turn: Turn<SimNet, Engine>,
     pub desk: Desk,
@@ -42,7 +43,7 @@ pub struct Posted {
     pub mail: Mail<SimSocket>,
 }
 
-/// What a shard has around its turn.
+/// The state of a shard around its turn.
 pub struct Desk {
     pub id: u16,
     /// The wires of the connections that the engine knows.
@@ -50,58 +51,61 @@ pub struct Desk {
     pub post: Post,
     pub records: Records,
     pub wall_step: Option<i64>,
-    /// What it knows of the memory that is left, and when it was told.
+    /// The memory that is left, as the shard last received it, and the time of that.
     memory: (FreeMemory, u64),
     pub digest: Digest,
-    /// What a recorder would write.
+    /// The check of the shard's recording, if there is one.
     pub tape: Option<Box<RecorderCheck>>,
     pub stats: Stats,
     pub checks: Checks,
-    /// How the input under way has to be judged.
+    /// The checks after the input under way.
     watched: Watched,
-    /// Bytes of this turn's outputs that were seen.
+    /// Number of bytes of this turn's outputs that the oracle has seen.
     seen_bytes: usize,
-    /// What this turn gives to wires, and the backlogs that it told the engine of.
+    /// Wires and the bytes that this turn sends to them.
     pub sending: Vec<(usize, u64)>,
+    /// Wires and the backlogs that this turn reports to the engine.
     pub backlogs: Vec<(usize, u32)>,
 }
 
-/// What comes to a shard and leaves it.
+/// Connections, mail and answers on their way to a shard, and mail on its way out.
 #[derive(Default)]
 pub struct Post {
-    /// Wires to accept, in the net's order, and one that arrives from another shard.
+    /// Wires to accept, in the net's order.
     door: VecDeque<usize>,
+    /// The wire that arrives from another shard.
     arriving: Option<usize>,
     outbox: VecDeque<(ShardId, Mail<SimSocket>)>,
-    /// Answers that take longer than a turn.
+    /// Answers that took longer than a turn.
     late: VecDeque<(ConnId, HttpResponse)>,
 }
 
-/// What goes to the storage and comes back.
+/// A shard's orders to the storage, and its news.
 #[derive(Default)]
 pub struct Records {
-    /// What the storage has to say, in order of time.
+    /// News of the storage in the order of their times.
     news: Vec<Answer>,
-    /// The oracle's model of what is said now.
+    /// The oracle's model of the record that is being loaded.
     model: Option<Model>,
     /// The models of records that the engine wants stored.
     models: VecDeque<Option<Model>>,
 }
 
-/// What is checked after turns.
+/// The state of the checks after turns.
 #[derive(Default)]
 pub struct Checks {
     pub turns: u64,
     pub checked_at: u64,
     pub thoroughly: u64,
-    /// Since it drains: how many sessions there were, and whether it was seen that all are stored.
+    /// Number of sessions when the drain began, if it has begun.
     pub sessions_at_drain: Option<u32>,
+    /// Whether the drained shard was seen to have stored all sessions.
     pub checked_stored: bool,
-    /// Who polls and has to hear of the end in this turn, and what it hears.
+    /// Pollers that must receive a goodbye in this turn, and the bytes that they receive.
     pub owed: BTreeMap<ConnId, Vec<u8>>,
 }
 
-/// What is to be compared when an input has been handled.
+/// The comparison to make after an input is handled.
 #[derive(Default)]
 enum Watched {
     #[default]
@@ -137,7 +141,7 @@ enum Watched {
 }
 
 impl Shard {
-    /// Counts what it has counted in its life.
+    /// Adds the counters of this life to the situations seen.
     pub fn sum_up(&self, seen: &mut Coverage) {
         let counters = self.turn.machine().counters();
         for (code, count) in Code::ALL.iter().zip(counters.refusals_by_code) {
@@ -169,30 +173,31 @@ impl Desk {
         }
     }
 
-    /// A wire comes to the door.
+    /// Adds a wire that waits at the listener.
     pub fn knock(&mut self, wire: usize) {
         self.post.door.push_back(wire);
     }
 
-    /// The storage is back. What it had to say before, it says first.
+    /// Announces that the storage is available again, after its earlier news.
     pub fn hear_of_return(&mut self, now: u64) {
         self.records.news.iter_mut().for_each(|answer| answer.at = answer.at.min(now));
         self.hear(Answer { at: now, news: StorageEvent::Returned, model: None });
     }
 
-    /// The storage has something to say.
+    /// Adds news of the storage.
     pub fn hear(&mut self, answer: Answer) {
         let place = self.records.news.partition_point(|other| other.at <= answer.at);
         self.records.news.insert(place, answer);
     }
 
-    /// Pieces of mail that wait for room elsewhere, and the connections among them.
+    /// The number of pieces of mail that wait for room in other mailboxes, and of connections among
+    /// them.
     pub fn unposted(&self) -> (usize, usize) {
         let moving = self.post.outbox.iter().filter(|(_, mail)| matches!(mail, Mail::HandOver(_)));
         (self.post.outbox.len(), moving.count())
     }
 
-    /// When something here is due.
+    /// The time at which something of the shell is due.
     pub fn next_deadline(&self, now: u64) -> Option<u64> {
         let all = [
             self.records.news.first().map(|answer| answer.at),
@@ -204,7 +209,7 @@ impl Desk {
     }
 }
 
-/// The shell of one turn: what the world lends to it.
+/// The shell of one turn, which borrows from the world.
 pub struct SimShell<'w> {
     pub now: u64,
     pub plan: &'w Plan,
@@ -216,7 +221,7 @@ pub struct SimShell<'w> {
     pub wires: &'w mut [Wire],
     pub oracle: &'w mut Oracle,
     pub storage: &'w mut Option<Storage>,
-    /// Shards that are to take a turn, and when.
+    /// Turns of other shards that must be scheduled.
     pub wakes: &'w mut Vec<(u16, u64)>,
     pub handed_over: &'w mut u64,
     pub luck: &'w mut SimRng,
@@ -228,7 +233,7 @@ impl SimShell<'_> {
         usize::from(self.desk.id)
     }
 
-    /// Judges new outputs and tells the oracle.
+    /// Checks new outputs, and passes them to the oracle.
     fn watch(&mut self, out: &Outputs, from: usize) {
         let mut to = std::mem::take(self.to);
         for output in &out.list[from..] {
@@ -291,21 +296,21 @@ impl SimShell<'_> {
         *self.to = to;
     }
 
-    /// The driver is given bytes for a connection, and may not leave them out.
+    /// Notes bytes that the driver must send to a connection, and may not drop.
     fn owe(&mut self, id: ConnId, count: usize) {
         if let Some(wire) = self.desk.open.get(&id).filter(|_| count > 0) {
             self.desk.sending.push((*wire, count as u64));
         }
     }
 
-    /// The wire of a connection that the oracle listens to.
+    /// The wire of a connection, if the oracle observes it.
     fn listener(&self, id: ConnId) -> Option<usize> {
         let wire = *self.desk.open.get(&id)?;
         self.wires[wire].poller.is_none().then_some(wire)
     }
 
-    /// What somebody hears in the turn in which the server goes away. What came before that is its
-    /// answer, so nothing more is owed.
+    /// Notes bytes that a poller receives in the turn in which the server says goodbye. If its
+    /// request was answered before that, no goodbye is owed.
     fn hear_goodbye(&mut self, id: ConnId, bytes: &[u8]) {
         if self.oracle.server.drained[usize::from(self.desk.id)] {
             if let Some(heard) = self.desk.checks.owed.get_mut(&id) {
@@ -322,7 +327,7 @@ impl SimShell<'_> {
         }
     }
 
-    /// What one client can have the server do by one read is bounded.
+    /// Checks that the work that one read of one client causes is bounded.
     fn weigh(&mut self, out: &Outputs, from: usize, read: usize, again: bool) {
         let starts = |bytes: Span| out.bytes.get(bytes.start as usize);
         let pong = |output: &&Output| match output {
@@ -344,7 +349,7 @@ impl SimShell<'_> {
         self.oracle.worked(self.now, &work);
     }
 
-    /// A connection is here now.
+    /// Notes that a connection is on this shard now.
     fn enter_wire(&mut self, conn: ConnId, wire: Option<usize>) {
         let Some(wire) = wire else { panic!("{conn} comes on no wire") };
         self.wires[wire].shard = self.desk.id;
@@ -352,7 +357,7 @@ impl SimShell<'_> {
         assert_eq!(before, None, "{conn} is there already");
     }
 
-    /// What has to be compared when this input has been handled.
+    /// The comparison to make after this input is handled.
     fn before(&mut self, input: &Input<'_>, engine: &Engine) -> Watched {
         let now = self.now;
         match input {
@@ -435,12 +440,13 @@ impl SimShell<'_> {
         }
     }
 
-    /// Compares what came of an input, when the oracle has seen all its outputs.
+    /// Makes the comparison after an input, when the oracle has seen all its outputs.
     fn after(&mut self, watched: Watched, engine: &Engine) {
         let now = self.now;
         match watched {
             Watched::Received { wire, .. } => {
-                // A disconnect has no answer: the read ends with it, and the oracle hears of it now.
+                // A disconnect has no answer. The read ends with it, so the oracle learns of it
+                // now.
                 let one = &mut self.wires[wire];
                 if one.marks.front().is_some_and(|mark| *mark <= one.read_up) {
                     one.marks.pop_front();
@@ -480,7 +486,7 @@ impl SimShell<'_> {
         }
     }
 
-    /// A record goes to the storage: it must be what it says it is.
+    /// Passes a record to the storage, after checking that it names its session and version.
     fn keep(&mut self, order: storage::Order) {
         let record = Record::parse(&order.bytes);
         let says = record

@@ -1,12 +1,12 @@
-//! Makes of a failing plan the smallest that still breaks the same promise.
+//! Shrinks a failing plan to the smallest one that still breaks the same promise.
 
 use super::plan::{Driver, Plan};
 use super::{Failure, run};
 
-/// Runs that one shrinking may take.
+/// Maximum number of runs to shrink one plan.
 const RUNS_MAX: u32 = 4_000;
 
-/// Shrinks a plan that fails; the failure is that of the plan returned.
+/// Shrinks a plan that fails. Returns the smaller plan and its failure.
 pub fn shrink(plan: &Plan) -> Option<(Plan, Failure)> {
     let failure = run(plan).failure?;
     let mut search = Search { best: plan.clone(), failure, runs: 0 };
@@ -46,8 +46,7 @@ impl Search {
         }
     }
 
-    /// What comes after the failure has no part in it; the time is that of a world that begins at
-    /// one second.
+    /// Drops the steps after the failure, which cannot have caused it. Worlds begin at one second.
     fn cut_after_failure(&mut self) {
         let mut plan = self.best.clone();
         let end = self.failure.at.saturating_sub(1_000_000);
@@ -64,7 +63,7 @@ impl Search {
         }
     }
 
-    /// Leaves out ever smaller pieces of the list of steps.
+    /// Leaves out smaller and smaller pieces of the list of steps.
     fn leave_out_steps(&mut self) {
         let mut piece = self.best.steps.len().div_ceil(2);
         while piece > 0 {
@@ -83,7 +82,7 @@ impl Search {
         }
     }
 
-    /// Takes away what network, driver and settings do all the time.
+    /// Removes permanent faults of network, driver and storage, and special settings.
     fn quieten(&mut self) {
         let changes: [fn(&mut Plan); 16] = [
             |plan| plan.shape.pollers = 0,
@@ -119,7 +118,7 @@ impl Search {
         }
     }
 
-    /// Fewer members and sessions: those that nobody names any more.
+    /// Leaves out members and sessions that no step names.
     fn leave_out_people(&mut self) {
         for member in (0..self.best.shape.members).rev() {
             let mut plan = self.best.clone();

@@ -1,5 +1,4 @@
-//! The storage of the world: what it was told to keep of each session, and answers that come late,
-//! or say no.
+//! The storage of the world: the record of each session, and answers that are late or refusals.
 
 use std::collections::BTreeMap;
 
@@ -11,58 +10,58 @@ use super::model::Model;
 use super::plan;
 use super::rng::SimRng;
 
-/// How long an answer takes that nobody expects any more.
+/// Delay of an answer that comes after every time limit, in microseconds.
 const TOO_LATE: u64 = 15_000_000;
 
-/// What is kept of a session.
+/// The stored state of a session.
 #[derive(Clone)]
 pub struct Kept {
     pub epoch: u64,
     pub version: u64,
     bytes: Vec<u8>,
-    /// The session as the oracle had it when these bytes were printed. Not at the end, when nobody
-    /// asks any more.
+    /// The oracle's model when the record was printed. None at the end, when it is no longer
+    /// compared.
     model: Option<Model>,
-    /// Whether it came when its server was gone.
+    /// Whether the record arrived after its server had died.
     pub is_late: bool,
 }
 
-/// Something that a shard is told at its time; with what the oracle had when it is a record.
+/// News to a shard with their time, and the oracle's model if they hold a record.
 pub struct Answer {
     pub at: u64,
     pub news: StorageEvent,
     pub model: Option<Model>,
 }
 
-/// A record that a shard wants kept.
+/// A record that a shard wants to store.
 #[derive(Clone)]
 pub struct Order {
     pub session: SessionId,
     pub epoch: u64,
     pub version: u64,
     pub bytes: Vec<u8>,
-    /// `None` if the oracle is just then not sure.
+    /// The oracle's model. `None` if the oracle is not certain of the state at that moment.
     pub model: Option<Model>,
-    /// Whether the server is about to end.
+    /// Whether the server is draining.
     pub last: bool,
 }
 
 pub struct Storage {
     pub habits: plan::Storage,
     records: BTreeMap<SessionId, Kept>,
-    /// Records that wait until it is back, and who waits for the answer.
+    /// Records that wait until the storage is available, with the shards that wait for the answers.
     waiting: Vec<(u16, Order)>,
-    /// Records that a server wrote before it died, which arrive when they like.
+    /// Records of servers that died, which arrive later.
     late: Vec<(u64, Order)>,
-    /// A record that was written lately, and may be on its way a second time.
+    /// A record that was written recently, and may arrive a second time.
     recent: Option<Order>,
-    /// Whether it ever lost what it had.
+    /// Whether the storage ever lost its records.
     lost: bool,
     pub away_until: Option<u64>,
     luck: SimRng,
-    /// Records of dead servers that arrived, and those of them that were refused because there was
-    /// a newer one.
+    /// Number of records of dead servers that arrived.
     pub overdue: u64,
+    /// Number of these that were refused because there was a newer one.
     pub refused: u64,
 }
 
@@ -82,19 +81,19 @@ impl Storage {
         }
     }
 
-    /// What is kept of a session.
+    /// The stored state of a session.
     pub fn kept(&self, session: &SessionId) -> Option<&Kept> {
         self.records.get(session)
     }
 
-    /// The server is gone, and with it most of what waited. Some of it is on its way already.
+    /// Drops most of the waiting records, because the server died. Some are already on their way.
     pub fn forget_orders(&mut self, now: u64) {
         let waiting = std::mem::take(&mut self.waiting).into_iter().map(|(_, order)| order);
         let orders: Vec<Order> = waiting.chain(self.recent.take()).collect();
         orders.into_iter().for_each(|order| self.delay(now, order));
     }
 
-    /// A record of a server that is gone may arrive later.
+    /// Lets the record of a server that died arrive later.
     fn delay(&mut self, now: u64, order: Order) {
         if self.luck.one_in(2) {
             let at = now + self.luck.magnitude(100, 10_000_000);
@@ -102,7 +101,7 @@ impl Storage {
         }
     }
 
-    /// What dead servers wrote arrives.
+    /// Stores the records of dead servers that have arrived.
     fn settle(&mut self, now: u64) {
         while let Some(place) = self.late.iter().position(|(at, _)| *at <= now) {
             let (_, order) = self.late.remove(place);
@@ -115,12 +114,12 @@ impl Storage {
         }
     }
 
-    /// Whether what is offered from now on is kept, and stays.
+    /// Whether every record that is offered from now on is kept.
     pub fn is_faithful(&self) -> bool {
         self.away_until.is_none() && self.habits.refuse == 0
     }
 
-    /// Whether it never lost anything, so far.
+    /// Whether the storage has lost no record so far.
     pub fn is_honest(&self) -> bool {
         !self.lost && self.habits.damage == 0
     }
@@ -144,7 +143,7 @@ impl Storage {
         self.answer(now, news, model)
     }
 
-    /// The answer, or `None` if it comes when the storage is back.
+    /// Stores a record. Returns the answer, or `None` if it comes when the storage is available.
     pub fn store(&mut self, now: u64, shard: u16, order: Order) -> Option<Answer> {
         self.settle(now);
         if self.away_until.is_some() && order.model.is_some() && self.luck.one_in(2) {
@@ -166,7 +165,7 @@ impl Storage {
         }
     }
 
-    /// It is back, perhaps without what it had. What waited is kept now.
+    /// Makes the storage available again, perhaps without its records, and stores the waiting ones.
     pub fn come_back(&mut self, now: u64) -> Vec<(u16, Answer)> {
         self.away_until = None;
         if self.luck.one_in(3) {
@@ -177,7 +176,7 @@ impl Storage {
         waiting.into_iter().map(|(shard, order)| (shard, self.keep(now, order, false))).collect()
     }
 
-    /// From now on it is as fast and faithful as one can wish.
+    /// Ends all faults of the storage.
     pub fn calm_down(&mut self) {
         self.habits =
             plan::Storage { wait: self.habits.wait, delay: 100, late: 0, refuse: 0, damage: 0 };
@@ -220,7 +219,7 @@ impl Storage {
     }
 }
 
-/// The record in what was found, if it is one.
+/// Parses the record in a load result, if there is a valid one.
 pub fn record_in(found: &LoadResult) -> Option<Record> {
     match found {
         LoadResult::Record(bytes) => Record::parse(bytes).ok(),

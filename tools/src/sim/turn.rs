@@ -1,4 +1,4 @@
-//! A shard's turn in the world, and what must hold after it.
+//! Runs a shard's turn in the world, and checks the shard after it.
 
 use bandsync_driver::Mail;
 use bandsync_engine::engine::Engine;
@@ -14,15 +14,15 @@ use super::shell::{Shard, SimShell};
 use super::wire::Place;
 use super::world::World;
 
-/// With fewer pieces of mail that wait, a turn reads: half of what the driver allows, as more may
-/// come in a turn.
+/// Number of waiting pieces of mail below which a turn must read: half of the driver's limit,
+/// because more mail may come during a turn.
 const UNPOSTED_FEW: usize = 128;
 
-/// What one round of the engine's wheel takes.
+/// Duration of one round of the engine's timer wheel, in microseconds.
 const WHEEL_ROUND: u64 = 1 << 25;
 
 impl World<'_> {
-    /// A shard's turn.
+    /// Runs a turn of a shard, and all checks after it.
     pub fn turn(&mut self, shard: u16) {
         let s = usize::from(shard);
         if self.agenda.rhythms[s].turn_at != Some(self.agenda.now) {
@@ -62,7 +62,7 @@ impl World<'_> {
         }
     }
 
-    /// Runs the real turn between the world's wires and what stands around it here.
+    /// Runs the driver's turn over the world's net and shell.
     fn take_turn(&mut self, s: usize) {
         let reports = self.net.begin(s as u16, self.agenda.now);
         let Shard { turn, desk } = &mut self.shards[s];
@@ -93,7 +93,7 @@ impl World<'_> {
         self.shards[s].turn.machine()
     }
 
-    /// Connections that a shard still has, or that are between it and another.
+    /// The number of connections on a shard, or on their way from it.
     pub fn connections(&self, s: usize) -> usize {
         let moving = |mail: &Mail<_>| matches!(mail, Mail::HandOver(_));
         let coming = self.mailboxes[s].iter().filter(|posted| moving(&posted.mail)).count();
@@ -101,7 +101,8 @@ impl World<'_> {
         turn.connections() + coming + desk.unposted().1
     }
 
-    /// Notes who polls and has to hear of the end in this turn, if the server goes away in it.
+    /// Notes the pollers that must receive a goodbye in this turn, if the server starts to drain in
+    /// it.
     fn owe_goodbyes(&mut self, s: usize) {
         if self.shutdown.until().is_none() || self.oracle.server.drained[s] {
             return;
@@ -118,10 +119,10 @@ impl World<'_> {
         self.shards[s].desk.checks.owed = owed;
     }
 
-    /// Everybody who polls was told in the turn in which the server went away.
+    /// Checks that all pollers received a goodbye in the turn in which the drain began.
     fn check_goodbyes(&mut self, s: usize) {
         for (id, said) in std::mem::take(&mut self.shards[s].desk.checks.owed) {
-            // In an answer of polling, or in a frame if the client has gone over to a WebSocket.
+            // In a polling response, or in a frame if the client has upgraded to a WebSocket.
             let stays_away = said.windows(3).any(|three| matches!(three, b"\x1e41" | b"\x0241"));
             let told = frames::is_draining(&said)
                 && stays_away == (self.oracle.server.goodbye == Goodbye::Disconnect);
@@ -134,12 +135,12 @@ impl World<'_> {
         }
     }
 
-    /// The driver made use of what the net reported, sent all before it ended a connection, and
-    /// told the engine no less of a backlog than there is.
+    /// Checks that the driver handled all reports of the net, sent all bytes before it ended a
+    /// connection, and reported no backlog too small.
     fn check_sockets(&mut self, s: usize) {
         let (now, Shard { desk, .. }) = (self.agenda.now, &mut self.shards[s]);
-        // While unsent bytes wait nothing is sent behind them, so what was taken by the time of the
-        // telling is what was taken by now.
+        // While bytes are unsent, no bytes are sent behind them. So the number of accepted bytes is
+        // still that of the time of the report.
         for (wire, bytes) in desk.backlogs.drain(..) {
             let least = self.wires[wire].owed.saturating_sub(self.net.cables[wire].taken);
             if u64::from(bytes) < least && !self.net.cables[wire].reset {
@@ -162,7 +163,7 @@ impl World<'_> {
         }
     }
 
-    /// What must hold at the end of every turn.
+    /// Checks a shard at the end of a turn.
     fn after_turn(&mut self, s: usize) {
         let now = self.agenda.now;
         let Shard { turn, desk } = &mut self.shards[s];
@@ -173,7 +174,7 @@ impl World<'_> {
         if thorough {
             desk.checks.checked_at = now;
             desk.checks.thoroughly += 1;
-            // A walk over all timers is dear.
+            // The check walks over all timers, which is slow.
             if desk.checks.thoroughly % 4 == 1 {
                 engine.check_invariants();
             }
@@ -196,7 +197,7 @@ impl World<'_> {
         self.check_drained(s);
     }
 
-    /// What would be logged, measured and shown to who runs the server.
+    /// Takes the log lines, measurements and roster of a shard, as its thread would.
     fn read_log(&mut self, s: usize) {
         let now = self.agenda.now;
         let Shard { turn, desk } = &mut self.shards[s];
@@ -221,7 +222,7 @@ impl World<'_> {
         }
     }
 
-    /// A session is on its own shard, and on no other.
+    /// Checks that a shard has only sessions of its own.
     fn check_owner(&mut self, s: usize) {
         let engine = self.shards[s].turn.machine();
         for court in self.oracle.sessions.iter().filter(|court| usize::from(court.home) != s) {
@@ -232,7 +233,7 @@ impl World<'_> {
         }
     }
 
-    /// After the end began there are no new sessions; and in the end everything is stored.
+    /// Checks that a draining shard has no new sessions, and that all are stored at its end.
     fn check_drained(&mut self, s: usize) {
         let now = self.agenda.now;
         let Shard { turn, desk } = &mut self.shards[s];
@@ -271,11 +272,12 @@ impl World<'_> {
         }
     }
 
-    /// The engine and the driver agree about who is connected, and every link is pinged in time.
+    /// Checks that engine and driver agree about the connections, and that every client is pinged
+    /// in time.
     fn check_connections(&mut self, s: usize) {
         let (now, shape) = (self.agenda.now, &self.plan.shape);
         let Shard { turn, desk } = &self.shards[s];
-        // A connection may have come from a shard that stood still.
+        // A connection may have come from a shard that was stopped.
         let late_at = self.agenda.late_at();
         let count = turn.machine().counters().connections as usize;
         if count != desk.open.len() {
@@ -291,8 +293,8 @@ impl World<'_> {
         for wire in desk.open.values() {
             let wire = &self.wires[*wire];
             let since = wire.pinged.unwrap_or(wire.opened).max(late_at);
-            // A pong waits while its sender knocks at another shard and then goes there: as long as
-            // three letters.
+            // A pong waits while its sender asks another shard for admission and is handed over:
+            // for the time of three pieces of mail.
             let late = LATE + 3 * shape.driver.mail;
             if wire.upgraded && now >= since + shape.ping + shape.ping_timeout + late {
                 let what =

@@ -1,5 +1,5 @@
-//! Connections: two streams of bytes, each with delay, pieces, stalls, holes and a window, and
-//! nothing reordered.
+//! Connections: two streams of bytes, each with delay, pieces, stalls, holes and a window. Bytes
+//! stay in order.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -10,36 +10,36 @@ use flate2::{Decompress, FlushDecompress};
 use super::plan::{Net, Say};
 use super::rng::SimRng;
 
-/// Pieces that what is sent at once is cut into.
+/// Maximum number of pieces into which the bytes of one send are cut.
 const PIECES_MAX: u32 = 24;
 
-/// What flows in one direction.
+/// The stream in one direction.
 #[derive(Debug, Default)]
 pub struct Pipe {
-    /// Everything that was sent and not read, what arrived in front.
+    /// The bytes that were sent. Read ones are dropped later; arrived ones come first.
     bytes: Vec<u8>,
-    /// So much at the front was read already.
+    /// Number of bytes at the front that were read.
     read: usize,
-    /// So much behind that has arrived.
+    /// Number of bytes after those that have arrived.
     arrived: usize,
-    /// When what follows arrives, in pieces.
+    /// Times and sizes of the pieces under way.
     under_way: VecDeque<(u64, u32)>,
-    /// When the last piece arrives.
+    /// The time at which the last piece arrives.
     last: u64,
-    /// Nothing arrives before.
+    /// The time before which no bytes arrive.
     stalled_until: u64,
-    /// Nothing arrives any more.
+    /// Whether no bytes arrive from now on.
     hole: bool,
-    /// The sender has ended the stream.
+    /// Whether the sender has ended the stream.
     ended: bool,
-    /// When somebody is to look at it next.
+    /// The time of the next scheduled look.
     look_at: Option<u64>,
-    /// How much longer than the network's delay it takes.
+    /// Delay in addition to that of the network.
     pub detour: u64,
 }
 
 impl Pipe {
-    /// Sends bytes; they will arrive at the time returned.
+    /// Sends bytes, and returns the time at which the first arrive.
     pub fn send(&mut self, now: u64, bytes: &[u8], net: &Net, luck: &mut SimRng) -> u64 {
         self.bytes.extend_from_slice(bytes);
         let mut left = bytes.len();
@@ -48,8 +48,8 @@ impl Pipe {
             cut += 1;
             let piece = match net.chop {
                 0 => left,
-                // Enough to fall between any two fields of the first frames; what follows would
-                // only cost time.
+                // Enough cuts to fall between any two fields of the first frames. More would only
+                // cost time.
                 _ if cut > PIECES_MAX => left,
                 chop => left.min(luck.between(1, u64::from(chop)) as usize),
             };
@@ -63,20 +63,20 @@ impl Pipe {
         first
     }
 
-    /// Ends the stream behind what was sent.
+    /// Ends the stream after the bytes that were sent. Returns the time at which the end arrives.
     pub fn end(&mut self, now: u64, net: &Net) -> u64 {
         self.ended = true;
         self.last = self.last.max(now + net.delay + self.detour);
         self.last
     }
 
-    /// Wants to be looked at by then. The time, if nobody would before.
+    /// Asks for a look at `at`. Returns the time, if no earlier look is scheduled.
     pub fn look(&mut self, at: u64) -> Option<u64> {
         let sooner = self.look_at.is_none_or(|planned| at < planned);
         sooner.then(|| *self.look_at.insert(at))
     }
 
-    /// Lets arrive what is due. Returns when to look again, if something is left.
+    /// Lets due pieces arrive. Returns the time of the next look, if pieces are left.
     pub fn arrive(&mut self, now: u64) -> Option<u64> {
         self.look_at = self.look_at.filter(|at| *at > now);
         if self.hole {
@@ -95,12 +95,12 @@ impl Pipe {
         (self.ended && self.last > now).then_some(self.last)
     }
 
-    /// What has arrived and was not read.
+    /// The bytes that have arrived and were not read.
     pub fn here(&self) -> &[u8] {
         &self.bytes[self.read..self.read + self.arrived]
     }
 
-    /// Notes that so much of it was read.
+    /// Notes that `count` bytes were read.
     pub fn took(&mut self, count: usize) {
         assert!(count <= self.arrived);
         self.read += count;
@@ -114,12 +114,12 @@ impl Pipe {
         }
     }
 
-    /// Bytes that are under way or not read.
+    /// The number of bytes that are under way or not read.
     pub fn full(&self) -> usize {
         self.bytes.len() - self.read
     }
 
-    /// Whether everything was read and the end has arrived.
+    /// Whether all bytes were read and the end has arrived.
     pub fn is_over(&self, now: u64) -> bool {
         self.ended
             && !self.hole
@@ -128,7 +128,7 @@ impl Pipe {
             && self.stalled_until <= now
     }
 
-    /// Whether the end has arrived, perhaps behind bytes that were not read.
+    /// Whether the end has arrived, perhaps after bytes that were not read.
     pub fn has_end_arrived(&self, now: u64) -> bool {
         let all_here = self.under_way.is_empty() && self.last <= now && self.stalled_until <= now;
         self.ended && !self.hole && all_here
@@ -142,7 +142,7 @@ impl Pipe {
         self.stalled_until = self.stalled_until.max(until);
     }
 
-    /// The stall is over; returns when to look.
+    /// Ends the stall. Returns the time of the next look.
     pub fn release(&mut self, now: u64) -> u64 {
         self.stalled_until = self.stalled_until.min(now);
         now
@@ -157,49 +157,52 @@ impl Pipe {
     }
 }
 
-/// Where the server's end of a connection is.
+/// The place of the server's end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Place {
-    /// Waits to be accepted.
+    /// The connection waits to be accepted.
     Door,
-    /// On this shard, under this id.
+    /// The connection is on this shard, under this id.
     Shard(u16, ConnId),
-    /// Between two shards.
+    /// The connection is on its way between two shards.
     Mail,
-    /// The server has closed it.
+    /// The server has closed the connection.
     Gone,
 }
 
-/// A connection, as the network knows it.
+/// A connection as the network knows it.
 #[derive(Debug)]
 pub struct Cable {
-    /// To the server and to the client.
+    /// The stream to the server.
     pub up: Pipe,
+    /// The stream to the client.
     pub down: Pipe,
     pub place: Place,
     pub peer: IpAddr,
-    /// Broken, as both ends will notice.
+    /// Whether the connection is broken, which both ends will notice.
     pub reset: bool,
-    /// The turn in which it takes no more, although there is room.
+    /// The turn in which the connection accepts no more bytes, although there is room.
     pub full_in: u64,
-    /// Whether its shard is to hear of room, and whether something is to be reported to it.
+    /// Whether room must be reported to the shard.
     pub awaits_room: bool,
+    /// Whether a report to the shard is waiting.
     pub reported: bool,
-    /// Whether its shard was told that the client's end has arrived. Like epoll, the net reports
-    /// that once.
+    /// Whether the end of the client's side was reported to the shard. Like epoll, the net reports
+    /// it once.
     pub end_reported: bool,
     /// The last turn in which bytes were offered.
     pub offered_in: u64,
-    /// Bytes that were taken from the server, without ticks that were offered whole.
+    /// Number of bytes accepted from the server, without ticks that were offered whole.
     pub taken: u64,
-    /// Bytes that the server has read, and where reads end.
+    /// Number of bytes that the server has read.
     pub read: u64,
+    /// Places in the stream to the server at which reads end.
     pub cuts: VecDeque<u64>,
     pub luck: SimRng,
 }
 
 impl Cable {
-    /// A connection that waits to be accepted.
+    /// Creates a connection that waits to be accepted.
     pub fn new(peer: IpAddr, luck: SimRng) -> Self {
         Self {
             up: Pipe::default(),
@@ -219,83 +222,87 @@ impl Cable {
         }
     }
 
-    /// Bytes that the server may send in this turn.
+    /// The number of bytes that the server may send in this turn.
     pub fn room(&self, habits: &Net, turn: u64) -> usize {
         let is_full = self.full_in == turn;
         if is_full { 0 } else { (habits.window as usize).saturating_sub(self.down.full()) }
     }
 }
 
-/// A connection, as its client and the oracle know it.
+/// A connection as its client and the oracle know it.
 #[derive(Debug)]
 pub struct Wire {
     pub member: u16,
-    /// The shard that has it, or had it last.
+    /// The shard that has the connection, or had it last.
     pub shard: u16,
-    /// The client has ended its side.
+    /// Whether the client has ended its side.
     pub ended: bool,
-    /// Whose it is, if that is somebody who polls.
+    /// The poller that opened the connection, if it was a poller.
     pub poller: Option<u16>,
-    /// The client has let go of it.
+    /// Whether the client has abandoned the connection.
     pub left: bool,
-    /// The client has sent what is no protocol: what it says after that need not be answered.
+    /// Whether the client has broken the protocol. Its later packets need not be answered.
     pub spoiled: bool,
-    /// Opened for mischief; no member waits for it.
+    /// Whether the connection was opened for an attack, so that no member waits for it.
     pub stray: bool,
     pub opened: u64,
-    /// The Socket.IO id that the server gave.
+    /// The Socket.IO id that the server assigned.
     pub sid: String,
-    /// The session it is in, by what the server acknowledged.
+    /// The session of its member, as the server acknowledged.
     pub seat: Option<u16>,
-    /// The newest state that the server sent it in this session.
+    /// The newest version that the server sent in this session.
     pub told: (u64, u64),
     pub packing: Packing,
-    /// Whom the client hopes to be again.
+    /// The seat that the client tries to recover.
     pub hope: Option<Hope>,
-    /// Asked and not answered.
+    /// Calls without an answer.
     pub asks: Vec<Ask>,
-    /// When events were rejected for their rate.
+    /// The times at which events were rejected for their rate.
     pub rejected: VecDeque<u64>,
-    /// Where in the stream to the server something happens without an answer, and whether it is a
-    /// disconnect.
+    /// Places in the stream to the server at which the client disconnects, which has no answer.
     pub marks: VecDeque<u64>,
-    /// Bytes that the server's driver was given for it in turns that are over, without ticks.
+    /// Number of bytes that earlier turns must have sent, without ticks.
     pub owed: u64,
-    /// Bytes sent to and read by the server so far.
+    /// Number of bytes sent to the server so far.
     pub sent_up: u64,
+    /// Number of bytes read by the server so far.
     pub read_up: u64,
-    /// When the server pinged last, and whether it waits.
+    /// The time of the server's last ping, while its answer is outstanding.
     pub pinged: Option<u64>,
-    /// The server has said goodbye.
+    /// Whether the server has said goodbye.
     pub dismissed: bool,
-    /// When the server is done with the head of a request.
+    /// Whether the server has upgraded the connection.
     pub upgraded: bool,
     pub spent: Spent,
 }
 
-/// What was said on a connection, besides what sessions say: what costs a client nothing must not
-/// cost much.
+/// The traffic of a connection without that of sessions. A client must not cause much of it with
+/// little.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spent {
-    /// By the client: packets, of that questions for its quality, and frames that ping.
+    /// Number of packets of the client.
     pub packets: u64,
+    /// Number of these that ask for the connection quality.
     pub questions: u64,
+    /// Number of ping frames of the client.
     pub pings: u64,
-    /// By the server: what concerns this client alone, of that reports of its quality, and frames
-    /// that answer pings.
+    /// Number of messages of the server that concern this client alone.
     pub told: u64,
     pub needless: u64,
+    /// Number of messages that report the connection quality.
     pub reports: u64,
+    /// Number of frames of the server that answer pings.
     pub pongs: u64,
-    /// Pings of the application, and when the last was.
+    /// Number of pings of the application.
     pub beats: u64,
+    /// The time of the last of these pings.
     pub beaten: Option<u64>,
-    /// Since when, in microseconds.
+    /// The time from which on all this is counted, in microseconds.
     pub since: u64,
 }
 
 impl Wire {
-    /// A connection that a member or a poller opens to a shard.
+    /// Creates a connection of a member or a poller to a shard.
     pub fn new(member: u16, shard: u16, now: u64, stray: bool) -> Self {
         Self {
             member,
@@ -325,18 +332,17 @@ impl Wire {
     }
 }
 
-/// How a connection's messages are compressed.
+/// The compression of a connection's messages.
 #[derive(Debug, Default)]
 pub struct Packing {
-    /// The frames that are compressed and were not read: digests of them, and of them when
-    /// unpacked.
+    /// Compressed frames that were not read: their digests, and those of the decompressed frames.
     pub deflated: VecDeque<(u64, u64)>,
-    /// Unpacks, since that was agreed on, and whether each message stands alone.
+    /// The decompressor if compression was negotiated, and whether messages are independent.
     pub inflater: Option<(Box<Decompress>, bool)>,
 }
 
 impl Packing {
-    /// The server has upgraded the connection, with this answer.
+    /// Notes the compression in the server's answer to the upgrade.
     pub fn agree(&mut self, answer: &str) {
         if answer.contains("permessage-deflate") {
             let alone = answer.contains("server_no_context_takeover");
@@ -344,7 +350,7 @@ impl Packing {
         }
     }
 
-    /// What the server has compressed, `None` if nobody could tell.
+    /// Decompresses a message of the server. Returns `None` if that is impossible.
     pub fn inflate(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
         let (inflater, alone) = self.inflater.as_mut()?;
         if *alone {
@@ -365,40 +371,42 @@ impl Packing {
     }
 }
 
-/// What a client that comes back says of who it was.
+/// The claim of a returning client to its seat.
 #[derive(Clone, Debug)]
 pub struct Hope {
     pub sid: String,
     pub session: u16,
-    /// The newest state that it has seen.
+    /// The newest version that the client has seen.
     pub held: (u64, u64),
-    /// Where the last event that it has seen stands, the number of that, and those that it is told
-    /// again.
+    /// The offset of the last event that the client has seen.
     pub offset: String,
+    /// The number in this offset.
     pub seen: u64,
+    /// Numbers of the events that the server sends again.
     pub told: Vec<u64>,
-    /// When the last event that it has seen was first told, and what all sessions had told by then,
-    /// in bytes.
+    /// The time at which the last event that the client has seen was first sent.
     pub told_at: u64,
+    /// Number of bytes that all sessions had sent by then.
     pub told_bytes: u64,
 }
 
-/// What a member wants answered.
+/// A call of a member without an answer.
 #[derive(Clone, Debug)]
 pub struct Ask {
     pub id: u64,
     pub session: u16,
     pub what: Asked,
-    /// What a client calls its command: which client, by member and page, and the number.
+    /// The client's name of its command: the client, by member and page, and a number.
     pub command: Option<((u16, u16), u64)>,
     pub sent: u64,
-    /// Where it ends in the stream to the server, and when it was read there.
+    /// The place in the stream to the server at which the call ends.
     pub end: u64,
+    /// The time at which the server read it.
     pub came: Option<u64>,
 }
 
 impl Ask {
-    /// Which values may wait for room, one of each kind.
+    /// The kind of value that may wait for its rate, if it is one. One of each kind can wait.
     pub fn kind(&self) -> Option<&'static str> {
         match &self.what {
             Asked::Report(_) => Some("position_sync"),
@@ -410,7 +418,7 @@ impl Ask {
         }
     }
 
-    /// Whether another one that waits makes this one needless: it was sent later, or is a later
+    /// Whether another waiting value supersedes this one, because it was sent later or is a later
     /// command of the client.
     pub fn gives_way_to(&self, other: &Self) -> bool {
         let later = self
@@ -423,17 +431,17 @@ impl Ask {
     }
 }
 
-/// What was asked.
+/// The content of a call.
 #[derive(Clone, Debug)]
 pub enum Asked {
     Join(super::plan::Join),
     Leave,
-    /// With the instant and the member that it names.
+    /// A command, with the time and the member that it names.
     Say(Say, Option<u64>, String),
-    /// A report of the place.
+    /// A report of the position.
     Report(u64),
-    /// The server's time.
+    /// A question for the server's time.
     Clock,
-    /// Something that no server may agree to.
+    /// A call that must be rejected.
     Nonsense,
 }

@@ -1,7 +1,7 @@
-//! The world: what there is, and what happens to it. One plan in, one verdict out.
+//! The world: runs one plan, and returns a verdict.
 //!
-//! A world owns everything. A shard takes its turn in `turn`, members and pollers act through a
-//! [`Cx`], and the oracle watches.
+//! A world owns everything. Shards run their turns in `turn`, members and pollers act through a
+//! [`Cx`], and the oracle observes.
 
 use std::collections::VecDeque;
 use std::hash::RandomState;
@@ -24,14 +24,14 @@ use super::shell::{Desk, Posted, Shard};
 use super::storage::Storage;
 use super::wire::{Place, Wire};
 
-/// A shard of a server that has just started.
+/// Creates a shard of a server that has just started.
 fn shard_of(plan: &Plan, id: u16) -> Shard {
     Shard { turn: turn_of(plan, id, 0, 0), desk: Desk::new(id) }
 }
 
 const SECOND: u64 = 1_000_000;
 
-/// Everything that there is.
+/// The state of a run.
 pub struct World<'p> {
     pub plan: &'p Plan,
     pub agenda: Agenda,
@@ -42,52 +42,54 @@ pub struct World<'p> {
     pub pollers: Vec<Poller>,
     pub oracle: Oracle,
     pub storage: Option<Storage>,
-    /// What the shards hand to each other.
+    /// Mail on its way to each shard.
     pub mailboxes: Vec<VecDeque<Posted>>,
-    /// What the shards of this life know about its end.
+    /// The agreement of the shards about the end of this life.
     pub shutdown: Shutdown,
     pub life: Life,
     pub turns: u64,
     pub handed_over: u64,
-    /// Kept for their memory.
+    /// A buffer whose memory is reused.
     pub receivers: Vec<usize>,
 }
 
-/// The state of the server's machine.
+/// The state of the machine that the server runs on.
 #[derive(Default)]
 pub struct Life {
-    /// How often the server has died.
+    /// Number of times that the server has died.
     lives: u64,
-    /// By how many milliseconds the wall clock is off, and whether it was ever set.
+    /// Error of the wall clock in milliseconds.
     wall: i64,
+    /// Whether the wall clock was ever set.
     pub stepped: bool,
-    /// How much memory is left, and until when it is scarce.
+    /// The memory that is left.
     pub memory: FreeMemory,
+    /// The time until which memory is scarce.
     scarce_until: u64,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     pub failure: Option<Failure>,
-    /// Of all outputs of all shards.
+    /// Digest of all outputs of all shards.
     pub digest: u64,
-    /// Microseconds that passed in the world.
+    /// Time that passed in the world, in microseconds.
     pub passed: u64,
     pub turns: u64,
     pub messages: u64,
     pub handed_over: u64,
-    /// How often somebody came back as who it was.
+    /// Number of members that recovered their seats.
     pub recoveries: u64,
-    /// What came about that is rare.
+    /// Rare situations that occurred.
     pub seen: Coverage,
 }
 
 impl<'p> World<'p> {
-    /// A world before anything has happened.
+    /// Creates the world of a plan, before its first step.
     pub fn new(plan: &'p Plan) -> Self {
         let mut shards: Vec<Shard> = (0..plan.shape.shards).map(|id| shard_of(plan, id)).collect();
-        // A server that records agrees to no compression.
+        // A server that records negotiates no compression.
         if plan.shape.deflate.is_none() && plan.seed.is_multiple_of(2) {
             let key = RandomState::new();
             shards.iter_mut().for_each(|shard| {
@@ -130,7 +132,7 @@ impl<'p> World<'p> {
         if self.plan.shape.calm && self.oracle.journal.failure.is_none() {
             self.calm_down();
             self.run_until(self.agenda.now + self.time_to_recover());
-            // What has just changed is still on its way to some.
+            // The newest changes are still on their way to some members.
             let due = self.newest_of_all();
             self.run_until(self.agenda.now + self.time_to_tell());
             if self.oracle.journal.failure.is_none() {
@@ -150,7 +152,7 @@ impl<'p> World<'p> {
         self.verdict()
     }
 
-    /// What has come of it so far.
+    /// The result of the run so far.
     pub fn verdict(&self) -> Verdict {
         let mut seen = self.oracle.journal.seen.clone();
         self.shards.iter().for_each(|shard| shard.sum_up(&mut seen));
@@ -230,7 +232,7 @@ impl<'p> World<'p> {
         }
     }
 
-    /// Something happens that the plan says.
+    /// Runs a step of the plan.
     fn step(&mut self, index: usize) {
         let step = &self.plan.steps[index];
         let now = self.agenda.now;
@@ -248,7 +250,7 @@ impl<'p> World<'p> {
                 }
             }
             Act::Restart => self.restart(),
-            Act::Scarce { out, time } => {
+            Act::LowMemory { out, time } => {
                 self.life.scarce_until = self.life.scarce_until.max(now + time);
                 self.agenda.post(self.life.scarce_until, Event::Relief);
                 self.set_memory(if *out { FreeMemory::Out } else { FreeMemory::Low });
@@ -264,7 +266,7 @@ impl<'p> World<'p> {
         }
     }
 
-    /// A member does something.
+    /// Runs an act of a member.
     fn act(&mut self, member: u16, act: &Act) {
         let (members, _, mut cx) = self.split();
         if let Some(member) = members.get_mut(usize::from(member)) {
@@ -272,7 +274,7 @@ impl<'p> World<'p> {
         }
     }
 
-    /// Bytes may have arrived at a client.
+    /// Lets a client read the bytes that have arrived.
     fn arrive_down(&mut self, wire: usize) {
         let (members, pollers, mut cx) = self.split();
         let Wire { member, poller, .. } = cx.wires[wire];
@@ -282,7 +284,7 @@ impl<'p> World<'p> {
         }
     }
 
-    /// The clients, and what they are lent.
+    /// Borrows the clients, and the parts of the world that they may use.
     fn split(&mut self) -> (&mut [Member], &mut [Poller], Cx<'_>) {
         let Self { plan, agenda, net, wires, oracle, .. } = self;
         (&mut self.members, &mut self.pollers, Cx { plan, agenda, net, wires, oracle })
@@ -293,7 +295,7 @@ impl<'p> World<'p> {
         self.agenda.wake_all();
     }
 
-    /// The storage can be reached again, and everybody is told.
+    /// Makes the storage available again, and announces that to all shards.
     fn storage_back(&mut self) {
         let now = self.agenda.now;
         let Some(storage) = &mut self.storage else { return };
@@ -309,7 +311,7 @@ impl<'p> World<'p> {
         }
     }
 
-    /// The server dies with all that it has in memory, and starts again.
+    /// Restarts the server after it died with all its memory.
     fn restart(&mut self) {
         self.life.lives += 1;
         for wire in 0..self.wires.len() {
@@ -332,7 +334,7 @@ impl<'p> World<'p> {
             one.desk.digest = before.digest;
             one.desk.tape = before.tape;
             one.turn = turn_of(self.plan, shard as u16, self.life.lives, self.life.wall);
-            // It has not heard yet how little memory there is.
+            // The new shard does not know yet how little memory is left.
             self.oracle.server.full[shard] = false;
             self.agenda.restart(shard as u16);
         }
@@ -342,8 +344,7 @@ impl<'p> World<'p> {
         self.oracle.restarted(self.life.wall, self.life.stepped);
     }
 
-    /// From now on nothing goes wrong by itself. What is broken already stays broken until somebody
-    /// notices.
+    /// Ends all permanent faults. Connections that are broken stay broken until an end notices.
     fn calm_down(&mut self) {
         self.agenda.calm = true;
         self.life.scarce_until = self.agenda.now;
@@ -369,8 +370,8 @@ impl<'p> World<'p> {
         }
     }
 
-    /// How long it may take until everybody is where they want to be: both ends notice what broke,
-    /// a lost leader's place is given away, and who was refused tries again.
+    /// The time until every member is in its session: both ends notice broken connections, grace
+    /// periods end, and rejected members try again.
     fn time_to_recover(&self) -> u64 {
         let shape = &self.plan.shape;
         let wait = shape.storage.as_ref().map_or(0, |storage| storage.wait);
@@ -381,17 +382,17 @@ impl<'p> World<'p> {
             + 12 * SECOND
     }
 
-    /// How long it may take until everybody has been told of a change.
+    /// The time until every member has received a change.
     fn time_to_tell(&self) -> u64 {
         let shape = &self.plan.shape;
         2 * shape.batch + 4 * (shape.net.delay + shape.net.detour) + SECOND
     }
 
-    /// The server ends: everybody is told, every connection closes, every session is forgotten in
-    /// time.
+    /// Ends the server: every member receives a goodbye, every connection closes, and every session
+    /// is forgotten in time.
     fn end(&mut self) {
         self.agenda.calm = true;
-        // It ends while people talk and go from one session to another.
+        // The end comes while members send and change sessions.
         for member in 0..self.members.len() {
             let sessions = self.plan.shape.sessions;
             let act = match (self.members[member].want.clone(), member % 3) {
@@ -411,7 +412,7 @@ impl<'p> World<'p> {
         }
         self.oracle.server.draining = true;
         self.shutdown.ask(Micros::from_micros(self.agenda.now + 3_600 * SECOND));
-        // Shards notice that one after the other, while members are on their way between them.
+        // Shards notice the end one after the other, while members are on their way between them.
         let mut luck = SimRng::new(self.plan.seed, 8_003);
         let most = self.net.habits.delay + self.net.habits.detour + 5_000;
         for shard in 0..self.shards.len() {
@@ -435,7 +436,7 @@ impl<'p> World<'p> {
                 self.net.post_down(&mut self.agenda, wire, now);
             }
         }
-        // For a while everybody goes on as if nothing were: comes again, and asks to be let in.
+        // For a while members continue as before: they connect and join again.
         self.run_until(self.agenda.now + 2 * SECOND);
         self.members.iter_mut().for_each(Member::retire);
         self.pollers.iter_mut().for_each(Poller::retire);

@@ -17,7 +17,7 @@ use crate::support::{
     wait_until,
 };
 
-/// Sends `bytes` while it reads as many, and returns those.
+/// Sends `bytes` while it reads as many, and returns the bytes that it read.
 fn exchange(mut socket: TcpStream, bytes: &[u8], piece: usize) -> Vec<u8> {
     let mut reader = socket.try_clone().unwrap();
     thread::scope(|scope| {
@@ -51,13 +51,12 @@ fn many_connections_on_several_shards_are_all_answered() {
         }
     }
     assert_eq!(server.sum(|stats| stats.accepted.get()), 300);
-    wait_until(|| server.board.counters(bandsync_engine::words::ids::ShardId(0)) > 0);
+    wait_until(|| server.metrics.counters(bandsync_engine::words::ids::ShardId(0)) > 0);
     drop(sockets);
     server.end();
 }
 
-/// A crowd that talks at once shall not keep the machine from what is due, and nobody of it is
-/// forgotten.
+/// A crowd that sends at once must not delay the machine's deadlines, and no client is forgotten.
 #[test]
 fn a_turn_does_not_read_for_long_and_hears_everybody_in_time() {
     const WORK: Duration = Duration::from_millis(1);
@@ -86,7 +85,7 @@ fn a_turn_does_not_read_for_long_and_hears_everybody_in_time() {
             }
             None => in_turn = 0,
         }
-        // Two that are within the budget, and one that it ends with.
+        // Two inputs within the budget, and the one that exhausts it.
         assert!(in_turn <= 3, "{in_turn} reads in one turn");
     }
     for conn in &heard {
@@ -97,7 +96,7 @@ fn a_turn_does_not_read_for_long_and_hears_everybody_in_time() {
     server.end();
 }
 
-/// epoll reports once; what a turn leaves must be read without another report.
+/// epoll reports input once. The rest that a turn leaves must be read without another report.
 #[test]
 fn what_is_more_than_a_turn_reads_is_read_in_the_next() {
     let (tell, told) = mpsc::channel();
@@ -122,7 +121,7 @@ fn what_is_more_than_a_turn_reads_is_read_in_the_next() {
     server.end();
 }
 
-/// One connection that never stops sending must not keep another one waiting.
+/// A connection that never stops sending must not make another one wait.
 #[test]
 fn a_busy_connection_does_not_starve_a_quiet_one() {
     let server = Server::start(vec![|_: Micros, input: Input<'_>, out: &mut Outputs| {
@@ -163,7 +162,7 @@ fn a_slow_reader_shows_as_backlog_at_each_mark_and_when_it_is_gone() {
         }]);
     let mut socket = server.connect_narrow(4_096);
     for n in 1..=10 {
-        // One answer after the other, so that the marks are passed one turn at a time.
+        // One answer after the other, so that each mark is passed in a turn of its own.
         socket.write_all(b"more").unwrap();
         wait_until(|| server.stats(0).bytes_in.get() == 4 * n);
     }
@@ -182,7 +181,7 @@ fn a_slow_reader_shows_as_backlog_at_each_mark_and_when_it_is_gone() {
     server.end();
 }
 
-/// Sends numbered frames of a thousand bytes on an absolute grid of a millisecond, as ticks.
+/// Sends numbered frames of 1 000 bytes on an absolute grid of 1 ms, like ticks.
 #[derive(Default)]
 struct Ticker {
     members: Vec<ConnId>,
@@ -231,7 +230,8 @@ fn ticks_come_whole_and_in_order_and_a_slow_reader_misses_some() {
     };
     let seen = ticks(&mut quick, 100);
     assert!(seen.windows(2).all(|two| two[0] + 1 == two[1]), "{seen:?}");
-    // Ticks that lie in the kernel are not dropped, so some must be before the slow one misses any.
+    // Ticks in the kernel's buffer are not dropped, so that must be full before a slow reader
+    // misses any.
     while server.stats(0).volatile_dropped.get() < 50 {
         ticks(&mut quick, 10);
     }

@@ -10,7 +10,8 @@ use bandsync_engine::words::time::Micros;
 
 use crate::support::{PATIENCE, Server, close, often, pattern, read, read_all, send, wait_until};
 
-/// Echoes, and tells how many bytes it had heard, and why, when a connection ended.
+/// A machine that echoes, and reports for each connection that ended the reason and the number of
+/// bytes received.
 fn teller(
     tell: mpsc::Sender<(usize, CloseCause)>,
 ) -> impl FnMut(Micros, Input<'_>, &mut Outputs) + Send + 'static {
@@ -33,7 +34,7 @@ fn a_half_close_comes_after_all_bytes_and_all_answers_still_go_out() {
     let bytes = pattern(2_000_000);
     socket.write_all(&bytes).unwrap();
     socket.shutdown(Shutdown::Write).unwrap();
-    // The answers are read only when the server knows of the end.
+    // The client reads the answers only when the server knows of the end.
     assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (2_000_000, CloseCause::Ended));
     assert!(read_all(&mut socket) == bytes);
     server.end();
@@ -64,13 +65,13 @@ fn a_reset_under_unsent_bytes_is_a_failure() {
         }]);
     let socket = server.connect();
     assert!(told.recv_timeout(PATIENCE).unwrap().is_ok());
-    // Unread bytes at the close make it a reset.
+    // Unread bytes turn the close into a reset.
     drop(socket);
     assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Err(CloseCause::Failed));
     server.end();
 }
 
-/// Without a bound, one turn could fill the memory before the machine hears of the backlog.
+/// Without a limit, one turn could fill the memory before the machine learns of the backlog.
 #[test]
 fn too_much_for_one_connection_is_a_failure() {
     let (tell, told) = mpsc::channel();
@@ -86,7 +87,7 @@ fn too_much_for_one_connection_is_a_failure() {
     server.end();
 }
 
-/// Nothing else happens on the shard that could wake it.
+/// Nothing else happens on the shard that could wake it, so the end alone must.
 #[test]
 fn the_end_of_a_quiet_connection_is_told_at_once() {
     let (tell, told) = mpsc::channel();
@@ -101,7 +102,7 @@ fn the_end_of_a_quiet_connection_is_told_at_once() {
     server.end();
 }
 
-/// Answers the first bytes with much, and closes; what comes later must not reach the machine.
+/// A machine that answers the first bytes with many, and closes. Later input must not reach it.
 #[test]
 fn a_gentle_close_delivers_everything_to_a_peer_that_goes_on_sending() {
     let answer = pattern(1_000_000);
@@ -116,7 +117,7 @@ fn a_gentle_close_delivers_everything_to_a_peer_that_goes_on_sending() {
     socket.write_all(&vec![1; 200_000]).unwrap();
     let got = read_all(&mut socket);
     assert!(got == expected, "{} of {}", got.len(), expected.len());
-    // Our side is still open, and whoever lingers must take this in without complaint.
+    // The client's side is still open, and a lingering connection must accept its bytes.
     socket.write_all(&[2; 1_000]).unwrap();
     drop(socket);
     server.end();
@@ -136,7 +137,7 @@ fn an_abort_resets_at_once() {
     server.end();
 }
 
-/// A peer that neither reads nor ends is given up, though the machine has forgotten it.
+/// A peer that neither reads nor ends is cut off, although the machine no longer knows it.
 #[test]
 fn a_peer_that_never_ends_is_given_up() {
     let server = Server::start(vec![|_: Micros, input: Input<'_>, out: &mut Outputs| {

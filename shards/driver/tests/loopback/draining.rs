@@ -14,12 +14,12 @@ use crate::support::{
     Manners, PATIENCE, Server, close, echo, hand_over, often, read, read_all, send, wait_until,
 };
 
-/// Says goodbye to everybody, whenever they come.
+/// A machine that says goodbye to every connection, whenever it opens.
 #[derive(Clone, Default)]
 struct Polite {
     conns: Vec<ConnId>,
     draining: bool,
-    /// Where it sends everybody who comes.
+    /// The shard to which every connection is handed over.
     on: Option<ShardId>,
 }
 
@@ -60,7 +60,7 @@ fn everybody_gets_a_goodbye_and_the_door_is_shut() {
     assert!(TcpStream::connect(address).is_err());
 }
 
-/// Each shard may end only when all are quiet, so the last one has to wake the others.
+/// Each shard may end only when all are quiet, so the last one must wake the others.
 #[test]
 fn shards_end_together() {
     often(|| {
@@ -73,14 +73,14 @@ fn shards_end_together() {
     });
 }
 
-/// Who has connected is not left at the door, even if the shard was too busy to accept.
+/// A connection that waits at the listener is accepted, even if the shard was too busy before.
 #[test]
 fn whoever_waits_at_the_door_gets_a_goodbye_too() {
     let (release, held) = mpsc::channel::<()>();
     let mut polite = Polite::default();
     let server = Server::start(vec![move |at: Micros, input: Input<'_>, out: &mut Outputs| {
         if matches!(input, Input::Received { .. }) {
-            // Fails, and goes on, when the test has let go.
+            // Returns an error when the test drops the other end.
             let _ = held.recv();
         }
         polite.react(at, input, out);
@@ -98,7 +98,8 @@ fn whoever_waits_at_the_door_gets_a_goodbye_too() {
     server.end();
 }
 
-/// Keeps the first connection through the drain until its peer ends it, and greets later ones.
+/// A machine that keeps the first connection through the drain until its peer ends it, and greets
+/// later ones.
 #[derive(Default)]
 struct Open {
     first: Option<ConnId>,
@@ -174,7 +175,7 @@ fn a_drain_can_be_cut_short() {
     assert_eq!(server.fleet.join(), [End::Cut { connections: 1 }]);
 }
 
-/// Panics when told to.
+/// A machine that panics when a client asks for it.
 #[derive(Clone, Default)]
 struct Fragile(Polite);
 
@@ -201,7 +202,7 @@ fn when_a_shard_panics_the_others_say_goodbye() {
     let mut goodbyes = 0;
     for socket in &mut sockets {
         let mut got = Vec::new();
-        // Those of the broken shard see its sockets close, some by a reset.
+        // Clients of the broken shard see their sockets close, some by a reset.
         let _ = std::io::Read::read_to_end(socket, &mut got);
         goodbyes += u64::from(got == b"goodbye");
     }

@@ -16,8 +16,8 @@ use crate::support::{
     Manners, PLAN, Server, Silent, hand_over, pattern, read, read_all, send, wait_until,
 };
 
-/// Echoes, and gives a connection to the next shard after every so many bytes. The state is what
-/// was read and not echoed yet.
+/// A machine that echoes, and hands a connection over to the next shard at regular numbers of
+/// bytes. Its state of a connection is the bytes that were read and not echoed yet.
 #[derive(Default)]
 struct Wanderer {
     shard: u16,
@@ -35,7 +35,7 @@ impl Wanderer {
         let left = self.left.entry(conn).or_insert(self.stay);
         let (now, later) = bytes.split_at(bytes.len().min(*left));
         *left -= now.len();
-        // In two pieces that do not lie side by side, so that the vectored call is met too.
+        // Two pieces that do not lie side by side, so that the vectored call is tested too.
         let (one, two) = now.split_at(now.len() / 2);
         send(out, conn, one);
         out.bytes.push(0);
@@ -99,7 +99,7 @@ fn nothing_is_lost_with_mailboxes_that_are_always_full() {
     server.end();
 }
 
-/// Sends every connection on from shard 0 to shard 1, which is held up.
+/// A machine that hands every connection over from shard 0 to shard 1, which is held up.
 enum Held {
     Sender,
     Receiver(mpsc::Receiver<()>),
@@ -118,7 +118,7 @@ impl Manners for Held {
                 hand_over(out, conn, ShardId(0), b"?");
             }
             (Self::Receiver(release), Input::Arrived { conn, state, .. }) => {
-                // Fails, and goes on, when the test has let go.
+                // Returns an error when the test drops the other end.
                 let _ = release.recv();
                 send(out, conn, state);
             }
@@ -134,7 +134,7 @@ fn connections_wait_for_a_shard_that_is_stuck_and_none_is_lost() {
     let plan = Plan { mailbox_room: 2, ..PLAN };
     let shards = vec![Held::Sender, Held::Receiver(held)];
     let server = Server::start_with(plan, shards, Arc::new(Silent), |_| Box::new(NoTap));
-    // The first one sticks in shard 1; the others come to shard 0 and want to follow it.
+    // The first connection holds up shard 1; the others open on shard 0 and must follow it.
     let mut sockets: Vec<TcpStream> = Vec::new();
     while server.stats(1).arrived.get() == 0 || server.stats(0).accepted.get() < 400 {
         sockets.push(server.connect());
@@ -146,8 +146,8 @@ fn connections_wait_for_a_shard_that_is_stuck_and_none_is_lost() {
     for socket in &mut sockets {
         socket.write_all(b"!").unwrap();
     }
-    // Two in the mailbox, the one that sticks, and as many as may wait; the others are not read
-    // from.
+    // Two connections in the mailbox, the one that holds up the shard, and as many as may wait. The
+    // others are not read.
     wait_until(|| {
         server.stats(0).mailbox_full.get() > 0 && server.stats(0).departed.get() == 256 + 3
     });

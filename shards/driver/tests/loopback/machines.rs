@@ -1,4 +1,4 @@
-//! What surrounds a machine: the host that answers for it, and the tap that records it.
+//! The surroundings of a machine: the host that answers for it, and the tap that records it.
 
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -14,7 +14,7 @@ use bandsync_engine::words::time::Micros;
 
 use crate::support::{PLAN, Server, Silent, Strict, close, echo, read, read_all, send, wait_until};
 
-/// Answers with the path.
+/// A host that answers with the path.
 struct Parrot;
 
 impl Host for Parrot {
@@ -44,7 +44,7 @@ fn ask(conn: ConnId, path: &str) -> Output {
     Output::Request { conn, request }
 }
 
-/// Passes questions on and answers none at once.
+/// A host that passes questions on, and answers none at once.
 struct Slow(Mutex<Sender<Asker>>);
 
 impl Host for Slow {
@@ -75,7 +75,7 @@ fn a_late_answer_reaches_its_asker_and_no_other() {
     gone.write_all(b"?").unwrap();
     let of_gone = asked.recv().unwrap();
     drop(gone);
-    wait_until(|| server.board.stats(of_gone.shard).open.get() == 0);
+    wait_until(|| server.metrics.stats(of_gone.shard).open.get() == 0);
     let mut here = server.connect();
     here.write_all(b"?").unwrap();
     let of_here = asked.recv().unwrap();
@@ -99,7 +99,7 @@ fn the_host_answers_in_order_and_only_for_those_who_are_still_there() {
         }
         Input::Responded { conn, response } => {
             send(out, conn, &response.body);
-            // An answer may lead to the next request, as with requests that were sent ahead.
+            // An answer may lead to the next request, as with pipelined requests.
             if response.body.as_ref() == b"/49" {
                 out.list.push(ask(conn, "/again"));
             }
@@ -117,7 +117,7 @@ fn the_host_answers_in_order_and_only_for_those_who_are_still_there() {
     server.end();
 }
 
-/// A run, as a recorder would keep it. Only what the machine of the test looks at.
+/// A run as a recorder would keep it, reduced to the inputs that the test's machine uses.
 #[derive(Default)]
 struct Record {
     inputs: Vec<(Micros, Kept)>,

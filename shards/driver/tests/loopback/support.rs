@@ -1,4 +1,4 @@
-//! Servers of a few lines, which keep the driver to its contract, and clients to talk to them.
+//! Small servers that check the driver's contract, and clients for them.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -12,10 +12,10 @@ use bandsync_engine::io::{Close, HttpRequest, HttpResponse, Input, Output, Outpu
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 
-/// Nothing here takes so long; whatever does is stuck.
+/// Time limit of every wait. Guessed: anything that takes longer is stuck.
 pub const PATIENCE: Duration = Duration::from_secs(8);
 
-/// What a machine of the tests does. All have defaults.
+/// The behavior of a machine of the tests. All methods have defaults.
 pub trait Manners: Send + 'static {
     fn react(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs);
 
@@ -30,12 +30,12 @@ impl<F: FnMut(Micros, Input<'_>, &mut Outputs) + Send + 'static> Manners for F {
     }
 }
 
-/// A machine that panics when the driver tells it what it should not: anything about a connection
-/// that was closed or was never there, or time that goes back.
+/// A machine that panics if the driver breaks its contract: if an input names a connection that was
+/// closed or never opened, or if time goes back.
 pub struct Strict<M> {
     manners: M,
     open: BTreeSet<ConnId>,
-    /// Those that were open when the drain began, until they close.
+    /// Connections that were open when the drain began, until they close.
     awaited: Option<BTreeSet<ConnId>>,
     seen: usize,
     last: Micros,
@@ -100,7 +100,7 @@ impl<M: Manners> Machine for Strict<M> {
     }
 }
 
-/// Puts bytes in their place.
+/// Appends bytes, and returns their place.
 pub fn span(out: &mut Outputs, bytes: &[u8]) -> Span {
     let start = out.bytes.len() as u32;
     out.bytes.extend_from_slice(bytes);
@@ -129,14 +129,14 @@ pub fn hand_over(out: &mut Outputs, conn: ConnId, to: ShardId, state: &[u8]) {
     out.list.push(Output::HandOver { conn, to, state });
 }
 
-/// Sends back what it gets.
+/// A machine that sends back the bytes that it receives.
 pub fn echo(_: Micros, input: Input<'_>, out: &mut Outputs) {
     if let Input::Received { conn, bytes } = input {
         send(out, conn, bytes);
     }
 }
 
-/// A host that nobody asks.
+/// A host that is never asked.
 pub struct Silent;
 
 impl Host for Silent {
@@ -145,17 +145,18 @@ impl Host for Silent {
     }
 }
 
-/// On any port. Not pinned: the tests' threads need the cores too.
+/// Returns a plan with a free port. Shards are not pinned, because the tests' threads need the
+/// cores too.
 pub const PLAN: Plan = Plan { pin: false, ..Plan::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0) };
 
 /// A running server.
 pub struct Server {
     pub fleet: Fleet,
-    pub board: Arc<SharedMetrics<usize>>,
+    pub metrics: Arc<SharedMetrics<usize>>,
 }
 
 impl Server {
-    /// One shard for each of these.
+    /// Starts one shard for each of these.
     pub fn start<M: Manners>(shards: Vec<M>) -> Self {
         Self::start_with(PLAN, shards, Arc::new(Silent), |_| Box::new(NoTap))
     }
@@ -166,13 +167,13 @@ impl Server {
         host: Arc<dyn Host>,
         mut tap: impl FnMut(ShardId) -> Box<dyn Tap>,
     ) -> Self {
-        let board = SharedMetrics::new(shards.len() as u16);
-        // The same tests are built twice, under two names: see `loopback_calls`.
+        let metrics = SharedMetrics::new(shards.len() as u16);
+        // The tests are built twice, under two names: see `loopback_calls`.
         let plan = Plan { ring: env!("CARGO_CRATE_NAME") == "loopback", ..plan };
         let mut shards = shards.into_iter();
         let crew = |id| (Strict::new(shards.next().unwrap()), tap(id));
-        let fleet = Fleet::start(&plan, Clock::start(), &board, &host, crew).unwrap();
-        Self { fleet, board }
+        let fleet = Fleet::start(&plan, Clock::start(), &metrics, &host, crew).unwrap();
+        Self { fleet, metrics }
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -189,35 +190,36 @@ impl Server {
     }
 
     pub fn stats(&self, shard: u16) -> &Stats {
-        self.board.stats(ShardId(shard))
+        self.metrics.stats(ShardId(shard))
     }
 
-    /// A sum over all shards.
+    /// Returns the sum of a number over all shards.
     pub fn sum(&self, number: impl Fn(&Stats) -> u64) -> u64 {
-        (0..self.board.shards()).map(|shard| number(self.stats(shard))).sum()
+        (0..self.metrics.shards()).map(|shard| number(self.stats(shard))).sum()
     }
 
-    /// Drains; every shard must end in order, with nothing left open.
+    /// Drains the server. Every shard must end in order, with no connection left open.
     pub fn end(self) {
         self.fleet.drain(Duration::MAX);
         let (tell, told) = mpsc::channel();
         std::thread::spawn(move || tell.send(self.fleet.join()));
         let ends = told.recv_timeout(PATIENCE).unwrap();
         assert!(ends.iter().all(|end| *end == End::Drained), "{ends:?}");
-        let open: u64 =
-            (0..self.board.shards()).map(|shard| self.board.stats(ShardId(shard)).open.get()).sum();
+        let open: u64 = (0..self.metrics.shards())
+            .map(|shard| self.metrics.stats(ShardId(shard)).open.get())
+            .sum();
         assert_eq!(open, 0);
     }
 }
 
-/// A socket that gives up rather than hang a test.
+/// Sets time limits on a socket, so that it cannot hang a test.
 fn patient(socket: TcpStream) -> TcpStream {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.set_write_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 
-/// Reads exactly so many bytes.
+/// Reads exactly `count` bytes.
 pub fn read(socket: &mut TcpStream, count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
     socket.read_exact(&mut bytes).unwrap();
@@ -231,7 +233,7 @@ pub fn read_all(socket: &mut TcpStream) -> Vec<u8> {
     bytes
 }
 
-/// Waits for what other threads do where nothing announces it.
+/// Polls until another thread has done something that nothing announces.
 #[track_caller]
 pub fn wait_until(mut condition: impl FnMut() -> bool) {
     let clock = Clock::start();
@@ -241,11 +243,11 @@ pub fn wait_until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// More often than a shard wakes by itself while we are patient, which it does once a second: what
-/// is done so often within [`PATIENCE`] was woken for.
+/// Number of repetitions that shows wake-ups. A shard wakes by itself once a second, so something
+/// that is done this often within [`PATIENCE`] was woken for.
 pub const OFTEN: usize = 20;
 
-/// Does something [`OFTEN`], which must not take longer than [`PATIENCE`] in all.
+/// Calls `what` [`OFTEN`] times, which must not take longer than [`PATIENCE`] in all.
 #[track_caller]
 pub fn often(mut what: impl FnMut()) {
     let clock = Clock::start();
@@ -255,7 +257,7 @@ pub fn often(mut what: impl FnMut()) {
     }
 }
 
-/// Bytes that repeat only after 16 MiB, so that lost and swapped pieces show.
+/// Returns bytes that repeat only after 16 MiB, so that lost and swapped pieces show.
 pub fn pattern(count: usize) -> Vec<u8> {
     (0_u32..).flat_map(|n| n.to_le_bytes().into_iter().take(3)).take(count).collect()
 }

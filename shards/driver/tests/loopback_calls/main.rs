@@ -1,5 +1,4 @@
-//! The driver between real sockets once more, with a call for each send, as where there is no
-//! io_uring.
+//! The tests of `loopback`, with a system call for each send, as on machines without io_uring.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../loopback/bytes.rs"]

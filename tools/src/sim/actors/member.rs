@@ -1,14 +1,15 @@
-//! The members of the band: clients that keep the protocol as well as their habits let them.
+//! The members of the bands: clients that keep the protocol as far as their habits permit.
 
 use std::collections::VecDeque;
 
 use bandsync_engine::wire::events;
+use bandsync_testkit::frames::{head_length, read};
 
 use crate::sim::agenda::Event;
 use crate::sim::clock::Timekeeper;
 use crate::sim::cx::Cx;
+use crate::sim::decode::{Heard, Told, log_of};
 use crate::sim::frames;
-use crate::sim::heard::{Heard, Told, log_of};
 use crate::sim::model::{LONG_MESSAGE, leader_rule, message, song_start};
 use crate::sim::plan::{self, Act, Bye, Join, Say};
 use crate::sim::rng::{Digest, SimRng};
@@ -16,10 +17,10 @@ use crate::sim::wire::{Ask, Asked, Hope};
 
 const SECOND: u64 = 1_000_000;
 
-/// Commands that a member may send again.
+/// Maximum number of commands that a member may send again.
 const RECENT_MAX: usize = 4;
 
-/// A command as it was sent.
+/// A command that was sent.
 #[derive(Clone)]
 struct Command {
     session: u16,
@@ -33,25 +34,25 @@ struct Command {
 /// A client, over all its connections.
 pub struct Member {
     id: u16,
-    /// Where it wants to be.
+    /// The session that the member wants to be in.
     pub want: Option<Join>,
     pub wire: Option<usize>,
     pub joined: Option<u16>,
-    /// When it was last told why it may not come in.
+    /// The time of the last rejection of a join.
     pub told_why: Option<u64>,
     pub held: Held,
     habits: Habits,
     identity: Identity,
     line: Line,
     commands: Commands,
-    /// Whether it keeps the server's time, as the players' page does, and when it looks whether a
-    /// probe is due.
+    /// The estimate of the server's clock, if the member keeps one, as the players' page does.
     pub keeper: Option<Box<Timekeeper>>,
+    /// The time at which the member checks whether a probe is due.
     probe_at: Option<u64>,
     luck: SimRng,
 }
 
-/// The newest state that it was sent.
+/// The newest state that a member has received.
 #[derive(Default)]
 pub struct Held {
     pub version: (u64, u64),
@@ -59,36 +60,37 @@ pub struct Held {
     tick: u64,
 }
 
-/// What it does that others do not.
+/// The habits of a member, in which members differ.
 struct Habits {
-    /// Whether it says who it was when it comes back.
+    /// Whether the member asks for its seat when it returns.
     remembers: bool,
-    /// On which terms it takes compressed messages, if at all.
+    /// The terms of the offer of compression, if the member offers it.
     terms: Option<&'static str>,
-    /// Whether it opens one page after the other.
+    /// Whether the member opens one page after the other.
     reloads: bool,
     mute_until: u64,
-    /// Until when it reads slowly, how many bytes a second, and since when.
+    /// The time until which the member reads slowly, its bytes per second, and the start of that.
     slow: Option<(u64, u64, u64)>,
-    /// How far its clock is off, in milliseconds.
+    /// The error of the member's clock, in milliseconds.
     clock: i64,
 }
 
-/// Who it is, and what shows that.
+/// The identity of a member, and its proofs.
 #[derive(Default)]
 struct Identity {
     sid: String,
     pid: Option<String>,
-    /// The session that it was in last, also over a lost connection.
+    /// The last session of the member, which outlives its connection.
     in_session: Option<u16>,
-    /// The last event that it has seen: where that stands, and when and after how much it was told.
+    /// The last event that the member has seen: its offset, the number in that, and the time and
+    /// the bytes of all sessions at which it was first sent.
     seen: Option<(String, u64, u64, u64)>,
 }
 
-/// Its connection, and when it tries another.
+/// The connection of a member, and the time at which it tries another one.
 #[derive(Default)]
 struct Line {
-    /// Whether the HTTP part of its connection is over.
+    /// Whether the connection is upgraded.
     upgraded: bool,
     rest: Vec<u8>,
     heard_at: u64,
@@ -97,14 +99,15 @@ struct Line {
     opened: u64,
 }
 
-/// What it has asked for.
+/// The calls of a member.
 #[derive(Default)]
 struct Commands {
     next_ask: u64,
-    /// How many commands it has numbered, and the last few of them, which it may send again.
+    /// Number of commands so far.
     count: u64,
+    /// The last commands, which may be sent again.
     recent: VecDeque<Command>,
-    /// Which of its pages sends them, each a client of its own.
+    /// The page that sends commands. Each page is a client of its own.
     page: u16,
     next_sync: u64,
 }
@@ -136,12 +139,12 @@ impl Member {
         }
     }
 
-    /// What brings it back to its seat, if it knows.
+    /// The token that recovers the member's seat, if the member has one.
     pub fn pid(&self) -> Option<&str> {
         self.identity.pid.as_deref()
     }
 
-    /// How many connections it has opened; counts this one.
+    /// Counts a connection, and returns the number of all so far.
     fn count(&mut self) -> u64 {
         self.line.opened += 1;
         self.line.opened
@@ -156,7 +159,7 @@ impl Member {
         self.line.retry_at = 0;
     }
 
-    /// Does not come back.
+    /// Makes the member stay away from now on.
     pub fn retire(&mut self) {
         self.calm_down();
         self.want = None;
@@ -164,7 +167,7 @@ impl Member {
 }
 
 impl Member {
-    /// A member looks at its own affairs: connects, retries, gives up on a silent server.
+    /// Checks the member's own state: connects, retries, or abandons a silent server.
     pub fn look(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now();
         let shape = &cx.plan.shape;
@@ -176,7 +179,7 @@ impl Member {
                 self.line.rest.clear();
                 match self.habits.terms {
                     Some(terms) => cx.send(wire, &frames::upgrade_with(terms)),
-                    None => cx.send(wire, frames::UPGRADE),
+                    None => cx.send(wire, &frames::upgrade()),
                 }
             }
             return;
@@ -205,7 +208,7 @@ impl Member {
         }
     }
 
-    /// Somebody does what the plan says.
+    /// Runs an act of the plan.
     pub fn act(&mut self, cx: &mut Cx<'_>, act: &Act) {
         let (now, m) = (cx.now(), self.id);
         cx.oracle.journal.note(now, || format!("member {m} does {act:?}"));
@@ -225,8 +228,8 @@ impl Member {
                 self.habits.clock += by;
                 if let Some(keeper) = &mut self.keeper {
                     keeper.step(now, *by);
-                    // A page that comes back from the background probes anew; not every step is
-                    // one.
+                    // A page that returns from the background starts to probe again. Every other
+                    // step is one.
                     if self.joined.is_some() && self.luck.one_in(2) {
                         keeper.plan.start(now as f64 / 1_000.0);
                         self.plan_probe(cx);
@@ -294,9 +297,9 @@ impl Member {
             8 => self.say(cx, &Say::Quality),
             9 => self.say(cx, &Say::Heartbeat),
             10 => self.say(cx, &Say::ClockSync),
-            // Answers that nobody has asked for.
+            // Answers without a question.
             11 => self.send_loose(cx, b"42[\"pong\",{}]"),
-            // Sliders that are dragged, and a press behind some of what they say.
+            // Sliders that are dragged, with a press of a button between some of their values.
             13 => self.say(cx, &Say::Tempo { milli: 60_000 + 100 * step }),
             14 => self
                 .say(cx, &Say::Fade { milli: 60_000 + 100 * step, time: 0, real: step % 2 == 0 }),
@@ -358,24 +361,25 @@ impl Member {
             // A connection that never ends its request.
             15 => {
                 let stray = cx.open(self.id, self.count(), true);
-                let length = luck.below(frames::UPGRADE.len() as u64 - 1) as usize;
-                cx.send(stray, &frames::UPGRADE[..length]);
+                let mut head = frames::upgrade();
+                head.truncate(luck.below(head.len() as u64 - 1) as usize);
+                cx.send(stray, &head);
             }
-            // Connections that come, and then say nothing any more.
+            // Connections that open and then stay silent.
             16 | 17 => {
                 let stray = cx.open(self.id, self.count(), true);
-                let mut bytes = frames::UPGRADE.to_vec();
+                let mut bytes = frames::upgrade();
                 if kind == 17 {
                     frames::frame(&mut bytes, frames::TEXT, b"40", &mut luck);
                     cx.wires[stray].spent.packets += 1;
                 }
                 cx.send(stray, &bytes);
             }
-            // An event whose attachments do not come, from somebody who says all else in time; and
+            // An event whose attachments never come, from a client that is punctual otherwise; and
             // a second connect.
             19 | 20 => {
                 let stray = cx.open(self.id, self.count(), true);
-                let mut bytes = frames::UPGRADE.to_vec();
+                let mut bytes = frames::upgrade();
                 frames::frame(&mut bytes, frames::TEXT, b"40", &mut luck);
                 let more: &[u8] = if kind == 19 {
                     b"451-[\"cue\",{\"_placeholder\":true,\"num\":0}]"
@@ -386,10 +390,10 @@ impl Member {
                 cx.wires[stray].spent.packets += 2;
                 cx.send(stray, &bytes);
             }
-            // As many events as a read can hold.
+            // As many events as fit into a read.
             18 => {
                 let stray = cx.open(self.id, self.count(), true);
-                let mut bytes = frames::UPGRADE.to_vec();
+                let mut bytes = frames::upgrade();
                 frames::frame(&mut bytes, frames::TEXT, b"40", &mut luck);
                 let events: [&[u8]; 3] = [b"42[\"x\"]", b"42[\"heartbeat\",{}]", b"3"];
                 let event = luck.pick(&events);
@@ -415,7 +419,8 @@ impl Member {
         let joining = cx.wires[wire].asks.iter().any(|ask| matches!(ask.what, Asked::Join(_)));
         let (joined, luck) = (self.joined.is_some(), &mut self.luck);
         match bye {
-            // What is said behind a join that waits is heard later, which nobody could tell.
+            // A disconnect behind a pending join is handled later, at a time that the oracle could
+            // not know.
             Bye::Packet if !cx.wires[wire].spoiled && joined && !joining => {
                 frames::frame(&mut bytes, frames::TEXT, b"41", luck);
                 let mark = cx.wires[wire].sent_up + bytes.len() as u64;
@@ -431,14 +436,14 @@ impl Member {
         self.forget_wire(cx);
     }
 
-    /// Gives up on a connection.
+    /// Abandons a connection.
     fn abandon(&mut self, cx: &mut Cx<'_>) {
         let Some(wire) = self.wire else { return };
         cx.end_stream(wire);
         self.forget_wire(cx);
     }
 
-    /// Has no connection any more, and tries again in a while.
+    /// Forgets the connection. The member tries again after a while.
     fn forget_wire(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now();
         if let Some(wire) = self.wire.take() {
@@ -480,7 +485,7 @@ impl Member {
         }
         payload.push('}');
         (self.joined, self.identity.in_session) = (None, None);
-        // Another session counts from another epoch.
+        // Another session has other epochs.
         (self.held.version, self.held.sum, self.held.tick) = ((0, 0), None, 0);
         self.line.retry_at = cx.now() + SECOND;
         let now = cx.now();
@@ -488,7 +493,7 @@ impl Member {
         self.ask(cx, want.session, "join_session", &payload, Asked::Join(want));
     }
 
-    /// Says something in the session that it is in.
+    /// Sends an event to the member's session.
     fn say(&mut self, cx: &mut Cx<'_>, say: &Say) {
         let now = cx.now();
         let (Some(wire), Some(session)) = (self.wire, self.joined) else { return };
@@ -536,7 +541,7 @@ impl Member {
                 format!(",\"numerator\":{numerator},\"denominator\":{denominator}"),
             ),
             Say::Message { text } => {
-                // Every other of the long ones is longer than it may be.
+                // Every other long message exceeds the limit.
                 let more = if *text == LONG_MESSAGE {
                     "é".repeat(usize::from(self.id % 2) * 7)
                 } else {
@@ -615,8 +620,8 @@ impl Member {
         self.command(cx, wire, command);
     }
 
-    /// Back in its session, a member sends some of its last commands again, in any order: it does
-    /// not know which of them have reached the server.
+    /// Sends some of the last commands again, in any order. A member that has returned does not
+    /// know which of them reached the server.
     fn say_again(&mut self, cx: &mut Cx<'_>) {
         let (Some(wire), Some(session)) = (self.wire, self.joined) else { return };
         let recent = std::mem::take(&mut self.commands.recent);
@@ -674,7 +679,7 @@ impl Member {
         }
     }
 
-    /// Sets the time of a member's next probe. Timers do not heed what the clock is set to.
+    /// Schedules the next probe. Timers do not depend on steps of the member's clock.
     fn plan_probe(&mut self, cx: &mut Cx<'_>) {
         let next = self.keeper.as_ref().and_then(|keeper| keeper.plan.next());
         let next =
@@ -685,7 +690,7 @@ impl Member {
         }
     }
 
-    /// A member asks for the server's time, if that is due.
+    /// Asks for the server's time, if a probe is due.
     pub fn probe(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now();
         if self.probe_at != Some(now) {
@@ -700,7 +705,7 @@ impl Member {
         self.plan_probe(cx);
     }
 
-    /// Bytes arrive at the client.
+    /// Reads bytes that have arrived at the client.
     pub fn arrive(&mut self, cx: &mut Cx<'_>, w: usize) {
         let now = cx.now();
         cx.arrive_down(w);
@@ -743,14 +748,14 @@ impl Member {
         }
     }
 
-    /// Reads whole frames; returns how many bytes they were.
+    /// Reads all complete frames, and returns the number of their bytes.
     fn hear_all(&mut self, cx: &mut Cx<'_>, w: usize, bytes: &[u8]) -> usize {
         let (now, m) = (cx.now(), self.id);
         let mut at = 0;
         if !self.line.upgraded {
-            let Some(end) = frames::head_end(bytes) else { return 0 };
+            let Some(end) = head_length(bytes) else { return 0 };
             if !bytes.starts_with(b"HTTP/1.1 101") {
-                // No room for another connection.
+                // The server has no room for another connection.
                 self.told_why = Some(now);
                 cx.end_stream(w);
                 self.forget_wire(cx);
@@ -760,9 +765,9 @@ impl Member {
             self.connect(cx, w);
             at = end;
         }
-        while let Some((length, _)) = frames::whole(&bytes[at..]) {
-            let frame = &bytes[at..at + length];
-            at += length;
+        while let Some(whole) = read(&bytes[at..]) {
+            let frame = &bytes[at..at + whole.length];
+            at += whole.length;
             match frame[0] {
                 frames::TEXT => match cx.oracle.memo.heard(frame) {
                     Some(told) => {
@@ -808,7 +813,7 @@ impl Member {
         at
     }
 
-    /// Asks to be connected: as who it was, if it remembers that.
+    /// Asks for a Socket.IO connection, with the token of its seat if the member remembers that.
     fn connect(&mut self, cx: &mut Cx<'_>, w: usize) {
         let before = self
             .identity
@@ -838,7 +843,7 @@ impl Member {
         self.send_text(cx, w, text.as_bytes());
     }
 
-    /// The server says who it is: who it was, where it was, or somebody who has to join.
+    /// Handles the server's answer: the member is at its seat again, or must join.
     fn become_somebody(&mut self, cx: &mut Cx<'_>, sid: &str, pid: Option<String>) {
         let same = self.identity.sid == sid;
         (self.identity.sid, self.identity.pid) = (sid.to_owned(), pid);
@@ -858,7 +863,7 @@ impl Member {
         self.ask_join(cx);
     }
 
-    /// Takes note of where an event stands.
+    /// Notes the offset of an event.
     fn see(&mut self, cx: &mut Cx<'_>, told: &Told) {
         let Some((offset, number)) = &told.offset else { return };
         let (now, m) = (cx.now(), self.id);
@@ -904,7 +909,7 @@ impl Member {
                     self.joined = None;
                     self.line.retry_at = now + SECOND;
                 } else if ack.code == "not_member" {
-                    // It went elsewhere, and came to think better of it on the way.
+                    // The member went to another session, and changed its mind on the way.
                     self.joined = None;
                 }
             }
@@ -967,7 +972,7 @@ impl Member {
         }
     }
 
-    /// Sends a packet that asks for nothing.
+    /// Sends a packet that has no answer.
     fn send_loose(&mut self, cx: &mut Cx<'_>, text: &[u8]) {
         if let Some(wire) = self.wire.filter(|wire| !cx.wires[*wire].spoiled) {
             self.send_text(cx, wire, text);
@@ -982,13 +987,13 @@ impl Member {
     }
 }
 
-/// Every other member keeps the server's time.
+/// Returns an estimate of the server's clock for every other member.
 fn draw_keeper(seed: u64, id: u16) -> Option<Box<Timekeeper>> {
     let mut luck = SimRng::new(seed, 7_000 + u64::from(id));
     luck.one_in(2).then(|| Box::new(Timekeeper::new(luck)))
 }
 
-/// What members offer when they connect, if they take compressed messages.
+/// Draws the terms on which a member offers compression, if it does.
 fn draw_terms(seed: u64, id: u16) -> Option<&'static str> {
     const TERMS: [&str; 4] = [
         "",

@@ -1,10 +1,11 @@
-//! Members that fetch what they are told by HTTP long-polling, and some of them go over to a
-//! WebSocket from there.
+//! Members that use HTTP long-polling. Some of them upgrade to a WebSocket.
 //!
-//! What a request fetches was said before, so the oracle, which has to hear everything in order,
-//! has no part in their bands. They see for themselves: versions never go back, every question is
-//! answered once, and in the end they are where they want to be and know the newest state.
+//! A request fetches messages that were sent earlier, and the oracle must observe messages in
+//! order, so it does not observe the sessions of pollers. They check themselves: versions never go
+//! back, every call is answered once, and in the end every poller is in its session and has the
+//! newest state.
 
+use bandsync_testkit::frames::{head_length, read};
 use serde_json::Value;
 
 use crate::sim::agenda::{Event, LOOK};
@@ -16,26 +17,27 @@ use crate::sim::wire::{Cable, Wire};
 
 const SECOND: u64 = 1_000_000;
 
-/// Packets of one body are separated by this.
+/// The separator of packets in a body.
 const SEPARATOR: char = '\u{1e}';
 
 /// A client, over all its sessions and connections.
 pub struct Poller {
     id: u16,
-    /// Whether it comes back whenever it is lost.
+    /// Whether the client returns whenever it is lost.
     present: bool,
     calm: bool,
-    /// Engine.IO's name of its session.
+    /// The id of the Engine.IO session.
     sid: Option<String>,
     get: Option<Line>,
     post: Option<Line>,
     socket: Option<(Line, Stage)>,
-    /// Packets to be sent.
+    /// Packets that wait to be sent.
     queue: Vec<String>,
-    /// Whether it may ask for something, and whether it is in its band.
+    /// Whether the client is connected to the namespace.
     connected: bool,
+    /// Whether the client is in its session.
     joined: bool,
-    /// When it was last told why it may not come in.
+    /// The time of the last rejection.
     told_why: Option<u64>,
     held: (u64, u64),
     talk: Talk,
@@ -44,10 +46,10 @@ pub struct Poller {
     luck: SimRng,
 }
 
-/// What a client asks.
+/// The calls of a client.
 #[derive(Default)]
 struct Talk {
-    /// Asked and not answered: number and time.
+    /// Calls without an answer: their numbers and times.
     asks: Vec<(u64, u64)>,
     next_ask: u64,
     next_say: u64,
@@ -61,14 +63,14 @@ struct Line {
     busy: bool,
 }
 
-/// How far a WebSocket has come.
+/// The stage of an upgrade to a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stage {
-    /// Not upgraded yet.
+    /// The HTTP answer has not come.
     Head,
-    /// Asked whether it works.
+    /// The client has sent its probe.
     Probing,
-    /// It works; the requests that are under way have to end first.
+    /// The probe is answered; the pending requests must end first.
     Waiting,
     Open,
 }
@@ -118,7 +120,7 @@ impl Poller {
 }
 
 impl Poller {
-    /// A client looks at its own affairs.
+    /// Checks the client's own state: connects, sends, polls, or gives up.
     pub fn look(&mut self, cx: &mut Cx<'_>) {
         cx.agenda.post(cx.now() + LOOK, Event::LookPolled(self.id));
         let now = cx.now();
@@ -174,7 +176,7 @@ impl Poller {
         self.send_queue(cx);
     }
 
-    /// Gives up on everything and begins anew in a while.
+    /// Abandons all connections. The client starts again after a while.
     fn start_over(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now();
         let lines: Vec<usize> = self.lines().map(|line| line.wire).collect();
@@ -194,7 +196,7 @@ impl Poller {
         Line { wire, rest: Vec::new(), busy: false }
     }
 
-    /// Asks for packets, of a new session if it has none.
+    /// Polls for packets, in a new Engine.IO session if there is none.
     fn get_packets(&mut self, cx: &mut Cx<'_>) {
         let mut line = match self.get.take() {
             Some(line) => line,
@@ -212,8 +214,8 @@ impl Poller {
         cx.send(wire, head.as_bytes());
     }
 
-    /// Sends what waits: on the WebSocket if there is one, or as soon as the request before has its
-    /// answer.
+    /// Sends waiting packets: by the WebSocket if there is one, else when the last request is
+    /// answered.
     fn send_queue(&mut self, cx: &mut Cx<'_>) {
         let stage = self.socket.as_ref().map(|(_, stage)| *stage);
         if let Some((line, Stage::Open)) = &self.socket {
@@ -255,12 +257,12 @@ impl Poller {
         let wire = line.wire;
         self.socket = Some((line, Stage::Head));
         let sid = self.sid.clone().unwrap_or_default();
-        let head = String::from_utf8_lossy(frames::UPGRADE).into_owned();
+        let head = String::from_utf8_lossy(&frames::upgrade()).into_owned();
         let head = head.replace("transport=websocket", &format!("transport=websocket&sid={sid}"));
         cx.send(wire, head.as_bytes());
     }
 
-    /// Bytes arrive at a client.
+    /// Reads bytes that have arrived at the client.
     pub fn arrive(&mut self, cx: &mut Cx<'_>, w: usize) {
         let now = cx.now();
         cx.arrive_down(w);
@@ -289,7 +291,7 @@ impl Poller {
         }
     }
 
-    /// The server has ended a connection: one that is idle is not missed.
+    /// Handles the end of a connection. If it was idle, the client continues without it.
     fn line_over(&mut self, cx: &mut Cx<'_>, w: usize) {
         if self.post.as_ref().is_some_and(|line| line.wire == w && !line.busy) {
             self.post = None;
@@ -308,7 +310,7 @@ impl Poller {
             line.rest.drain(..length);
             let expected = std::mem::replace(&mut line.busy, false);
             if status != 200 {
-                // It is not known any more, or there is no room.
+                // The server no longer knows the Engine.IO session, or has no room.
                 self.told_why = Some(now).filter(|_| status == 503).or(self.told_why);
                 return self.start_over(cx);
             }
@@ -348,7 +350,7 @@ impl Poller {
             let socket = self.socket.as_mut();
             let Some((line, stage)) = socket.filter(|(line, _)| line.wire == w) else { return };
             if *stage == Stage::Head {
-                let Some(end) = frames::head_end(&line.rest) else { return };
+                let Some(end) = head_length(&line.rest) else { return };
                 let granted = line.rest.starts_with(b"HTTP/1.1 101");
                 line.rest.drain(..end);
                 *stage = Stage::Probing;
@@ -359,10 +361,11 @@ impl Poller {
                 self.send_packet(cx, w, "2probe");
                 continue;
             }
-            let Some((length, head)) = frames::whole(&line.rest) else { return };
-            let frame: Vec<u8> = line.rest.drain(..length).collect();
-            let packet = String::from_utf8_lossy(&frame[head..]);
-            match (frame[0], *stage, &*packet) {
+            let Some(frame) = read(&line.rest) else { return };
+            let packet = String::from_utf8_lossy(frame.payload).into_owned();
+            let (first, length) = (line.rest[0], frame.length);
+            line.rest.drain(..length);
+            match (first, *stage, &*packet) {
                 (frames::TEXT, Stage::Probing, "3probe") => {
                     *stage = Stage::Waiting;
                     self.finish_upgrade(cx);
@@ -377,7 +380,7 @@ impl Poller {
         }
     }
 
-    /// Goes over to the WebSocket when no request is under way any more.
+    /// Completes the upgrade when no request is pending.
     fn finish_upgrade(&mut self, cx: &mut Cx<'_>) {
         let busy = self.get.iter().chain(&self.post).any(|line| line.busy);
         let Some((line, stage)) =
@@ -431,7 +434,7 @@ impl Poller {
             self.queue.push(format!("42[\"pong\",{{\"timestamp\":{}}}]", told["timestamp"]));
         }
         if name == "scroll_tick" {
-            // A tick does not wait for the batch that tells of the version it is of.
+            // A tick does not wait for the batch that announces its version.
             return true;
         }
         let timeline = if told["timeline"].is_object() { &told["timeline"] } else { told };
@@ -468,8 +471,8 @@ impl Poller {
         true
     }
 
-    /// Whether it is connected, has asked for packets on this connection, and was not answered; or
-    /// speaks on it, as a WebSocket. All that it said has been read.
+    /// Whether the client would receive packets on this connection: it is connected, all its bytes
+    /// are read, and the connection has a pending poll or is its WebSocket.
     pub fn waits_for_packets(&self, w: usize, wire: &Wire, cable: &Cable) -> bool {
         let read = wire.read_up == wire.sent_up && !cable.up.has_ended() && !cable.reset;
         let waits = match &self.socket {
@@ -482,8 +485,9 @@ impl Poller {
         read && waits && self.connected
     }
 
-    /// Why it is not where it wants to be, is at a version that is not the `newest`, or was not
-    /// told what was `due`. `in_time`: the network lets it answer pings before it is given up.
+    /// The reason why the client is not in its session, is at another version than the `newest`, or
+    /// has not received what was `due`. `in_time` says whether the network lets it answer pings
+    /// before the server closes it.
     pub fn complaint(
         &self,
         now: u64,
@@ -506,9 +510,9 @@ impl Poller {
     }
 }
 
-/// The HTTP answer at the front of `bytes`: its length, status and body.
+/// Returns the length, the status and the body of the HTTP response at the front of `bytes`.
 fn answer(bytes: &[u8]) -> Option<(usize, u16, Vec<u8>)> {
-    let end = frames::head_end(bytes)?;
+    let end = head_length(bytes)?;
     let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
     let status = head.split(' ').nth(1)?.parse().ok()?;
     let length =

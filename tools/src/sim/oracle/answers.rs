@@ -2,19 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use super::super::heard::Ack;
+use super::super::decode::Ack;
 use super::super::model::{Done, LONG_MESSAGE, needs_lead};
 use super::super::plan::Say;
 use super::super::wire::{Ask, Asked, Wire};
 use super::Oracle;
 use super::journal::Breach;
 
-/// How long after a member asked for a seat it may be reserved: with the time that the asking takes,
-/// and the eight seconds for which its shard may stand still before it reads that.
+/// Maximum time in microseconds between a member's join and the end of its reserved seat. It
+/// includes the time of the question, and 8 s for which a shard may be stopped before it reads
+/// that.
 pub(super) const PROMISED: u64 = 13_000_000;
 
 impl Oracle {
-    /// The server answered what a member asked.
+    /// Checks the answer to a member's call, and applies it to the model.
     pub(super) fn answered(&mut self, now: u64, wire: &mut Wire, ack: &Ack) {
         let Some(place) = wire.asks.iter().position(|ask| ask.id == ack.id) else {
             return self.journal.fail(
@@ -124,7 +125,7 @@ impl Oracle {
                 wire.seat = Some(ask.session);
                 let court = &mut self.sessions[session];
                 if court.model.as_ref().is_some_and(|model| model.empty_since.is_some()) {
-                    // What was owed before was owed to nobody.
+                    // Before this join no member was there to receive anything.
                     court.owed.since = None;
                 }
                 let unix = self.unix(now, session);
@@ -194,7 +195,7 @@ impl Oracle {
         let model = self.sessions[usize::from(ask.session)].model.as_ref();
         let elsewhere = wire.seat != Some(ask.session);
         let wrong = match (&ask.what, ack.code.as_str()) {
-            // Such a value waits; where its member is not, it cannot.
+            // Such a value must wait, unless its member is in another session.
             (_, "rate_limited") if ask.kind().is_some() => !elsewhere,
             (Asked::Say(..) | Asked::Leave | Asked::Report(_), "not_member") => !elsewhere,
             (Asked::Say(say, ..), "not_leader") => {
@@ -203,12 +204,12 @@ impl Oracle {
             }
             (Asked::Join(join), "session_full" | "bad_passcode") => {
                 let why = model.and_then(|model| model.refuses(&wire.sid, join));
-                // The answer of another shard tells how things were when it was asked; the session
-                // may be gone since.
+                // Another shard's answer holds for the time of the question. The session may be
+                // gone since.
                 let was_asked_before = model.is_none_or(|model| model.door_changed_at >= ask.sent);
-                // A full table of sessions refuses as a full session does.
+                // A full table of sessions rejects like a full session.
                 let is_table_full = ack.code == "session_full" && self.rules.is_crowded();
-                // Who is on its way from another shard may have been promised the last seat.
+                // The last seat may be reserved for a member on its way from another shard.
                 let others = &self.sessions[usize::from(ask.session)].askers;
                 let others =
                     others.iter().filter(|(at, sid)| *sid != wire.sid && at + PROMISED >= ask.sent);

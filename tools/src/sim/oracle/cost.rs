@@ -1,4 +1,4 @@
-//! What clients and scarce memory may cost: I17, I22, and the half of I7 about memory.
+//! The cost of clients and of scarce memory: I17, I22, and the half of I7 about memory.
 
 use bandsync_engine::io::FreeMemory;
 use bandsync_engine::words::ids::SessionId;
@@ -7,48 +7,49 @@ use super::super::storage::Storage;
 use super::super::wire::{Spent, Wire};
 use super::Oracle;
 
-/// What a client is told that has asked for nothing: a greeting, that it is connected, a farewell.
+/// Maximum number of messages to a client that asks for nothing: greeting, connect and goodbye.
 const GREETINGS: u64 = 6;
 
-/// Events that a client may say at once and in a second, as `RateLimits` has them, with those that
-/// are refused.
+/// Maximum number of events of a client at once, by `RateLimits`, including rejected ones.
 const EVENTS_BURST: u64 = 210;
+/// Maximum number of further events of a client per second.
 const EVENTS_A_SECOND: u64 = 100;
 
-/// What may come of one read, however many events it holds: of those that the rates let through two
-/// messages to who speaks and two to its session each. What a session has to say is short here, or
-/// asked for a few times at most.
+/// Maximum number of outputs of one read, however many events it holds. Each event that the rates
+/// permit causes at most two messages to the client and two to its session. In a world, messages of
+/// sessions are short or rare.
 const OUTPUTS_MAX: usize = 4 * EVENTS_BURST as usize;
 const WORK_BYTES_MAX: usize = 2 * EVENTS_BURST as usize * OWN_BYTES_MAX;
 const PONGS_MAX: usize = 17;
 
-/// The length of a message that concerns one client alone.
+/// Maximum length of a message that concerns one client alone.
 const OWN_BYTES_MAX: usize = 1_024;
 
-/// Events that are rejected for their rate in a window of time before the connection closes.
+/// Maximum number of events that are rejected for their rate within a window, before the connection
+/// closes.
 const REFUSALS_MAX: usize = 10;
 const REFUSALS_WINDOW: u64 = 60_000_000;
 
-/// No event that is told again is shorter.
+/// Minimum length of an event that is sent again on recovery.
 const EVENT_BYTES_MIN: usize = 64;
 
-/// What came of the bytes of one read.
+/// The work that one read caused.
 #[derive(Clone, Debug, Default)]
 pub struct Work {
     pub read: usize,
-    /// Bytes that somebody who has come back may be told again.
+    /// Maximum bytes of events that are sent again to a recovering member.
     pub again: usize,
     pub outputs: usize,
     pub bytes: usize,
     pub pongs: usize,
-    /// Acknowledgements of values that were superseded: those have no rate, and each event that
-    /// comes has one at most.
+    /// Number of acknowledgements of superseded values. They have no rate; each event causes at
+    /// most one.
     pub needless: usize,
 }
 
 impl Oracle {
-    /// A read was handled: what one client can have the server do before it looks at the others is
-    /// bounded.
+    /// Checks the work of one read: a client must not occupy the shard for long before the others
+    /// are read.
     pub fn worked(&mut self, now: u64, work: &Work) {
         let bytes_max = work.read + work.again + WORK_BYTES_MAX;
         let outputs_max = OUTPUTS_MAX + work.again / EVENT_BYTES_MIN + work.needless;
@@ -57,16 +58,15 @@ impl Oracle {
         }
     }
 
-    /// What concerns one client alone is bounded by what it may say, whatever it does say: nobody
-    /// gets the server to send much by sending little, and who says nothing gets what a greeting
-    /// and heartbeats are.
+    /// Checks the messages to one client against its own traffic: a client must not cause many
+    /// messages with few packets, and a silent client receives greeting and heartbeats only.
     pub(super) fn weigh(&mut self, now: u64, wire: &Wire, length: usize) {
         let Spent {
             packets, pings, told, needless, questions, reports, pongs, beats, since, ..
         } = wire.spent;
         let seconds = now.saturating_sub(since) / 1_000_000 + 1;
-        // Greeting, connect, farewell; an answer and a notice for each event; of more events than
-        // the rates have ten are refused, and one is answered each that was superseded.
+        // Greeting, connect and goodbye; an answer and a notice for each event. Beyond the rates,
+        // ten events are rejected, and each superseded value is answered once.
         let most = (GREETINGS + 2 * packets)
             .min(GREETINGS + 2 * (EVENTS_BURST + EVENTS_A_SECOND * seconds) + needless);
         let own = !wire.spoiled || wire.stray;
@@ -84,7 +84,8 @@ impl Oracle {
         );
     }
 
-    /// Whether a connection that is rejected for its rate once more should have been closed.
+    /// Counts an event that was rejected for its rate. Returns whether the connection should have
+    /// been closed instead.
     pub(super) fn is_patience_over(&self, now: u64, wire: &mut Wire) -> bool {
         wire.rejected.push_back(now);
         while wire.rejected.front().is_some_and(|at| at + REFUSALS_WINDOW < now) {
@@ -106,9 +107,8 @@ impl Oracle {
         wire.spent.beats += 1;
     }
 
-    /// A shard has given memory back, and with it these sessions: those that nobody is in, if they
-    /// are stored or, where nothing is stored, if nobody will come back or there is no memory at
-    /// all.
+    /// Checks the sessions that a shard evicted because memory was scarce. They must be empty, and
+    /// be stored; without a storage, no member may return to them, or no memory may be left at all.
     pub fn scarce(
         &mut self,
         now: u64,

@@ -1,8 +1,8 @@
-//! What a run has shown so far: the promise that was broken, rare situations, and the story.
+//! The findings of a run: the broken promise, rare situations, and the story.
 
 use super::super::coverage::Coverage;
 
-/// An invariant by number and name, and how it was broken.
+/// A broken invariant, by its number and name, and the way in which it was broken.
 pub type Breach = (&'static str, String);
 
 #[derive(Clone, Debug, PartialEq)]
@@ -10,7 +10,7 @@ pub struct Failure {
     /// The number of the invariant and its name.
     pub invariant: String,
     pub what: String,
-    /// Microseconds.
+    /// The time in microseconds.
     pub at: u64,
 }
 
@@ -19,9 +19,9 @@ pub struct Failure {
 pub struct Journal {
     /// The first promise that was broken.
     pub failure: Option<Failure>,
-    /// Lines about all that was said and done, if somebody wants to read them.
+    /// Lines about all messages and acts, if the story is wanted.
     pub story: Option<Vec<String>>,
-    /// Rare situations that came about.
+    /// Rare situations that occurred.
     pub seen: Coverage,
     /// Number of members that returned to their seats.
     pub recoveries: u64,

@@ -1,10 +1,10 @@
-//! Sessions that open, move on, end and come back, and members that join, leave, are lost and
+//! Sessions that open, change, end and are loaded again, and members that join, leave, are lost and
 //! recover: I3, the half of I6 about recovery, I7 and I13.
 
 use bandsync_engine::record::Record;
 use bandsync_engine::words::ids::SessionId;
 
-use super::super::heard::{Ack, log_of};
+use super::super::decode::{Ack, log_of};
 use super::super::model::Model;
 use super::super::wire::Wire;
 use super::Oracle;
@@ -13,7 +13,7 @@ use super::journal::Breach;
 use super::rules::UNIX_START;
 
 impl Oracle {
-    /// A session was opened with what was stored of it, or without.
+    /// Handles a session that was opened, with or without a stored record.
     pub fn opened(
         &mut self,
         now: u64,
@@ -57,7 +57,8 @@ impl Oracle {
         }
     }
 
-    /// The storage has a newer record of a session than its server, which is to rise above it.
+    /// Notes that the storage has a newer record than the server, which must continue above its
+    /// epoch.
     pub fn outdone(&mut self, now: u64, session: &SessionId, epoch: u64) {
         let Some(court) = self.sessions.iter_mut().find(|court| court.name == *session) else {
             return;
@@ -70,7 +71,7 @@ impl Oracle {
         }
     }
 
-    /// The oracle of a session as it is in this version, if that is sure.
+    /// The model of a session in this version, if that is certain.
     pub fn model_of(&self, session: &SessionId, version: (u64, u64)) -> Option<Model> {
         let court = self
             .sessions
@@ -80,7 +81,7 @@ impl Oracle {
         ((court.epoch, model.version) == version && !self.server.draining).then(|| model.clone())
     }
 
-    /// The server has died. Its clock is as good as ever, unless it `stepped`.
+    /// Handles the death of the server. Its wall clock is right, unless it `stepped`.
     pub fn restarted(&mut self, wall: i64, stepped: bool) {
         self.server.walls.fill(wall);
         self.memo.logs.clear();
@@ -95,7 +96,7 @@ impl Oracle {
         }
     }
 
-    /// The server says who a client is: who it was before, or somebody new.
+    /// Handles the id that the server assigns to a client: that of its former seat, or a new one.
     pub(super) fn connected(&mut self, now: u64, wire: &mut Wire, sid: &str) {
         wire.sid = sid.to_owned();
         let Some(hope) = wire.hope.take().filter(|_| !self.server.draining) else { return };
@@ -124,7 +125,7 @@ impl Oracle {
                 match restored {
                     Err(what) => what,
                     Ok(()) if missed.is_some() => format!("{sid} was not told event {missed:?}"),
-                    // The snapshot that shows how things stand comes next.
+                    // The snapshot of the current state follows.
                     Ok(()) => return,
                 }
             }
@@ -133,12 +134,12 @@ impl Oracle {
                 let first_missed =
                     log.and_then(|log| log.iter().find(|(number, _)| *number > hope.seen));
                 let missed_at = match first_missed {
-                    // What is between is not noted any more.
+                    // The events between are no longer in the log.
                     Some((number, _)) if *number > hope.seen + 1 => hope.told_at,
                     Some((_, at)) => *at,
                     None => now,
                 };
-                // Half of the room is left to what was told to nobody.
+                // Half of the room may hold events that no member received.
                 let known = now < hope.told_at + window
                     && !self.rules.hurry
                     && bytes * 2 < u64::from(self.rules.memory_max)
@@ -162,7 +163,7 @@ impl Oracle {
         UNIX_START + self.server.walls[home] + (now / 1_000) as i64
     }
 
-    /// The session that a join leads to is there, or made anew under a higher epoch.
+    /// Opens the session of a join, if it does not exist, under a higher epoch.
     pub(super) fn open_session(
         &mut self,
         now: u64,
@@ -208,7 +209,7 @@ impl Oracle {
             .ok_or(("I7 acknowledged is done", "by a session that is none".into()))
     }
 
-    /// A member asks to join.
+    /// Notes that a member asked to join.
     pub fn asked(&mut self, now: u64, session: u16, sid: &str) {
         let askers = &mut self.sessions[usize::from(session)].askers;
         askers.push_back((now, sid.to_owned()));
@@ -217,7 +218,7 @@ impl Oracle {
         }
     }
 
-    /// A member is out of its session, on purpose.
+    /// Handles a member that left its session on purpose.
     pub fn leave(&mut self, now: u64, wire: &mut Wire, session: u16) {
         if wire.seat == Some(session) {
             wire.seat = None;
@@ -229,7 +230,7 @@ impl Oracle {
         }
     }
 
-    /// A member's connection is gone.
+    /// Handles the loss of a member's connection.
     pub fn lost(&mut self, now: u64, wire: &mut Wire) {
         let Some(session) = wire.seat.take() else { return };
         self.journal.note(now, || format!("{} is lost to s{session}", wire.sid));
@@ -243,8 +244,8 @@ impl Oracle {
         }
     }
 
-    /// The wall clock was set. A server that has not had a session since it began can only take the
-    /// next epoch from that.
+    /// Notes that the wall clock was set. A server that has not had a session since its start can
+    /// take the next epoch from that clock only.
     pub fn clock_stepped(&mut self) {
         for court in self.sessions.iter_mut().filter(|court| court.is_news) {
             court.epoch = 0;

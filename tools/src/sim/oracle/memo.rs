@@ -1,19 +1,19 @@
-//! Frames that the server has sent, read once however many receive them.
+//! The frames that the server has sent. Each is decoded once for all its receivers.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
-use super::super::heard::{Heard, Told, log_of};
+use super::super::decode::{Heard, Told, log_of};
 use super::super::rng::Digest;
 
-/// Messages remembered before the older half is forgotten.
+/// Number of messages at which the older half is dropped.
 const MEMO_MAX: usize = 60_000;
 
-/// Events of each session of which it is known when they were told.
+/// Number of events of each session whose times are known.
 const LOG_MAX: usize = 256;
 
-/// Keys are digests already.
+/// A hasher that returns its key, because keys are digests.
 #[derive(Default)]
 struct AsIs(u64);
 
@@ -34,33 +34,33 @@ type Frames = HashMap<u64, Rc<Told>, BuildHasherDefault<AsIs>>;
 pub struct Memo {
     young: Frames,
     old: Frames,
-    /// Ticks so far.
+    /// Number of ticks so far.
     ticks: u64,
-    /// Bytes that all sessions have told so far.
+    /// Number of bytes that all sessions have sent so far.
     pub told_bytes: u64,
-    /// The newest events of each session's log, by the first part of their offsets: numbers and
-    /// times.
+    /// The numbers and times of the newest events of each session's log, by the first part of their
+    /// offsets.
     pub logs: BTreeMap<String, VecDeque<(u64, u64)>>,
 }
 
 impl Memo {
-    /// What a frame says, if the server has said it.
+    /// The message in a frame, if the server has sent the frame.
     pub fn heard(&self, frame: &[u8]) -> Option<Rc<Told>> {
         self.heard_as(Digest::of(frame))
     }
 
-    /// The same by the digest of the frame.
+    /// The message in a frame with this digest, if the server has sent it.
     pub fn heard_as(&self, key: u64) -> Option<Rc<Told>> {
         self.young.get(&key).or_else(|| self.old.get(&key)).cloned()
     }
 
-    /// The number of the next tick.
+    /// Counts a tick, and returns its number.
     pub fn next_tick(&mut self) -> u64 {
         self.ticks += 1;
         self.ticks
     }
 
-    /// Keeps a frame that was read for the first time.
+    /// Keeps a frame that was decoded for the first time.
     pub fn keep(
         &mut self,
         now: u64,

@@ -1,8 +1,8 @@
-//! What everybody was told, held against the models of all sessions: a file for each group of
-//! invariants.
+//! The oracle: compares all messages with the models of all sessions. Each group of invariants has
+//! a file.
 //!
-//! [`Oracle::sent`] takes each frame that goes out, and the shell reports what happens to
-//! connections, records and memory. The numbers of the invariants are those of `tools/README.md`.
+//! [`Oracle::sent`] takes each frame that is sent, and the shell reports events of connections,
+//! records and memory. `tools/README.md` lists the invariants by their numbers.
 
 mod answers;
 mod cost;
@@ -18,10 +18,11 @@ mod turns;
 use std::rc::Rc;
 
 use bandsync_engine::io::Goodbye;
+use bandsync_testkit::frames::write;
 
+use super::decode::{Heard, Told, offset_of, understand};
 use super::frames;
-use super::heard::{Heard, Told, offset_of, understand};
-use super::plan::{Shape, reveals};
+use super::plan::{WorldShape, reveals};
 use super::rng::Digest;
 use super::wire::Wire;
 use memo::Memo;
@@ -32,10 +33,10 @@ pub use journal::{Failure, Journal};
 pub use rules::{LATE, STALE_AFTER, UNIX_START};
 pub use session::SessionOracle;
 
-/// Chat messages of a session whose offsets are known.
+/// Number of chat messages of a session whose offsets are known.
 const CHATS_MAX: usize = 32;
 
-/// The models of all sessions, and what was told of them.
+/// The models of all sessions, and the messages about them.
 pub struct Oracle {
     pub sessions: Vec<SessionOracle>,
     pub journal: Journal,
@@ -45,7 +46,7 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    pub fn new(shape: &Shape, goodbye: Goodbye) -> Self {
+    pub fn new(shape: &WorldShape, goodbye: Goodbye) -> Self {
         Self {
             sessions: (0..shape.sessions).map(|n| SessionOracle::new(n, shape.shards)).collect(),
             journal: Journal::default(),
@@ -55,7 +56,7 @@ impl Oracle {
         }
     }
 
-    /// The engine sends a frame to these connections.
+    /// Checks a frame that the engine sends to these connections.
     pub fn sent(
         &mut self,
         now: u64,
@@ -154,14 +155,14 @@ impl Oracle {
             for wire in to {
                 let spent = &mut wires[*wire].spent;
                 spent.told += u64::from(!matches!(told.what, Heard::EnginePing | Heard::Ping(_)));
-                // An acknowledgement may hold what the session has to say.
+                // An acknowledgement may contain the state of a session.
                 let length = if matches!(told.what, Heard::Ack(_)) { 0 } else { frame.len() };
                 self.weigh(now, &wires[*wire], length);
             }
         }
     }
 
-    /// A frame that each receiver has to unpack by itself.
+    /// Checks a compressed frame. Each receiver decompresses it by itself.
     fn sent_deflated(
         &mut self,
         now: u64,
@@ -170,8 +171,7 @@ impl Oracle {
         to: &[usize],
         wires: &mut [Wire],
     ) {
-        let payload = frames::whole(frame).filter(|(length, _)| *length == frame.len());
-        let payload = payload.map(|(_, head)| &frame[head..]);
+        let payload = frames::only_payload(frame);
         for wire in to {
             let plain = payload.and_then(|payload| wires[*wire].packing.inflate(payload));
             let Some(plain) = plain else {
@@ -182,16 +182,15 @@ impl Oracle {
                 );
             };
             let mut packet = Vec::new();
-            frames::server_text(&mut packet, &plain);
+            write(&mut packet, frames::TEXT, &plain, None);
             self.sent(now, &packet, volatile, &[*wire], wires);
             wires[*wire].packing.deflated.push_back((Digest::of(frame), Digest::of(&packet)));
         }
     }
 
-    /// Reads a frame for the first time.
+    /// Decodes and checks a frame for the first time.
     fn read(&mut self, now: u64, frame: &[u8]) -> Rc<Told> {
-        let text = frames::whole(frame).filter(|(length, _)| *length == frame.len());
-        let text = text.and_then(|(_, head)| std::str::from_utf8(&frame[head..]).ok());
+        let text = frames::only_payload(frame).and_then(|text| std::str::from_utf8(text).ok());
         let mut heard = match text.map(|text| understand(text, self.sessions.len())) {
             Some(Ok(heard)) => heard,
             Some(Err(why)) => {

@@ -1,16 +1,16 @@
-//! The settings that the oracle judges by, and what it knows of each shard.
+//! The settings that the oracle uses, and its knowledge of each shard.
 
 use bandsync_engine::io::Goodbye;
 
-use super::super::plan::Shape;
+use super::super::plan::WorldShape;
 
-/// The wall clock at the beginning of time, in milliseconds.
+/// The wall clock at the start of the world, in milliseconds.
 pub const UNIX_START: i64 = 1_800_000_000_000;
 
-/// After how much silence a server in a hurry pings, in microseconds.
+/// Silence after which a server with small limits pings, in microseconds.
 pub const STALE_AFTER: u64 = 2_000_000;
 
-/// How late a turn may come without being a fault.
+/// Delay of a turn that is no fault, in microseconds.
 pub const LATE: u64 = 40_000;
 
 /// The part of the server's settings that the oracle needs. Times are in microseconds.
@@ -27,14 +27,13 @@ pub struct Rules {
     pub members_max: u32,
     pub members_listed: u32,
     pub recovery: u64,
-    /// Time without news in which a loss is noticed at the latest, so that all that was missed is
-    /// kept.
+    /// Maximum silence before a loss is noticed. Missed events are kept for that time.
     pub silence: u64,
     pub memory_max: u32,
 }
 
 impl Rules {
-    pub fn new(shape: &Shape) -> Self {
+    pub fn new(shape: &WorldShape) -> Self {
         Self {
             grace: shape.grace,
             batch: shape.batch,
@@ -52,7 +51,7 @@ impl Rules {
         }
     }
 
-    /// Whether a full table of sessions may reject and forget.
+    /// Whether the table of sessions may be full, so that joins are rejected and sessions evicted.
     pub fn is_crowded(&self) -> bool {
         self.sessions_max < 1_000
     }
@@ -60,11 +59,11 @@ impl Rules {
 
 /// The state of the server and its shards, as far as it was announced.
 pub struct Server {
-    /// Whether the world is over: sessions are as they are.
+    /// Whether the server drains, so that sessions no longer change.
     pub draining: bool,
     /// Shards without memory for more members.
     pub full: Vec<bool>,
-    /// Shards that have begun to say goodbye.
+    /// Shards that have started to drain.
     pub drained: Vec<bool>,
     /// Wall clock of each shard, in milliseconds.
     pub walls: Vec<i64>,

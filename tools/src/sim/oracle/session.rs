@@ -1,4 +1,4 @@
-//! A session and all that the oracle knows of it.
+//! The oracle's knowledge of a session.
 
 use std::collections::VecDeque;
 
@@ -6,22 +6,22 @@ use bandsync_engine::words::ids::SessionId;
 
 use super::super::model::Model;
 
-/// Newest versions of which it is known what was told.
+/// Number of newest versions whose messages are known.
 pub const VERSIONS_MAX: usize = 64;
 
-/// A version, and the digests of its checksum and its timeline as they were told.
+/// A version, and the digests of its checksum and its timeline as they were sent.
 pub type Fact = ((u64, u64), Option<u64>, Option<u64>);
 
-/// A session and all that is known of it.
+/// A session with its model, and the checks of its messages.
 pub struct SessionOracle {
     pub name: SessionId,
-    /// The shard it lives on.
+    /// The shard of the session.
     pub home: u16,
     pub model: Option<Model>,
     pub epoch: u64,
-    /// Epochs that it had before and rose above.
+    /// Earlier epochs of the session.
     pub former: Vec<u64>,
-    /// Whether the server has not had it since it died.
+    /// Whether the server has not had the session since it died.
     pub is_news: bool,
     /// Value of `restored` that a join must be answered with, if that is known.
     pub restored: Option<Option<bool>>,
@@ -30,14 +30,14 @@ pub struct SessionOracle {
     pub ticking: Ticking,
     /// Whether the real session is to be compared.
     pub dirty: bool,
-    /// When its events for lost members were last dropped because memory was scarce.
+    /// The time at which its events for lost members were last dropped because memory was scarce.
     pub forgot_at: Option<u64>,
-    /// Members that asked to join, and when.
+    /// Members that asked to join, with the times.
     pub askers: VecDeque<(u64, String)>,
-    /// A member that should have recovered its seat, unless the session turns out to have gone in
-    /// the same turn.
+    /// A member that should have recovered its seat, unless the session was removed in the same
+    /// turn.
     pub denied: Option<String>,
-    /// Commands that changed nothing: their members, times, and whether the answer was sent.
+    /// Commands that changed nothing: their members, their times, and whether the answer was sent.
     pub unchanged: Vec<(String, u64, bool)>,
     /// In a turn in which a grace period ends: members whose connections ended too, in an order
     /// that is not known yet.
@@ -54,27 +54,28 @@ pub struct Sent {
     pub changes: VecDeque<((u64, u64), u64)>,
 }
 
-/// What members are yet to be sent.
+/// The messages that members must still receive.
 #[derive(Default)]
 pub struct Owed {
-    /// The version when something last happened, and when it changed.
+    /// The last version.
     pub version: u64,
+    /// The time of the last change.
     pub changed_at: u64,
-    /// Since when members are owed a newer version.
+    /// The time since which members wait for a newer version.
     pub since: Option<u64>,
 }
 
 /// The ticks of a session.
 #[derive(Default)]
 pub struct Ticking {
-    /// Since when ticks are due without a break.
+    /// The time since which ticks are due without a break.
     pub since: Option<u64>,
     pub last: u64,
     pub count: u64,
 }
 
 impl SessionOracle {
-    /// The session of this number, in a server of so many shards.
+    /// Creates the session of this number, in a server with this many shards.
     pub fn new(number: u16, shards: u16) -> Self {
         let name = SessionId::parse(&format!("s{number}"))
             .unwrap_or_else(|| unreachable!("a name of two letters"));
@@ -103,7 +104,7 @@ impl SessionOracle {
         self.model.as_ref().filter(|_| self.closings.is_none())
     }
 
-    /// Something happened to the model.
+    /// Notes a change of the model.
     pub fn changed(&mut self, now: u64) {
         self.dirty = true;
         let version = self.model.as_ref().map_or(0, |model| model.version);

@@ -1,6 +1,6 @@
-//! States that members are sent: I3, I6, I13, I15 and I24.
+//! Checks the states that members receive: I3, I6, I13, I15 and I24.
 
-use super::super::heard::{Snapshot, State};
+use super::super::decode::{Snapshot, State};
 use super::super::wire::Wire;
 use super::Oracle;
 use super::session::{Fact, VERSIONS_MAX};
@@ -13,7 +13,7 @@ impl Oracle {
             let wire = &mut wires[*wire];
             let hopes = wire.hope.as_ref().is_some_and(|hope| hope.session == state.session);
             if wire.seat.is_none() && wire.sid.is_empty() && hopes {
-                // What it has missed comes before the word that it is back.
+                // A recovering member receives missed events before its recovery is announced.
                 told_again = true;
             } else if wire.seat != Some(state.session) && !self.server.draining {
                 self.journal.fail(
@@ -37,8 +37,8 @@ impl Oracle {
         let behind = seated.filter(|wire| wire.told != state.version).count();
         let court = &mut self.sessions[session];
         if behind <= 1 {
-            // What was gathered went out, to all but one whose end it comes before; what comes
-            // later has a window of its own.
+            // The batch was sent, to all members except one that is just leaving. Later changes
+            // have a window of their own.
             court.owed.since = None;
         }
         let stale = |(version, sum, _): &Fact| {
@@ -73,8 +73,8 @@ impl Oracle {
         }
     }
 
-    /// Of each version one event tells all what has changed. Others come to members alone whose
-    /// commands changed nothing.
+    /// Checks an event that one member alone receives: for each version one event announces the
+    /// change to all members, and only members whose commands changed nothing receive others.
     fn answered_alone(&mut self, now: u64, state: &State, to: &[usize], wires: &[Wire]) {
         let court = &mut self.sessions[usize::from(state.session)];
         let others = to.iter().map(|wire| &wires[*wire].sid);
@@ -107,7 +107,7 @@ impl Oracle {
             .for_each(|(.., done)| *done = true);
     }
 
-    /// A snapshot is the state at the time of sending.
+    /// Checks that a snapshot shows the state at the time of sending.
     fn shown(&mut self, now: u64, state: &State, snapshot: &Snapshot) {
         let court = &self.sessions[usize::from(state.session)];
         let Some(model) =

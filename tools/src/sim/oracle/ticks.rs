@@ -1,11 +1,11 @@
-//! Ticks and beats: I4, I5, the half of I10 about ticks, and ticks of I13 and I15.
+//! Checks ticks and beats: I4, I5, the half of I10 about ticks, and the ticks of I13 and I15.
 
 use super::journal::Breach;
 use super::rules::LATE;
 use super::session::SessionOracle;
 
 impl SessionOracle {
-    /// A tick says where the music is: exactly there.
+    /// Checks that a tick has exactly the position of the music.
     pub fn check_place(&self, now: u64, version: (u64, u64), position: i128) -> Result<(), Breach> {
         let Some(model) = self.settled() else { return Ok(()) };
         let should = model.music.at(now);
@@ -21,9 +21,10 @@ impl SessionOracle {
         Ok(())
     }
 
-    /// A metronome tick names the time of a beat. Windows last for `batch` microseconds.
+    /// Checks that a metronome tick has the time of a beat. Batch windows last `batch`
+    /// microseconds.
     pub fn check_beat(&self, now: u64, at: u64, batch: u64) -> Result<(), Breach> {
-        // What was told ahead may be overtaken by a change while it waits for the window to close.
+        // A change may overtake a beat that was announced ahead and waits for the end of a window.
         let is_settled = now > self.owed.changed_at + batch + LATE && at >= now;
         let Some(model) = self.settled().filter(|_| is_settled) else { return Ok(()) };
         let beat = model.music.at(at).beat.rem_euclid(1_000_000);
@@ -33,7 +34,8 @@ impl SessionOracle {
         Ok(())
     }
 
-    /// A tick goes out, every `interval` microseconds at most.
+    /// Counts a tick, and checks that it is volatile, reaches no strangers, and that there is at
+    /// most one per `interval` microseconds.
     pub fn ticked(
         &mut self,
         now: u64,

@@ -1,4 +1,4 @@
-//! After each turn: I1, I6, I13, I18 and I24.
+//! Checks after each turn: I1, I6, I13, I18 and I24.
 
 use bandsync_engine::engine::Engine;
 
@@ -9,7 +9,7 @@ use super::journal::Breach;
 use super::rules::LATE;
 
 impl Oracle {
-    /// The turn of a shard is about to end, and with it the grace periods that are over.
+    /// Prepares for the end of a shard's turn, when grace periods may end.
     pub fn before_timers(&mut self, now: u64, shard: u16) {
         if self.server.draining {
             return;
@@ -21,14 +21,14 @@ impl Oracle {
                 .and_then(|model| model.kept_until)
                 .is_some_and(|until| until <= now);
             if over {
-                // In which order this and other timers fire is seen when all have.
+                // The order of this and other timers is known only when all have fired.
                 court.closings.get_or_insert_default();
                 court.dirty = true;
             }
         }
     }
 
-    /// What must hold of a shard's sessions after each turn; `thorough` compares them whole.
+    /// Checks a shard's sessions after a turn. If `thorough`, compares their whole states.
     pub fn after_turn(
         &mut self,
         now: u64,
@@ -68,7 +68,7 @@ impl Oracle {
             return Err(("I6 recovery", format!("{sid} was not known any more")));
         }
         let Some(model) = &mut court.model else {
-            // One that was made for a member who was then refused is empty.
+            // A session that was opened for a member that was then rejected is empty.
             let empty = real.is_none_or(|real| real.is_empty());
             return if empty {
                 Ok(())
@@ -102,7 +102,7 @@ impl Oracle {
             );
             settle_order(model, &closings, real, now, self.rules.grace);
             court.owed.version = model.version;
-            // A window that was over in this turn may have told it already.
+            // A window that closed in this turn may have announced the version already.
             let newest = (court.epoch, model.version);
             let mut seated = wires.iter().filter(|wire| wire.seat == Some(session as u16));
             let owed = seated.any(|wire| wire.told != newest);
@@ -167,8 +167,8 @@ impl Oracle {
     }
 }
 
-/// The grace period and connections ended in one turn: whichever order the real session shows is
-/// the one it was.
+/// Settles the order in which the grace period and connections ended within one turn: that in which
+/// the model agrees with the real session.
 fn settle_order(
     model: &mut Model,
     closings: &[String],

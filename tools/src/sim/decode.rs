@@ -1,4 +1,4 @@
-//! What the server says, as the simulator reads it.
+//! Decodes the server's packets for the members and the oracle.
 
 use std::borrow::Cow;
 
@@ -7,50 +7,51 @@ use serde_json::value::RawValue;
 
 use super::rng::Digest;
 
-/// A message from the server, read once however many hear it.
+/// A message from the server. It is decoded once for all its receivers.
 #[derive(Debug)]
 pub struct Told {
     pub what: Heard,
-    /// Where it stands in its session's log, and the number of that.
+    /// Its offset in the session's replay log, and the number in that.
     pub offset: Option<(String, u64)>,
-    /// When it was first told, and what had been told by then, in bytes.
+    /// The time at which it was first sent.
     pub at: u64,
+    /// Number of bytes that all sessions had sent by then.
     pub bytes: u64,
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Debug)]
 pub enum Heard {
-    /// `40`: connected as this member, who may come back with this secret.
+    /// `40`: connected as this member, with the secret to recover its seat.
     Connected(String, Option<String>),
     Ack(Ack),
-    /// Anything that carries a version of a session.
+    /// An event that carries a version of a session.
     State(State),
     Tick {
         session: u16,
         version: (u64, u64),
-        /// In microseconds.
+        /// The position in microseconds.
         position: i128,
         /// The number of the tick, over all sessions.
         serial: u64,
     },
-    /// A metronome tick: the time of a beat, in microseconds.
+    /// A metronome tick, with the time of its beat in microseconds.
     Beat {
         session: u16,
         at: u64,
     },
-    /// A member said something to this session.
+    /// A chat message to this session.
     Chat(u16),
-    /// Engine.IO's ping.
+    /// A ping of Engine.IO.
     EnginePing,
-    /// The application's, with its timestamp.
+    /// A ping of the application, with its timestamp.
     Ping(i64),
-    /// How well the client is reached.
+    /// A report of the client's connection quality.
     Quality,
-    /// Anything else that concerns one client and no session.
+    /// Any other message that concerns one client and no session.
     Link,
     EngineOpen,
-    /// The server says goodbye.
+    /// A goodbye of the server.
     Disconnect,
     Other,
 }
@@ -61,7 +62,7 @@ pub struct Ack {
     pub id: u64,
     pub ok: bool,
     pub code: String,
-    /// Whether too many wrong passcodes are the reason.
+    /// Whether the reason is too many wrong passcodes.
     pub guessing: bool,
     pub version: (u64, u64),
     pub position: Option<i128>,
@@ -75,7 +76,7 @@ pub struct Ack {
 }
 
 impl Ack {
-    /// When the server received a probe and when it answered, in milliseconds.
+    /// The times at which the server received a probe and answered it, in milliseconds.
     pub fn stamps(&self) -> Option<(f64, f64)> {
         self.t1.zip(self.t2).map(|(t1, t2)| (t1 as f64 / 1_000.0, t2 as f64 / 1_000.0))
     }
@@ -88,20 +89,20 @@ pub struct State {
     pub version: (u64, u64),
     pub sum: Option<u64>,
     pub timeline: Option<u64>,
-    /// Of an event that tells of a change: all that it says.
+    /// Digest of the whole event, if it announces a change.
     pub change: Option<u64>,
     pub snapshot: Option<Snapshot>,
 }
 
 impl Told {
-    /// Whether it contains what was told before rather than something new, and stands where that
-    /// stood.
+    /// Whether it repeats a known state instead of announcing a change, so it has that state's
+    /// offset.
     pub fn is_snapshot(&self) -> bool {
         matches!(&self.what, Heard::State(State { snapshot: Some(_), .. }))
     }
 }
 
-/// What a snapshot shows.
+/// The content of a snapshot.
 #[derive(Debug)]
 pub struct Snapshot {
     pub position: i128,
@@ -163,7 +164,7 @@ struct VersionFields {
     pub version: u64,
 }
 
-/// The offset at the end of an event, and its number.
+/// Returns the offset at the end of an event, and the number in it.
 pub fn offset_of(text: &str) -> Option<(String, u64)> {
     let inside = text.strip_prefix("42[")?.strip_suffix("\"]")?;
     let (_, offset) = inside.rsplit_once(",\"")?;
@@ -172,12 +173,12 @@ pub fn offset_of(text: &str) -> Option<(String, u64)> {
     Some((offset.to_owned(), number.parse().ok()?))
 }
 
-/// What the offsets of one session's log have in common.
+/// Returns the part of an offset that all offsets of one session's log share.
 pub fn log_of(offset: &str) -> &str {
     offset.rsplit_once('.').map_or("", |(log, _)| log)
 }
 
-/// What a packet says; `sessions` is the number of those that there are.
+/// Decodes a packet. `sessions` is the number of sessions in the world.
 pub fn understand(text: &str, sessions: usize) -> Result<Heard, String> {
     let fields = |json: &'_ str| -> Result<(), String> {
         serde_json::from_str::<serde::de::IgnoredAny>(json)
@@ -199,7 +200,7 @@ pub fn understand(text: &str, sessions: usize) -> Result<Heard, String> {
     }
     let inside = text.strip_prefix("42[\"").and_then(|rest| rest.strip_suffix(']'));
     let (name, json) = inside.and_then(|rest| rest.split_once("\",")).ok_or("no event")?;
-    // Behind the fields there may be where the event stands in the session's log.
+    // After the fields there may be the event's offset in the session's log.
     let mut values = serde_json::Deserializer::from_str(json);
     let told = Fields::deserialize(&mut values).map_err(|error| error.to_string())?;
     let session =
@@ -244,7 +245,7 @@ pub fn understand(text: &str, sessions: usize) -> Result<Heard, String> {
         members: members.into_iter().map(|m| (m.socket_id.into_owned(), m.connected)).collect(),
         member_count: told.member_count,
     });
-    // Without the place in the log, which those who cannot come back are not told.
+    // Without the offset, which clients that cannot recover do not receive.
     let said = &json[..values.into_iter::<serde::de::IgnoredAny>().byte_offset()];
     let change =
         (snapshot.is_none() && name != "sync_response").then(|| Digest::of(said.as_bytes()));
@@ -280,7 +281,7 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, String> {
     serde_json::from_str(json).map_err(|error| error.to_string())
 }
 
-/// Milliseconds as they are printed, in microseconds.
+/// Converts printed milliseconds to microseconds.
 fn micros(millis: f64) -> i128 {
     (millis * 1_000.0).round() as i128
 }
