@@ -56,6 +56,7 @@ impl Batch {
 
     /// Returns the number of windows after which this batch is sent to `members` members.
     pub fn windows(&self, members: usize) -> u64 {
+        debug_assert!(!self.is_empty(), "an empty batch opens no window");
         if self.urgent || self.updates.len() >= CHAT_MESSAGES_MAX {
             return 1;
         }

@@ -226,7 +226,7 @@ impl Band {
         room.flush(key, cx); // mark: window_open_during_join
         let before = room.seated();
         let joined = room.session.join(cx.now, member, join, &mut self.effects);
-        assert!(joined.is_ok(), "it was admitted");
+        assert!(joined.is_ok(), "an admitted member joins");
         room.seat(member, route, cx.settings);
         room.reservations.release(member);
         room.guessed_right(peer, join);
@@ -516,10 +516,10 @@ impl Band {
             ticking += u32::from(room.is_ticking());
             empty += u32::from(room.empty_since().is_some());
         }
-        assert_eq!(ticking, resources.ticking, "sessions that tick are counted");
+        assert_eq!(ticking, resources.ticking, "ticking sessions are counted");
         assert_eq!(empty, counters.sessions_empty, "empty sessions are counted");
         assert_eq!(seated as u32, counters.members, "members are counted");
-        assert_eq!(logged, resources.replay_bytes, "what is kept for lost members is counted");
+        assert_eq!(logged, resources.replay_bytes, "bytes of replay logs are counted");
     }
 
     /// Opens a session that is not in memory, from its record or as a new one.
@@ -651,8 +651,8 @@ impl Band {
             room.clear(cx);
         }
         let room = self.rooms.remove(key)?;
-        assert!(!room.is_ticking(), "nobody is there who would hear it");
-        assert_eq!(room.seated(), 0, "nobody's session is forgotten");
+        assert!(!room.is_ticking(), "an empty session does not tick");
+        assert_eq!(room.seated(), 0, "only an empty session is removed");
         cx.report.counters.sessions_empty -= 1;
         self.names.remove(room.session.id());
         Some(room)

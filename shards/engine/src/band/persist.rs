@@ -93,6 +93,11 @@ impl PersistQueue {
             let Some(key) = self.dirty.pop_front() else { break };
             let Some(room) = rooms.get_mut(key) else { continue };
             let (epoch, version) = (room.session.epoch(), room.session.version());
+            debug_assert!(room.persisted.is_dirty, "only changed sessions are queued");
+            debug_assert!(
+                self.draining || room.persisted.in_flight.is_none(),
+                "a session has at most one record in flight"
+            );
             room.persisted.is_dirty = false;
             room.persisted.in_flight = Some((epoch, version));
             let record = cx.out.span(|bytes| room.session.state().print(bytes));

@@ -147,6 +147,10 @@ impl<S> ReplayLog<S> {
         (form, packet): (EntryForm, &[u8]),
         bounds: &mut Bounds<'_>,
     ) {
+        debug_assert!(
+            self.entries.back().is_none_or(|last| last.at <= now),
+            "events are logged in order of time"
+        );
         self.prune(now, bounds);
         let own = u64::from(bounds.limits.recovery_bytes_max);
         self.sequence += 1;
@@ -279,6 +283,10 @@ impl<S> ReplayLog<S> {
     /// Drops the oldest event. Returns false if there is none.
     fn drop_oldest(&mut self, bounds: &mut Bounds<'_>) -> bool {
         let Some(entry) = self.entries.pop_front() else { return false };
+        debug_assert!(
+            *bounds.bytes >= u64::from(entry.bytes),
+            "the shard counts the bytes of every log"
+        );
         self.start += entry.bytes as usize;
         *bounds.bytes -= u64::from(entry.bytes);
         self.note_dropped(entry.audience);

@@ -143,7 +143,9 @@ impl Sender {
 
     /// Adds the queue of a polling client.
     pub fn open(&mut self, id: ConnId, queue: PollQueue) {
-        self.queues.insert(id, queue);
+        debug_assert!(id.is_polled(), "{id} is a connection and needs no queue");
+        let former = self.queues.insert(id, queue);
+        debug_assert!(former.is_none(), "{id} has a queue already");
         self.touched.push(id);
     }
 

@@ -40,6 +40,7 @@ impl Outputs {
 
     /// Sends the bytes that `print` appends to one connection.
     pub(crate) fn send(&mut self, to: ConnId, print: impl FnOnce(&mut Vec<u8>)) {
+        debug_assert!(!to.is_polled(), "packets for {to} go through its queue");
         let bytes = self.span(print);
         self.list.push(Output::Send { to, bytes });
     }
@@ -53,6 +54,7 @@ impl Outputs {
 
     /// Hands a connection over to another shard.
     pub(crate) fn hand_over(&mut self, conn: ConnId, to: ShardId, state: &[u8]) {
+        debug_assert!(!conn.is_polled(), "{conn} has no connection to hand over");
         let state = self.span(|bytes| bytes.extend_from_slice(state));
         self.list.push(Output::HandOver { conn, to, state });
     }

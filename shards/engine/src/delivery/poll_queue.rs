@@ -95,6 +95,11 @@ impl PollQueue {
 
     /// Takes all packets.
     pub fn take(&mut self) -> Vec<Packet> {
+        debug_assert_eq!(
+            self.bytes,
+            self.packets.iter().map(|packet| packet.bytes().len()).sum::<usize>(),
+            "every packet is counted"
+        );
         self.bytes = 0;
         std::mem::take(&mut self.packets)
     }

@@ -53,6 +53,7 @@ impl AppliedCommands {
             all.remove(all.iter().position(|client| client.has_left).unwrap_or(0));
         }
         all.push_back(Client { last: id, member, has_left: false });
+        debug_assert!(all.len() <= CLIENTS_MAX, "{} clients are remembered", all.len());
     }
 
     /// Records that a member has left. Its clients may still repeat a command.

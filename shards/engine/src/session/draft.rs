@@ -136,6 +136,7 @@ impl Draft {
 
     /// Sets the tempo and signature of a song. The music must be stopped.
     pub fn begin_with(&mut self, tempo: Option<Tempo>, signature: Option<TimeSignature>) {
+        debug_assert!(!self.timeline.is_playing_at(self.now), "a song begins with stopped music");
         let tempo = tempo.unwrap_or(self.timeline.tempo_at(self.now));
         for segment in &mut self.timeline.segments {
             (segment.bpm0, segment.bpm1) = (tempo, tempo);

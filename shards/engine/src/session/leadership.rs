@@ -143,6 +143,7 @@ impl Session {
         out: &mut Vec<Effect>,
     ) {
         let previous = self.state.leader();
+        debug_assert!(to.is_none() || to != previous, "{to:?} leads already");
         let held = self.state.held_seat.take();
         self.state.seat_leader(to);
         if let (Some(held), Some(previous)) = (held, previous)

@@ -111,6 +111,10 @@ impl State {
 
     /// Gives the leader's role to `leader` alone, without a notice.
     pub fn seat_leader(&mut self, leader: Option<MemberId>) {
+        debug_assert!(
+            leader.is_none_or(|leader| self.seat(leader).is_some()),
+            "only a member may lead"
+        );
         self.record.timeline.leader = leader;
         for seat in &mut self.record.seats {
             seat.member.role =
@@ -214,6 +218,7 @@ impl State {
         new_leader: Option<MemberId>,
         out: &mut Vec<Effect>,
     ) {
+        debug_assert!(self.seat(member).is_some(), "only a member has a seat to remove");
         let (was_named, was_large) = (self.is_named(member), self.is_large());
         self.record.seats.retain(|seat| seat.member.id != member);
         if was_named {

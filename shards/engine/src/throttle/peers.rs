@@ -90,6 +90,7 @@ impl PeerTable {
     /// Stops counting a connection of an address.
     pub fn release(&mut self, address: IpAddr, now: Micros) {
         let Some(peer) = self.peers.get_mut(&subnet_key(address)) else { return };
+        debug_assert!(peer.connections > 0, "only a counted connection is released");
         peer.connections = peer.connections.saturating_sub(1);
         if peer.is_rested(now) {
             self.peers.remove(&subnet_key(address));

@@ -54,6 +54,7 @@ impl TimerHandle {
 
     /// Notes that the wheel has fired the timer. The handler of every timer calls this first.
     pub fn fired(&mut self) {
+        debug_assert!(self.0.is_some(), "a timer that fires was set");
         self.0 = None;
     }
 }

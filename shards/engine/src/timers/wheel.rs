@@ -290,7 +290,9 @@ impl<T: Copy> Wheel<T> {
 
     /// Inserts an entry at the front of its slot's list.
     fn link(&mut self, index: u32) {
-        let slot = slot(slot_time(self.entries[index as usize].deadline));
+        let slot_time = slot_time(self.entries[index as usize].deadline);
+        debug_assert!(slot_time > self.reached, "a near timer belongs in the heap");
+        let slot = slot(slot_time);
         let next = std::mem::replace(&mut self.heads[slot], index);
         self.entries[index as usize].previous = NONE;
         self.entries[index as usize].next = next;

@@ -120,6 +120,10 @@ impl Network {
 
     /// Returns the network of `bits` leading bits around an address.
     fn around(address: IpAddr, bits: u8) -> Self {
+        debug_assert!(
+            bits <= if address.is_ipv4() { 32 } else { 128 },
+            "an address has no {bits} bits"
+        );
         let address = match address {
             IpAddr::V4(four) => {
                 let host = u32::MAX.checked_shr(bits.into()).unwrap_or(0);

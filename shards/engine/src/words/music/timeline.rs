@@ -203,6 +203,7 @@ impl Segment {
 
     /// Returns the time of a beat: the inverse of `beat`, for a segment that plays.
     fn time_of(&self, beat: i128) -> i128 {
+        debug_assert!(self.playing, "a stopped segment reaches no beat");
         let (_, v0, v1, ramp) = self.terms(0);
         let (t0, difference) = (wide(self.t0), v1 - v0);
         let beats = beat - i128::from(self.b0);
@@ -241,6 +242,7 @@ impl MeterChange {
 
 /// Returns `n / d` rounded, halves up; `d` is positive.
 fn round(n: i128, d: i128) -> i128 {
+    debug_assert!(d > 0, "{n} is divided by {d}");
     (2 * n + d).div_euclid(2 * d)
 }
 
