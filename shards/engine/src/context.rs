@@ -129,20 +129,20 @@ impl Cx<'_> {
         }
         let peers = &self.settings.manners.peers;
         let spares_loopback = peers.spares_loopback && !speaker.forwarded;
-        self.peers.enter(speaker.address, self.now.at, &PeerLimits { spares_loopback, ..*peers })
+        self.peers.admit(speaker.address, self.now.at, &PeerLimits { spares_loopback, ..*peers })
     }
 
     /// Counts a connection that came from another shard, which admitted it.
     pub fn adopt_peer(&mut self, speaker: Speaker) {
         if is_counted(speaker, self.settings) {
-            self.peers.arrive(speaker.address);
+            self.peers.adopt(speaker.address);
         }
     }
 
     /// Counts a connection of an address no longer.
     pub fn release_peer(&mut self, speaker: Speaker) {
         if is_counted(speaker, self.settings) {
-            self.peers.leave(speaker.address, self.now.at);
+            self.peers.release(speaker.address, self.now.at);
         }
     }
 }

@@ -44,7 +44,7 @@ pub enum PeerRefusal {
     /// It has as many connections as it may.
     Connections,
     /// It opens them too fast; after so long it may open another.
-    Haste(Micros),
+    TooFast(Micros),
 }
 
 impl PeerRefusal {
@@ -52,7 +52,7 @@ impl PeerRefusal {
     pub const fn why(self) -> &'static str {
         match self {
             Self::Connections => "its address has too many connections",
-            Self::Haste(_) => "its address opens connections too fast",
+            Self::TooFast(_) => "its address opens connections too fast",
         }
     }
 }
@@ -60,7 +60,7 @@ impl PeerRefusal {
 impl PeerTable {
     /// Counts a new connection of an address. It is counted also if it is too much, since its
     /// connection exists until it is closed.
-    pub fn enter(
+    pub fn admit(
         &mut self,
         address: IpAddr,
         now: Micros,
@@ -76,17 +76,17 @@ impl PeerTable {
             return Err(PeerRefusal::Connections);
         }
         peer.full_at =
-            draw(now, peer.full_at, limits.connections_per_second).map_err(PeerRefusal::Haste)?;
+            draw(now, peer.full_at, limits.connections_per_second).map_err(PeerRefusal::TooFast)?;
         Ok(())
     }
 
     /// Counts one that came from another shard: it was let in there.
-    pub fn arrive(&mut self, address: IpAddr) {
+    pub fn adopt(&mut self, address: IpAddr) {
         self.peers.entry(household(address)).or_default().connections += 1;
     }
 
     /// A connection of an address is gone.
-    pub fn leave(&mut self, address: IpAddr, now: Micros) {
+    pub fn release(&mut self, address: IpAddr, now: Micros) {
         let Some(peer) = self.peers.get_mut(&household(address)) else { return };
         peer.connections = peer.connections.saturating_sub(1);
         if peer.is_rested(now) {
@@ -156,83 +156,83 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_connections_and_gets_back_what_it_gives() {
-        let mut crowd = PeerTable::default();
+        let mut peers = PeerTable::default();
         for _ in 0..3 {
-            assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Ok(()));
+            assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Ok(()));
         }
-        assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Err(PeerRefusal::Connections));
-        assert_eq!(crowd.enter(ip(2), NOW, &LIMITS), Ok(()), "another address is another's");
-        crowd.leave(ip(1), NOW);
-        crowd.leave(ip(1), NOW);
-        assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Ok(()));
+        assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Err(PeerRefusal::Connections));
+        assert_eq!(peers.admit(ip(2), NOW, &LIMITS), Ok(()), "another address is another's");
+        peers.release(ip(1), NOW);
+        peers.release(ip(1), NOW);
+        assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Ok(()));
     }
 
     #[test]
     fn an_address_in_haste_is_told_how_long_to_wait() {
-        let mut crowd = PeerTable::default();
+        let mut peers = PeerTable::default();
         for n in 0..20 {
-            assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Ok(()), "{n}");
-            crowd.leave(ip(1), NOW);
+            assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Ok(()), "{n}");
+            peers.release(ip(1), NOW);
         }
-        let Err(PeerRefusal::Haste(wait)) = crowd.enter(ip(1), NOW, &LIMITS) else {
+        let Err(PeerRefusal::TooFast(wait)) = peers.admit(ip(1), NOW, &LIMITS) else {
             panic!("no limit")
         };
-        crowd.leave(ip(1), NOW);
+        peers.release(ip(1), NOW);
         assert!(wait <= Micros::from_millis(100));
-        assert_eq!(crowd.enter(ip(1), NOW + wait, &LIMITS), Ok(()));
+        assert_eq!(peers.admit(ip(1), NOW + wait, &LIMITS), Ok(()));
     }
 
     #[test]
     fn a_network_whose_addresses_guess_loses_their_free_guesses_and_others_keep_theirs() {
         let six = |last: u128| IpAddr::from((0x2001_0db8_u128 << 96 | last).to_be_bytes());
         let (slash_64, slash_48, slash_32) = (1 << 64, 1 << 80, 1 << 96);
-        let mut crowd = PeerTable::default();
+        let mut peers = PeerTable::default();
         let mut free = 0;
         for n in 0..65_536 {
-            if crowd.spares(six(n * slash_64), NOW) {
+            if peers.spares(six(n * slash_64), NOW) {
                 free += 1;
-                crowd.guessed_wrong(six(n * slash_64), NOW);
+                peers.guessed_wrong(six(n * slash_64), NOW);
             }
         }
         assert_eq!(free, 1_024, "of a whole /48");
         assert!(
-            crowd.spares(six(slash_48), NOW + Micros::from_secs(10)),
+            peers.spares(six(slash_48), NOW + Micros::from_secs(10)),
             "its neighbour is another customer"
         );
-        assert!(crowd.spares(six(slash_32), NOW) && crowd.spares(ip(1), NOW));
-        assert!(crowd.spares(six(0), NOW + Micros::from_secs(10)), "one guess is forgotten");
-        assert!(!crowd.spares(six(0), NOW));
+        assert!(peers.spares(six(slash_32), NOW) && peers.spares(ip(1), NOW));
+        assert!(peers.spares(six(0), NOW + Micros::from_secs(10)), "one guess is forgotten");
+        assert!(!peers.spares(six(0), NOW));
     }
 
     #[test]
     fn an_address_that_guesses_is_remembered_until_it_is_forgiven() {
-        let mut crowd = PeerTable::default();
-        assert_eq!(crowd.enter(ip(1), NOW, &LIMITS), Ok(()));
-        crowd.guessed_wrong(ip(1), NOW);
-        crowd.leave(ip(1), NOW + Micros::from_secs(30));
-        assert!(crowd.guesses(ip(1)).any(NOW + Micros::from_secs(30)));
-        assert!(!crowd.guesses(ip(2)).any(NOW));
+        let mut peers = PeerTable::default();
+        assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Ok(()));
+        peers.guessed_wrong(ip(1), NOW);
+        peers.release(ip(1), NOW + Micros::from_secs(30));
+        assert!(peers.guesses(ip(1)).any(NOW + Micros::from_secs(30)));
+        assert!(!peers.guesses(ip(2)).any(NOW));
     }
 
     #[test]
     fn this_machine_is_spared() {
-        let mut crowd = PeerTable::default();
+        let mut peers = PeerTable::default();
         for _ in 0..1_000 {
-            assert_eq!(crowd.enter(Ipv4Addr::LOCALHOST.into(), NOW, &LIMITS), Ok(()));
+            assert_eq!(peers.admit(Ipv4Addr::LOCALHOST.into(), NOW, &LIMITS), Ok(()));
         }
         let strict = PeerLimits { spares_loopback: false, ..LIMITS };
-        assert!(crowd.enter(Ipv4Addr::LOCALHOST.into(), NOW, &strict).is_err());
+        assert!(peers.admit(Ipv4Addr::LOCALHOST.into(), NOW, &strict).is_err());
     }
 
     #[test]
     fn addresses_that_came_once_are_forgotten() {
-        let mut crowd = PeerTable::default();
+        let mut peers = PeerTable::default();
         let mut most = 0;
         for n in 0..20_000_u32 {
             let now = NOW + Micros::from_millis(u64::from(n));
-            assert_eq!(crowd.enter(ip(n), now, &LIMITS), Ok(()));
-            crowd.leave(ip(n), now);
-            most = most.max(crowd.peers.len());
+            assert_eq!(peers.admit(ip(n), now, &LIMITS), Ok(()));
+            peers.release(ip(n), now);
+            most = most.max(peers.peers.len());
         }
         assert!(most <= 2 * RESTING_MAX, "{most}");
     }

@@ -100,7 +100,7 @@ pub fn refused_by_setting(
 pub fn too_many(conn: ConnId, refusal: PeerRefusal, cx: &mut Cx<'_>) -> Closing {
     let (body, wait): (&[u8], _) = match refusal {
         PeerRefusal::Connections => (br#"{"error":"Too many connections"}"#, Micros::from_secs(5)),
-        PeerRefusal::Haste(wait) => (br#"{"error":"Too many requests"}"#, wait),
+        PeerRefusal::TooFast(wait) => (br#"{"error":"Too many requests"}"#, wait),
     };
     let seconds = wait.as_millis().div_ceil(1_000).max(1).to_string();
     let headers = [
