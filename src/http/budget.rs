@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bandsync_engine::words::manners::household;
+use bandsync_engine::words::manners::subnet_key;
 
 /// Number of places. Two addresses may share a place and thus a budget, but only by chance: the key
 /// of the hash is new in each run.
@@ -53,7 +53,7 @@ impl Budget {
             return Ok(());
         }
         const SECOND: u64 = 1_000_000;
-        let place = self.keys.hash_one(household(peer)) as usize % PLACES;
+        let place = self.keys.hash_one(subnet_key(peer)) as usize % PLACES;
         // Rounded down, so that an address never gets less than its budget.
         let each = SECOND / self.per_second;
         let taken =

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::words::manners::household;
+use crate::words::manners::subnet_key;
 use crate::words::time::Micros;
 
 /// How many wrong passcodes and PINs are let pass at once, and how long each counts.
@@ -110,7 +110,7 @@ impl Guard {
 
     /// Whether an address has shown all of these secrets before.
     pub fn knows(&self, address: IpAddr, shown: Shown) -> bool {
-        let home = household(address);
+        let home = subnet_key(address);
         let insider =
             self.0.as_ref().and_then(|guarded| guarded.insiders.iter().find(|(of, _)| *of == home));
         insider.is_some_and(|(_, known)| known.passcode >= shown.passcode && known.pin >= shown.pin)
@@ -121,7 +121,7 @@ impl Guard {
         if shown == Shown::default() {
             return;
         }
-        let home = household(address);
+        let home = subnet_key(address);
         let insiders = &mut self.0.get_or_insert_default().insiders;
         let place = insiders.iter().position(|(of, _)| *of == home);
         let before = place.map(|place| insiders.remove(place).1).unwrap_or_default();

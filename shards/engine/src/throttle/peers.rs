@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::event_rates::draw;
 use super::guesses::{GuessLimit, GuessThrottle};
-use crate::words::manners::{Network, PeerLimits, household, networks, plain};
+use crate::words::manners::{Network, PeerLimits, networks, plain, subnet_key};
 use crate::words::time::Micros;
 
 /// Addresses that are remembered for their haste alone before those that have rested are looked
@@ -67,7 +67,7 @@ impl PeerTable {
         limits: &PeerLimits,
     ) -> Result<(), PeerRefusal> {
         self.forget_rested(now);
-        let peer = self.peers.entry(household(address)).or_default();
+        let peer = self.peers.entry(subnet_key(address)).or_default();
         peer.connections += 1;
         if limits.spares_loopback && plain(address).is_loopback() {
             return Ok(());
@@ -82,21 +82,21 @@ impl PeerTable {
 
     /// Counts one that came from another shard: it was let in there.
     pub fn adopt(&mut self, address: IpAddr) {
-        self.peers.entry(household(address)).or_default().connections += 1;
+        self.peers.entry(subnet_key(address)).or_default().connections += 1;
     }
 
     /// A connection of an address is gone.
     pub fn release(&mut self, address: IpAddr, now: Micros) {
-        let Some(peer) = self.peers.get_mut(&household(address)) else { return };
+        let Some(peer) = self.peers.get_mut(&subnet_key(address)) else { return };
         peer.connections = peer.connections.saturating_sub(1);
         if peer.is_rested(now) {
-            self.peers.remove(&household(address));
+            self.peers.remove(&subnet_key(address));
         }
     }
 
     /// The wrong guesses of an address.
     pub fn guesses(&self, address: IpAddr) -> GuessThrottle {
-        self.peers.get(&household(address)).map(|peer| peer.guesses).unwrap_or_default()
+        self.peers.get(&subnet_key(address)).map(|peer| peer.guesses).unwrap_or_default()
     }
 
     /// Whether the networks around an address leave it a first guess that does not count in the
@@ -110,7 +110,7 @@ impl PeerTable {
     pub fn guessed_wrong(&mut self, address: IpAddr, now: Micros) {
         self.forget_rested(now);
         self.peers
-            .entry(household(address))
+            .entry(subnet_key(address))
             .or_default()
             .guesses
             .wrong(now, GuessLimit::OF_ADDRESS);

@@ -219,7 +219,7 @@ pub fn plain(address: IpAddr) -> IpAddr {
 }
 
 /// What an address is counted under: who has one IPv6 address has the whole /64.
-pub fn household(address: IpAddr) -> IpAddr {
+pub fn subnet_key(address: IpAddr) -> IpAddr {
     match plain(address) {
         // Not to be counted with UNKNOWN.
         IpAddr::V6(six) if six.is_loopback() => six.into(),
@@ -228,8 +228,8 @@ pub fn household(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The networks around a household, the nearest first. One customer may hold the whole of the
-/// first, which has 65 536 households; an IPv6 provider has the whole of the second.
+/// The networks around a subnet_key, the nearest first. One customer may hold the whole of the
+/// first, which has 65 536 subnets; an IPv6 provider has the whole of the second.
 pub fn networks(address: IpAddr) -> impl Iterator<Item = Network> {
     let address = plain(address);
     let widths: &[u8] = if address.is_ipv4() { &[16] } else { &[48, 32] };
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_lie_around_a_household() {
+    fn networks_lie_around_a_subnet() {
         let around = |address| networks(ip(address)).collect::<Vec<_>>();
         let named = |names: &[&str]| {
             names.iter().map(|name| Network::parse(name).unwrap()).collect::<Vec<_>>()
@@ -364,9 +364,9 @@ mod tests {
     }
 
     #[test]
-    fn a_household_is_one_address_or_one_subnet() {
-        assert_eq!(household(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1:2::"));
-        assert_eq!(household(ip("::ffff:192.0.2.1")), ip("192.0.2.1"));
-        assert_ne!(household(ip("::1")), household(UNKNOWN));
+    fn a_subnet_key_is_one_address_or_one_subnet() {
+        assert_eq!(subnet_key(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1:2::"));
+        assert_eq!(subnet_key(ip("::ffff:192.0.2.1")), ip("192.0.2.1"));
+        assert_ne!(subnet_key(ip("::1")), subnet_key(UNKNOWN));
     }
 }
