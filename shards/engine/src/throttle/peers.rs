@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::event_rates::draw;
 use super::guesses::{GuessLimit, GuessThrottle};
-use crate::words::manners::{Network, PeerLimits, networks, plain, subnet_key};
+use crate::words::manners::{Network, PeerLimits, networks, subnet_key};
 use crate::words::time::Micros;
 
 /// Addresses that are remembered for their haste alone before those that have rested are looked
@@ -69,7 +69,7 @@ impl PeerTable {
         self.forget_rested(now);
         let peer = self.peers.entry(subnet_key(address)).or_default();
         peer.connections += 1;
-        if limits.spares_loopback && plain(address).is_loopback() {
+        if limits.spares_loopback && address.to_canonical().is_loopback() {
             return Ok(());
         }
         if limits.connections_max > 0 && peer.connections > limits.connections_max {

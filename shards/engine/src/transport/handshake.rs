@@ -31,7 +31,6 @@ use crate::wire::packing::Packing;
 use crate::wire::payload::Version;
 use crate::wire::{engine_packet, socket_packet};
 use crate::words::ids::{ConnId, MemberId};
-use crate::words::manners::plain;
 
 impl Transport {
     /// Reads one request.
@@ -407,7 +406,7 @@ impl Connections {
         let is_exempt = manners.is_proxy(speaker.address)
             || speaker.address.is_loopback() && manners.peers.spares_loopback;
         // The address was counted when the connection was accepted, unless it was exempt.
-        if plain(before.address) == speaker.address && !(speaker.forwarded && is_exempt) {
+        if before.address.to_canonical() == speaker.address && !(speaker.forwarded && is_exempt) {
             return Ok(());
         }
         (connection.peer, connection.forwarded) = (speaker.address, speaker.forwarded);

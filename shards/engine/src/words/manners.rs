@@ -109,7 +109,7 @@ impl Network {
     pub fn parse(text: &str) -> Option<Self> {
         let (address, bits) =
             text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
-        let address = plain(address.parse().ok()?);
+        let address = address.parse::<IpAddr>().ok()?.to_canonical();
         let most = if address.is_ipv4() { 32 } else { 128 };
         let bits =
             bits.map_or(Some(most), |bits| bits.parse().ok().filter(|bits| *bits <= most))?;
@@ -133,7 +133,7 @@ impl Network {
 
     /// Whether an address lies in it.
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, plain(address)) {
+        match (self.address, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
                 (u32::from(own) ^ u32::from(other))
                     .checked_shr(32 - u32::from(self.bits))
@@ -164,7 +164,7 @@ impl Manners {
         forwarded: bool,
         lines: impl DoubleEndedIterator<Item = &'a [u8]>,
     ) -> Speaker {
-        let peer = plain(peer);
+        let peer = peer.to_canonical();
         if !forwarded || !self.is_proxy(peer) {
             return Speaker { address: peer, forwarded };
         }
@@ -207,20 +207,14 @@ fn forwarded_address(hop: &[u8]) -> Option<IpAddr> {
         hop.rsplit_once(':').map(|(address, _)| address).filter(|address| !address.contains(':'));
     let address =
         [Some(hop), bracketed, with_port].into_iter().flatten().find_map(|text| text.parse().ok());
-    address.map(plain).filter(|address: &IpAddr| !address.is_unspecified())
-}
-
-/// An IPv4 address that came in the clothes of an IPv6 one, as it does to a listener for both.
-pub fn plain(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(six) => six.to_ipv4_mapped().map_or(address, IpAddr::V4),
-        IpAddr::V4(_) => address,
-    }
+    address
+        .map(|address: IpAddr| address.to_canonical())
+        .filter(|address| !address.is_unspecified())
 }
 
 /// What an address is counted under: who has one IPv6 address has the whole /64.
 pub fn subnet_key(address: IpAddr) -> IpAddr {
-    match plain(address) {
+    match address.to_canonical() {
         // Not to be counted with UNKNOWN.
         IpAddr::V6(six) if six.is_loopback() => six.into(),
         IpAddr::V6(six) => Ipv6Addr::from(u128::from(six) & !u128::from(u64::MAX)).into(),
@@ -231,7 +225,7 @@ pub fn subnet_key(address: IpAddr) -> IpAddr {
 /// The networks around a subnet_key, the nearest first. One customer may hold the whole of the
 /// first, which has 65 536 subnets; an IPv6 provider has the whole of the second.
 pub fn networks(address: IpAddr) -> impl Iterator<Item = Network> {
-    let address = plain(address);
+    let address = address.to_canonical();
     let widths: &[u8] = if address.is_ipv4() { &[16] } else { &[48, 32] };
     widths.iter().map(move |&bits| Network::around(address, bits))
 }
