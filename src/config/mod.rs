@@ -131,7 +131,7 @@ impl Config {
             },
             goodbye: connections.goodbye,
             transports: Transports { compression, ..connections.transports },
-            manners: access.manners,
+            policy: access.policy,
         };
         Ok(Self {
             profile,
@@ -183,7 +183,7 @@ fn inherited(predecessors: &[&Predecessor], effective: &[Effective]) -> Option<S
 mod tests {
     #![allow(clippy::unwrap_used)]
     use bandsync_engine::words::limits::RateLimits;
-    use bandsync_engine::words::manners::Hosts;
+    use bandsync_engine::words::policy::Hosts;
     use bandsync_engine::words::rng::Seed;
     use bandsync_storage::Topology;
 
@@ -374,17 +374,17 @@ mod tests {
             assert!(error.to_string().contains(missing), "{error}");
         }
         assert!(check(&format!("{proxy} CORS_ORIGIN=*")).is_err());
-        let manners = check(&whole).unwrap().engine.manners;
-        assert_eq!((manners.peers.connections_max, manners.peers.connections_per_second), (32, 10));
+        let policy = check(&whole).unwrap().engine.policy;
+        assert_eq!((policy.peers.connections_max, policy.peers.connections_per_second), (32, 10));
         assert!(
-            !manners.peers.spares_loopback
-                && manners.hosts == Hosts::Public(vec!["band.example".into()])
+            !policy.peers.spares_loopback
+                && policy.hosts == Hosts::Public(vec!["band.example".into()])
         );
     }
 
     #[test]
     fn on_a_lan_this_machine_is_spared_until_a_limit_is_given() {
-        let peers = |text| config(["", text, ""]).engine.manners.peers;
+        let peers = |text| config(["", text, ""]).engine.policy.peers;
         assert_eq!((peers("").connections_max, peers("").spares_loopback), (256, true));
         let given = peers("CONNECTIONS_PER_IP=5");
         assert_eq!((given.connections_max, given.connections_per_second), (5, 100));
@@ -393,17 +393,17 @@ mod tests {
 
     #[test]
     fn hosts_proxies_and_rates_are_read() {
-        let manners = |text| config(["", text, ""]).engine.manners;
+        let policy = |text| config(["", text, ""]).engine.policy;
         let listed =
-            manners("ALLOWED_HOSTS=Stage.example.,b CORS_ORIGIN=https://c.example:8443").hosts;
+            policy("ALLOWED_HOSTS=Stage.example.,b CORS_ORIGIN=https://c.example:8443").hosts;
         assert_eq!(
             listed,
             Hosts::Local(["stage.example", "b", "c.example"].map(String::from).to_vec())
         );
-        assert_eq!(manners("ALLOWED_HOSTS=*").hosts, Hosts::Any);
-        let rates = manners("EVENT_RATES=chat_message=3,total=0").rates;
+        assert_eq!(policy("ALLOWED_HOSTS=*").hosts, Hosts::Any);
+        let rates = policy("EVENT_RATES=chat_message=3,total=0").rates;
         assert_eq!(rates, RateLimits { chat_message: 3, total: 0, ..RateLimits::default() });
-        assert_eq!(manners("TRUSTED_PROXIES=10.0.0.0/8,::1").proxies.len(), 2);
+        assert_eq!(policy("TRUSTED_PROXIES=10.0.0.0/8,::1").proxies.len(), 2);
         for value in ["10.0.0.0/40", "10.0.0.1,", "proxy"] {
             check_refused(&table::TRUSTED_PROXIES, value);
         }
@@ -573,7 +573,7 @@ mod tests {
             assert_eq!(redis.timeout, Duration::from_secs(5));
             assert_eq!(config.storage.ttl, Duration::from_secs(7_200));
             assert_eq!(config.engine.limits.message_bytes_max, 2_000_000);
-            assert_eq!(config.engine.manners.rates.total, 150);
+            assert_eq!(config.engine.policy.rates.total, 150);
             assert_eq!(config.notes.len(), 2, "{:?}", config.notes);
             for part in [
                 "REDIS_ENABLED sets STORAGE=redis",

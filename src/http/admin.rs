@@ -1,7 +1,7 @@
 //! Access to the operators' pages: metrics, history and the dashboard.
 
 use bandsync_engine::io::{HttpRequest, HttpResponse};
-use bandsync_engine::words::manners::Named;
+use bandsync_engine::words::policy::Named;
 use subtle::ConstantTimeEq;
 
 /// The token that opens the operators' pages to other machines.

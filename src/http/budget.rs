@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bandsync_engine::words::manners::subnet_key;
+use bandsync_engine::words::policy::subnet_key;
 
 /// Number of places. Two addresses may share a place and thus a budget, but only by chance: the key
 /// of the hash is new in each run.

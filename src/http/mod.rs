@@ -88,7 +88,7 @@ impl Site {
 
     /// Adds the description of the protocol for these settings.
     pub fn describing(self, settings: &Settings) -> Self {
-        let document = asyncapi::document(&settings.manners.rates, &settings.limits);
+        let document = asyncapi::document(&settings.policy.rates, &settings.limits);
         let protocol = document.to_string().into_bytes();
         let protocol_packed = assets::gzip(&protocol, Compression::best());
         Self { protocol, protocol_packed, ..self }
@@ -426,7 +426,7 @@ mod tests {
     use std::io::Read;
 
     use bandsync_engine::words::ids::ConnId;
-    use bandsync_engine::words::manners::Named;
+    use bandsync_engine::words::policy::Named;
 
     use super::*;
     use crate::monitor::ShardTotals;

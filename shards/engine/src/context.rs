@@ -9,7 +9,7 @@ use crate::throttle::peers::{PeerRefusal, PeerTable};
 use crate::timers::Timer;
 use crate::timers::wheel::Wheel;
 use crate::words::ids::MemberId;
-use crate::words::manners::{PeerLimits, Speaker};
+use crate::words::policy::{PeerLimits, Speaker};
 use crate::words::rng::Rng;
 use crate::words::time::{Micros, Moment, UnixMillis};
 
@@ -127,7 +127,7 @@ impl Cx<'_> {
         if !is_counted(speaker, self.settings) {
             return Ok(());
         }
-        let peers = &self.settings.manners.peers;
+        let peers = &self.settings.policy.peers;
         let spares_loopback = peers.spares_loopback && !speaker.forwarded;
         self.peers.admit(speaker.address, self.now.at, &PeerLimits { spares_loopback, ..*peers })
     }
@@ -149,5 +149,5 @@ impl Cx<'_> {
 
 /// Whether a connection counts among those of its address.
 pub fn is_counted(speaker: Speaker, settings: &Settings) -> bool {
-    speaker.forwarded || !settings.manners.is_proxy(speaker.address)
+    speaker.forwarded || !settings.policy.is_proxy(speaker.address)
 }

@@ -295,7 +295,7 @@ mod tests {
     use super::*;
     use crate::io::{Found, Outcome as Stored, Span};
     use crate::words::ids::{SessionId, ShardId};
-    use crate::words::manners::Named;
+    use crate::words::policy::Named;
 
     const CONN: ConnId = ConnId { index: 3, generation: 70_000 };
     const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -1,8 +1,8 @@
 //! Access: pages, names and addresses that may connect, and how much each client may do.
 
 use bandsync_engine::words::limits::RateLimits;
-use bandsync_engine::words::manners::{Hosts, Manners, Network, PeerLimits};
 use bandsync_engine::words::origins::Origins;
+use bandsync_engine::words::policy::{AccessPolicy, Hosts, Network, PeerLimits};
 
 use crate::config::error::ConfigError;
 use crate::config::table;
@@ -22,7 +22,7 @@ pub struct Access {
     /// Web pages that may connect, besides the server's own.
     pub origins: Origins,
     /// Rates, limits of addresses, proxies and host names.
-    pub manners: Manners,
+    pub policy: AccessPolicy,
     /// HTTP requests per second that one address may make; 0 is any number.
     pub http_requests: u32,
     /// Connections that one shard holds.
@@ -61,7 +61,7 @@ pub fn read(values: &mut Values<'_>) -> Result<Access, ConfigError> {
         is_internet: !is_lan,
         admin_token,
         origins,
-        manners: Manners { rates, peers, proxies, hosts, secret_chars_min },
+        policy: AccessPolicy { rates, peers, proxies, hosts, secret_chars_min },
         http_requests,
         connections_max,
         message_bytes_max,

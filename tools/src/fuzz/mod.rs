@@ -23,8 +23,8 @@ use bandsync_engine::wire::{engine_packet, json};
 use bandsync_engine::words::compression::Compression;
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::limits::Limits;
-use bandsync_engine::words::manners::{Hosts, Manners, Network, PeerLimits};
 use bandsync_engine::words::origins::Origins;
+use bandsync_engine::words::policy::{AccessPolicy, Hosts, Network, PeerLimits};
 use bandsync_engine::words::time::Micros;
 use bandsync_trace::format::{Entry, EntryBlock, Header, Packer, SegmentReader};
 use bandsync_trace::redactor::Redactor;
@@ -424,7 +424,7 @@ fn on_the_internet() -> Settings {
         shards: 1,
         limits: Limits::TINY,
         origins: Origins::Listed(vec!["https://band.example".into()]),
-        manners: Manners {
+        policy: AccessPolicy {
             peers: PeerLimits {
                 connections_max: 4,
                 connections_per_second: 8,
@@ -432,7 +432,7 @@ fn on_the_internet() -> Settings {
             },
             proxies,
             hosts: Hosts::Local(vec!["band.example".into()]),
-            ..Manners::default()
+            ..AccessPolicy::default()
         },
         ..Settings::default()
     }

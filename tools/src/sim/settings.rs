@@ -6,8 +6,8 @@ use bandsync_engine::io::{Goodbye, Settings, Transports};
 use bandsync_engine::words::compression::Compression;
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::limits::Limits;
-use bandsync_engine::words::manners::Manners;
 use bandsync_engine::words::origins::Origins;
+use bandsync_engine::words::policy::AccessPolicy;
 use bandsync_engine::words::time::Micros;
 
 use super::net::SimNet;
@@ -78,7 +78,7 @@ fn settings(plan: &Plan, id: u16, life: u64, wall: i64) -> Settings {
             }),
             ..Transports::default()
         },
-        manners: Manners::default(),
+        policy: AccessPolicy::default(),
         goodbye: goodbye(plan),
         storage_wait: shape.storage.as_ref().map(|storage| micros(storage.wait)),
     }

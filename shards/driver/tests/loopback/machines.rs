@@ -9,7 +9,7 @@ use bandsync_driver::{Asker, Host, Machine};
 use bandsync_engine::io::tap::{NoTap, Tap};
 use bandsync_engine::io::{Close, HttpRequest, HttpResponse, Input, Output, Outputs};
 use bandsync_engine::words::ids::ConnId;
-use bandsync_engine::words::manners::Named;
+use bandsync_engine::words::policy::Named;
 use bandsync_engine::words::time::Micros;
 
 use crate::support::{PLAN, Server, Silent, Strict, close, echo, read, read_all, send, wait_until};

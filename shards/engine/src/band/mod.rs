@@ -90,7 +90,7 @@ impl Band {
             leader_grace: settings.leader_grace,
             claim_window: settings.batch_interval,
             members_listed_max: settings.limits.members_listed_max,
-            secret_chars_min: settings.manners.secret_chars_min,
+            secret_chars_min: settings.policy.secret_chars_min,
         };
         Self {
             rules,

@@ -254,7 +254,7 @@ impl Room {
     pub fn may_guess(&self, peer: IpAddr, join: &Join, cx: &mut Cx<'_>) -> Result<(), Reject> {
         let now = cx.now.at;
         let guard = &self.guard;
-        let is_proxy = cx.settings.manners.is_proxy(peer);
+        let is_proxy = cx.settings.policy.is_proxy(peer);
         let own = if is_proxy { GuessThrottle::default() } else { cx.peers.guesses(peer) };
         let is_known = || guard.knows(peer, shown(join, &self.session));
         let is_spared = !is_proxy
@@ -271,7 +271,7 @@ impl Room {
     /// Notes a wrong guess of an address.
     pub fn guessed_wrong(&mut self, peer: IpAddr, cx: &mut Cx<'_>) {
         let now = cx.now.at;
-        if !cx.settings.manners.is_proxy(peer) {
+        if !cx.settings.policy.is_proxy(peer) {
             cx.peers.guessed_wrong(peer, now);
         }
         self.guard.wrong(now);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::wire::engine_packet;
 use crate::wire::payload::{self, Body, Packet, Version};
 use crate::words::ids::{ConnId, MemberId};
-use crate::words::manners::Speaker;
+use crate::words::policy::Speaker;
 use crate::words::time::Micros;
 
 /// A link's packets until a request fetches them.

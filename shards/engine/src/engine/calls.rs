@@ -188,7 +188,7 @@ impl Shard {
                 Reject { retry_after: Some(wait), ..Reject::new(Code::RateLimited, message) };
             client.send(id, cx, |bytes| print::refusal(bytes, ack, &reject));
         }
-        if client.rates.refuse(cx.now.at, &cx.settings.manners.rates) {
+        if client.rates.refuse(cx.now.at, &cx.settings.policy.rates) {
             let why = "it exceeds its rates again and again";
             self.close(id, Closing::expelled(why, LeaveReason::Forced), cx);
         }
@@ -253,7 +253,7 @@ impl Shard {
         loop {
             let Some(client) = self.transport.connections.client_mut(id) else { return };
             let Some((place, event)) = client.late().and_then(|late| late.due(now)) else { return };
-            match client.rates.take(now, class(Some(event)), &cx.settings.manners.rates) {
+            match client.rates.take(now, class(Some(event)), &cx.settings.policy.rates) {
                 Err(wait) => client.late_mut().postpone(place, now + wait),
                 Ok(()) => {
                     for _ in 0..place {
@@ -278,7 +278,7 @@ impl Shard {
         let plays = joined.is_some_and(|session| session.is_playing(now));
         let LateValue { event, ack, session, id: command_id, mut command, since, .. } = value;
         if takes {
-            client.rates.take_anyway(now, class(Some(event)), &cx.settings.manners.rates);
+            client.rates.take_anyway(now, class(Some(event)), &cx.settings.policy.rates);
         }
         if let SessionCommand::PositionSync { position, .. } = &mut command
             // mark: late_report_undated

@@ -20,8 +20,8 @@ use crate::speech::Code;
 use crate::trace::{self, Recorded};
 use crate::words::ids::{ConnId, SessionId, ShardId};
 use crate::words::limits::Limits;
-use crate::words::manners::Manners;
 use crate::words::origins::Origins;
+use crate::words::policy::AccessPolicy;
 use crate::words::time::Micros;
 
 mod storage;
@@ -36,7 +36,7 @@ mod large;
 mod late;
 mod leadership;
 mod long;
-mod manners;
+mod policy;
 mod priorities;
 mod unchanged;
 
@@ -64,7 +64,7 @@ pub(super) fn settings() -> Settings {
             compression: None,
             recovery: Micros::ZERO,
         },
-        manners: Manners::default(),
+        policy: AccessPolicy::default(),
         storage_wait: None,
         goodbye: Goodbye::Disconnect,
     }

@@ -13,7 +13,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::words::ids::{ConnId, SessionId, ShardId};
-use crate::words::manners::Named;
+use crate::words::policy::Named;
 
 pub use settings::{Goodbye, Settings, Transports, Version3};
 
@@ -187,7 +187,7 @@ pub struct HttpRequest {
     pub authorization: String,
     /// Whether the answer may be compressed with gzip.
     pub takes_gzip: bool,
-    /// The client's address, or [`UNKNOWN`](crate::words::manners::UNKNOWN).
+    /// The client's address, or [`UNKNOWN`](crate::words::policy::UNKNOWN).
     pub peer: IpAddr,
 }
 

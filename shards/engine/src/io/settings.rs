@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::words::compression::Compression;
 use crate::words::ids::ShardId;
 use crate::words::limits::Limits;
-use crate::words::manners::Manners;
 use crate::words::origins::Origins;
+use crate::words::policy::AccessPolicy;
 use crate::words::rng::Seed;
 use crate::words::time::Micros;
 
@@ -42,7 +42,7 @@ pub struct Settings {
     /// What clients may speak.
     pub transports: Transports,
     /// What is expected of those who come.
-    pub manners: Manners,
+    pub policy: AccessPolicy,
     /// How long who joins a session that is not in memory waits for what is stored of it; `None` =
     /// nothing is stored, so nobody waits.
     pub storage_wait: Option<Micros>,
@@ -121,7 +121,7 @@ impl Default for Settings {
             session_members_max: 256,
             origins: Origins::Own,
             transports: Transports::default(),
-            manners: Manners::default(),
+            policy: AccessPolicy::default(),
             storage_wait: None,
             goodbye: Goodbye::default(),
         }

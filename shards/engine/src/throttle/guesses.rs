@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::words::manners::subnet_key;
+use crate::words::policy::subnet_key;
 use crate::words::time::Micros;
 
 /// How many wrong passcodes and PINs are let pass at once, and how long each counts.

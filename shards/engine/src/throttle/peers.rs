@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::event_rates::draw;
 use super::guesses::{GuessLimit, GuessThrottle};
-use crate::words::manners::{Network, PeerLimits, networks, subnet_key};
+use crate::words::policy::{Network, PeerLimits, networks, subnet_key};
 use crate::words::time::Micros;
 
 /// Addresses that are remembered for their haste alone before those that have rested are looked

@@ -15,7 +15,7 @@ use crate::wire::http::{Delivery, Response};
 use crate::wire::payload::{Body, Packet};
 use crate::wire::{engine_packet, frame, notices, socket_packet};
 use crate::words::ids::{ConnId, MemberId, SeatHandle, ShardId};
-use crate::words::manners::Speaker;
+use crate::words::policy::Speaker;
 use crate::words::time::Moment;
 
 /// The close code of RFC 6455 for a server that goes away.

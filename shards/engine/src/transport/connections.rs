@@ -14,7 +14,7 @@ use crate::speech::Quality;
 use crate::timers::{Timer, TimerHandle};
 use crate::words::ids::{ConnId, MemberId};
 use crate::words::limits::Limits;
-use crate::words::manners::Speaker;
+use crate::words::policy::Speaker;
 use crate::words::time::Micros;
 
 /// Unsent bytes of a connection that count as a large backlog when memory is scarce, and for how

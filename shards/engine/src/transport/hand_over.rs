@@ -16,7 +16,7 @@ use crate::io::Close;
 use crate::speech::LeaveReason;
 use crate::wire::http::{Cors, Refusal, Shared};
 use crate::words::ids::{ConnId, ShardId};
-use crate::words::manners::Speaker;
+use crate::words::policy::Speaker;
 
 /// A connection that came from another shard.
 pub struct Arrival {

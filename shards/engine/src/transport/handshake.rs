@@ -351,7 +351,7 @@ impl Profile {
         // Browsers say where a WebSocket comes from, but not always where a plain request does.
         let could_be_page = request.header("origin").is_some()
             || self.is_protocol(request) && !request.wants_upgrade();
-        let hosts = &settings.manners.hosts;
+        let hosts = &settings.policy.hosts;
         let named = request.hosts().all(|host| hosts.allow(host));
         if cors == Cors::Silent && could_be_page && !named { Cors::Denied } else { cors }
     }
@@ -402,9 +402,9 @@ impl Connections {
     fn count_client(&mut self, asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<(), PeerRefusal> {
         let speaker = client_address(asked.peer, asked.request, cx.settings);
         let Some(connection) = self.get_mut(asked.conn) else { return Ok(()) };
-        let (before, manners) = (connection.speaker(), &cx.settings.manners);
-        let is_exempt = manners.is_proxy(speaker.address)
-            || speaker.address.is_loopback() && manners.peers.spares_loopback;
+        let (before, policy) = (connection.speaker(), &cx.settings.policy);
+        let is_exempt = policy.is_proxy(speaker.address)
+            || speaker.address.is_loopback() && policy.peers.spares_loopback;
         // The address was counted when the connection was accepted, unless it was exempt.
         if before.address.to_canonical() == speaker.address && !(speaker.forwarded && is_exempt) {
             return Ok(());
@@ -451,7 +451,7 @@ fn negotiate<'a>(
 
 /// Why a page may not connect, and which setting lets it.
 fn why_forbidden(request: &Request<'_>, settings: &Settings) -> String {
-    let hosts = &settings.manners.hosts;
+    let hosts = &settings.policy.hosts;
     if let Some(host) = request.hosts().find(|host| !hosts.allow(host)) {
         let host = for_log(host);
         return format!(
@@ -479,7 +479,7 @@ fn question(peer: IpAddr, request: &Request<'_>, settings: &Settings) -> HttpReq
     HttpRequest {
         forwarded: speaker.forwarded,
         host: header("host"),
-        named: request.named(&settings.manners.hosts),
+        named: request.named(&settings.policy.hosts),
         head: request.method == Method::Head,
         path: request.path.to_owned(),
         query: request.query.to_owned(),

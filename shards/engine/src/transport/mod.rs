@@ -37,7 +37,7 @@ use crate::wire::http::{Cors, Delivery, Response};
 use crate::wire::json::{self, Reading};
 use crate::wire::socket_packet::{self, Binary};
 use crate::words::ids::ConnId;
-use crate::words::manners::Speaker;
+use crate::words::policy::Speaker;
 use crate::words::time::Micros;
 
 use client::Received;

@@ -11,7 +11,7 @@ use super::polling_clients::Probe;
 use crate::delivery::poll_queue::PollQueue;
 use crate::wire::deflate::Window;
 use crate::wire::http::Shared;
-use crate::words::manners::Speaker;
+use crate::words::policy::Speaker;
 
 /// A connection as the bytes of [`Output::HandOver`](crate::io::Output::HandOver).
 #[derive(Serialize, Deserialize)]

@@ -19,7 +19,7 @@ use crate::wire::http::{Delivery, Method, Refusal, Request, Response, Shared};
 use crate::wire::packing::Packing;
 use crate::wire::payload::{self, Body, Version};
 use crate::words::ids::{ConnId, MemberId};
-use crate::words::manners::UNKNOWN;
+use crate::words::policy::UNKNOWN;
 use crate::words::time::UnixMillis;
 
 /// Headers of the answer to a request with packets.
@@ -311,7 +311,7 @@ fn new_bond(asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Bond {
 fn origin(asked: &Exchange<'_>, cx: &Cx<'_>) -> Origin {
     let Exchange { peer, request, .. } = *asked;
     let speaker = client_address(peer, request, cx.settings);
-    let is_trusted = cx.settings.manners.is_proxy(peer);
+    let is_trusted = cx.settings.policy.is_proxy(peer);
     let last = request.all("x-forwarded-for").next_back().filter(|_| !is_trusted);
     let hop = last.and_then(|line| line.rsplit(|byte| *byte == b',').next()).unwrap_or_default();
     Origin { speaker, hop: hop.trim_ascii().into() }

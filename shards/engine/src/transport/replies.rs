@@ -22,7 +22,7 @@ impl Connections {
         cx: &mut Cx<'_>,
     ) -> Result<bool, Micros> {
         let Some(client) = self.client_mut(client) else { return Ok(false) };
-        client.rates.take(cx.now.at, class(event), &cx.settings.manners.rates)?;
+        client.rates.take(cx.now.at, class(event), &cx.settings.policy.rates)?;
         if !matches!(
             event,
             Some(ClientEvent::Pong | ClientEvent::Heartbeat | ClientEvent::HeartbeatResponse)

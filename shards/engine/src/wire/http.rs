@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use tungstenite::handshake::derive_accept_key;
 
-use crate::words::manners::{Hosts, Named};
 use crate::words::origins::Origins;
+use crate::words::policy::{Hosts, Named};
 use crate::words::time::UnixMillis;
 
 /// Bytes of a request head, with the empty line that ends it.

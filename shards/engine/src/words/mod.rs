@@ -4,9 +4,9 @@
 pub mod compression;
 pub mod ids;
 pub mod limits;
-pub mod manners;
 pub mod music;
 pub mod origins;
+pub mod policy;
 pub mod rng;
 pub mod text;
 pub mod time;

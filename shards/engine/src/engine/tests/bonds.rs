@@ -4,7 +4,7 @@
 use super::*;
 use crate::io::Version3;
 use crate::io::report::Manner;
-use crate::words::manners::Network;
+use crate::words::policy::Network;
 
 const ANN: &str = "203.0.113.1";
 const EVE: &str = "203.0.113.2";
@@ -15,8 +15,8 @@ fn world(shards: u16) -> World {
     let transports =
         Transports { compression: None, recovery: Micros::ZERO, ..Transports::default() };
     let proxies = vec![Network::parse("127.0.0.1").unwrap()];
-    let manners = Manners { proxies, ..Manners::default() };
-    World::new(Settings { shards, transports, manners, ..settings() })
+    let policy = AccessPolicy { proxies, ..AccessPolicy::default() };
+    World::new(Settings { shards, transports, policy, ..settings() })
 }
 
 /// Where a request comes from: its `X-Forwarded-For` and its cookie.
@@ -187,7 +187,7 @@ fn a_client_whose_address_is_unknown_is_known_by_its_cookie_alone() {
 fn behind_a_proxy_that_is_not_trusted_what_it_says_tells_clients_apart() {
     let mut world = world(1);
     for engine in &mut world.shards {
-        engine.resources.settings.manners.proxies.clear();
+        engine.resources.settings.policy.proxies.clear();
     }
     let ann = Old::open(&mut world, 0, From(ANN, None));
     let forged = format!("{ANN}, {EVE}");

@@ -132,7 +132,7 @@ fn a_value_that_waits_takes_those_with_it_that_came_before() {
     let rates = RateLimits { tempo_change: 1, ..RateLimits::default() };
     let mut world = World::new(settings());
     let mut settings = settings();
-    settings.manners.rates = rates;
+    settings.policy.rates = rates;
     world.shards = vec![Engine::new(settings)];
     let (ann, _) = duo(&mut world);
     let change = |ack: u32, bpm: u32| {
@@ -337,7 +337,7 @@ fn what_waits_keeps_to_the_total() {
 fn a_report_that_waits_counts_from_when_it_came() {
     let mut world = World::new(settings());
     let mut settings = settings();
-    settings.manners.rates.position_sync = 1;
+    settings.policy.rates.position_sync = 1;
     world.shards = vec![Engine::new(settings)];
     let (ann, bob) = duo(&mut world);
     world.say(ann, r#"42["play",{"sessionId":"s"}]"#);

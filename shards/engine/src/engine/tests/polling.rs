@@ -1,7 +1,7 @@
 //! Long-polling, its change to a WebSocket, and clients that speak version 3.
 
 use super::*;
-use crate::words::manners::PeerLimits;
+use crate::words::policy::PeerLimits;
 
 fn polling() -> Settings {
     let transports =
@@ -538,8 +538,8 @@ fn a_request_that_crosses_its_clients_goodbye_is_answered_once() {
 fn a_session_counts_for_its_address_besides_its_requests() {
     let peers =
         PeerLimits { connections_max: 3, connections_per_second: 0, spares_loopback: false };
-    let manners = Manners { peers, ..Manners::default() };
-    let mut world = World::new(Settings { manners, ..polling() });
+    let policy = AccessPolicy { peers, ..AccessPolicy::default() };
+    let mut world = World::new(Settings { policy, ..polling() });
     let (_bob, _) = Poller::new(&mut world, 0, 4);
     let third = world.open(0);
     world.bytes(third, b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: a\r\n\r\n");

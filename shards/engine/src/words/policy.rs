@@ -8,7 +8,7 @@ use super::limits::RateLimits;
 
 /// What a shard expects of those who come to it.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Manners {
+pub struct AccessPolicy {
     /// How often a connection may send what.
     pub rates: RateLimits,
     /// What one address may have and do.
@@ -151,7 +151,7 @@ impl Network {
     }
 }
 
-impl Manners {
+impl AccessPolicy {
     /// Returns the client that a request comes from.
     ///
     /// `forwarded` says whether any header line tells of a proxy, and `lines` are those of
@@ -260,9 +260,9 @@ mod tests {
 
     #[test]
     fn only_proxies_are_believed_and_only_as_far_as_they_know() {
-        let manners = Manners {
+        let policy = AccessPolicy {
             proxies: ["127.0.0.1", "10.0.0.0/8"].map(|text| Network::parse(text).unwrap()).to_vec(),
-            ..Manners::default()
+            ..AccessPolicy::default()
         };
         for (peer, lines, speaker) in [
             ("203.0.113.9", &["198.51.100.1"][..], "203.0.113.9"),
@@ -278,14 +278,14 @@ mod tests {
             ("127.0.0.1", &["10.1.1.2, 10.1.1.1"], "10.1.1.2"),
         ] {
             let bytes = lines.iter().map(|line| line.as_bytes());
-            let found = manners.speaker(ip(peer), true, bytes);
+            let found = policy.speaker(ip(peer), true, bytes);
             assert_eq!(
                 found,
                 Speaker { address: ip(speaker), forwarded: true },
                 "{peer} for {lines:?}"
             );
         }
-        let direct = manners.speaker(ip("127.0.0.1"), false, std::iter::empty());
+        let direct = policy.speaker(ip("127.0.0.1"), false, std::iter::empty());
         assert_eq!(direct, Speaker { address: ip("127.0.0.1"), forwarded: false });
     }
 
@@ -293,7 +293,7 @@ mod tests {
     fn a_hop_that_cannot_be_read_is_an_unknown_stranger() {
         let proxies = ["127.0.0.1", "::/0", "0.0.0.0/0"].map(|text| Network::parse(text).unwrap());
         for trusted in [&proxies[..1], &proxies] {
-            let manners = Manners { proxies: trusted.to_vec(), ..Manners::default() };
+            let policy = AccessPolicy { proxies: trusted.to_vec(), ..AccessPolicy::default() };
             let lines: [&[&[u8]]; 9] = [
                 &[],
                 &[b""],
@@ -306,10 +306,10 @@ mod tests {
                 &[b"::"],
             ];
             for lines in lines {
-                let found = manners.speaker(ip("127.0.0.1"), true, lines.iter().copied());
+                let found = policy.speaker(ip("127.0.0.1"), true, lines.iter().copied());
                 assert_eq!(found.address, UNKNOWN, "{lines:?}");
             }
-            assert!(!manners.is_proxy(UNKNOWN));
+            assert!(!policy.is_proxy(UNKNOWN));
         }
     }
 

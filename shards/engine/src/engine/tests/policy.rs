@@ -3,7 +3,7 @@ use super::*;
 use crate::io::HttpRequest;
 use crate::io::report::Manner;
 use crate::words::limits::RateLimits;
-use crate::words::manners::{Hosts, Named, Network, PeerLimits};
+use crate::words::policy::{Hosts, Named, Network, PeerLimits};
 
 const SECOND: Micros = Micros::from_secs(1);
 
@@ -39,7 +39,7 @@ fn status(answer: &str) -> &str {
 #[test]
 fn an_address_has_so_many_connections_and_no_more() {
     let peers = PeerLimits { connections_max: 2, ..PeerLimits::default() };
-    let mut world = world(|settings| settings.manners.peers = peers);
+    let mut world = world(|settings| settings.policy.peers = peers);
     let first = world.client(0);
     world.client(0);
     let third = world.open(0);
@@ -55,7 +55,7 @@ fn an_address_has_so_many_connections_and_no_more() {
 #[test]
 fn an_address_in_haste_is_told_when_to_come_again() {
     let peers = PeerLimits { connections_per_second: 5, ..PeerLimits::default() };
-    let mut world = world(|settings| settings.manners.peers = peers);
+    let mut world = world(|settings| settings.policy.peers = peers);
     for _ in 0..10 {
         world.open(0);
     }
@@ -71,8 +71,8 @@ fn an_address_in_haste_is_told_when_to_come_again() {
 #[test]
 fn behind_a_proxy_each_client_is_counted_for_itself() {
     let mut world = world(|settings| {
-        settings.manners.peers = PeerLimits { connections_max: 1, ..PeerLimits::default() };
-        settings.manners.proxies = vec![Network::parse("127.0.0.1").unwrap()];
+        settings.policy.peers = PeerLimits { connections_max: 1, ..PeerLimits::default() };
+        settings.policy.proxies = vec![Network::parse("127.0.0.1").unwrap()];
     });
     let one = ["Host: band", "X-Forwarded-For: 203.0.113.1"];
     let other = ["Host: band", "X-Forwarded-For: 203.0.113.1, 203.0.113.2"];
@@ -97,9 +97,9 @@ fn raw_upgrade(world: &mut World, lines: &[&[u8]]) -> String {
 
 fn behind_a_proxy(connections_max: u32) -> World {
     world(|settings| {
-        settings.manners.peers =
+        settings.policy.peers =
             PeerLimits { connections_max, spares_loopback: true, ..PeerLimits::default() };
-        settings.manners.proxies = vec![Network::parse("127.0.0.1").unwrap()];
+        settings.policy.proxies = vec![Network::parse("127.0.0.1").unwrap()];
         settings.transports.polling = true;
     })
 }
@@ -141,7 +141,7 @@ fn what_a_proxy_passes_on_is_never_this_machine() {
         let mut world = behind_a_proxy(2);
         if !trusted {
             world = self::world(|settings| {
-                settings.manners.peers = PeerLimits {
+                settings.policy.peers = PeerLimits {
                     connections_max: 2,
                     spares_loopback: true,
                     ..PeerLimits::default()
@@ -194,7 +194,7 @@ fn asked(world: &mut World, target: &str, lines: &[&[u8]]) -> HttpRequest {
 #[test]
 fn the_host_learns_whether_a_request_was_passed_on_and_by_which_name() {
     let mut world =
-        world(|settings| settings.manners.hosts = Hosts::Local(vec!["band.example".into()]));
+        world(|settings| settings.policy.hosts = Hosts::Local(vec!["band.example".into()]));
     let host: &[u8] = b"Host: band.example";
     let question = asked(&mut world, "/metrics", &[host]);
     assert_eq!(
@@ -221,7 +221,7 @@ fn the_host_learns_whether_a_request_was_passed_on_and_by_which_name() {
 #[test]
 fn a_client_cannot_pass_for_another() {
     let peers = PeerLimits { connections_max: 1, ..PeerLimits::default() };
-    let mut world = world(|settings| settings.manners.peers = peers);
+    let mut world = world(|settings| settings.policy.peers = peers);
     assert_eq!(
         status(&upgrade(&mut world, &["Host: band", "X-Forwarded-For: 203.0.113.1"])),
         "101"
@@ -234,7 +234,7 @@ fn a_client_cannot_pass_for_another() {
 fn a_connection_is_counted_where_it_is() {
     let mut world = world(|settings| {
         settings.shards = 2;
-        settings.manners.peers = PeerLimits { connections_max: 1, ..PeerLimits::default() };
+        settings.policy.peers = PeerLimits { connections_max: 1, ..PeerLimits::default() };
     });
     let id = world.client(0);
     let name = (0..)
@@ -252,7 +252,7 @@ fn a_connection_is_counted_where_it_is() {
 #[test]
 fn a_page_of_a_stranger_s_name_is_refused_although_it_is_of_our_address() {
     let mut world =
-        world(|settings| settings.manners.hosts = Hosts::Local(vec!["band.example".into()]));
+        world(|settings| settings.policy.hosts = Hosts::Local(vec!["band.example".into()]));
     for (host, code) in [
         ("evil.example", "403"),
         ("band.example", "101"),
@@ -269,7 +269,7 @@ fn a_page_of_a_stranger_s_name_is_refused_although_it_is_of_our_address() {
 #[test]
 fn the_rates_are_those_of_the_settings() {
     let rates = RateLimits { clock_sync: 1, refusals_max: 0, ..RateLimits::default() };
-    let mut world = world(|settings| settings.manners.rates = rates);
+    let mut world = world(|settings| settings.policy.rates = rates);
     let id = world.client(0);
     for _ in 0..5 {
         world.say(id, r#"42["clock_sync",{"t0":1}]"#);
@@ -367,7 +367,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 #[test]
 fn a_refused_page_is_told_once_with_the_name_and_the_setting() {
     let mut world = world(|settings| {
-        settings.manners.hosts = Hosts::Local(Vec::new());
+        settings.policy.hosts = Hosts::Local(Vec::new());
         settings.transports.polling = true;
     });
     let told = |world: &mut World| {
@@ -409,7 +409,7 @@ fn departures(world: &mut World) -> Vec<(Option<String>, bool, String)> {
 
 #[test]
 fn the_end_of_every_client_is_told_with_its_reason() {
-    let mut world = world(|settings| settings.manners.rates.refusals_max = 1);
+    let mut world = world(|settings| settings.policy.rates.refusals_max = 1);
     let in_session = |name: &str| Some(name.to_owned());
     let ann = world.client(0);
     world.say(ann, &join("s", "Ann"));
@@ -512,8 +512,8 @@ fn unhurried(change: impl FnOnce(&mut Settings)) -> World {
     let no_rates =
         RateLimits { join_session: 0, total: 0, refusals_max: 0, ..RateLimits::default() };
     world(|settings| {
-        settings.manners.rates = no_rates;
-        settings.manners.proxies = vec![Network::parse("127.0.0.1").unwrap()];
+        settings.policy.rates = no_rates;
+        settings.policy.proxies = vec![Network::parse("127.0.0.1").unwrap()];
         change(settings);
     })
 }
@@ -632,7 +632,7 @@ fn short_secrets_are_refused_where_strangers_may_guess() {
     for shards in [1, 4] {
         let mut world = unhurried(|settings| {
             settings.shards = shards;
-            settings.manners.secret_chars_min = 8;
+            settings.policy.secret_chars_min = 8;
         });
         let ann = client_from(&mut world, "203.0.113.1");
         assert!(try_join(&mut world, ann, "first", "").contains(r#""ok":true"#));
