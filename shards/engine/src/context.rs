@@ -9,7 +9,7 @@ use crate::throttle::peers::{PeerRefusal, PeerTable};
 use crate::timers::Timer;
 use crate::timers::wheel::Wheel;
 use crate::words::ids::MemberId;
-use crate::words::policy::{PeerLimits, Speaker};
+use crate::words::policy::{ClientAddress, PeerLimits};
 use crate::words::rng::Rng;
 use crate::words::time::{Micros, Moment, UnixMillis};
 
@@ -123,31 +123,31 @@ impl Cx<'_> {
     ///
     /// # Errors
     /// If the address has or wants too much. The connection is counted all the same.
-    pub fn admit_peer(&mut self, speaker: Speaker) -> Result<(), PeerRefusal> {
-        if !is_counted(speaker, self.settings) {
+    pub fn admit_peer(&mut self, address: ClientAddress) -> Result<(), PeerRefusal> {
+        if !is_counted(address, self.settings) {
             return Ok(());
         }
         let peers = &self.settings.policy.peers;
-        let spares_loopback = peers.spares_loopback && !speaker.forwarded;
-        self.peers.admit(speaker.address, self.now.at, &PeerLimits { spares_loopback, ..*peers })
+        let spares_loopback = peers.spares_loopback && !address.forwarded;
+        self.peers.admit(address.ip, self.now.at, &PeerLimits { spares_loopback, ..*peers })
     }
 
     /// Counts a connection that came from another shard, which admitted it.
-    pub fn adopt_peer(&mut self, speaker: Speaker) {
-        if is_counted(speaker, self.settings) {
-            self.peers.adopt(speaker.address);
+    pub fn adopt_peer(&mut self, address: ClientAddress) {
+        if is_counted(address, self.settings) {
+            self.peers.adopt(address.ip);
         }
     }
 
     /// Counts a connection of an address no longer.
-    pub fn release_peer(&mut self, speaker: Speaker) {
-        if is_counted(speaker, self.settings) {
-            self.peers.release(speaker.address, self.now.at);
+    pub fn release_peer(&mut self, address: ClientAddress) {
+        if is_counted(address, self.settings) {
+            self.peers.release(address.ip, self.now.at);
         }
     }
 }
 
 /// Whether a connection counts among those of its address.
-pub fn is_counted(speaker: Speaker, settings: &Settings) -> bool {
-    speaker.forwarded || !settings.policy.is_proxy(speaker.address)
+pub fn is_counted(address: ClientAddress, settings: &Settings) -> bool {
+    address.forwarded || !settings.policy.is_proxy(address.ip)
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::wire::engine_packet;
 use crate::wire::payload::{self, Body, Packet, Version};
 use crate::words::ids::{ConnId, MemberId};
-use crate::words::policy::Speaker;
+use crate::words::policy::ClientAddress;
 use crate::words::time::Micros;
 
 /// A link's packets until a request fetches them.
@@ -47,7 +47,7 @@ pub struct Bond {
 /// Where a request comes from, as closely as that is known.
 #[derive(Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
-    pub speaker: Speaker,
+    pub address: ClientAddress,
     /// What the nearest proxy says of its client, if that proxy is not trusted. Somebody else
     /// behind the same proxy cannot say the same.
     pub hop: Box<[u8]>,

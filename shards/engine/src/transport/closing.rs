@@ -15,7 +15,7 @@ use crate::wire::http::{Delivery, Response};
 use crate::wire::payload::{Body, Packet};
 use crate::wire::{engine_packet, frame, notices, socket_packet};
 use crate::words::ids::{ConnId, MemberId, SeatHandle, ShardId};
-use crate::words::policy::Speaker;
+use crate::words::policy::ClientAddress;
 use crate::words::time::Moment;
 
 /// The close code of RFC 6455 for a server that goes away.
@@ -49,7 +49,7 @@ impl Transport {
     /// [`release`](Self::release) is due.
     pub fn remove(&mut self, conn: ConnId, cx: &mut Cx<'_>) -> Option<Gone> {
         let connection = self.connections.remove(conn, cx)?;
-        cx.release_peer(connection.speaker());
+        cx.release_peer(connection.address());
         let peer = connection.peer;
         let mut gone = Gone { conn, peer, client: None, polling_for: None, posting_for: None };
         match connection.protocol {
@@ -206,14 +206,20 @@ impl Connections {
     /// Hands a connection that speaks HTTP over to another shard.
     pub(super) fn send_http(&mut self, conn: ConnId, to: ShardId, packed: Packed, cx: &mut Cx<'_>) {
         let Some(connection) = self.remove(conn, cx) else { return };
-        send_packed(conn, to, connection.speaker(), packed, cx);
+        send_packed(conn, to, connection.address(), packed, cx);
     }
 }
 
 /// Hands a connection without a seat over to another shard.
-pub fn send_packed(conn: ConnId, to: ShardId, speaker: Speaker, packed: Packed, cx: &mut Cx<'_>) {
-    cx.release_peer(speaker);
-    let counted: Counted = (speaker, packed);
+pub fn send_packed(
+    conn: ConnId,
+    to: ShardId,
+    address: ClientAddress,
+    packed: Packed,
+    cx: &mut Cx<'_>,
+) {
+    cx.release_peer(address);
+    let counted: Counted = (address, packed);
     // Writing plain values to a vector fails only if one of them refuses, which none of ours
     // does.
     let bytes = postcard::to_allocvec(&counted).unwrap_or_default();

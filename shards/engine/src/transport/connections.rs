@@ -14,7 +14,7 @@ use crate::speech::Quality;
 use crate::timers::{Timer, TimerHandle};
 use crate::words::ids::{ConnId, MemberId};
 use crate::words::limits::Limits;
-use crate::words::policy::Speaker;
+use crate::words::policy::ClientAddress;
 use crate::words::time::Micros;
 
 /// Unsent bytes of a connection that count as a large backlog when memory is scarce, and for how
@@ -57,14 +57,14 @@ pub enum Protocol {
 
 impl Connection {
     /// A connection of this client.
-    pub fn new(speaker: Speaker, protocol: Protocol) -> Self {
-        let Speaker { address: peer, forwarded } = speaker;
+    pub fn new(address: ClientAddress, protocol: Protocol) -> Self {
+        let ClientAddress { ip: peer, forwarded } = address;
         Self { peer, forwarded, timer: TimerHandle::default(), backlogged_since: None, protocol }
     }
 
     /// The address that it is counted under.
-    pub fn speaker(&self) -> Speaker {
-        Speaker { address: self.peer, forwarded: self.forwarded }
+    pub fn address(&self) -> ClientAddress {
+        ClientAddress { ip: self.peer, forwarded: self.forwarded }
     }
 
     fn deadline(&self, limits: &Limits, draining: bool) -> Option<Micros> {
@@ -232,12 +232,12 @@ impl Connections {
     pub(super) fn adopt(
         &mut self,
         conn: ConnId,
-        speaker: Speaker,
+        address: ClientAddress,
         protocol: Protocol,
         cx: &mut Cx<'_>,
     ) {
-        cx.adopt_peer(speaker);
-        self.insert(conn, Connection::new(speaker, protocol));
+        cx.adopt_peer(address);
+        self.insert(conn, Connection::new(address, protocol));
     }
 
     /// The address of a connection's client.

@@ -11,7 +11,7 @@ use crate::io::report::{Disconnect, Manner};
 use crate::throttle::peers::PeerRefusal;
 use crate::wire::http::{Cors, Delivery, Refusal, Refused, Request, Response, Shared};
 use crate::words::ids::{ConnId, ShardId};
-use crate::words::policy::Speaker;
+use crate::words::policy::ClientAddress;
 use crate::words::time::{Micros, UnixMillis};
 
 /// A request on a connection.
@@ -67,9 +67,9 @@ impl<'r> Exchange<'r> {
 }
 
 /// The client that a request comes from. A proxy's connection carries requests of many.
-pub fn client_address(peer: IpAddr, request: &Request<'_>, settings: &Settings) -> Speaker {
+pub fn client_address(peer: IpAddr, request: &Request<'_>, settings: &Settings) -> ClientAddress {
     let lines = request.all("x-forwarded-for");
-    settings.policy.speaker(peer, request.is_forwarded(), lines)
+    settings.policy.client_address(peer, request.is_forwarded(), lines)
 }
 
 /// Refuses a request.

@@ -16,7 +16,7 @@ use crate::io::Close;
 use crate::speech::LeaveReason;
 use crate::wire::http::{Cors, Refusal, Shared};
 use crate::words::ids::{ConnId, ShardId};
-use crate::words::policy::Speaker;
+use crate::words::policy::ClientAddress;
 
 /// A connection that came from another shard.
 pub struct Arrival {
@@ -30,7 +30,7 @@ pub struct Arrival {
 struct Unbound {
     client: Client,
     queue: PollQueue,
-    speaker: Speaker,
+    address: ClientAddress,
 }
 
 impl Transport {
@@ -111,7 +111,7 @@ impl Transport {
         cx: &mut Cx<'_>,
     ) {
         let Some(connection) = self.connections.remove(conn, cx) else { return };
-        let speaker = connection.speaker();
+        let address = connection.address();
         let Protocol::Client(client) = connection.protocol else { return };
         assert!(client.seat.is_none(), "a client leaves its session before it moves");
         assert!(client.late().is_none(), "values that wait are applied before the join");
@@ -122,18 +122,18 @@ impl Transport {
         let (client, window) = (*client, cx.sender.take_window(conn));
         // mark: bytes_behind_hand_over_lost
         let packed = Packed::Socket { client, window, reason, rest: rest.to_vec() };
-        send_packed(conn, to, speaker, packed, cx);
+        send_packed(conn, to, address, packed, cx);
     }
 
     /// Takes a client of long-polling out of this shard, to go with the connection of a request.
     fn take_polled(&mut self, client: ConnId, to: ShardId, cx: &mut Cx<'_>) -> Option<Unbound> {
         let connection = self.connections.remove(client, cx)?;
-        let speaker = connection.speaker();
+        let address = connection.address();
         let id = client;
         let Protocol::Client(client) = connection.protocol else { return None };
         assert!(client.seat.is_none(), "a client leaves its session before it moves");
         cx.report.counters.links -= 1;
-        cx.release_peer(speaker);
+        cx.release_peer(address);
         if let Some(sid) = client.sid() {
             self.polling_clients.moved(sid, to, cx.now.at);
         }
@@ -142,12 +142,12 @@ impl Transport {
         if let Some(waiting) = queue.waiting.take() {
             self.answer_poll(waiting, queue.noop(), cx);
         }
-        Some(Unbound { client: *client, queue, speaker })
+        Some(Unbound { client: *client, queue, address })
     }
 
     /// Takes a connection over from another shard. `None` if it is closed at once.
     pub fn adopt(&mut self, conn: ConnId, packed: &[u8], cx: &mut Cx<'_>) -> Option<Arrival> {
-        let Ok((speaker, packed)) = postcard::from_bytes::<Counted>(packed) else {
+        let Ok((address, packed)) = postcard::from_bytes::<Counted>(packed) else {
             // Only our own engine packs connections, so this is a trace that was tampered with.
             cx.out.close(conn, Close::Abort);
             return None;
@@ -163,7 +163,7 @@ impl Transport {
                 if let Some(sid) = client.sid() {
                     self.polling_clients.put(sid, conn);
                 }
-                self.connections.adopt(conn, speaker, Protocol::Client(Box::new(client)), cx);
+                self.connections.adopt(conn, address, Protocol::Client(Box::new(client)), cx);
                 cx.report.counters.links += 1;
                 if let Some(window) = window {
                     cx.sender.put_window(conn, window);
@@ -174,11 +174,11 @@ impl Transport {
             Packed::Request { bytes, hops } => {
                 let mut http = HttpConn::handed_over(now, hops);
                 let bytes = http.receive(&bytes, now);
-                self.connections.adopt(conn, speaker, Protocol::Http(Box::new(http)), cx);
+                self.connections.adopt(conn, address, Protocol::Http(Box::new(http)), cx);
                 Some(Arrival { client: None, incoming: Incoming::kept(conn, bytes) })
             }
             Packed::Probe { probe, hops, rest } => {
-                self.connections.adopt(conn, speaker, Protocol::Probe(Box::new(probe)), cx);
+                self.connections.adopt(conn, address, Protocol::Probe(Box::new(probe)), cx);
                 let mut incoming = Incoming::kept(conn, rest);
                 incoming.hops = Some(hops);
                 Some(Arrival { client: None, incoming })
@@ -190,12 +190,12 @@ impl Transport {
                 packets,
                 keep_alive,
                 cors,
-                speaker: of_client,
+                address: of_client,
                 rest,
             } => {
                 let mut http = HttpConn::handed_over(now, 0);
                 let bytes = http.receive(&rest, now);
-                self.connections.adopt(conn, speaker, Protocol::Http(Box::new(http)), cx);
+                self.connections.adopt(conn, address, Protocol::Http(Box::new(http)), cx);
                 let sid = client.sid();
                 let connection = Connection::new(of_client, Protocol::Client(Box::new(client)));
                 let Some(client) = self.connections.insert_polled(connection) else {
@@ -224,8 +224,8 @@ fn pack_polled(
     (keep_alive, cors): (bool, Shared),
     rest: Vec<u8>,
 ) -> Packed {
-    let Unbound { client, queue, speaker } = unbound;
-    Packed::Polled { client, queue, reason, packets, keep_alive, cors, speaker, rest }
+    let Unbound { client, queue, address } = unbound;
+    Packed::Polled { client, queue, reason, packets, keep_alive, cors, address, rest }
 }
 
 /// Refuses the request that brought a client for which there is no room.

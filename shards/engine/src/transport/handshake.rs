@@ -180,7 +180,7 @@ impl Transport {
                 }
                 _ => return Step::Close(refused_request(conn, refused, cors, cx)),
             };
-            let peer = client_address(peer, request, settings).address;
+            let peer = client_address(peer, request, settings).ip;
             Step::Close(refused_by_setting((conn, peer), why, refused, cors, cx))
         })
     }
@@ -400,18 +400,18 @@ impl Connections {
 
     /// Counts a connection that is to last under the client that it is for.
     fn count_client(&mut self, asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<(), PeerRefusal> {
-        let speaker = client_address(asked.peer, asked.request, cx.settings);
+        let address = client_address(asked.peer, asked.request, cx.settings);
         let Some(connection) = self.get_mut(asked.conn) else { return Ok(()) };
-        let (before, policy) = (connection.speaker(), &cx.settings.policy);
-        let is_exempt = policy.is_proxy(speaker.address)
-            || speaker.address.is_loopback() && policy.peers.spares_loopback;
+        let (before, policy) = (connection.address(), &cx.settings.policy);
+        let is_exempt =
+            policy.is_proxy(address.ip) || address.ip.is_loopback() && policy.peers.spares_loopback;
         // The address was counted when the connection was accepted, unless it was exempt.
-        if before.address.to_canonical() == speaker.address && !(speaker.forwarded && is_exempt) {
+        if before.ip.to_canonical() == address.ip && !(address.forwarded && is_exempt) {
             return Ok(());
         }
-        (connection.peer, connection.forwarded) = (speaker.address, speaker.forwarded);
+        (connection.peer, connection.forwarded) = (address.ip, address.forwarded);
         cx.release_peer(before);
-        cx.admit_peer(speaker)
+        cx.admit_peer(address)
     }
 }
 
@@ -474,10 +474,10 @@ fn for_log(text: &str) -> String {
 
 /// A request as the host gets it.
 fn question(peer: IpAddr, request: &Request<'_>, settings: &Settings) -> HttpRequest {
-    let speaker = client_address(peer, request, settings);
+    let address = client_address(peer, request, settings);
     let header = |name| request.header(name).unwrap_or_default().to_owned();
     HttpRequest {
-        forwarded: speaker.forwarded,
+        forwarded: address.forwarded,
         host: header("host"),
         named: request.named(&settings.policy.hosts),
         head: request.method == Method::Head,
@@ -487,6 +487,6 @@ fn question(peer: IpAddr, request: &Request<'_>, settings: &Settings) -> HttpReq
         if_none_match: header("if-none-match"),
         authorization: header("authorization"),
         takes_gzip: Packing::of(request) == Packing::Gzip,
-        peer: speaker.address,
+        peer: address.ip,
     }
 }

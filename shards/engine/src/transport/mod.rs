@@ -37,7 +37,7 @@ use crate::wire::http::{Cors, Delivery, Response};
 use crate::wire::json::{self, Reading};
 use crate::wire::socket_packet::{self, Binary};
 use crate::words::ids::ConnId;
-use crate::words::policy::Speaker;
+use crate::words::policy::ClientAddress;
 use crate::words::time::Micros;
 
 use client::Received;
@@ -127,17 +127,17 @@ impl Transport {
 
     /// Takes in a connection that was accepted, or refuses it.
     pub fn opened(&mut self, conn: ConnId, peer: IpAddr, cx: &mut Cx<'_>) {
-        let speaker = Speaker { address: peer, forwarded: false };
+        let address = ClientAddress { ip: peer, forwarded: false };
         let closing =
             if self.connections.connections() >= cx.settings.limits.connections_max as usize {
                 let why = "the shard has no room for more connections".into();
                 Closing { why, ..exchange::unavailable_now(conn, cx) }
-            } else if let Err(refusal) = cx.admit_peer(speaker) {
-                cx.release_peer(speaker);
+            } else if let Err(refusal) = cx.admit_peer(address) {
+                cx.release_peer(address);
                 exchange::too_many(conn, refusal, cx)
             } else {
                 let http = HttpConn::new(cx.now.at);
-                let connection = Connection::new(speaker, Protocol::Http(Box::new(http)));
+                let connection = Connection::new(address, Protocol::Http(Box::new(http)));
                 self.connections.insert(conn, connection);
                 return self.connections.arm(conn, cx);
             };
@@ -320,7 +320,7 @@ impl Transport {
         assert_eq!(clients as u32, report.counters.links, "clients are counted");
         assert!(self.polling_clients.len() <= clients, "no client is known that is gone");
         assert!(sender.len() <= clients, "nothing is kept of connections that are gone");
-        let is_counted = |conn: &Connection| is_counted(conn.speaker(), settings);
+        let is_counted = |conn: &Connection| is_counted(conn.address(), settings);
         let counted = self.connections.iter().filter(|(_, conn)| is_counted(conn)).count() as u64;
         assert_eq!(counted, peers.connections(), "connections are counted by their addresses");
     }

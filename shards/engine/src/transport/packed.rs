@@ -11,7 +11,7 @@ use super::polling_clients::Probe;
 use crate::delivery::poll_queue::PollQueue;
 use crate::wire::deflate::Window;
 use crate::wire::http::Shared;
-use crate::words::policy::Speaker;
+use crate::words::policy::ClientAddress;
 
 /// A connection as the bytes of [`Output::HandOver`](crate::io::Output::HandOver).
 #[derive(Serialize, Deserialize)]
@@ -52,7 +52,7 @@ pub(super) enum Packed {
         keep_alive: bool,
         cors: Shared,
         /// The address that the client is counted under, beside the connection.
-        speaker: Speaker,
+        address: ClientAddress,
         /// The input behind the request.
         rest: Vec<u8>,
     },
@@ -60,7 +60,7 @@ pub(super) enum Packed {
 
 /// A packed connection with the address that it is counted under, which its socket cannot show if a
 /// proxy is in between.
-pub(super) type Counted = (Speaker, Packed);
+pub(super) type Counted = (ClientAddress, Packed);
 
 /// Where in a packed connection its unread input is, for whoever must look into what a member sent.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -75,17 +75,17 @@ impl Transport {
         let Exchange { conn, peer, request, .. } = *asked;
         let sid = new_sid(cx);
         let base64 = wants_base64(request);
-        let speaker = client_address(peer, request, cx.settings);
+        let address = client_address(peer, request, cx.settings);
         // It outlives this connection, which may be a proxy's, so it counts for itself.
-        if let Err(refusal) = cx.admit_peer(speaker) {
-            cx.release_peer(speaker);
+        if let Err(refusal) = cx.admit_peer(address) {
+            cx.release_peer(address);
             return Ok(Step::Close(too_many(conn, refusal, cx)));
         }
         let dialect = Dialect { version, base64, layer: self.profile.layer };
         let client = Client::new(dialect, Encoding::Polled, Some(sid), cx.now.at, cx.settings);
-        let connection = Connection::new(speaker, Protocol::Client(Box::new(client)));
+        let connection = Connection::new(address, Protocol::Client(Box::new(client)));
         let Some(client) = self.connections.insert_polled(connection) else {
-            cx.release_peer(speaker);
+            cx.release_peer(address);
             return Ok(Step::Close(unavailable_now(conn, cx)));
         };
         cx.report.counters.links += 1;
@@ -303,18 +303,18 @@ fn new_bond(asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Bond {
     let origin = origin(asked, cx);
     let value = |bytes| std::str::from_utf8(bytes).ok().and_then(MemberId::parse);
     let returned = asked.request.cookies(COOKIE).find_map(value);
-    let needs_cookie = returned.is_some() || origin.speaker.address == UNKNOWN;
+    let needs_cookie = returned.is_some() || origin.address.ip == UNKNOWN;
     let cookie = returned.unwrap_or_else(|| cx.draw_id());
     Bond { origin, cookie, told: false, returned: needs_cookie }
 }
 
 fn origin(asked: &Exchange<'_>, cx: &Cx<'_>) -> Origin {
     let Exchange { peer, request, .. } = *asked;
-    let speaker = client_address(peer, request, cx.settings);
+    let address = client_address(peer, request, cx.settings);
     let is_trusted = cx.settings.policy.is_proxy(peer);
     let last = request.all("x-forwarded-for").next_back().filter(|_| !is_trusted);
     let hop = last.and_then(|line| line.rsplit(|byte| *byte == b',').next()).unwrap_or_default();
-    Origin { speaker, hop: hop.trim_ascii().into() }
+    Origin { address, hop: hop.trim_ascii().into() }
 }
 
 fn new_sid(cx: &mut Cx<'_>) -> MemberId {

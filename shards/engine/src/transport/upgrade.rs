@@ -111,11 +111,11 @@ impl Transport {
             }
             Location::Remote(shard) => {
                 let Some(connection) = self.connections.remove(conn, cx) else { return dropped };
-                let speaker = connection.speaker();
+                let address = connection.address();
                 let Protocol::Probe(probe) = connection.protocol else { return dropped };
                 let rest = incoming.rest().to_vec();
                 let packed = Packed::Probe { probe: *probe, hops: hops + 1, rest };
-                send_packed(conn, shard, speaker, packed, cx);
+                send_packed(conn, shard, address, packed, cx);
                 Event::Settled
             }
             Location::Unknown => dropped,
@@ -125,7 +125,7 @@ impl Transport {
     /// Makes a WebSocket the transport of a client. False if the client is gone.
     fn upgrade(&mut self, conn: ConnId, client: ConnId, cx: &mut Cx<'_>) -> bool {
         let Some(old) = self.connections.remove(client, cx) else { return false };
-        cx.release_peer(old.speaker());
+        cx.release_peer(old.address());
         let queue = cx.sender.close(client);
         let Protocol::Client(mut client) = old.protocol else { return false };
         let Some(connection) = self.connections.get_mut(conn) else { return false };

@@ -158,24 +158,24 @@ impl AccessPolicy {
     /// `X-Forwarded-For` in their order. Each proxy appends the address that it heard from, so the
     /// last one that is no trusted proxy counts; anybody may have written what stands before it. If
     /// that hop cannot be read, or a trusted proxy names none, the client is [`UNKNOWN`].
-    pub fn speaker<'a>(
+    pub fn client_address<'a>(
         &self,
         peer: IpAddr,
         forwarded: bool,
         lines: impl DoubleEndedIterator<Item = &'a [u8]>,
-    ) -> Speaker {
+    ) -> ClientAddress {
         let peer = peer.to_canonical();
         if !forwarded || !self.is_proxy(peer) {
-            return Speaker { address: peer, forwarded };
+            return ClientAddress { ip: peer, forwarded };
         }
-        let mut address = UNKNOWN;
+        let mut ip = UNKNOWN;
         for hop in lines.rev().flat_map(|line| line.rsplit(|byte| *byte == b',')) {
-            address = forwarded_address(hop).unwrap_or(UNKNOWN);
-            if !self.is_proxy(address) {
+            ip = forwarded_address(hop).unwrap_or(UNKNOWN);
+            if !self.is_proxy(ip) {
                 break;
             }
         }
-        Speaker { address, forwarded }
+        ClientAddress { ip, forwarded }
     }
 
     /// Whether an address is a proxy that is believed.
@@ -190,9 +190,9 @@ pub const UNKNOWN: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// The client that a request comes from, as far as addresses tell.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Speaker {
+pub struct ClientAddress {
     /// Its address, or [`UNKNOWN`].
-    pub address: IpAddr,
+    pub ip: IpAddr,
     /// Whether a proxy passed the request on. Then a loopback address is not a program on this
     /// machine.
     pub forwarded: bool,
@@ -264,7 +264,7 @@ mod tests {
             proxies: ["127.0.0.1", "10.0.0.0/8"].map(|text| Network::parse(text).unwrap()).to_vec(),
             ..AccessPolicy::default()
         };
-        for (peer, lines, speaker) in [
+        for (peer, lines, client) in [
             ("203.0.113.9", &["198.51.100.1"][..], "203.0.113.9"),
             ("127.0.0.1", &["198.51.100.1"], "198.51.100.1"),
             ("::ffff:127.0.0.1", &["198.51.100.1:4711"], "198.51.100.1"),
@@ -278,15 +278,15 @@ mod tests {
             ("127.0.0.1", &["10.1.1.2, 10.1.1.1"], "10.1.1.2"),
         ] {
             let bytes = lines.iter().map(|line| line.as_bytes());
-            let found = policy.speaker(ip(peer), true, bytes);
+            let found = policy.client_address(ip(peer), true, bytes);
             assert_eq!(
                 found,
-                Speaker { address: ip(speaker), forwarded: true },
+                ClientAddress { ip: ip(client), forwarded: true },
                 "{peer} for {lines:?}"
             );
         }
-        let direct = policy.speaker(ip("127.0.0.1"), false, std::iter::empty());
-        assert_eq!(direct, Speaker { address: ip("127.0.0.1"), forwarded: false });
+        let direct = policy.client_address(ip("127.0.0.1"), false, std::iter::empty());
+        assert_eq!(direct, ClientAddress { ip: ip("127.0.0.1"), forwarded: false });
     }
 
     #[test]
@@ -306,8 +306,8 @@ mod tests {
                 &[b"::"],
             ];
             for lines in lines {
-                let found = policy.speaker(ip("127.0.0.1"), true, lines.iter().copied());
-                assert_eq!(found.address, UNKNOWN, "{lines:?}");
+                let found = policy.client_address(ip("127.0.0.1"), true, lines.iter().copied());
+                assert_eq!(found.ip, UNKNOWN, "{lines:?}");
             }
             assert!(!policy.is_proxy(UNKNOWN));
         }
