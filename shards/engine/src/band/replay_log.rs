@@ -100,7 +100,7 @@ pub struct Bounds<'a> {
     /// For how long a member may come back.
     pub window: Micros,
     /// How long a client may have heard nothing before that is noticed.
-    pub silence: Micros,
+    pub detection_time: Micros,
     /// The shard's limits.
     pub limits: &'a Limits,
     /// Bytes that the logs of the shard's sessions hold.
@@ -187,7 +187,7 @@ impl<S> ReplayLog<S> {
         let place = self.lost.iter().position(|lost| lost.pid == pid)?;
         let lost = self.lost.remove(place)?;
         let since = self.recovering.map_or(lost.since, |(since, _)| since.min(lost.since));
-        self.recovering = Some((since, now + bounds.silence + bounds.window));
+        self.recovering = Some((since, now + bounds.detection_time + bounds.window));
         Some(lost.seat)
     }
 
@@ -227,23 +227,24 @@ impl<S> ReplayLog<S> {
     /// When something here has certainly grown too old. Up to a window late, so that a busy session
     /// is not woken for each of its events.
     pub fn deadline(&self, bounds: &Bounds<'_>) -> Option<Micros> {
-        let (window, silence) = (bounds.window, bounds.silence);
+        let Bounds { window, detection_time, .. } = *bounds;
         let lost = self.lost.front().map(|lost| lost.since + window + window);
-        let recovering = || self.recovering.map(|(_, until)| until + silence);
-        lost.or_else(recovering)
-            .or_else(|| self.entries.front().map(|entry| entry.at + silence + silence))
+        let recovering = || self.recovering.map(|(_, until)| until + detection_time);
+        lost.or_else(recovering).or_else(|| {
+            self.entries.front().map(|entry| entry.at + detection_time + detection_time)
+        })
     }
 
     /// Forgets what nobody may come back to any more.
     pub fn prune(&mut self, now: Micros, bounds: &mut Bounds<'_>) {
-        let (window, silence) = (bounds.window, bounds.silence);
+        let Bounds { window, detection_time, .. } = *bounds;
         while self.lost.front().is_some_and(|lost| lost.since + window < now) {
             self.lost.pop_front();
         }
         self.recovering = self.recovering.filter(|(_, until)| now <= *until);
         let lost = self.lost.front().map_or(now, |lost| lost.since);
         let noticed = self.recovering.map_or(lost, |(since, _)| lost.min(since));
-        while self.entries.front().is_some_and(|entry| entry.at + silence < noticed) {
+        while self.entries.front().is_some_and(|entry| entry.at + detection_time < noticed) {
             self.drop_oldest(bounds);
         }
     }
@@ -298,7 +299,7 @@ mod tests {
     const BOB: MemberId = MemberId::from_bytes([2; 15]);
 
     fn bounds(bytes: &mut u64) -> Bounds<'_> {
-        Bounds { window: WINDOW, silence: WINDOW, limits: &Limits::TINY, bytes }
+        Bounds { window: WINDOW, detection_time: WINDOW, limits: &Limits::TINY, bytes }
     }
 
     fn missed(log: &ReplayLog<()>, number: u64, member: MemberId) -> Vec<String> {
@@ -372,7 +373,7 @@ mod tests {
     #[test]
     fn who_is_lost_again_before_it_heard_what_it_missed_finds_it_still_there() {
         let (mut log, mut bytes) = (ReplayLog::<()>::default(), 0);
-        let mut bounds = Bounds { silence: Micros::from_secs(20), ..bounds(&mut bytes) };
+        let mut bounds = Bounds { detection_time: Micros::from_secs(20), ..bounds(&mut bytes) };
         let pid = RecoveryToken(MemberId::from_bytes([1; 15]));
         let secs = Micros::from_secs;
         log.push(secs(10), Audience::All, (EntryForm::Packet, b"10"), &mut bounds);
@@ -393,7 +394,7 @@ mod tests {
     fn a_log_reaches_back_to_what_somebody_may_have_missed() {
         let (mut log, mut bytes) = (ReplayLog::<()>::default(), 0);
         let mut at = |log: &mut ReplayLog<()>, secs, lost: Option<u8>| {
-            let mut bounds = Bounds { silence: Micros::from_secs(20), ..bounds(&mut bytes) };
+            let mut bounds = Bounds { detection_time: Micros::from_secs(20), ..bounds(&mut bytes) };
             let now = Micros::from_secs(secs);
             match lost {
                 Some(who) => {
@@ -414,14 +415,14 @@ mod tests {
         assert_eq!(at(&mut log, 110, Some(2)), "29 40 100");
         assert_eq!(at(&mut log, 166, None), "100 166", "the other was lost later");
         assert_eq!(at(&mut log, 231, None), "231");
-        let bounds = Bounds { silence: Micros::from_secs(20), ..bounds(&mut bytes) };
+        let bounds = Bounds { detection_time: Micros::from_secs(20), ..bounds(&mut bytes) };
         assert_eq!(log.deadline(&bounds), Some(Micros::from_secs(271)));
     }
 
     #[test]
     fn who_missed_nothing_of_what_is_forgotten_may_come_back() {
         let (mut log, mut bytes) = (ReplayLog::<()>::default(), 0);
-        let mut bounds = Bounds { silence: Micros::from_secs(20), ..bounds(&mut bytes) };
+        let mut bounds = Bounds { detection_time: Micros::from_secs(20), ..bounds(&mut bytes) };
         let reach = |log: &ReplayLog<()>, number| {
             [ANN, BOB].map(|member| log.covers(number, member, false))
         };

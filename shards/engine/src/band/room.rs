@@ -77,8 +77,8 @@ fn unpack(bytes: &[u8]) -> Option<Notice> {
 /// The bounds of a room's memory.
 fn bounds<'c>(cx: &'c mut Cx<'_>) -> Bounds<'c> {
     let window = cx.settings.transports.recovery;
-    let silence = replay_log::detection_time(cx.settings);
-    Bounds { window, silence, limits: &cx.settings.limits, bytes: cx.replay_bytes }
+    let detection_time = replay_log::detection_time(cx.settings);
+    Bounds { window, detection_time, limits: &cx.settings.limits, bytes: cx.replay_bytes }
 }
 
 impl Room {
@@ -175,10 +175,10 @@ impl Room {
         cx: &mut Cx<'_>,
         effects: &mut Vec<Effect>,
     ) -> Option<MemberId> {
-        let absent = self.log.take(cx.now.at, pid, &mut bounds(cx))?;
-        let (member, metronome) = (absent.seat.member.id, absent.seat.metronome);
+        let lost = self.log.take(cx.now.at, pid, &mut bounds(cx))?;
+        let (member, metronome) = (lost.seat.member.id, lost.seat.metronome);
         if !self.log.covers(offset.number, member, metronome)
-            || !self.session.restore(cx.now, absent, effects)
+            || !self.session.restore(cx.now, lost, effects)
         {
             return None;
         }
