@@ -312,7 +312,7 @@ impl Band {
     /// [`settle`](Band::settle) is due when it knows that it is back.
     pub fn recover(
         &mut self,
-        pid: RecoveryToken,
+        token: RecoveryToken,
         offset: Offset,
         route: Route,
         cx: &mut Cx<'_>,
@@ -321,16 +321,16 @@ impl Band {
         let room = self.rooms.get_mut(key)?;
         room.flush(key, cx);
         let before = room.seated();
-        let member = room.recover(pid, offset, route, cx, &mut self.effects)?;
+        let member = room.recover(token, offset, route, cx, &mut self.effects)?;
         cx.report.counters.members += (room.seated() - before) as u32;
         cx.report.counters.sessions_empty -= u32::from(before == 0);
         cx.report.counters.recoveries += 1;
         Some((member, SeatHandle { room: key, place: 0 }))
     }
 
-    /// The connection whose member would come back to a session with this pid.
-    pub fn conn_of_pid(&self, room: RoomKey, pid: RecoveryToken) -> Option<ConnId> {
-        self.rooms.get(room)?.conn_of_pid(pid)
+    /// The connection whose member would come back to a session with this token.
+    pub fn conn_of_token(&self, room: RoomKey, token: RecoveryToken) -> Option<ConnId> {
+        self.rooms.get(room)?.conn_of_token(token)
     }
 
     /// The connection of a member of a session.

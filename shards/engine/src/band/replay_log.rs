@@ -4,7 +4,7 @@
 //! Every event that a session tells, unless it is [volatile](is_volatile), ends with an offset:
 //! where it stands in the session's log. A client whose connection broke names the last offset that
 //! it saw and the secret `pid` that it was given. The offset leads to the shard and the session;
-//! the pid shows whose seat it was, and does so once. Snapshots carry an offset and are not in the
+//! the token shows whose seat it was, and does so once. Snapshots carry an offset and are not in the
 //! log, nor is the room's statistics: whoever comes back is told fresh ones.
 //!
 //! The log reaches back as far as somebody may have missed it. Of those who are lost that is since
@@ -91,7 +91,7 @@ pub struct Missed<'a> {
 #[derive(Debug)]
 struct LostMember<S> {
     since: Micros,
-    pid: RecoveryToken,
+    token: RecoveryToken,
     seat: S,
 }
 
@@ -172,19 +172,24 @@ impl<S> ReplayLog<S> {
     }
 
     /// Keeps the seat of a member whose connection is gone.
-    pub fn keep(&mut self, now: Micros, pid: RecoveryToken, seat: S, bounds: &mut Bounds<'_>) {
+    pub fn keep(&mut self, now: Micros, token: RecoveryToken, seat: S, bounds: &mut Bounds<'_>) {
         self.prune(now, bounds);
         let most = bounds.limits.recovery_seats_max as usize;
-        self.lost.push_back(LostMember { since: now, pid, seat });
+        self.lost.push_back(LostMember { since: now, token, seat });
         while self.lost.len() > most {
             self.lost.pop_front();
         }
     }
 
-    /// Gives a kept seat out, for good: whoever shows the pid again is told no.
-    pub fn take(&mut self, now: Micros, pid: RecoveryToken, bounds: &mut Bounds<'_>) -> Option<S> {
+    /// Gives a kept seat out, for good: whoever shows the token again is told no.
+    pub fn take(
+        &mut self,
+        now: Micros,
+        token: RecoveryToken,
+        bounds: &mut Bounds<'_>,
+    ) -> Option<S> {
         self.prune(now, bounds);
-        let place = self.lost.iter().position(|lost| lost.pid == pid)?;
+        let place = self.lost.iter().position(|lost| lost.token == token)?;
         let lost = self.lost.remove(place)?;
         let since = self.recovering.map_or(lost.since, |(since, _)| since.min(lost.since));
         self.recovering = Some((since, now + bounds.detection_time + bounds.window));
@@ -374,14 +379,14 @@ mod tests {
     fn who_is_lost_again_before_it_heard_what_it_missed_finds_it_still_there() {
         let (mut log, mut bytes) = (ReplayLog::<()>::default(), 0);
         let mut bounds = Bounds { detection_time: Micros::from_secs(20), ..bounds(&mut bytes) };
-        let pid = RecoveryToken(MemberId::from_bytes([1; 15]));
+        let token = RecoveryToken(MemberId::from_bytes([1; 15]));
         let secs = Micros::from_secs;
         log.push(secs(10), Audience::All, (EntryForm::Packet, b"10"), &mut bounds);
-        log.keep(secs(25), pid, (), &mut bounds);
-        assert!(log.take(secs(60), pid, &mut bounds).is_some());
+        log.keep(secs(25), token, (), &mut bounds);
+        assert!(log.take(secs(60), token, &mut bounds).is_some());
         log.push(secs(70), Audience::All, (EntryForm::Packet, b"70"), &mut bounds);
-        log.keep(secs(75), pid, (), &mut bounds);
-        assert!(log.take(secs(100), pid, &mut bounds).is_some());
+        log.keep(secs(75), token, (), &mut bounds);
+        assert!(log.take(secs(100), token, &mut bounds).is_some());
         assert!(log.covers(0, ANN, false), "it has missed the same again");
         // Twenty seconds in which a loss is noticed and the window are over.
         let over = log.deadline(&bounds).unwrap();

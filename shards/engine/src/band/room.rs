@@ -142,19 +142,19 @@ impl Room {
         effects: &mut Vec<Effect>,
     ) {
         self.flush(key, cx);
-        let pid = self
+        let token = self
             .subscribers
             .iter()
             .find(|subscriber| subscriber.member == member)
-            .and_then(|subscriber| subscriber.route.pid);
+            .and_then(|subscriber| subscriber.route.token);
         self.unseat(member, cx.now.at);
-        if let (Some(pid), Some(seat)) = (pid, self.session.seat_of(member))
+        if let (Some(token), Some(seat)) = (token, self.session.seat_of(member))
             && !matches!(
                 reason,
                 LeaveReason::Left | LeaveReason::Disconnected | LeaveReason::Draining
             )
         {
-            self.log.keep(cx.now.at, pid, seat, &mut bounds(cx));
+            self.log.keep(cx.now.at, token, seat, &mut bounds(cx));
         }
         match reason {
             LeaveReason::Left | LeaveReason::Disconnected => {
@@ -165,17 +165,17 @@ impl Room {
     }
 
     /// Gives a lost member its seat back, at another connection, and tells it what it missed.
-    /// `None` if nobody is known by this pid, too much was told after the event of this number, or
+    /// `None` if nobody is known by this token, too much was told after the event of this number, or
     /// others have taken all seats.
     pub fn recover(
         &mut self,
-        pid: RecoveryToken,
+        token: RecoveryToken,
         offset: Offset,
         route: Route,
         cx: &mut Cx<'_>,
         effects: &mut Vec<Effect>,
     ) -> Option<MemberId> {
-        let lost = self.log.take(cx.now.at, pid, &mut bounds(cx))?;
+        let lost = self.log.take(cx.now.at, token, &mut bounds(cx))?;
         let (member, metronome) = (lost.seat.member.id, lost.seat.metronome);
         if !self.log.covers(offset.number, member, metronome)
             || !self.session.restore(cx.now, lost, effects)
@@ -198,11 +198,11 @@ impl Room {
         Some(member)
     }
 
-    /// The connection of the member that would come back with this pid.
-    pub fn conn_of_pid(&self, pid: RecoveryToken) -> Option<ConnId> {
+    /// The connection of the member that would come back with this token.
+    pub fn conn_of_token(&self, token: RecoveryToken) -> Option<ConnId> {
         self.subscribers
             .iter()
-            .find(|subscriber| subscriber.route.pid == Some(pid))
+            .find(|subscriber| subscriber.route.token == Some(token))
             .map(|subscriber| subscriber.route.conn)
     }
 
@@ -442,9 +442,9 @@ impl Room {
     fn send_snapshot(&mut self, key: RoomKey, audience: Audience, cx: &mut Cx<'_>) {
         let mut packet = Vec::with_capacity(PACKET_BYTES);
         notices::snapshot(&mut packet, &self.session.snapshot(cx.now));
-        self.send(audience, &packet, |subscriber| subscriber.route.pid.is_none(), cx);
+        self.send(audience, &packet, |subscriber| subscriber.route.token.is_none(), cx);
         self.append_offset(key, &mut packet, self.log.sequence(), cx);
-        self.send(audience, &packet, |subscriber| subscriber.route.pid.is_some(), cx);
+        self.send(audience, &packet, |subscriber| subscriber.route.token.is_some(), cx);
     }
 
     fn send_notice(&mut self, key: RoomKey, audience: Audience, notice: &Notice, cx: &mut Cx<'_>) {
@@ -473,12 +473,12 @@ impl Room {
         mut packet: Vec<u8>,
         cx: &mut Cx<'_>,
     ) {
-        self.send(audience, &packet, |subscriber| subscriber.route.pid.is_none(), cx);
+        self.send(audience, &packet, |subscriber| subscriber.route.token.is_none(), cx);
         if cx.settings.transports.recovery == Micros::ZERO {
             return;
         }
         self.append_offset(key, &mut packet, self.log.sequence() + 1, cx);
-        self.send(audience, &packet, |subscriber| subscriber.route.pid.is_some(), cx);
+        self.send(audience, &packet, |subscriber| subscriber.route.token.is_some(), cx);
         let packed = pack(notice);
         let kept = match &packed {
             Some(packed) => (EntryForm::Notice, &packed[..]),

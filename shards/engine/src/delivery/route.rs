@@ -26,5 +26,5 @@ pub struct Route {
     /// How packets get there.
     pub encoding: Encoding,
     /// What brings the member back if the connection is lost; without it, it is told no offsets.
-    pub pid: Option<RecoveryToken>,
+    pub token: Option<RecoveryToken>,
 }

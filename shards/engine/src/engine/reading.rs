@@ -43,10 +43,10 @@ impl Shard {
         match event {
             Event::Call(call) => return self.event(&call, cx),
             Event::Settled => {}
-            Event::Connect { recovery: Some((pid, offset)), .. }
+            Event::Connect { recovery: Some((token, offset)), .. }
                 if offset.shard != cx.settings.shard =>
             {
-                return Next::HandOver(offset.shard, Reason::Recover { pid, offset });
+                return Next::HandOver(offset.shard, Reason::Recover { token, offset });
             }
             Event::Connect { client, recovery } => self.connect(client, recovery, cx),
             Event::Disconnect { client } => self.disconnect(client, cx),
@@ -64,7 +64,7 @@ impl Shard {
     pub(super) fn take_up(&mut self, client: ConnId, reason: Reason, cx: &mut Cx<'_>) {
         match reason {
             Reason::Join { ack, payload } => self.join(client, ack, &payload, cx),
-            Reason::Recover { pid, offset } => self.connect(client, Some((pid, offset)), cx),
+            Reason::Recover { token, offset } => self.connect(client, Some((token, offset)), cx),
         }
     }
 
@@ -74,8 +74,8 @@ impl Shard {
         if let Some(client) = self.transport.connections.client_mut(id) {
             client.begin_heartbeat(cx.now.at, cx.settings);
         }
-        if let Some((pid, offset)) = recovery.filter(|_| recovers)
-            && self.recover(id, pid, offset, cx)
+        if let Some((token, offset)) = recovery.filter(|_| recovers)
+            && self.recover(id, token, offset, cx)
         {
             return;
         }
@@ -84,20 +84,28 @@ impl Shard {
 
     /// Gives a client the seat back that it lost, with the events that it missed, and then confirms
     /// the connect. False if that cannot be: then it has to begin anew.
-    fn recover(&mut self, id: ConnId, pid: RecoveryToken, offset: Offset, cx: &mut Cx<'_>) -> bool {
+    fn recover(
+        &mut self,
+        id: ConnId,
+        token: RecoveryToken,
+        offset: Offset,
+        cx: &mut Cx<'_>,
+    ) -> bool {
         // The client may have noticed the loss before the server did.
-        if let Some(old) = self.band.conn_of_pid(offset.room, pid) {
+        if let Some(old) = self.band.conn_of_token(offset.room, token) {
             let why = "its member has come back on another connection".into();
             let closing = Closing::left(LeaveReason::TransportClosed).with(Farewell::Abort);
             self.close(old, Closing { why, ..closing }, cx);
         }
         let Some(client) = self.transport.connections.client(id) else { return false };
-        let route = Route { pid: Some(pid), ..client.route(id) };
-        let Some((member, seat)) = self.band.recover(pid, offset, route, cx) else { return false };
+        let route = Route { token: Some(token), ..client.route(id) };
+        let Some((member, seat)) = self.band.recover(token, offset, route, cx) else {
+            return false;
+        };
         if let Some(client) = self.transport.connections.client_mut(id) {
             client.seat = Some(seat);
         }
-        self.transport.connections.connected(id, member, Some(pid), cx);
+        self.transport.connections.connected(id, member, Some(token), cx);
         self.band.settle(seat, cx);
         true
     }

@@ -67,7 +67,7 @@ pub struct Client {
     /// The Socket.IO socket id, while the client is connected to the namespace `/`.
     pub member: Option<MemberId>,
     /// The token that gives its seat back after a lost connection.
-    pub pid: Option<RecoveryToken>,
+    pub token: Option<RecoveryToken>,
     /// Whether it ever was connected to a namespace. Then the connect time-out is over for good.
     was_connected: bool,
     ping: EnginePing,
@@ -154,7 +154,7 @@ impl Client {
             active_at: now,
             attachments_by: None,
             member: None,
-            pid: None,
+            token: None,
             was_connected: false,
             ping: match version {
                 Version::V4 => EnginePing::new(now, settings),
@@ -491,7 +491,7 @@ impl Client {
 
     /// Where and how packets reach it.
     pub fn route(&self, conn: ConnId) -> Route {
-        Route { conn, encoding: self.encoding, pid: self.pid }
+        Route { conn, encoding: self.encoding, token: self.token }
     }
 
     /// The values that wait for room, if there are any.
@@ -525,9 +525,9 @@ impl Client {
     }
 
     /// Connects the client to the namespace `/`.
-    pub fn connected_as(&mut self, member: MemberId, pid: Option<RecoveryToken>) {
+    pub fn connected_as(&mut self, member: MemberId, token: Option<RecoveryToken>) {
         self.member = Some(member);
-        self.pid = pid;
+        self.token = token;
         self.was_connected = true;
     }
 

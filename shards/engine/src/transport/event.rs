@@ -177,7 +177,7 @@ pub enum Reason {
     /// A connect of a member that was in a session there.
     Recover {
         /// The token that it shows.
-        pid: RecoveryToken,
+        token: RecoveryToken,
         /// The last offset that it saw.
         offset: Offset,
     },

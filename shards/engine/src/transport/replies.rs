@@ -75,8 +75,8 @@ impl Connections {
     pub fn connect(&mut self, client: ConnId, cx: &mut Cx<'_>) {
         let member = cx.draw_id();
         let recovers = cx.settings.transports.recovery > Micros::ZERO;
-        let pid = recovers.then(|| RecoveryToken(cx.draw_id()));
-        self.connected(client, member, pid, cx);
+        let token = recovers.then(|| RecoveryToken(cx.draw_id()));
+        self.connected(client, member, token, cx);
     }
 
     /// Connects a client to the namespace `/` as this member.
@@ -84,12 +84,12 @@ impl Connections {
         &mut self,
         id: ConnId,
         member: MemberId,
-        pid: Option<RecoveryToken>,
+        token: Option<RecoveryToken>,
         cx: &mut Cx<'_>,
     ) {
         let Some(client) = self.client_mut(id) else { return };
-        client.connected_as(member, pid);
-        let pid = pid.as_ref().map(|pid| pid.0.as_str());
-        client.send(id, cx, |bytes| socket_packet::connected(bytes, member.as_str(), pid));
+        client.connected_as(member, token);
+        let token = token.as_ref().map(|token| token.0.as_str());
+        client.send(id, cx, |bytes| socket_packet::connected(bytes, member.as_str(), token));
     }
 }

@@ -185,7 +185,7 @@ pub struct RoomKey {
 #[derive(Clone, Copy, Debug, Eq, Serialize, Deserialize)]
 pub struct RecoveryToken(pub MemberId);
 
-/// The time that a comparison takes tells nothing of a pid.
+/// The time that a comparison takes tells nothing of a token.
 impl PartialEq for RecoveryToken {
     fn eq(&self, other: &Self) -> bool {
         self.0.as_str().as_bytes().ct_eq(other.0.as_str().as_bytes()).into()
