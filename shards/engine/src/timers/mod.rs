@@ -37,12 +37,12 @@ impl TimerHandle {
     }
 
     /// Sets, moves or cancels it: from now on it fires at `wanted` and at no other time.
-    pub fn set(&mut self, wheel: &mut Wheel<Timer>, wanted: Option<Micros>, what: Timer) {
+    pub fn set(&mut self, wheel: &mut Wheel<Timer>, wanted: Option<Micros>, timer: Timer) {
         if self.at() == wanted {
             return;
         }
         self.cancel(wheel);
-        self.0 = wanted.map(|at| (at, wheel.set(at, what)));
+        self.0 = wanted.map(|at| (at, wheel.set(at, timer)));
     }
 
     /// Cancels it.
@@ -65,19 +65,19 @@ mod tests {
     const MICROS: fn(u64) -> Micros = Micros::from_micros;
 
     #[test]
-    fn an_alarm_rings_once_at_the_time_wanted_last() {
+    fn a_handle_fires_once_at_the_time_wanted_last() {
         let mut wheel = Wheel::new(Micros::ZERO);
-        let what = Timer::Room(RoomKey { index: 0, generation: 0 });
-        let mut alarm = TimerHandle::default();
+        let timer = Timer::Room(RoomKey { index: 0, generation: 0 });
+        let mut handle = TimerHandle::default();
         for at in [30, 10, 20] {
-            alarm.set(&mut wheel, Some(Micros::from_micros(at)), what);
+            handle.set(&mut wheel, Some(Micros::from_micros(at)), timer);
         }
-        assert_eq!(alarm.at(), Some(Micros::from_micros(20)));
-        assert_eq!(wheel.fire(MICROS(100)), Some((MICROS(20), what)));
+        assert_eq!(handle.at(), Some(Micros::from_micros(20)));
+        assert_eq!(wheel.fire(MICROS(100)), Some((MICROS(20), timer)));
         assert_eq!(wheel.fire(MICROS(100)), None);
-        alarm.fired();
-        alarm.set(&mut wheel, Some(Micros::from_micros(40)), what);
-        alarm.cancel(&mut wheel);
+        handle.fired();
+        handle.set(&mut wheel, Some(Micros::from_micros(40)), timer);
+        handle.cancel(&mut wheel);
         assert_eq!(wheel.fire(MICROS(100)), None);
     }
 }

@@ -72,7 +72,7 @@ struct Entry<T> {
     previous: u32,
     next: u32,
     /// `None` in a vacant entry.
-    what: Option<T>,
+    payload: Option<T>,
 }
 
 /// Names one timer, from when it is set; never another, however long it is kept.
@@ -108,11 +108,16 @@ impl<T: Copy> Wheel<T> {
 
     /// Sets a timer. A deadline that has passed is taken as it is: it fires at the next
     /// [`fire`](Wheel::fire), before later ones.
-    pub fn set(&mut self, deadline: Micros, what: T) -> TimerId {
+    pub fn set(&mut self, deadline: Micros, payload: T) -> TimerId {
         let set = self.sets;
         self.sets = set.saturating_add(1);
-        let index =
-            self.occupy(Entry { deadline, set, previous: NONE, next: NONE, what: Some(what) });
+        let index = self.occupy(Entry {
+            deadline,
+            set,
+            previous: NONE,
+            next: NONE,
+            payload: Some(payload),
+        });
         if slot_time(deadline) <= self.reached {
             self.near.push(Reverse((deadline, set, index)));
         } else {
@@ -157,9 +162,9 @@ impl<T: Copy> Wheel<T> {
             return None;
         }
         self.near.pop();
-        let what = self.vacate(index);
+        let payload = self.vacate(index);
         self.drop_stale();
-        what.map(|what| (deadline, what))
+        payload.map(|payload| (deadline, payload))
     }
 
     /// What will fire at `now`, in no order. Nothing is taken out.
@@ -168,7 +173,7 @@ impl<T: Copy> Wheel<T> {
         let due = self.near.iter().filter(move |Reverse((deadline, ..))| *deadline <= now);
         due.filter_map(|Reverse((_, set, index))| {
             let entry = self.entries.get(*index as usize)?;
-            entry.what.as_ref().filter(|_| entry.set == *set)
+            entry.payload.as_ref().filter(|_| entry.set == *set)
         })
     }
 
@@ -334,7 +339,7 @@ impl<T: Copy> Wheel<T> {
         let entry = &mut self.entries[index as usize];
         entry.next = self.vacant;
         self.vacant = index;
-        entry.what.take()
+        entry.payload.take()
     }
 
     /// Keeps a living timer on top of the heap, and the cancelled ones in it fewer than the living.
@@ -366,7 +371,10 @@ impl<T: Copy> Wheel<T> {
             let mut previous = NONE;
             for index in self.list(self.heads[slot_index]) {
                 let entry = &self.entries[index as usize];
-                assert!(entry.what.is_some(), "entry {index} is vacant and in slot {slot_index}");
+                assert!(
+                    entry.payload.is_some(),
+                    "entry {index} is vacant and in slot {slot_index}"
+                );
                 assert_eq!(entry.previous, previous, "entry {index} points back to a stranger");
                 assert_eq!(
                     slot(slot_time(entry.deadline)),
@@ -397,7 +405,10 @@ impl<T: Copy> Wheel<T> {
         assert!(self.stale <= STALE_MIN.max(self.near.len() / 2), "{} stale timers", self.stale);
 
         let vacant = self.list(self.vacant).inspect(|&index| {
-            assert!(self.entries[index as usize].what.is_none(), "entry {index} is set and vacant");
+            assert!(
+                self.entries[index as usize].payload.is_none(),
+                "entry {index} is set and vacant"
+            );
         });
         assert_eq!(vacant.count() + self.len(), self.entries.len(), "an entry is lost");
         assert!(self.entries.iter().all(|entry| entry.set < self.sets), "a timer of the future");
@@ -409,7 +420,7 @@ impl<T: Copy> Wheel<T> {
 }
 
 fn is_set<T>(entries: &ChunkedVec<Entry<T>>, index: u32, set: NonZeroU64) -> bool {
-    entries.get(index as usize).is_some_and(|entry| entry.set == set && entry.what.is_some())
+    entries.get(index as usize).is_some_and(|entry| entry.set == set && entry.payload.is_some())
 }
 
 /// The number of the slot since time 0 that a time falls in.
@@ -440,13 +451,13 @@ mod tests {
         fn new(start: u64) -> InMicros<T> {
             InMicros(Wheel::new(Micros::from_micros(start)))
         }
-        fn set(&mut self, deadline: u64, what: T) -> TimerId {
-            self.0.set(Micros::from_micros(deadline), what)
+        fn set(&mut self, deadline: u64, payload: T) -> TimerId {
+            self.0.set(Micros::from_micros(deadline), payload)
         }
         fn fire(&mut self, now: u64) -> Option<(u64, T)> {
             self.0
                 .fire(Micros::from_micros(now))
-                .map(|(deadline, what)| (deadline.as_micros(), what))
+                .map(|(deadline, payload)| (deadline.as_micros(), payload))
         }
         fn next_deadline(&self) -> Option<u64> {
             self.0.next_deadline().map(Micros::as_micros)
