@@ -39,7 +39,7 @@ pub struct Bond {
     /// The value of [`COOKIE`], which nobody else knows.
     pub cookie: MemberId,
     /// Whether the client has been told it.
-    pub told: bool,
+    pub sent: bool,
     /// Whether the client has returned it. From then on every request needs it.
     pub returned: bool,
 }

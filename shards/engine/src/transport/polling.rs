@@ -156,7 +156,7 @@ impl Connections {
         let body = queue.body();
         let bond = queue.bond.as_mut();
         let cookie =
-            bond.and_then(|bond| (!std::mem::replace(&mut bond.told, true)).then_some(bond.cookie));
+            bond.and_then(|bond| (!std::mem::replace(&mut bond.sent, true)).then_some(bond.cookie));
         let (packing, now) = (http.map_or(Packing::None, |http| http.packing), cx.now.unix);
         cx.out.send(conn, |bytes| print_packets(bytes, now, body, cookie, packing, delivery));
         Ok(Step::answered(delivery.keep_alive))
@@ -305,7 +305,7 @@ fn new_bond(asked: &Exchange<'_>, cx: &mut Cx<'_>) -> Bond {
     let returned = asked.request.cookies(COOKIE).find_map(value);
     let needs_cookie = returned.is_some() || origin.address.ip == UNKNOWN;
     let cookie = returned.unwrap_or_else(|| cx.draw_id());
-    Bond { origin, cookie, told: false, returned: needs_cookie }
+    Bond { origin, cookie, sent: false, returned: needs_cookie }
 }
 
 fn origin(asked: &Exchange<'_>, cx: &Cx<'_>) -> Origin {
