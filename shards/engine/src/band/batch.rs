@@ -138,10 +138,13 @@ mod tests {
     #[test]
     fn updates_keep_their_order() {
         let mut batch = Batch::default();
-        let told = [Notice::LeaderRequestApproved, Notice::LeaderRequestDenied { reason: "no" }];
-        for notice in told.clone() {
+        let notices = [Notice::LeaderRequestApproved, Notice::LeaderRequestDenied { reason: "no" }];
+        for notice in notices.clone() {
             batch.add(Effect::Notify(Audience::All, notice));
         }
-        assert_eq!(batch.updates.into_iter().map(|(_, notice)| notice).collect::<Vec<_>>(), told);
+        assert_eq!(
+            batch.updates.into_iter().map(|(_, notice)| notice).collect::<Vec<_>>(),
+            notices
+        );
     }
 }

@@ -225,7 +225,7 @@ impl Band {
         let joined = room.session.join(cx.now, member, join, &mut self.effects);
         assert!(joined.is_ok(), "it was admitted");
         room.seat(member, route, cx.settings);
-        room.reservations.keep(member);
+        room.reservations.release(member);
         room.guessed_right(peer, join);
         cx.report.counters.members += (room.seated() - before) as u32;
         cx.report.counters.sessions_empty -= u32::from(before == 0);
@@ -348,7 +348,7 @@ impl Band {
     /// Notes that a member's client is alive.
     pub fn touch_member(&mut self, seat: &mut SeatHandle, member: MemberId, now: UnixMillis) {
         if let Some(room) = self.rooms.get_mut(seat.room) {
-            room.session.heard_from(member, &mut seat.place, now);
+            room.session.touch_member(member, &mut seat.place, now);
         }
     }
 
@@ -400,16 +400,16 @@ impl Band {
     }
 
     /// Flushes the windows that are over, until so many members were told something; counts on
-    /// in `told`.
-    pub fn flush_windows(&mut self, told: &mut usize, most: usize, cx: &mut Cx<'_>) {
-        while *told < most
+    /// in `sent`.
+    pub fn flush_windows(&mut self, sent: &mut usize, most: usize, cx: &mut Cx<'_>) {
+        while *sent < most
             && let Some(key) = self.windows.pop_front()
         {
             let Some(room) = self.rooms.get_mut(key) else { continue };
             room.flush(key, cx);
             // What was told now is to be forgotten in time.
             room.arm(key, cx);
-            *told += room.seated();
+            *sent += room.seated();
         }
     }
 
@@ -486,7 +486,7 @@ impl Band {
     pub fn check_invariants(&self, resources: &Resources) {
         let counters = &resources.report.counters;
         assert_eq!(self.names.len(), self.rooms.len(), "every session has a name");
-        let (mut seated, mut empty, mut remembered, mut ticking) = (0, 0, 0, 0);
+        let (mut seated, mut empty, mut logged, mut ticking) = (0, 0, 0, 0);
         for (name, key) in &self.names {
             let room = self.rooms.get(*key).unwrap_or_else(|| panic!("session {name:?} is gone"));
             assert_eq!(room.session.id(), name);
@@ -497,14 +497,14 @@ impl Band {
                 "changed sessions are listed once"
             );
             seated += room.seated();
-            remembered += room.remembered();
+            logged += room.logged_bytes();
             ticking += u32::from(room.is_ticking());
             empty += u32::from(room.empty_since().is_some());
         }
         assert_eq!(ticking, resources.ticking, "sessions that tick are counted");
         assert_eq!(empty, counters.sessions_empty, "empty sessions are counted");
         assert_eq!(seated as u32, counters.members, "members are counted");
-        assert_eq!(remembered, resources.replay_bytes, "what is kept for lost members is counted");
+        assert_eq!(logged, resources.replay_bytes, "what is kept for lost members is counted");
     }
 
     /// Makes a session that is not in memory: from what was stored of it, or anew.

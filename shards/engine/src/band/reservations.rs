@@ -18,12 +18,12 @@ struct Reserved(Vec<(Micros, MemberId)>);
 
 impl Reservations {
     pub fn make(&mut self, member: MemberId, now: Micros) {
-        self.keep(member);
+        self.release(member);
         self.0.get_or_insert_default().0.push((now + RESERVATION_TTL, member));
     }
 
     /// The member has its seat.
-    pub fn keep(&mut self, member: MemberId) {
+    pub fn release(&mut self, member: MemberId) {
         self.retain(|_, other| other != member);
     }
 

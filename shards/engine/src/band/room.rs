@@ -217,7 +217,7 @@ impl Room {
     }
 
     /// Bytes that are kept for lost members.
-    pub fn remembered(&self) -> u64 {
+    pub fn logged_bytes(&self) -> u64 {
         self.log.bytes()
     }
 
@@ -523,8 +523,8 @@ impl Room {
     /// Cancels every timer and gives back what is held; the room is about to go.
     pub fn clear(&mut self, cx: &mut Cx<'_>) {
         *cx.ticking -= u32::from(self.is_ticking());
-        for alarm in [&mut self.tick, &mut self.window, &mut self.deadline] {
-            alarm.cancel(cx.wheel);
+        for timer in [&mut self.tick, &mut self.window, &mut self.deadline] {
+            timer.cancel(cx.wheel);
         }
         self.log.clear(&mut bounds(cx));
     }

@@ -169,7 +169,7 @@ impl Session {
 
     /// Notes that a member gave a sign of life. `place` is where it was found last time, and says
     /// where it is now: so that nobody is looked for among ten thousand with every sign.
-    pub fn heard_from(&mut self, member: MemberId, place: &mut u32, unix: UnixMillis) {
+    pub fn touch_member(&mut self, member: MemberId, place: &mut u32, unix: UnixMillis) {
         let seats = &mut self.state.record.seats;
         let sits = |seat: &Seat| seat.member.id == member;
         if !seats.get(*place as usize).is_some_and(sits) {

@@ -548,7 +548,7 @@ fn a_sign_of_life_is_noted_wherever_its_member_sits_now() {
     let mut room = Room::new(CROWDED);
     let (mut said, mut place) = (String::new(), 0);
     let heard = |room: &mut Room, place: &mut u32, unix| {
-        room.session.heard_from(member("c"), place, UnixMillis(unix));
+        room.session.touch_member(member("c"), place, UnixMillis(unix));
         room.session.state.seat(member("c")).map(|seat| seat.member.last_ping_at.0)
     };
     for (line, at, found) in [
