@@ -1,58 +1,60 @@
-//! What a session has to say to its members in one batch window, gathered and put in order.
+//! The effects of one batch window, queued and put in order.
 //!
-//! The protocol's priorities: sync responses go out with what asked for them, and ticks before any
-//! window that closes in the same turn; then session updates in the order they arose, one snapshot
-//! for all of them, and the room's statistics. A snapshot is the state at the time of sending, so
-//! several of one window are one.
+//! The protocol's priorities: a sync response leaves with the acknowledgement of its request, and
+//! ticks before any window that closes in the same turn. Then session updates follow in order of
+//! arrival, one snapshot for all of them, and the room's statistics. A snapshot shows the state at
+//! the time of sending, so several in one window become one.
 //!
-//! Nothing starves: a window is told whole when it closes, so the least important of it waits for
-//! one window and not, as it might with a budget, for four. A window needs no budget because the
-//! rates of its members bound it.
+//! Nothing starves: when a window closes, all of it is sent. Its least important effect waits for
+//! one window, while with a budget it could wait for four. The rates of the members bound a window,
+//! so it needs no budget.
 //!
-//! Only chat waits for longer, where it has many to go to: what one message costs is a send to each
-//! of them, and several in one send cost little more. Any update closes the window in its own time,
-//! and so does a message after which there are many: telling them all at once would hold up the
-//! ticks of other sessions.
+//! Only chat may wait for longer, and only in large sessions: each message costs one send per
+//! member, and several messages in one send cost little more. If any other update arrives, or the
+//! number of messages reaches `CHAT_MESSAGES_MAX`, the window closes after its normal time: sending
+//! more at once would delay the ticks of other sessions.
 //!
-//! A sync response overtakes nothing that it contains: the session's window is closed first, in the
-//! same write, or its asker would hear of older versions after a newer one.
+//! A sync response never overtakes an update that it contains. The session's window is flushed
+//! first, in the same write, or the client would receive older versions after a newer one.
 
 use crate::session::{Audience, Effect};
 use crate::speech::Notice;
 use crate::words::ids::MemberId;
 
-/// For every so many members chat waits for one window more. Sending to them takes a core a
-/// thirtieth of one.
+/// Chat waits one extra window per this many members. Measured: one send to 32 members takes a core
+/// 1/30 of a window.
 const CHAT_MEMBERS_PER_WINDOW: usize = 32;
 
-/// Windows that chat waits for at most.
+/// Maximum number of windows that chat may wait. Guessed: with the default interval these are 20
+/// ms, which no reader of a text notices.
 const CHAT_WINDOWS_MAX: usize = 4;
 
-/// With so many messages chat waits for one window only: more to a send save little.
+/// Number of messages from which chat waits for one window only. Guessed: a send of more saves
+/// little.
 const CHAT_MESSAGES_MAX: usize = 16;
 
-/// The effects of one window, waiting.
+/// The effects that wait for one window to close.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// Session updates in order of arrival.
     pub updates: Vec<(Audience, Notice)>,
-    /// Whether everybody is owed a snapshot.
+    /// Whether all members receive a snapshot.
     pub snapshot: bool,
-    /// The members that are owed one because their command changed nothing.
+    /// Members that receive a snapshot because their own command changed nothing.
     pub senders: Vec<MemberId>,
-    /// Whether everybody is owed the room's statistics.
+    /// Whether all members receive the room's statistics.
     pub room_stats: bool,
-    /// Whether any of it is more than chat.
+    /// Whether any effect is not chat.
     urgent: bool,
 }
 
 impl Batch {
-    /// Whether nothing waits.
+    /// Whether no effect waits.
     pub fn is_empty(&self) -> bool {
         self.updates.is_empty() && !self.snapshot && self.senders.is_empty() && !self.room_stats
     }
 
-    /// After how many windows all of it is to be told to so many members.
+    /// Returns the number of windows after which this batch is sent to `members` members.
     pub fn windows(&self, members: usize) -> u64 {
         if self.urgent || self.updates.len() >= CHAT_MESSAGES_MAX {
             return 1;
@@ -60,9 +62,9 @@ impl Batch {
         (1 + members / CHAT_MEMBERS_PER_WINDOW).min(CHAT_WINDOWS_MAX) as u64
     }
 
-    /// Takes an effect in.
+    /// Queues an effect.
     ///
-    /// A window holds no more than its members may send in it, which the rate limits bound.
+    /// The rate limits of the members bound the effects of a window.
     pub fn add(&mut self, effect: Effect) {
         // mark: update_waits_like_chat
         self.urgent |= !matches!(effect, Effect::Notify(_, Notice::Chat { .. }));

@@ -1,7 +1,8 @@
-//! Sessions as they come and go on this shard: calls in, replies out, packets to members.
+//! The sessions of a shard: calls in, replies out, packets to members.
 //!
-//! A call never reaches into a connection. Who calls is told by a [`Caller`], what came of it by a
-//! [`Reply`]; [`Band::settle`] then tells the members.
+//! A call never reaches into a connection. A [`Caller`] describes the client, and a [`Reply`] the
+//! outcome. The engine acknowledges the call first; [`Band::settle`] then sends the news to the
+//! members.
 
 mod batch;
 mod persist;
@@ -32,17 +33,17 @@ use crate::words::time::{Micros, UnixMillis};
 use persist::PersistQueue;
 use room::Room;
 
-/// Epochs up to here may come from a wall clock, in milliseconds: that of the year 2527. A higher
-/// one was written by somebody else, and no other session may begin above it.
+/// Highest epoch that may come from a wall clock in milliseconds: 2^44 ms is the year 2527. A
+/// higher one was written by another program, and no other session begins above it.
 pub const CLOCK_EPOCH_MAX: u64 = 1 << 44;
 
-/// Who calls.
+/// The client that calls, as far as the band knows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
-    /// The address that guesses count against.
+    /// The address that wrong guesses count against.
     pub peer: IpAddr,
     pub member: MemberId,
-    /// Where and how packets reach it.
+    /// The route of packets to the client.
     pub route: Route,
     pub seat: Option<SeatHandle>,
 }
@@ -54,15 +55,15 @@ pub enum Call {
     Session(SessionId, Option<CommandId>, SessionCommand),
 }
 
-/// What came of a call.
+/// The outcome of a call.
 pub enum Reply {
-    /// It was acted on, or rejected.
+    /// The call was carried out or rejected.
     Now {
-        /// The caller's seat after the call: it may be gone although the call was rejected.
+        /// The caller's seat after the call. It may be gone although the call was rejected.
         seat: Option<SeatHandle>,
         outcome: Result<Ack, Reject>,
     },
-    /// The session may be stored: it has to be loaded before.
+    /// The session may be stored and has to be loaded first.
     NotLoaded(SessionId),
     /// The session lives on another shard.
     Elsewhere(ShardId),
@@ -74,16 +75,16 @@ pub struct Band {
     rooms: Arena<RoomKey, Room>,
     names: BTreeMap<SessionId, RoomKey>,
     persist: PersistQueue,
-    /// The highest epoch given to a session so far.
+    /// The highest epoch given to a session so far, up to [`CLOCK_EPOCH_MAX`].
     last_epoch: u64,
-    /// Sessions whose batch window is over, the first to be told first.
+    /// Sessions whose batch window is over, in the order in which they are flushed.
     windows: VecDeque<RoomKey>,
-    /// Emptied after each use and kept for its memory.
+    /// Empty between calls; kept to reuse its memory.
     effects: Vec<Effect>,
 }
 
 impl Band {
-    /// A shard's sessions before anybody has come.
+    /// Creates a band without sessions.
     pub fn new(settings: &Settings) -> Self {
         let rules = Rules {
             members_max: settings.session_members_max,
@@ -103,33 +104,34 @@ impl Band {
         }
     }
 
-    /// A session that lives here now.
+    /// Returns a session that is in memory on this shard.
     pub fn session(&self, id: &SessionId) -> Option<&Session> {
         let key = self.names.get(id)?;
         self.rooms.get(*key).map(|room| &room.session)
     }
 
-    /// The session of a seat.
+    /// Returns the session of a seat.
     pub fn session_of(&self, seat: SeatHandle) -> Option<&Session> {
         self.rooms.get(seat.room).map(|room| &room.session)
     }
 
-    /// Sessions that live here now.
+    /// Number of sessions in memory.
     pub fn sessions(&self) -> u32 {
         self.rooms.len() as u32
     }
 
-    /// Sessions that wait to be offered to the storage.
+    /// Number of sessions that wait to be offered to the storage.
     pub fn dirty(&self) -> u32 {
         self.persist.dirty()
     }
 
-    /// Whether batches wait for the next turn.
+    /// Whether batches of closed windows wait for the next turn.
     pub fn has_open_windows(&self) -> bool {
         !self.windows.is_empty()
     }
 
-    /// Acts on a call. The caller is acknowledged next, and then [`settle`](Band::settle) is due.
+    /// Carries out a call. The caller must be acknowledged next; then [`settle`](Band::settle) is
+    /// due.
     pub fn call(&mut self, caller: &Caller, call: Call, cx: &mut Cx<'_>) -> Reply {
         let mut seat = caller.seat;
         let outcome = match call {
@@ -157,7 +159,7 @@ impl Band {
         Reply::Now { seat, outcome }
     }
 
-    /// Tells a session's members what the last call changed, and sets its timers.
+    /// Sends what the last call changed to the session's members, and sets its timers.
     ///
     /// Call it after the caller's acknowledgement: a member must learn the outcome of its own call
     /// before the news of it.
@@ -165,7 +167,8 @@ impl Band {
         self.settle_room(seat.room, cx);
     }
 
-    /// The same for a session that nobody may be in.
+    /// Does what [`settle`](Band::settle) does, for a session without a seat at hand. The session
+    /// may be empty.
     pub fn settle_room(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         let Some(room) = self.rooms.get_mut(key) else { return };
         room.collect(key, &mut self.effects, cx);
@@ -173,15 +176,15 @@ impl Band {
         self.persist.mark_dirty(key, room, cx);
     }
 
-    /// Whether a session may be stored and must be asked for.
+    /// Whether a session may be stored and must be loaded before it is used.
     pub fn needs_load(&self, session: &SessionId, settings: &Settings) -> bool {
         settings.storage_wait.is_some() && !self.names.contains_key(session)
     }
 
-    /// The seat, if it is in the session of this name.
+    /// Returns the seat if it belongs to the session of this name.
     ///
     /// # Errors
-    /// If it is in another one, or in none.
+    /// `not_member` if it belongs to another session, or if there is no seat.
     pub fn seat_in(
         &self,
         seat: Option<SeatHandle>,
@@ -195,8 +198,8 @@ impl Band {
         })
     }
 
-    /// Takes a member in. It leaves the session that it was in for that, and only if this one
-    /// admits it.
+    /// Seats a member. If another session holds the member, it leaves that session once this one
+    /// has admitted it.
     fn join(
         &mut self,
         caller: &Caller,
@@ -216,7 +219,7 @@ impl Band {
         }
         let key = match self.names.get(&join.session).copied() {
             Some(key) => key,
-            // Who opens a session chooses its passcode and its PIN.
+            // The member that opens a session chooses its passcode and its PIN.
             None => self.open_room(&join.session, None, cx)?,
         };
         let Some(room) = self.rooms.get_mut(key) else { return Err(gone()) };
@@ -233,9 +236,14 @@ impl Band {
         joined.map(|ack| room.persisted.restored(ack))
     }
 
-    /// Whether a session would let a member in, or back to its seat, that speaks from this address
-    /// and leaves a session here for that. This is the only place where a member's passcode or PIN
-    /// is compared: a wrong one counts against the address and the session.
+    /// Checks whether a session admits a member that calls from `peer` and gives up the seat
+    /// `leaves`.
+    ///
+    /// This is the only place where a member's passcode or PIN is compared. A wrong one counts
+    /// against the address and the session.
+    ///
+    /// # Errors
+    /// The reject that the member receives.
     pub fn admit(
         &mut self,
         peer: IpAddr,
@@ -262,13 +270,13 @@ impl Band {
         admitted
     }
 
-    /// Whether another session can be made.
+    /// Whether another session can be opened: there is a free place, or an empty session to evict.
     pub fn has_room_for_session(&self, cx: &mut Cx<'_>) -> bool {
         !self.rooms.is_full() || cx.report.counters.sessions_empty > 0
     }
 
-    /// Whether nobody would stay if somebody left this session: then it would make room for
-    /// another.
+    /// Whether a session becomes empty if the member of this seat leaves. It can then be evicted
+    /// for another one.
     pub fn is_left_empty(&self, leaves: Option<SeatHandle>) -> bool {
         leaves.and_then(|seat| self.rooms.get(seat.room)).is_some_and(|room| room.seated() == 1)
     }
@@ -288,7 +296,7 @@ impl Band {
         room.session.handle(cx.now, member, id, command, &mut self.effects)
     }
 
-    /// A member is gone: takes its seat away and tells the others.
+    /// Removes a member from its session and notifies the others.
     pub fn leave(
         &mut self,
         seat: SeatHandle,
@@ -300,7 +308,7 @@ impl Band {
         let Some(room) = self.rooms.get_mut(key) else { return };
         room.remove_member(key, member, reason, cx, &mut self.effects);
         if reason == LeaveReason::Draining {
-            // Those who are still here are about to be told that all is over.
+            // The shard sends a farewell of its own to the members that are still seated.
             self.effects.clear();
         }
         cx.report.counters.members -= 1;
@@ -308,8 +316,10 @@ impl Band {
         self.settle_room(key, cx);
     }
 
-    /// Gives a lost member its seat back, and tells it what it missed; `None` if that cannot be.
-    /// [`settle`](Band::settle) is due when it knows that it is back.
+    /// Gives a lost member its seat back and sends it the events that it missed. Returns `None` if
+    /// it cannot be recovered.
+    ///
+    /// [`settle`](Band::settle) is due once the client knows that it is recovered.
     pub fn recover(
         &mut self,
         token: RecoveryToken,
@@ -328,42 +338,42 @@ impl Band {
         Some((member, SeatHandle { room: key, place: 0 }))
     }
 
-    /// The connection whose member would come back to a session with this token.
+    /// Returns the connection of the member that holds this recovery token, if it is still seated.
     pub fn conn_of_token(&self, room: RoomKey, token: RecoveryToken) -> Option<ConnId> {
         self.rooms.get(room)?.conn_of_token(token)
     }
 
-    /// The connection of a member of a session.
+    /// Returns the connection of a member of a session.
     pub fn conn_of(&self, room: RoomKey, member: MemberId) -> Option<ConnId> {
         self.rooms.get(room)?.conn_of(member)
     }
 
-    /// A member is at another connection now.
+    /// Changes the route of a member, which has another connection now.
     pub fn relocate(&mut self, seat: SeatHandle, member: MemberId, route: Route) {
         if let Some(room) = self.rooms.get_mut(seat.room) {
             room.relocate(member, route);
         }
     }
 
-    /// Notes that a member's client is alive.
+    /// Records a sign of life of a member's client.
     pub fn touch_member(&mut self, seat: &mut SeatHandle, member: MemberId, now: UnixMillis) {
         if let Some(room) = self.rooms.get_mut(seat.room) {
             room.session.touch_member(member, &mut seat.place, now);
         }
     }
 
-    /// Keeps a place in a session for a member that is on its way from another shard.
+    /// Reserves a seat for a member that is handed over from another shard.
     pub fn reserve(&mut self, session: &SessionId, member: MemberId, now: Micros) {
         if let Some(room) = self.names.get(session).and_then(|key| self.rooms.get_mut(*key)) {
             room.reservations.make(member, now);
         }
     }
 
-    /// Opens a session with what is stored of it, or anew. `restored` is what those who join are
-    /// told of that. [`settle_room`](Band::settle_room) is due when all who wait have joined.
+    /// Opens a session from its record, or a new one. `restored` is reported to the members that
+    /// join. [`settle_room`](Band::settle_room) is due once all pending joins are done.
     ///
     /// # Errors
-    /// If there is no room for another session.
+    /// `session_full` if the shard has no room for another session.
     pub fn open(
         &mut self,
         session: &SessionId,
@@ -378,12 +388,12 @@ impl Band {
         Ok(key)
     }
 
-    /// A session as it would be with this record, to see whom it would let in.
+    /// Builds a session from a record without opening it, to check which members it admits.
     pub fn preview(&self, record: &Record, cx: &Cx<'_>) -> Session {
         Session::from_record(record.clone(), &self.rules, cx.now, self.last_epoch)
     }
 
-    /// A tick is due.
+    /// Sends a session's tick, which was due at `due`.
     pub fn tick(&mut self, key: RoomKey, due: Micros, cx: &mut Cx<'_>) {
         cx.report.samples.add(Sample::TickLateness, cx.now.at.since(due));
         if let Some(room) = self.rooms.get_mut(key) {
@@ -391,7 +401,7 @@ impl Band {
         }
     }
 
-    /// A batch window is over: it is flushed when what is due has its say.
+    /// Notes that a session's batch window is over. It is flushed after the ticks of the turn.
     pub fn window_over(&mut self, key: RoomKey) {
         if let Some(room) = self.rooms.get_mut(key) {
             room.window_over();
@@ -399,23 +409,23 @@ impl Band {
         self.windows.push_back(key);
     }
 
-    /// Flushes the windows that are over, until so many members were told something; counts on
-    /// in `sent`.
+    /// Flushes closed windows until `most` members were sent a batch. Adds their number to `sent`.
     pub fn flush_windows(&mut self, sent: &mut usize, most: usize, cx: &mut Cx<'_>) {
         while *sent < most
             && let Some(key) = self.windows.pop_front()
         {
             let Some(room) = self.rooms.get_mut(key) else { continue };
             room.flush(key, cx);
-            // What was told now is to be forgotten in time.
+            // The flush may have logged events; their expiry needs a timer.
             room.arm(key, cx);
             *sent += room.seated();
         }
     }
 
-    /// Reads a little of each session that is about to tick. What was sent since its last tick has
-    /// driven it out of the cache; together they are fetched in the time of one, while one tick
-    /// after the other waits for each.
+    /// Prefetches the memory of each session that is about to tick.
+    ///
+    /// The sends since the last tick have evicted it from the cache. Fetching all sessions together
+    /// overlaps the cache misses, while tick after tick would wait for each of them.
     pub fn prefetch(&self, cx: &mut Cx<'_>) {
         let rooms = cx.wheel.due(cx.now.at).filter_map(|timer| match timer {
             Timer::Tick(key) => self.rooms.get(*key),
@@ -425,7 +435,7 @@ impl Band {
         std::hint::black_box(read);
     }
 
-    /// Notes what came of a record that was to be stored.
+    /// Handles the storage's result for the record of epoch and version `which`.
     pub fn stored(
         &mut self,
         session: &SessionId,
@@ -444,7 +454,7 @@ impl Band {
         self.persist.arm_offer(cx);
     }
 
-    /// The storage was away and is back: everything is offered again.
+    /// Offers every session again: the storage was away and may have lost data.
     pub fn storage_returned(&mut self, cx: &mut Cx<'_>) {
         for (_, room) in self.rooms.iter_mut() {
             room.persisted.stored = None; // mark: storage_return_ignored
@@ -452,37 +462,40 @@ impl Band {
         self.offer_all(cx);
     }
 
-    /// The server is going away: no answer of the storage is waited for from now on.
+    /// Stops waiting for the storage's answers, because the server is shutting down.
     pub fn drain(&mut self) {
         self.persist.drain();
     }
 
-    /// Lists every session that has something to be offered.
+    /// Queues every session whose newest state is not stored.
     pub fn offer_all(&mut self, cx: &mut Cx<'_>) {
         for (key, room) in self.rooms.iter_mut() {
             self.persist.mark_dirty(key, room, cx);
         }
     }
 
-    /// Changed sessions are to be offered to the storage.
+    /// Offers changed sessions to the storage.
     pub fn offer(&mut self, cx: &mut Cx<'_>) {
         self.persist.offer(&mut self.rooms, cx);
     }
 
-    /// The time of some that were left to the storage is over.
+    /// Has the storage forget evicted sessions whose time is over.
     pub fn expire_evicted(&mut self, cx: &mut Cx<'_>) {
         self.persist.expire_evicted(&self.names, cx);
     }
 
-    /// Remembers the epoch of a session from storage, so that a session made anew gets a higher
-    /// one. An epoch that no clock shows concerns its own session alone.
+    /// Remembers the epoch of a stored session, so that a new session gets a higher one. An epoch
+    /// above [`CLOCK_EPOCH_MAX`] concerns its own session alone.
     fn note_epoch(&mut self, epoch: u64) {
         if epoch <= CLOCK_EPOCH_MAX {
             self.last_epoch = self.last_epoch.max(epoch);
         }
     }
 
-    /// What must hold at the end of every turn.
+    /// Checks what must hold at the end of every turn.
+    ///
+    /// # Panics
+    /// If counters, names, rooms and the persist queue contradict each other.
     pub fn check_invariants(&self, resources: &Resources) {
         let counters = &resources.report.counters;
         assert_eq!(self.names.len(), self.rooms.len(), "every session has a name");
@@ -507,7 +520,7 @@ impl Band {
         assert_eq!(logged, resources.replay_bytes, "what is kept for lost members is counted");
     }
 
-    /// Makes a session that is not in memory: from what was stored of it, or anew.
+    /// Opens a session that is not in memory, from its record or as a new one.
     fn open_room(
         &mut self,
         session: &SessionId,
@@ -517,9 +530,9 @@ impl Band {
         if self.rooms.is_full() && !self.evict_empty(cx) {
             return Err(no_room());
         }
-        // A session that is made anew must look newer than any former one of its name, also to
-        // clients that knew that before the server's restart. The wall clock may have been set back
-        // since: then the next epoch is as good.
+        // A new session must look newer than any former one of its name, also to clients that knew
+        // that one before the server's restart. If the wall clock was set back since, the next
+        // epoch serves as well.
         // mark: epoch_follows_wall_clock
         let epoch = (cx.now.unix.0.max(1) as u64).max(self.last_epoch + 1);
         let spread = cx.rng.next_u64();
@@ -541,9 +554,10 @@ impl Band {
         Ok(key)
     }
 
-    /// Makes room: of the sessions that nobody is in the one that has been empty longest goes,
-    /// first of those that can wait in the storage for the rest of their time. If there is none of
-    /// those it is forgotten.
+    /// Evicts the session that has been empty longest, and returns whether there was one.
+    ///
+    /// A stored session is preferred, because the storage keeps it for the rest of its time. If no
+    /// empty session is stored, one is forgotten.
     fn evict_empty(&mut self, cx: &mut Cx<'_>) -> bool {
         let has_storage = cx.settings.storage_wait.is_some();
         let empty = self.rooms.iter().filter_map(|(key, room)| {
@@ -562,10 +576,13 @@ impl Band {
         true
     }
 
-    /// Gives memory back: what sessions keep for lost members, who get a fresh snapshot instead,
-    /// and sessions that nobody is in. With a storage they wait there, once it has them, for the
-    /// rest of their time. Without one they are forgotten; but while memory is only low, a band
-    /// that just lost its network has time to come back.
+    /// Frees memory: drops the replay logs, so that lost members receive a snapshot instead, and
+    /// removes empty sessions.
+    ///
+    /// With a storage, an empty session leaves memory once it is stored, and is kept there for the
+    /// rest of its time. Without one it is forgotten; but while memory is only low, a session that
+    /// was in use within the recovery window is kept, because its band may just have lost its
+    /// network.
     pub fn shed_memory(&mut self, memory: Memory, cx: &mut Cx<'_>) {
         let before = *cx.replay_bytes;
         let keys: Vec<RoomKey> = self.rooms.iter().map(|(key, _)| key).collect();
@@ -594,7 +611,8 @@ impl Band {
         cx.report.counters.recovery_bytes_shed += before - *cx.replay_bytes;
     }
 
-    /// A session's own deadline has come, or nobody has been there for long enough.
+    /// Handles a session's deadline: removes a session that has been empty for long enough, and
+    /// otherwise does what is due in it.
     pub fn room_due(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         let ttl = cx.settings.limits.empty_session_ttl;
         let now = cx.now.at;
@@ -616,16 +634,16 @@ impl Band {
         }
     }
 
-    /// Takes a session that nobody is in and that is stored out of memory, for the rest of its time.
+    /// Moves an empty, stored session out of memory. The storage keeps it until `until`.
     fn evict(&mut self, key: RoomKey, until: Micros, cx: &mut Cx<'_>) {
         if let Some(room) = self.remove_room(key, cx) {
             self.persist.evict(&room, until, &self.names, cx);
         }
     }
 
-    /// Takes a session that nobody is in out of memory.
+    /// Removes an empty session from memory.
     fn remove_room(&mut self, key: RoomKey, cx: &mut Cx<'_>) -> Option<Room> {
-        // Nothing is told, for nobody is there.
+        // Nothing is sent, because the session has no subscribers.
         if let Some(room) = self.rooms.get_mut(key) {
             room.clear(cx);
         }

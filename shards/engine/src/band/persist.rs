@@ -1,8 +1,8 @@
-//! What changes is offered to the storage, a bounded amount at a time, and what nobody is in waits
-//! there.
+//! The queue of changed sessions: offers their records to the storage, a bounded amount at a time,
+//! and tracks evicted sessions until the storage may forget them.
 //!
-//! Each session has at most one record on its way. What changes meanwhile is offered when that one
-//! is answered, so however fast a session changes, its newest state is what waits.
+//! A session has at most one record in flight. A change that arrives meanwhile is offered after the
+//! answer, so however fast a session changes, its newest state is the one that is offered.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,54 +15,55 @@ use crate::timers::{Timer, TimerHandle};
 use crate::words::ids::{RoomKey, SessionId};
 use crate::words::time::Micros;
 
-/// How long changes are gathered before they are offered: a session that changes often is written
-/// less often, and a turn never prints more than [`OFFERS_MAX`] records.
+/// Delay between a change and its offer. A session that changes often is written less often, and a
+/// turn never serializes more than [`OFFERS_MAX`] records. Guessed.
 const OFFER_INTERVAL: Micros = Micros::from_millis(5);
 
-/// How long nothing is offered after the storage had no room: printing what it refuses would be for
-/// nothing.
+/// Pause after the storage queue was full. Serializing a record only to have it refused is wasted
+/// work. Guessed.
 const OFFER_AGAIN: Micros = Micros::from_millis(100);
 
-/// Records offered at once.
+/// Maximum number of records in one offer. Guessed.
 const OFFERS_MAX: usize = 128;
 
-/// Bytes offered at once, the record that goes over included: a set list may have a mebibyte.
+/// Size of an offer in bytes at which it ends. The record that exceeds it is included: a set list
+/// may have 1 MiB.
 const OFFER_BYTES_MAX: usize = 1024 * 1024;
 
-/// What a shard has to tell the storage.
+/// The changes and evictions that a shard has to report to the storage.
 #[derive(Default)]
 pub(super) struct PersistQueue {
-    /// Sessions that changed and have no record on its way, in order of changing.
+    /// Sessions that changed and have no record in flight, in order of change.
     dirty: VecDeque<RoomKey>,
-    /// Whether it had no room for what it was offered last.
+    /// Whether the storage refused the last record because its queue was full.
     is_full: bool,
-    /// Sessions that left memory before their time, by when the storage is to forget them, with
-    /// their epochs.
+    /// Sessions evicted from memory, with their epochs, by the time at which the storage may forget
+    /// them.
     evicted: BTreeMap<(Micros, SessionId), u64>,
-    /// Whether the server is going away: nothing is waited for any more.
+    /// Whether the server is shutting down and no longer waits for answers.
     draining: bool,
     offer: TimerHandle,
     expire: TimerHandle,
 }
 
 impl PersistQueue {
-    /// Sessions that wait to be offered.
+    /// Number of sessions that wait to be offered.
     pub fn dirty(&self) -> u32 {
         self.dirty.len() as u32
     }
 
-    /// Whether a session is among them, once.
+    /// Whether a session is queued exactly once.
     pub fn lists(&self, key: RoomKey) -> bool {
         self.dirty.iter().filter(|listed| **listed == key).count() == 1
     }
 
-    /// The server is going away: nothing is waited for any more, for the storage keeps the newer of
-    /// two records.
+    /// Stops waiting for records in flight. The storage keeps the newer of two records, so their
+    /// order does not matter.
     pub fn drain(&mut self) {
         self.draining = true;
     }
 
-    /// Lists a session to be offered if it has something new and nothing on its way.
+    /// Queues a session if its newest state is neither stored nor in flight.
     pub fn mark_dirty(&mut self, key: RoomKey, room: &mut Room, cx: &mut Cx<'_>) {
         if cx.settings.storage_wait.is_none() {
             return;
@@ -72,7 +73,7 @@ impl PersistQueue {
         let on_its_way =
             // mark: end_waits_for_old_record
             if self.draining { kept.in_flight == Some(newest) } else { kept.in_flight.is_some() };
-        // Nobody has ever been in a session without a version.
+        // A session at version 0 has never had a member.
         if newest.1 == 0 || kept.stored == Some(newest) || on_its_way || kept.is_dirty {
             return;
         }
@@ -81,7 +82,7 @@ impl PersistQueue {
         self.arm_offer(cx);
     }
 
-    /// Offers the sessions that have waited longest.
+    /// Offers the sessions that have waited longest, and sets the timer of the next offer.
     pub fn offer(&mut self, rooms: &mut Arena<RoomKey, Room>, cx: &mut Cx<'_>) {
         self.offer.fired();
         let full = cx.out.bytes.len() + OFFER_BYTES_MAX;
@@ -101,7 +102,7 @@ impl PersistQueue {
         self.arm_offer(cx);
     }
 
-    /// Sets the timer of the next offer, if something waits for it.
+    /// Sets the timer of the next offer if a session waits for it.
     pub fn arm_offer(&mut self, cx: &mut Cx<'_>) {
         let waits = !self.dirty.is_empty();
         let at = cx.now.at + if self.is_full { OFFER_AGAIN } else { OFFER_INTERVAL };
@@ -109,8 +110,8 @@ impl PersistQueue {
         self.offer.set(cx.wheel, waits.then_some(at), Timer::Offer);
     }
 
-    /// Notes what came of a record. Returns the epoch that the session has to rise above, if it is
-    /// outdated.
+    /// Handles the storage's result for the record of epoch and version `which`. Returns the epoch
+    /// that the session must rise above, if the record was outdated.
     pub fn stored(
         &mut self,
         room: &mut Room,
@@ -129,7 +130,8 @@ impl PersistQueue {
             Outcome::Kept => room.persisted.stored = Some(which),
             // mark: refused_record_counts
             Outcome::Refused => {}
-            // There is no epoch above it that could be stored. The next change is offered again.
+            // No epoch above it can be stored, so the record counts as stored. The next change is
+            // offered again.
             Outcome::Outdated { epoch } if epoch >= Record::EPOCH_MAX => {
                 room.persisted.stored = Some(which)
             }
@@ -138,7 +140,7 @@ impl PersistQueue {
         None
     }
 
-    /// Has the storage forget a session that is gone from memory.
+    /// Removes a session from the queue and has the storage forget it.
     pub fn forget(&mut self, key: RoomKey, room: &Room, cx: &mut Cx<'_>) {
         if room.persisted.is_dirty {
             self.dirty.retain(|listed| *listed != key);
@@ -149,8 +151,8 @@ impl PersistQueue {
         }
     }
 
-    /// Notes a session that left memory because it is stored. The storage is told to forget it when
-    /// its time is over, unless it is in memory again, as `names` says.
+    /// Tracks a session that left memory because it is stored. At `until` the storage is asked to
+    /// forget it, unless `names` shows that it is in memory again.
     pub fn evict(
         &mut self,
         room: &Room,
@@ -159,14 +161,14 @@ impl PersistQueue {
         cx: &mut Cx<'_>,
     ) {
         self.evicted.insert((until, room.session.id().clone()), room.session.epoch());
-        // Of a bounded number only; what is one too many is forgotten early.
+        // Their number is bounded; beyond it the oldest one is forgotten early.
         if self.evicted.len() > cx.settings.limits.sessions_max as usize {
             self.expire_first(names, cx);
         }
         self.arm_expire(cx);
     }
 
-    /// The time of some that were left to the storage is over.
+    /// Has the storage forget the evicted sessions whose time is over, and sets the next timer.
     pub fn expire_evicted(&mut self, names: &BTreeMap<SessionId, RoomKey>, cx: &mut Cx<'_>) {
         self.expire.fired();
         while self.evicted.first_key_value().is_some_and(|((until, _), _)| *until <= cx.now.at) {

@@ -1,15 +1,16 @@
-//! Coming back after a lost connection, as Socket.IO has it: the same id, session and role, and
-//! what was missed.
+//! The events that a session has sent, kept for members that lose their connection. With them a
+//! returning member recovers its seat as Socket.IO defines it: same id, session and role, and the
+//! events that it missed.
 //!
-//! Every event that a session tells, unless it is [volatile](is_volatile), ends with an offset:
-//! where it stands in the session's log. A client whose connection broke names the last offset that
-//! it saw and the secret `pid` that it was given. The offset leads to the shard and the session;
-//! the token shows whose seat it was, and does so once. Snapshots carry an offset and are not in the
-//! log, nor is the room's statistics: whoever comes back is told fresh ones.
+//! Every event of a session, unless it is [volatile](is_volatile), ends with an offset: its place
+//! in the session's log. A client that reconnects names the last offset that it received and its
+//! secret token, which the wire calls `pid`. The offset leads to the shard and the session; the
+//! token identifies the seat, and is valid once. Snapshots carry an offset but are not logged, nor
+//! are the room's statistics: a recovered member receives fresh ones.
 //!
-//! The log reaches back as far as somebody may have missed it. Of those who are lost that is since
-//! a little before the loss was noticed; who is here is pinged, so while nobody is lost, some
-//! seconds are enough.
+//! The log reaches back to the oldest event that a member may have missed. For a lost member that
+//! is shortly before its loss was detected. Connected members are pinged, so while no member is
+//! lost, a few seconds suffice.
 
 use std::collections::VecDeque;
 
@@ -20,8 +21,8 @@ use crate::words::ids::{MemberId, RecoveryToken};
 use crate::words::limits::Limits;
 use crate::words::time::Micros;
 
-/// Whether a notice is about a moment and worth nothing once that is over. It carries no offset and
-/// is not told again to who missed it, for a fresh one is never far.
+/// Whether a notice describes a moment and is worthless later. It carries no offset and is not sent
+/// again to a member that missed it, since a fresh one follows soon.
 pub fn is_volatile(notice: &Notice) -> bool {
     matches!(
         notice,
@@ -34,40 +35,40 @@ pub fn is_volatile(notice: &Notice) -> bool {
     )
 }
 
-/// Forgotten entries of which it is known whom they concerned.
+/// Maximum number of dropped entries whose audience is remembered. Guessed.
 const DROPPED_MAX: usize = 32;
 
-/// What a session told, and the seats of those that may come back to it.
+/// The log of a session's events, and the seats of its lost members.
 #[derive(Debug)]
 pub struct ReplayLog<S> {
     entries: VecDeque<Entry>,
-    /// What they are kept as one behind the other, from `start` on. In one piece, because it is
-    /// short-lived: among the allocations of what stays it would leave holes that the allocator can
-    /// give to nobody.
+    /// The packets of the entries, one after the other, from `start` on. They are short-lived, so
+    /// they share one allocation: small ones among long-lived allocations would leave holes that
+    /// the allocator cannot return.
     packets: Vec<u8>,
     start: usize,
-    /// How many entries there were so far.
+    /// Number of entries so far, with those that were dropped.
     sequence: u64,
-    /// Whom the newest of the forgotten entries concerned, as far back as none concerned everybody.
-    /// A member that was told none of them has missed nothing, however small the number that it
-    /// names.
+    /// Audiences of the newest dropped entries, back to the last one that concerned all members. A
+    /// member that was in none of these audiences has missed nothing, however old its offset is.
     dropped: VecDeque<Audience>,
+    /// Lost members that may return, in order of loss.
     lost: VecDeque<LostMember<S>>,
-    /// Since when those who came back may have missed something, and until when they may come back
-    /// once more with that: a connection can break before it has brought what was missed.
+    /// The time since which recovered members may have missed events, and the time until which they
+    /// may recover once more. A connection can break again before it has delivered what was missed.
     recovering: Option<(Micros, Micros)>,
 }
 
-/// As what an event is kept.
+/// The form in which an event is kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum EntryForm {
-    /// Its packet, with its offset.
+    /// The packet with its offset, as it was sent.
     Packet,
-    /// What the packet is printed from, a fifth of its size.
+    /// The notice that the packet is printed from. Measured: a fifth of the packet's size.
     Notice,
 }
 
-/// An event that was told.
+/// An event that was sent.
 #[derive(Debug)]
 struct Entry {
     at: Micros,
@@ -76,18 +77,18 @@ struct Entry {
     bytes: u32,
 }
 
-/// An event that somebody has missed.
+/// An event that a member has missed.
 #[derive(Clone, Copy, Debug)]
 pub struct Missed<'a> {
-    /// What its offset ends with.
+    /// The number in which its offset ends.
     pub number: u64,
-    /// As what it was kept.
+    /// The form of `bytes`.
     pub form: EntryForm,
-    /// What was kept.
+    /// The event in its form.
     pub bytes: &'a [u8],
 }
 
-/// Somebody who lost the connection.
+/// A member that lost its connection.
 #[derive(Debug)]
 struct LostMember<S> {
     since: Micros,
@@ -95,11 +96,11 @@ struct LostMember<S> {
     seat: S,
 }
 
-/// The bounds of a shard's memories, and how much all of them hold.
+/// The bounds of a shard's replay logs, and the bytes that all of them hold.
 pub struct Bounds<'a> {
-    /// For how long a member may come back.
+    /// Time for which a lost member may return.
     pub window: Micros,
-    /// How long a client may have heard nothing before that is noticed.
+    /// Time that a client may have been unreachable before its loss is detected.
     pub detection_time: Micros,
     /// The shard's limits.
     pub limits: &'a Limits,
@@ -107,8 +108,10 @@ pub struct Bounds<'a> {
     pub bytes: &'a mut u64,
 }
 
-/// How long a client of these settings may have heard nothing before that is noticed: a ping must
-/// become due, and its answer stay away. Twice that and more, for timers may be late.
+/// Returns the time that a client may have been unreachable before its loss is detected.
+///
+/// A ping must become due and its answer fail to arrive. The time is twice that and 5 s, because
+/// timers may be late.
 pub fn detection_time(settings: &Settings) -> Micros {
     const LATENESS: Micros = Micros::from_secs(5);
     let noticed = settings.ping_interval + settings.ping_timeout;
@@ -130,12 +133,12 @@ impl<S> Default for ReplayLog<S> {
 }
 
 impl<S> ReplayLog<S> {
-    /// How many events were told so far.
+    /// Returns the number of events sent so far.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// Notes an event that was told; as much as needed of what is older is forgotten.
+    /// Logs an event that was sent. If the log exceeds a bound, its oldest events are dropped.
     pub fn push(
         &mut self,
         now: Micros,
@@ -147,18 +150,18 @@ impl<S> ReplayLog<S> {
         let own = u64::from(bounds.limits.recovery_bytes_max);
         self.sequence += 1;
         if packet.len() as u64 > own {
-            // It would be forgotten at once, and with it all that is older.
+            // It would be dropped at once, and all older events with it.
             self.drop_events(bounds);
             return self.note_dropped(audience);
         }
-        // Moving at most as much as was forgotten keeps the cost per byte constant.
+        // Moving at most as many bytes as were dropped keeps the cost per byte constant.
         if self.start as u64 >= self.bytes() {
             self.packets.drain(..self.start);
             self.start = 0;
         }
         if self.packets.capacity() - self.packets.len() < packet.len() {
-            // By less than the doubling of a vector: most logs are of the few who joined, and then
-            // of nobody.
+            // By less than a vector's doubling: most logs hold the few joins of a session and then
+            // nothing.
             self.packets.reserve_exact(packet.len() + self.packets.len() / 4);
         }
         self.packets.extend_from_slice(packet);
@@ -171,7 +174,8 @@ impl<S> ReplayLog<S> {
         }
     }
 
-    /// Keeps the seat of a member whose connection is gone.
+    /// Keeps the seat of a member that lost its connection. If too many are lost, the first one is
+    /// forgotten.
     pub fn keep(&mut self, now: Micros, token: RecoveryToken, seat: S, bounds: &mut Bounds<'_>) {
         self.prune(now, bounds);
         let most = bounds.limits.recovery_seats_max as usize;
@@ -181,7 +185,7 @@ impl<S> ReplayLog<S> {
         }
     }
 
-    /// Gives a kept seat out, for good: whoever shows the token again is told no.
+    /// Returns the seat of a lost member and removes it from the log: a token is valid once.
     pub fn take(
         &mut self,
         now: Micros,
@@ -196,7 +200,7 @@ impl<S> ReplayLog<S> {
         Some(lost.seat)
     }
 
-    /// Whether everything that a member was told after so many events is still known.
+    /// Whether the log has every event after `number` that concerned a member.
     pub fn covers(&self, number: u64, member: MemberId, metronome: bool) -> bool {
         let dropped = self.sequence - self.entries.len() as u64;
         let behind = usize::try_from(dropped.saturating_sub(number)).unwrap_or(usize::MAX);
@@ -206,7 +210,7 @@ impl<S> ReplayLog<S> {
             && !self.dropped.iter().rev().take(behind).any(missed)
     }
 
-    /// What was told to a member after so many events, in order.
+    /// Returns the events after `number` that concerned a member, in order.
     pub fn missed(
         &self,
         number: u64,
@@ -229,8 +233,8 @@ impl<S> ReplayLog<S> {
         self.entries.range(unknown..).filter_map(missed)
     }
 
-    /// When something here has certainly grown too old. Up to a window late, so that a busy session
-    /// is not woken for each of its events.
+    /// Returns the time by which the oldest content has certainly expired. It is up to one window
+    /// late, so that a busy session is not woken for each event.
     pub fn deadline(&self, bounds: &Bounds<'_>) -> Option<Micros> {
         let Bounds { window, detection_time, .. } = *bounds;
         let lost = self.lost.front().map(|lost| lost.since + window + window);
@@ -240,7 +244,8 @@ impl<S> ReplayLog<S> {
         })
     }
 
-    /// Forgets what nobody may come back to any more.
+    /// Drops lost members whose window is over, and the events that no member can recover any
+    /// longer.
     pub fn prune(&mut self, now: Micros, bounds: &mut Bounds<'_>) {
         let Bounds { window, detection_time, .. } = *bounds;
         while self.lost.front().is_some_and(|lost| lost.since + window < now) {
@@ -254,18 +259,18 @@ impl<S> ReplayLog<S> {
         }
     }
 
-    /// Forgets what was told, and gives its memory back.
+    /// Drops all events and frees their memory.
     pub fn drop_events(&mut self, bounds: &mut Bounds<'_>) {
         while self.drop_oldest(bounds) {}
     }
 
-    /// Forgets everything; the session is about to go.
+    /// Drops events and lost members, because the session is about to be removed.
     pub fn clear(&mut self, bounds: &mut Bounds<'_>) {
         while self.drop_oldest(bounds) {}
         self.lost.clear();
     }
 
-    /// Bytes that the log holds.
+    /// Returns the bytes of the logged events.
     pub fn bytes(&self) -> u64 {
         (self.packets.len() - self.start) as u64
     }
@@ -276,7 +281,7 @@ impl<S> ReplayLog<S> {
         *bounds.bytes -= u64::from(entry.bytes);
         self.note_dropped(entry.audience);
         if self.entries.is_empty() {
-            // A quiet session holds nothing for it.
+            // A quiet session holds no memory for its log.
             (self.entries, self.packets, self.start) = (VecDeque::new(), Vec::new(), 0);
         }
         true

@@ -1,33 +1,34 @@
-//! Seats that are kept for members on their way from another shard.
+//! Seats reserved for members that are handed over from another shard.
 
 use crate::words::ids::MemberId;
 use crate::words::time::Micros;
 
-/// How long a seat is kept for who was told that it may come: by far longer than a connection is on
-/// its way, and not so long that one which is lost on it keeps others out.
+/// Lifetime of a reservation. Guessed: far longer than a hand-over takes, and so short that a
+/// connection lost during it does not keep other members out.
 const RESERVATION_TTL: Micros = Micros::from_secs(1);
 
-/// Seats of a session that are kept for those who are on their way from another shard: they have
-/// given up another one. Most sessions never have one, so they are boxed.
+/// The reserved seats of a session. Their members have already given up another seat. Most sessions
+/// never have a reservation, so the list is boxed.
 #[derive(Debug, Default)]
 pub struct Reservations(Option<Box<Reserved>>);
 
-/// Until when, and for whom.
+/// The end and the member of each reservation.
 #[derive(Debug, Default)]
 struct Reserved(Vec<(Micros, MemberId)>);
 
 impl Reservations {
+    /// Reserves a seat for a member. Replaces an earlier reservation of the same member.
     pub fn make(&mut self, member: MemberId, now: Micros) {
         self.release(member);
         self.0.get_or_insert_default().0.push((now + RESERVATION_TTL, member));
     }
 
-    /// The member has its seat.
+    /// Releases the reservation of a member, which has its seat now.
     pub fn release(&mut self, member: MemberId) {
         self.retain(|_, other| other != member);
     }
 
-    /// Seats that are kept for anybody but this member.
+    /// Returns the number of seats reserved for members other than `member`.
     pub fn for_others(&mut self, member: MemberId, now: Micros) -> u32 {
         self.retain(|until, _| now < until);
         let reserved = self.0.iter().flat_map(|reserved| &reserved.0);

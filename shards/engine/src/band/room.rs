@@ -1,5 +1,5 @@
-//! A session with its audience: who of its members sits at which connection, what waits to be told
-//! to them, and when the next tick is due.
+//! A session with its subscribers: the route of each connected member, the batch that waits for
+//! them, and the timers of the next tick and deadline.
 
 use std::net::IpAddr;
 
@@ -19,51 +19,51 @@ use crate::wire::{notices, print};
 use crate::words::ids::{ConnId, MemberId, Offset, RecoveryToken, RoomKey};
 use crate::words::time::Micros;
 
-/// Room for most packets, so that they need not grow while they are printed.
+/// Initial capacity of a packet in bytes: enough for most, so that printing does not reallocate.
 const PACKET_BYTES: usize = 1024;
 
-/// How long the statistics of a large session may grow old: of all who come and go meanwhile they
-/// tell once.
+/// Time within which the statistics of a large session are sent at most once. They cover all
+/// members that come and go meanwhile.
 const STATS_INTERVAL: Micros = Micros::from_secs(1);
 
 /// A session on this shard.
 pub struct Room {
-    /// The music and the people.
+    /// The music and the members.
     pub session: Session,
-    /// The members that have a connection, in order of joining.
+    /// The connected members, in order of joining.
     subscribers: Vec<Subscriber>,
     batch: Batch,
     log: ReplayLog<LostSeat>,
     grid: TickGrid,
-    /// The tick that the timer is set for.
+    /// Number of the tick that the timer is set for.
     next_tick: u64,
-    /// Since when nobody is here.
+    /// Time since which no member is connected.
     empty_since: Option<Micros>,
-    /// When the statistics of a large session are due.
+    /// Time at which the statistics of a large session are due.
     stats_at: Option<Micros>,
     tick: TimerHandle,
     window: TimerHandle,
     deadline: TimerHandle,
-    /// What the storage has of it.
+    /// The state that the storage has.
     pub persisted: Persisted,
-    /// The guesses at its passcode and its PIN.
+    /// Limits guesses of its passcode and PIN.
     guard: Guard,
-    /// Seats for those who were told on another shard that they may come.
+    /// Seats reserved for members that are handed over to this shard.
     pub reservations: Reservations,
 }
 
-/// A member's connection.
+/// A connected member with its route.
 struct Subscriber {
     member: MemberId,
     route: Route,
-    /// Every how many ticks it gets one; 0 = none.
+    /// The member receives one tick in this many; 0 means none.
     stride: u16,
-    /// Whether it wants to be told of beats.
+    /// Whether the member wants `metronome_tick`.
     metronome: bool,
 }
 
-/// A notice that is kept for every member of a band that has come together, in few bytes; `None`
-/// for the others.
+/// Serializes a join in few bytes, because a band's log holds one for each member. Returns `None`
+/// for any other notice.
 fn pack(notice: &Notice) -> Option<Vec<u8>> {
     let Notice::UserJoined { member, member_count } = notice else { return None };
     postcard::to_allocvec(&(member, member_count)).ok()
@@ -74,7 +74,7 @@ fn unpack(bytes: &[u8]) -> Option<Notice> {
     Some(Notice::UserJoined { member, member_count })
 }
 
-/// The bounds of a room's memory.
+/// Returns the bounds of a room's replay log.
 fn bounds<'c>(cx: &'c mut Cx<'_>) -> Bounds<'c> {
     let window = cx.settings.transports.recovery;
     let detection_time = replay_log::detection_time(cx.settings);
@@ -82,7 +82,8 @@ fn bounds<'c>(cx: &'c mut Cx<'_>) -> Bounds<'c> {
 }
 
 impl Room {
-    /// A room for a new session; `luck` spreads the rooms over the moments of the tick interval.
+    /// Creates a room without subscribers. A random `spread` distributes the rooms over the tick
+    /// interval.
     pub fn new(session: Session, settings: &Settings, spread: u64, now: Micros) -> Self {
         Self {
             session,
@@ -102,7 +103,8 @@ impl Room {
         }
     }
 
-    /// Seats a member that the session has taken in, or takes note of how it wants its ticks now.
+    /// Adds a subscriber for a member that the session has admitted, or updates its route and its
+    /// wishes for ticks.
     pub fn seat(&mut self, member: MemberId, route: Route, settings: &Settings) {
         let stride = stride(self.session.tick_hz(member), settings.tick_interval);
         let metronome = self.session.wants_metronome(member);
@@ -114,7 +116,7 @@ impl Room {
         self.empty_since = None;
     }
 
-    /// A member is at another connection now.
+    /// Changes the route of a member, which has another connection now.
     pub fn relocate(&mut self, member: MemberId, route: Route) {
         if let Some(subscriber) =
             self.subscribers.iter_mut().find(|subscriber| subscriber.member == member)
@@ -123,7 +125,7 @@ impl Room {
         }
     }
 
-    /// Takes a member's seat away.
+    /// Removes a member's subscriber.
     pub fn unseat(&mut self, member: MemberId, now: Micros) {
         // mark: leaver_stays_seated
         self.subscribers.retain(|subscriber| subscriber.member != member);
@@ -132,7 +134,7 @@ impl Room {
         }
     }
 
-    /// The session's member is gone: on purpose, or because its connection is.
+    /// Removes a member that left or lost its connection. If it was lost, the log keeps its seat.
     pub fn remove_member(
         &mut self,
         key: RoomKey,
@@ -164,9 +166,9 @@ impl Room {
         }
     }
 
-    /// Gives a lost member its seat back, at another connection, and tells it what it missed.
-    /// `None` if nobody is known by this token, too much was told after the event of this number, or
-    /// others have taken all seats.
+    /// Gives a lost member its seat back, on another connection, and sends it the events that it
+    /// missed. Returns `None` if the token is unknown, the log does not reach back to the offset,
+    /// or the session is full.
     pub fn recover(
         &mut self,
         token: RecoveryToken,
@@ -198,7 +200,7 @@ impl Room {
         Some(member)
     }
 
-    /// The connection of the member that would come back with this token.
+    /// Returns the connection of the member that holds this recovery token.
     pub fn conn_of_token(&self, token: RecoveryToken) -> Option<ConnId> {
         self.subscribers
             .iter()
@@ -206,32 +208,32 @@ impl Room {
             .map(|subscriber| subscriber.route.conn)
     }
 
-    /// Forgets what was told; who comes back is told the state instead.
+    /// Drops the logged events. A returning member receives a snapshot instead.
     pub fn drop_events(&mut self, cx: &mut Cx<'_>) {
         self.log.drop_events(&mut bounds(cx));
     }
 
-    /// Whether the storage has its newest state.
+    /// Whether the storage has the newest state.
     pub fn is_stored(&self) -> bool {
         self.persisted.has(self.session.epoch(), self.session.version())
     }
 
-    /// Bytes that are kept for lost members.
+    /// Returns the bytes of events kept for lost members.
     pub fn logged_bytes(&self) -> u64 {
         self.log.bytes()
     }
 
-    /// Whether somebody waits for a tick.
+    /// Whether a tick is scheduled.
     pub fn is_ticking(&self) -> bool {
         self.tick.at().is_some()
     }
 
-    /// Since when nobody is here, if so.
+    /// Returns the time since which no member is connected, `None` if one is.
     pub fn empty_since(&self) -> Option<Micros> {
         self.empty_since
     }
 
-    /// Where a member sits, if it has a connection.
+    /// Returns the connection of a member, if it has one.
     pub fn conn_of(&self, member: MemberId) -> Option<ConnId> {
         self.subscribers
             .iter()
@@ -239,18 +241,22 @@ impl Room {
             .map(|subscriber| subscriber.route.conn)
     }
 
-    /// Members with a connection.
+    /// Returns the number of connected members.
     pub fn seated(&self) -> usize {
         self.subscribers.len()
     }
 
-    /// Whether an address may try a passcode or PIN.
+    /// Checks whether an address may try a passcode or PIN.
     ///
-    /// An address that guessed wrong too often waits. If the session was guessed at too often, all
-    /// addresses wait that have guessed wrong, so that many together do not get far. An address
-    /// without a wrong guess is spared, or guessers could keep the band out; but one customer may
-    /// hold a /48 with 65 536 of these, so a network has only so many spared guesses, and so has
-    /// everybody together. An address that has shown these secrets before needs none.
+    /// An address that guessed wrong too often must wait. If a session was guessed at too often,
+    /// every address with a wrong guess must wait, so that many addresses together do not get far.
+    /// An address without a wrong guess is exempt, or guessers could keep the band out. One
+    /// customer may hold an IPv6 /48 with 65 536 subnets, though, so the exempt guesses of each
+    /// network and of the whole session are limited too. An address that has shown these secrets
+    /// before needs no exemption.
+    ///
+    /// # Errors
+    /// `rate_limited` with the time to wait.
     pub fn may_guess(&self, peer: IpAddr, join: &Join, cx: &mut Cx<'_>) -> Result<(), Reject> {
         let now = cx.now.at;
         let guard = &self.guard;
@@ -268,7 +274,7 @@ impl Room {
         })
     }
 
-    /// Notes a wrong guess of an address.
+    /// Counts a wrong guess of an address.
     pub fn guessed_wrong(&mut self, peer: IpAddr, cx: &mut Cx<'_>) {
         let now = cx.now.at;
         if !cx.settings.policy.is_proxy(peer) {
@@ -277,14 +283,13 @@ impl Room {
         self.guard.wrong(now);
     }
 
-    /// Notes that an address has shown the secrets of this call, and that they were right.
+    /// Remembers that an address has shown the right secrets in this call.
     pub fn guessed_right(&mut self, peer: IpAddr, join: &Join) {
         self.guard.right(peer, shown(join, &self.session));
     }
 
-    /// Takes effects in. They go out when the window closes, which this opens if it was not, and
-    /// closes sooner if what came may not wait as long; but a newcomer's snapshot and the answer to
-    /// a sync request never wait.
+    /// Queues effects until the batch window closes. Opens the window if it is closed, and shortens
+    /// it for an urgent effect. A newcomer's snapshot and a sync response are sent at once.
     pub fn collect(&mut self, key: RoomKey, effects: &mut Vec<Effect>, cx: &mut Cx<'_>) {
         for effect in effects.drain(..) {
             match effect {
@@ -309,10 +314,10 @@ impl Room {
         }
     }
 
-    /// Sets the timers to what the session needs now.
+    /// Sets the timers that the session needs now.
     pub fn arm(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         let playing = self.session.is_playing(cx.now.at);
-        // A tick that is due is not put off: it fires at the end of this cx.
+        // A tick that is due is not moved: it fires at the end of this turn.
         if !self.tick.at().is_some_and(|at| playing && at <= cx.now.at) {
             let after = playing.then(|| self.grid.tick_at(cx.now.at));
             self.arm_tick(key, after, cx);
@@ -326,7 +331,7 @@ impl Room {
         self.deadline.set(cx.wheel, deadline, Timer::Room(key));
     }
 
-    /// Sets the timer to the next tick that somebody wants after this one, if there is one.
+    /// Sets the timer of the next wanted tick after the tick `after`, or cancels it.
     fn arm_tick(&mut self, key: RoomKey, after: Option<u64>, cx: &mut Cx<'_>) {
         let wanted = after.and_then(|tick| self.wanted_after(tick));
         self.next_tick = wanted.unwrap_or_default();
@@ -336,8 +341,8 @@ impl Room {
         *cx.ticking += u32::from(self.is_ticking());
     }
 
-    /// The first tick after this one that somebody wants. A session whose members keep the timeline
-    /// by themselves sleeps through all the others.
+    /// Returns the first tick after this one that a subscriber wants. If all members keep the
+    /// timeline themselves, the session sleeps through every tick.
     fn wanted_after(&self, tick: u64) -> Option<u64> {
         let next = tick + 1;
         let mut wanted = None;
@@ -356,7 +361,7 @@ impl Room {
         wanted
     }
 
-    /// Reads what a tick reads, for that to be in the cache. What it returns means nothing.
+    /// Prefetches the memory that `tick` reads. The result is meaningless.
     pub fn prefetch(&self) -> u64 {
         let subscribers =
             self.subscribers.iter().fold(0, |read, subscriber| read ^ u64::from(subscriber.stride));
@@ -364,8 +369,8 @@ impl Room {
         subscribers ^ name ^ u64::from(self.session.is_playing(Micros::ZERO))
     }
 
-    /// A tick is due: tells everybody who wants it, or one that was missed since, where the band
-    /// is.
+    /// Sends the position to the subscribers that want this tick, or one that was skipped since the
+    /// last.
     pub fn tick(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         self.tick.fired();
         *cx.ticking -= 1;
@@ -382,11 +387,12 @@ impl Room {
         let to = self.subscribers.iter().filter(wanting).map(|subscriber| subscriber.route);
         cx.sender
             .send_volatile(cx.out, to, |bytes| notices::notice(bytes, self.session.id(), &tick));
-        // Nothing else is due any sooner or later for that.
+        // A tick changes no other deadline of the session.
         self.arm_tick(key, Some(last), cx); // mark: tick_after_a_late_one
     }
 
-    /// The session's own deadline has come.
+    /// Does what is due at the session's deadline: expired events, grace, scheduled playback,
+    /// statistics.
     pub fn due(&mut self, key: RoomKey, cx: &mut Cx<'_>, effects: &mut Vec<Effect>) {
         self.deadline.fired();
         self.log.prune(cx.now.at, &mut bounds(cx));
@@ -400,15 +406,15 @@ impl Room {
         self.arm(key, cx);
     }
 
-    /// The batch window is over; what it gathered is flushed when the turn's ticks are out.
+    /// Notes that the batch window is over. The batch is flushed after the ticks of the turn.
     pub fn window_over(&mut self) {
         self.window.fired();
     }
 
-    /// Tells the members what was gathered.
+    /// Sends the batch to the members.
     ///
-    /// Also called before somebody joins or leaves and before a member is answered with newer
-    /// state, so that nobody hears of older state after newer, or of what happened before it came.
+    /// Also called before a member joins or leaves and before newer state is sent to a member. So
+    /// no member receives older state after newer, or events from before it joined.
     pub fn flush(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         if self.batch.is_empty() {
             return;
@@ -430,7 +436,7 @@ impl Room {
         }
     }
 
-    /// Without an offset, for who comes back is told fresh ones.
+    /// Sends the statistics, without an offset: a recovered member receives fresh ones.
     fn send_stats(&mut self, cx: &mut Cx<'_>) {
         self.stats_at = None;
         let stats = self.session.room_stats(cx.now.at);
@@ -452,7 +458,7 @@ impl Room {
         let mut packet = Vec::with_capacity(PACKET_BYTES + text);
         notices::notice(&mut packet, self.session.id(), notice);
         let audience = match notice {
-            // It may come back to what it has missed, but not to its own leaving.
+            // A lost member may recover the events that it missed, but not its own leaving.
             Notice::UserLeft { member, .. } => Audience::Others(*member),
             _ => audience,
         };
@@ -463,8 +469,8 @@ impl Room {
         }
     }
 
-    /// Tells something that a member who misses it is told on its return: with its offset to those
-    /// who may return.
+    /// Sends an event that a member can recover later: with its offset to clients that may recover,
+    /// without to the others.
     fn send_and_log(
         &mut self,
         key: RoomKey,
@@ -492,7 +498,7 @@ impl Room {
         print::offset(packet, &offset);
     }
 
-    /// Tells a packet to those of an audience that are `meant`.
+    /// Sends a packet to the subscribers of an audience that `meant` selects.
     fn send(
         &self,
         audience: Audience,
@@ -502,8 +508,8 @@ impl Room {
     ) {
         let hears =
             |subscriber: &&Subscriber| audience.concerns(subscriber.member, subscriber.metronome);
-        // One is looked for once, from the newcomers on, rather than with each pass over the
-        // audience.
+        // A single member is searched once, from the newest subscriber on, instead of testing each
+        // of them.
         let subscribers = match audience {
             Audience::One(member) | Audience::Sender(member) => {
                 let place =
@@ -520,7 +526,7 @@ impl Room {
         cx.sender.fan_out(cx.out, to, packet);
     }
 
-    /// Cancels every timer and gives back what is held; the room is about to go.
+    /// Cancels all timers and drops the log, because the room is about to be removed.
     pub fn clear(&mut self, cx: &mut Cx<'_>) {
         *cx.ticking -= u32::from(self.is_ticking());
         for timer in [&mut self.tick, &mut self.window, &mut self.deadline] {
@@ -529,7 +535,10 @@ impl Room {
         self.log.clear(&mut bounds(cx));
     }
 
-    /// What must hold of a room at the end of every cx.
+    /// Checks what must hold of a room at the end of every turn.
+    ///
+    /// # Panics
+    /// If subscribers and connected members do not match.
     pub fn check_invariants(&self) {
         self.session.check_invariants();
         for (place, subscriber) in self.subscribers.iter().enumerate() {
@@ -552,7 +561,7 @@ impl Room {
     }
 }
 
-/// The secrets of a session that a `join_session` shows.
+/// Returns the secrets that a `join_session` shows, of those that the session has.
 fn shown(join: &Join, session: &Session) -> Shown {
     let (has_passcode, has_pin) = session.secrets();
     Shown {

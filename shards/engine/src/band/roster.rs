@@ -1,5 +1,5 @@
-//! Who plays where on this shard, as JSON for the people who run the server. No passcode or PIN is
-//! in it.
+//! The roster: which members play in which session, as JSON for operators. It contains no passcode
+//! or PIN.
 
 use serde::Serialize;
 
@@ -8,8 +8,9 @@ use crate::speech::{Member, Quality, Role};
 use crate::words::ids::{ConnId, MemberId};
 use crate::words::time::Micros;
 
-/// Sessions that a roster lists, those with the most members first; and members of one session.
+/// Maximum number of sessions in a roster; those with the most members are listed first.
 const SESSIONS_MAX: usize = 100;
+/// Maximum number of members listed per session.
 const MEMBERS_MAX: usize = 64;
 
 #[derive(Serialize)]
@@ -34,19 +35,20 @@ struct MemberRow<'a> {
     display_name: &'a str,
     role: &'static str,
     connected: bool,
-    /// The smoothed round trip, if one was measured.
+    /// The smoothed round trip time, if one was measured.
     latency_micros: Option<u64>,
-    /// Pings without an answer in time.
+    /// Number of pings that were not answered in time.
     timeouts: u32,
     quality: &'static str,
 }
 
 impl Band {
-    /// Appends the sessions of this shard that somebody is in, as a JSON array of objects:
+    /// Appends the shard's sessions that have connected members, as a JSON array of objects:
     /// `sessionId, isPlaying, tempoMilliBpm, positionMicros, uptimeMicros, memberCount,
     /// connectedCount, epoch, version, members`, each member with `socketId, displayName, role,
-    /// connected, latencyMicros, timeouts, quality`. Bounded, so that a shard with very many
-    /// sessions lists the largest.
+    /// connected, latencyMicros, timeouts, quality`.
+    ///
+    /// The size is bounded: of more than [`SESSIONS_MAX`] sessions the largest are listed.
     pub fn roster(
         &self,
         now: Micros,

@@ -1,45 +1,48 @@
-//! The moments at which a session ticks, and which of them a member gets.
+//! The grid of times at which a session ticks, and the share of ticks that a member receives.
 
 use crate::words::time::Micros;
 
-/// Between two moments at which sessions of a shard tick. Those that share one share a turn: one
-/// wake-up, one alarm and one submission to the ring instead of one each. As a session keeps its
-/// place among them, it ticks as evenly as alone, and the last of them is late by less than they
-/// are apart, until the core is full.
+/// Distance between two times at which sessions of a shard may tick.
+///
+/// Sessions in one slot share a turn: one wake-up, one timer and one io_uring submission instead of
+/// one each. A session keeps its slot, so it ticks as evenly as alone. Until the core is saturated,
+/// the last session of a slot is late by less than one slot.
 const SLOT: Micros = Micros::from_micros(500);
 
-/// The moments of a session's ticks. They are fixed by the clock: a late tick is late, and never
-/// puts off the ones after it.
+/// The times of a session's ticks. They depend on the clock alone: a late tick never delays the
+/// ones after it.
 #[derive(Clone, Copy, Debug)]
 pub struct TickGrid {
     interval: u64,
-    /// How far the grid lies before the shard's start. It differs from session to session, so that
-    /// neither all their ticks nor those of members who want one a second come at once.
+    /// Distance of the grid's origin before the shard's start, in microseconds. It differs between
+    /// sessions, so that neither all ticks nor all ticks of members that want one per second
+    /// coincide.
     shift: u64,
 }
 
 impl TickGrid {
-    /// The grid of a session; `luck` spreads them.
+    /// Creates the grid of a session. A random `spread` distributes the sessions of a shard.
     pub fn new(interval: Micros, spread: u64) -> Self {
-        /// Longer than any stride.
+        /// More ticks than any stride.
         const STRIDES: u64 = 1 << 16;
         let interval = interval.as_micros();
         let shift = spread % (interval * STRIDES);
         Self { interval, shift: shift - shift % interval % SLOT.as_micros() }
     }
 
-    /// The number of the last tick until `now`.
+    /// Returns the number of the last tick up to `now`.
     pub fn tick_at(self, now: Micros) -> u64 {
         (now.as_micros() + self.shift) / self.interval
     }
 
-    /// When a tick is due. Not for ticks before the shard's start.
+    /// Returns the time at which a tick is due. The tick must not lie before the shard's start.
     pub fn time_of(self, tick: u64) -> Micros {
         Micros::from_micros(tick * self.interval - self.shift)
     }
 }
 
-/// Every how many ticks a member gets one, to come closest to the rate it asked for.
+/// Returns the stride of a member: it receives one tick in this many, the closest to the rate that
+/// it asked for. 0 means none.
 pub fn stride(tick_hz: Option<u8>, interval: Micros) -> u16 {
     match tick_hz {
         None => 1,
