@@ -1,8 +1,7 @@
-//! Packets on their way to clients: the same packet goes out differently to those that take it
-//! compressed.
+//! Sends packets to clients, each in the encoding of its route.
 //!
-//! A packet for many is compressed at most once for each size of window, unless messages refer to
-//! those before them: then each receiver needs its own.
+//! A packet for many clients is compressed at most once per window size. With context takeover,
+//! messages refer to earlier ones, so each client needs a compression of its own.
 
 mod outputs;
 pub mod poll_queue;
@@ -20,20 +19,20 @@ use crate::words::ids::ConnId;
 use poll_queue::PollQueue;
 use route::{Encoding, Route};
 
-/// A shard's means of sending.
+/// The sender of a shard, with everything that it keeps between two messages.
 pub struct Sender {
     compression: Option<Compression>,
     deflater: Deflater,
-    /// Compression windows of streamed encodings: the bytes that were sent on each.
+    /// Compression windows of clients with context takeover: the bytes sent to each.
     windows: BTreeMap<ConnId, Window>,
-    /// What waits to be fetched by long-polling.
+    /// Packets that wait for the polls of each client.
     queues: BTreeMap<ConnId, PollQueue>,
-    /// Queues that received packets in this turn.
+    /// Polling clients whose queues have to be looked at in this turn.
     touched: Vec<ConnId>,
 }
 
 impl Sender {
-    /// Means that follow the shard's settings.
+    /// Creates a sender with the shard's compression settings.
     pub fn new(compression: Option<Compression>) -> Self {
         let level = compression.unwrap_or_default().level;
         Self {
@@ -45,7 +44,7 @@ impl Sender {
         }
     }
 
-    /// Sends a packet to one; `print` appends it.
+    /// Sends a packet to one client. `print` appends it.
     pub fn text(
         &mut self,
         out: &mut Outputs,
@@ -61,8 +60,8 @@ impl Sender {
         self.packet(out, to, encoding, &packet);
     }
 
-    /// Sends bytes to one, in front of which version 3 says of which type they are, or has them as
-    /// text.
+    /// Sends a binary attachment to one client. Version 3 of Engine.IO precedes it with its packet
+    /// type, or sends it as text.
     pub fn attachment(
         &mut self,
         out: &mut Outputs,
@@ -90,7 +89,7 @@ impl Sender {
         }
     }
 
-    /// Sends a packet to many.
+    /// Sends a packet along many routes.
     pub fn fan_out(
         &mut self,
         out: &mut Outputs,
@@ -122,9 +121,10 @@ impl Sender {
         }
     }
 
-    /// Sends what is worth nothing later, to those whose sockets take it now. It is never
-    /// compressed: it is short, and what follows on a streamed encoding may not refer to what was left
-    /// out.
+    /// Sends a volatile packet to the clients whose sockets accept it now.
+    ///
+    /// It is never compressed. It is short, and with context takeover a later message must not
+    /// refer to one that a client may have missed.
     pub fn send_volatile(
         &mut self,
         out: &mut Outputs,
@@ -141,44 +141,44 @@ impl Sender {
         out.fan_out(to.filter_map(direct), true, &print); // mark: ticks_queue
     }
 
-    /// A session of long-polling begins here.
+    /// Adds the queue of a polling client.
     pub fn open(&mut self, id: ConnId, queue: PollQueue) {
         self.queues.insert(id, queue);
         self.touched.push(id);
     }
 
-    /// It ends here.
+    /// Removes and returns the queue of a polling client.
     pub fn close(&mut self, id: ConnId) -> Option<PollQueue> {
         self.queues.remove(&id)
     }
 
-    /// What waits for it.
+    /// Returns the queue of a polling client.
     pub fn queue(&mut self, id: ConnId) -> Option<&mut PollQueue> {
         self.queues.get_mut(&id)
     }
 
-    /// Has it looked at when the turn ends.
+    /// Has the queue of a client looked at when the turn ends.
     pub fn touch(&mut self, id: ConnId) {
         self.touched.push(id);
     }
 
-    /// Gives back the memory that a long message took.
+    /// Frees the memory that a long message needed.
     pub fn give_back(&mut self) {
         self.deflater.give_back();
     }
 
-    /// Bytes that are kept for the next message.
+    /// Returns the bytes of the buffers kept for the next message.
     #[cfg(test)]
     pub fn kept_bytes(&self) -> usize {
         self.deflater.kept_bytes()
     }
 
-    /// Whether sessions of long-polling were touched something that was not looked at.
+    /// Whether queues of polling clients wait to be looked at.
     pub fn has_touched(&self) -> bool {
         !self.touched.is_empty()
     }
 
-    /// The sessions of long-polling that were touched something in this turn.
+    /// Takes the polling clients whose queues have to be looked at, sorted and without repetition.
     pub fn take_touched(&mut self) -> Vec<ConnId> {
         let mut touched = std::mem::take(&mut self.touched);
         touched.sort_unstable();
@@ -201,17 +201,18 @@ impl Sender {
         }
     }
 
-    /// Takes out the compression window of a connection, which goes with the connection.
+    /// Removes the compression window of a client, which moves to another shard or is closed.
     pub fn take_window(&mut self, id: ConnId) -> Option<Window> {
         self.windows.remove(&id)
     }
 
-    /// Goes on where another shard stopped.
+    /// Sets the compression window of a client that another shard has handed over.
     pub fn put_window(&mut self, id: ConnId, window: Window) {
         self.windows.insert(id, window);
     }
 
-    /// Connections that something is kept for.
+    /// Returns the number of clients with a compression window, plus the number of those with a
+    /// queue.
     pub fn len(&self) -> usize {
         self.windows.len() + self.queues.len()
     }
@@ -223,7 +224,7 @@ impl Sender {
         self.message(out, to, encoding, true, packet);
     }
 
-    /// Sends a message of a WebSocket.
+    /// Sends a WebSocket message, compressed if the encoding allows it and it is long enough.
     pub fn message(
         &mut self,
         out: &mut Outputs,

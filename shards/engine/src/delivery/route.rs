@@ -1,30 +1,32 @@
-//! Where packets go: to which connection, and in which form.
+//! The way of packets to a client: connection and encoding.
 
 use serde::{Deserialize, Serialize};
 
 use crate::words::ids::{ConnId, RecoveryToken};
 
-/// How packets reach a client.
+/// The form in which packets reach a client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Encoding {
-    /// As messages of a WebSocket.
+    /// Uncompressed WebSocket messages.
     Plain,
-    /// As messages of a WebSocket, the longer ones compressed, each by itself, for a window of so
-    /// many bits.
+    /// WebSocket messages of which long ones are compressed, each by itself, for a window of 2^n
+    /// bytes.
     Deflated(u8),
-    /// The same with messages that refer to those before them.
+    /// WebSocket messages of which long ones are compressed and refer to earlier ones (context
+    /// takeover), for a window of 2^n bytes.
     ContextTakeover(u8),
-    /// In the answers to HTTP requests.
+    /// Responses to the HTTP requests of long-polling.
     Polled,
 }
 
-/// What a session needs to know of a member's connection.
+/// The connection of a member, as far as its session knows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
     /// The connection.
     pub conn: ConnId,
-    /// How packets get there.
+    /// The form of packets on this connection.
     pub encoding: Encoding,
-    /// What brings the member back if the connection is lost; without it, it is told no offsets.
+    /// The token that recovers the seat after a lost connection. A client without one receives no
+    /// offsets.
     pub token: Option<RecoveryToken>,
 }
