@@ -1,27 +1,30 @@
-//! How often a connection may send what: token buckets, and when its patience runs out.
+//! Token buckets for the events of a client, and the refusals after which it is closed.
 
 use serde::{Deserialize, Serialize};
 
 use crate::words::limits::{RateClass, RateLimits};
 use crate::words::time::Micros;
 
-/// How long a refusal counts against a connection.
+/// Time for which a refusal counts. Specified by the protocol: ten refusals within a minute close
+/// the client.
 pub const REFUSALS_WINDOW: Micros = Micros::from_secs(60);
 
-/// A bucket holds as many events as its rate brings in this time, so a burst is twice the rate.
+/// Seconds of its rate that a bucket holds, so a burst is twice the rate. Specified by the
+/// protocol.
 const BURST_SECONDS: u64 = 2;
 
-/// What one connection has sent of late, and what of that waits for room, which is the caller's. Moves with it from shard to shard: their clocks are one.
+/// The recent events of one client. `W` is what waits for a bucket to refill; it belongs to the
+/// caller. The state moves with the client between shards, which share one clock.
 ///
-/// Each bucket is one time (GCRA): the instant at which it will be full again. A bucket that is
-/// full is like one that never was, so only those that are not take room, and a full one's place is
-/// used again. That makes 32 bytes for a connection that sends one kind of event at a time, as idle
-/// ones do, about 170 more once it has used up to five buckets at a time, and 100 more once it has
-/// been refused.
+/// Each bucket is one time (GCRA): the instant at which it is full again. A full bucket is equal to
+/// one that was never used, so only the others take memory, and the place of a full one is reused.
+/// A client that sends one kind of event at a time needs 32 bytes, as idle clients do. It needs
+/// about 170 bytes more once it has used up to five buckets at a time, and 100 bytes more once it
+/// was refused.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(bound(serialize = "", deserialize = "W: Default"))]
 pub struct EventRates<W> {
-    /// When the bucket for all events together is full again.
+    /// Time at which the bucket of all events together is full again.
     total_full_at: Micros,
     first: Option<Bucket>,
     more: Option<Box<More<W>>>,
@@ -30,11 +33,11 @@ pub struct EventRates<W> {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(bound(serialize = "", deserialize = "W: Default"))]
 struct More<W> {
-    /// Besides the first, in no particular order: there are a handful.
+    /// Buckets besides the first, unordered, because there are a handful.
     buckets: Vec<Bucket>,
-    /// When events were refused, oldest first, within the last window.
+    /// Times of refusals within the last window, oldest first.
     refusals: Vec<Micros>,
-    /// What waits for room. Nothing does while the connection moves.
+    /// Values that wait for their bucket. None does while the client moves.
     #[serde(skip)]
     waiting: W,
 }
@@ -49,12 +52,11 @@ struct Bucket {
 }
 
 impl<W: Default> EventRates<W> {
-    /// Lets an event through at the time `now`, or not. An event that is not let through takes from
-    /// no bucket.
+    /// Takes an event from its bucket and from the total. A refused event takes from neither.
     ///
     /// # Errors
-    /// When the bucket of its class, or that of all events, has run out: after how long, but not
-    /// before, the same event would be let through.
+    /// The time to wait, if the bucket of the class or the total has run out. The same event is taken
+    /// after this time, and not before.
     pub fn take(
         &mut self,
         now: Micros,
@@ -75,8 +77,8 @@ impl<W: Default> EventRates<W> {
         Ok(())
     }
 
-    /// Lets an event through that could wait no longer. Its bucket becomes no emptier than empty,
-    /// but the total of all events goes into debt for it.
+    /// Takes an event that can wait no longer. Its bucket becomes at most empty, but the total goes
+    /// into debt for it.
     pub fn take_anyway(&mut self, now: Micros, class: RateClass, limits: &RateLimits) {
         let mine = self.buckets().position(|bucket| bucket.class == class);
         let full_at =
@@ -90,7 +92,8 @@ impl<W: Default> EventRates<W> {
         }
     }
 
-    /// Sets when the bucket of a class is full again; `mine` is its place, if it has one.
+    /// Sets the time at which the bucket of a class is full again. `mine` is its place, if it has
+    /// one.
     fn note(&mut self, now: Micros, class: RateClass, full_at: Micros, mine: Option<usize>) {
         let place = mine.or_else(|| self.buckets().position(|bucket| bucket.full_at <= now));
         let drawn = Bucket { class, full_at };
@@ -112,25 +115,25 @@ impl<W: Default> EventRates<W> {
         self.first.iter_mut().chain(self.more.iter_mut().flat_map(|more| &mut more.buckets))
     }
 
-    /// What waits for room, if it was ever asked for.
+    /// Returns the waiting values, if any were ever stored.
     pub fn waiting(&self) -> Option<&W> {
         self.more.as_ref().map(|more| &more.waiting)
     }
 
-    /// The place of what waits for room.
+    /// Returns the place for waiting values.
     pub fn waiting_mut(&mut self) -> &mut W {
         &mut self.more.get_or_insert_default().waiting
     }
 
-    /// Drops what waits for room.
+    /// Drops the waiting values.
     pub fn drop_waiting(&mut self) {
         if let Some(more) = &mut self.more {
             more.waiting = W::default();
         }
     }
 
-    /// Notes that an event was refused for coming too fast. True if this was one refusal too many,
-    /// so the connection is to be closed.
+    /// Counts a refused event. Returns true if the client has reached the limit and is to be
+    /// closed.
     pub fn refuse(&mut self, now: Micros, limits: &RateLimits) -> bool {
         let refusals_max = limits.refusals_max;
         if refusals_max == 0 {
@@ -139,7 +142,7 @@ impl<W: Default> EventRates<W> {
         let refusals = &mut self.more.get_or_insert_default().refusals;
         refusals.retain(|&at| now.since(at) < REFUSALS_WINDOW);
         if refusals.len() >= refusals_max as usize {
-            // A caller that does not close at once must not make us remember more and more.
+            // The list stays bounded even if the caller does not close the client at once.
             refusals.remove(0);
         }
         refusals.push(now);
@@ -147,13 +150,16 @@ impl<W: Default> EventRates<W> {
     }
 }
 
-/// Takes one event from a bucket that is full again at `full_at`: the later time at which it will
-/// then be full, or how long to wait until there is an event in it.
+/// Takes one event from a bucket that is full again at `full_at`. Returns the later time at which
+/// it is full then.
+///
+/// # Errors
+/// The time to wait until the bucket holds an event.
 pub(super) fn draw(now: Micros, full_at: Micros, rate: u32) -> Result<Micros, Micros> {
     if rate == 0 {
         return Ok(full_at);
     }
-    // Rounded down: in doubt a client may send a little more than it was promised, never less.
+    // Rounded down: a client may send slightly more than its rate, never less.
     let interval = 1_000_000 / u64::from(rate);
     let capacity = Micros::from_micros(interval * u64::from(rate) * BURST_SECONDS);
     let full_at = full_at.max(now) + Micros::from_micros(interval);

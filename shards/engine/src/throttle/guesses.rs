@@ -1,11 +1,11 @@
-//! How often a secret was guessed wrong: by an address, by the networks around it, and in a session.
+//! Wrong guesses of secrets, counted per address, per network and per session.
 
 use std::net::IpAddr;
 
 use crate::words::policy::subnet_key;
 use crate::words::time::Micros;
 
-/// How many wrong passcodes and PINs are let pass at once, and how long each counts.
+/// The number of wrong passcodes and PINs allowed at once, and the time for which each counts.
 #[derive(Clone, Copy, Debug)]
 pub struct GuessLimit {
     burst: u64,
@@ -13,33 +13,32 @@ pub struct GuessLimit {
 }
 
 impl GuessLimit {
-    /// Of an address, in all sessions. At this rate a four-digit PIN survives months of guessing.
+    /// Per address, across all sessions. At this rate a four-digit PIN survives months of guessing.
     pub const OF_ADDRESS: Self = Self { burst: 10, interval: Micros::from_secs(60) };
-    /// In a session, by whatever addresses.
+    /// Per session, across all addresses.
     pub const IN_SESSION: Self = Self { burst: 30, interval: Micros::from_secs(10) };
-    /// By addresses of one network before its others lose their free first guess. Guessed: far more
-    /// than a band and its neighbours mistype, and a small part of the 65 536 addresses of /64 that
-    /// one customer may hold.
+    /// Per network, before its other addresses lose their free first guess. Guessed: far more than
+    /// a band and its neighbours mistype, and a small part of the 65 536 subnets that one customer
+    /// may hold.
     pub(super) const OF_NETWORK: Self = Self { burst: 1_024, interval: Micros::from_secs(10) };
-    /// The same for the network of a provider, so that one customer's guesses cost its neighbours
-    /// nothing.
+    /// Per provider network: larger, so that one customer's guesses do not affect its neighbours.
     pub(super) const OF_PROVIDER: Self = Self { burst: 16_384, interval: Micros::from_secs(10) };
-    /// In a session before addresses that have never shown its secret lose their free first guess.
-    /// At this rate eight digits last for years.
+    /// Per session, before addresses that have never shown its secret lose their free first guess.
+    /// At this rate eight digits survive years of guessing.
     const OF_STRANGERS: Self = Self { burst: 65_536, interval: Micros::from_secs(1) };
 }
 
-/// Wrong guesses of late: the time at which none of them counts any more.
+/// The recent wrong guesses, as the time at which none of them counts any longer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GuessThrottle {
     forgotten_at: Micros,
 }
 
 impl GuessThrottle {
-    /// Whether another guess is let through.
+    /// Checks whether another guess is allowed.
     ///
     /// # Errors
-    /// How long to wait if not.
+    /// The time to wait.
     pub fn may(self, now: Micros, of: GuessLimit) -> Result<(), Micros> {
         let most = Micros::from_micros(of.interval.as_micros() * (of.burst - 1));
         match self.forgotten_at.since(now).since(most) {
@@ -48,32 +47,32 @@ impl GuessThrottle {
         }
     }
 
-    /// Whether there are any.
+    /// Whether any wrong guess still counts.
     pub fn any(self, now: Micros) -> bool {
         self.forgotten_at > now
     }
 
-    /// Notes a wrong guess. Beyond the burst none is remembered, so that guessing is possible again
-    /// soon after others have stopped.
+    /// Counts a wrong guess. Guesses beyond the burst are not counted, so that guessing is possible
+    /// again soon after an attack has ended.
     pub fn wrong(&mut self, now: Micros, of: GuessLimit) {
         let full = now + Micros::from_micros(of.interval.as_micros() * of.burst);
         self.forgotten_at = (self.forgotten_at.max(now) + of.interval).min(full);
     }
 }
 
-/// Addresses that a session remembers for having shown its secrets.
+/// Maximum number of addresses that a session remembers for having shown its secrets. Guessed.
 const INSIDERS_MAX: usize = 64;
 
-/// The secrets of a session that somebody shows.
+/// The secrets that a join shows, of those that the session has.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Shown {
-    /// A passcode, where the session has one.
+    /// True if a passcode is shown and the session has one.
     pub passcode: bool,
-    /// A PIN, where the session has one.
+    /// True if a PIN is shown and the session has one.
     pub pin: bool,
 }
 
-/// The guesses at a session's secrets. Most sessions see none, so it is boxed.
+/// The guesses at a session's secrets. Most sessions see none, so the state is boxed.
 #[derive(Debug, Default)]
 pub struct Guard(Option<Box<Guarded>>);
 
@@ -81,27 +80,27 @@ pub struct Guard(Option<Box<Guarded>>);
 struct Guarded {
     wrong: GuessThrottle,
     by_strangers: GuessThrottle,
-    /// Addresses that have shown the right secret, the one that did so last at the end.
+    /// Addresses that have shown a right secret, the latest at the end.
     insiders: Vec<(IpAddr, Shown)>,
 }
 
 impl Guard {
-    /// Whether the session takes another guess by anybody.
+    /// Checks whether the session allows another guess by any address.
     ///
     /// # Errors
-    /// How long to wait if not.
+    /// The time to wait.
     pub fn may(&self, now: Micros) -> Result<(), Micros> {
         self.0.as_ref().map_or(Ok(()), |guarded| guarded.wrong.may(now, GuessLimit::IN_SESSION))
     }
 
-    /// Whether the session takes a first guess of an address that it knows nothing of.
+    /// Whether the session allows a first guess of an unknown address.
     pub fn may_stranger(&self, now: Micros) -> bool {
         self.0
             .as_ref()
             .is_none_or(|guarded| guarded.by_strangers.may(now, GuessLimit::OF_STRANGERS).is_ok())
     }
 
-    /// Notes a wrong guess.
+    /// Counts a wrong guess.
     pub fn wrong(&mut self, now: Micros) {
         let guarded = self.0.get_or_insert_default();
         guarded.wrong.wrong(now, GuessLimit::IN_SESSION);
@@ -116,7 +115,7 @@ impl Guard {
         insider.is_some_and(|(_, known)| known.passcode >= shown.passcode && known.pin >= shown.pin)
     }
 
-    /// Notes that an address has shown these secrets, and that they were right.
+    /// Remembers that an address has shown these secrets and that they were right.
     pub fn right(&mut self, address: IpAddr, shown: Shown) {
         if shown == Shown::default() {
             return;

@@ -1,4 +1,4 @@
-//! Limits on how often: events of a client, connections of an address, guesses of a secret.
+//! Limits on frequency: events of a client, connections of an address, guesses of a secret.
 
 pub mod event_rates;
 pub mod guesses;

@@ -1,5 +1,4 @@
-//! How many connections each address has, how fast it opens new ones, and how often it guessed a
-//! secret wrong.
+//! The connections of each address, the rate at which it opens new ones, and its wrong guesses.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,46 +8,45 @@ use super::guesses::{GuessLimit, GuessThrottle};
 use crate::words::policy::{Network, PeerLimits, networks, subnet_key};
 use crate::words::time::Micros;
 
-/// Addresses that are remembered for their haste alone before those that have rested are looked
-/// for.
+/// Number of addresses and networks from which expired ones are searched for.
 const RESTING_MAX: usize = 1_024;
 
-/// The addresses that a shard has to do with.
+/// The addresses that have connections to a shard or had them recently.
 #[derive(Debug, Default)]
 pub struct PeerTable {
     peers: BTreeMap<IpAddr, Peer>,
-    /// Networks whose addresses have guessed wrong.
+    /// Networks whose addresses have guessed wrong, with the guesses of each network.
     guessers: BTreeMap<Network, GuessThrottle>,
-    /// With so many addresses and networks it is time to forget some.
+    /// Number of addresses and networks at which expired ones are removed next.
     full: usize,
 }
 
 #[derive(Debug, Default)]
 struct Peer {
     connections: u32,
-    /// When its bucket of new connections is full again.
+    /// Time at which the bucket of new connections is full again.
     full_at: Micros,
     guesses: GuessThrottle,
 }
 
 impl Peer {
-    /// Whether there is anything to remember of it.
+    /// Whether the address has no connection, a full bucket, and no wrong guess that still counts.
     fn is_rested(&self, now: Micros) -> bool {
         self.connections == 0 && self.full_at <= now && !self.guesses.any(now)
     }
 }
 
-/// Why an address gets nothing more.
+/// The reason for which a connection of an address is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PeerRefusal {
-    /// It has as many connections as it may.
+    /// The address has the maximum number of connections.
     Connections,
-    /// It opens them too fast; after so long it may open another.
+    /// The address opens connections too fast. It may open another one after this time.
     TooFast(Micros),
 }
 
 impl PeerRefusal {
-    /// The same in words.
+    /// Returns the reason in words, for the log.
     pub const fn why(self) -> &'static str {
         match self {
             Self::Connections => "its address has too many connections",
@@ -58,8 +56,11 @@ impl PeerRefusal {
 }
 
 impl PeerTable {
-    /// Counts a new connection of an address. It is counted also if it is too much, since its
-    /// connection exists until it is closed.
+    /// Counts a new connection of an address. A refused one is counted too, since it exists until
+    /// it is closed.
+    ///
+    /// # Errors
+    /// If the address has too many connections or opens them too fast.
     pub fn admit(
         &mut self,
         address: IpAddr,
@@ -80,12 +81,12 @@ impl PeerTable {
         Ok(())
     }
 
-    /// Counts one that came from another shard: it was let in there.
+    /// Counts a connection that another shard admitted and handed over.
     pub fn adopt(&mut self, address: IpAddr) {
         self.peers.entry(subnet_key(address)).or_default().connections += 1;
     }
 
-    /// A connection of an address is gone.
+    /// Stops counting a connection of an address.
     pub fn release(&mut self, address: IpAddr, now: Micros) {
         let Some(peer) = self.peers.get_mut(&subnet_key(address)) else { return };
         peer.connections = peer.connections.saturating_sub(1);
@@ -94,19 +95,19 @@ impl PeerTable {
         }
     }
 
-    /// The wrong guesses of an address.
+    /// Returns the wrong guesses of an address.
     pub fn guesses(&self, address: IpAddr) -> GuessThrottle {
         self.peers.get(&subnet_key(address)).map(|peer| peer.guesses).unwrap_or_default()
     }
 
-    /// Whether the networks around an address leave it a first guess that does not count in the
-    /// session.
+    /// Whether the networks around an address still allow it a first guess that does not count in
+    /// the session.
     pub fn spares(&self, address: IpAddr, now: Micros) -> bool {
         let guesses = |network| self.guessers.get(&network).copied().unwrap_or_default();
         around(address).all(|(network, of)| guesses(network).may(now, of).is_ok())
     }
 
-    /// Notes a wrong guess of an address.
+    /// Counts a wrong guess of an address, in its networks too.
     pub fn guessed_wrong(&mut self, address: IpAddr, now: Micros) {
         self.forget_rested(now);
         self.peers
@@ -119,13 +120,13 @@ impl PeerTable {
         }
     }
 
-    /// Connections that are counted.
+    /// Returns the number of counted connections.
     pub fn connections(&self) -> u64 {
         self.peers.values().map(|peer| u64::from(peer.connections)).sum()
     }
 
-    /// Looks through all addresses when they have doubled since the last time, so that each costs
-    /// little.
+    /// Removes expired addresses once their number has doubled since the last time, so that the
+    /// cost per address is constant.
     fn forget_rested(&mut self, now: Micros) {
         if self.peers.len() + self.guessers.len() < self.full.max(RESTING_MAX) {
             return;
@@ -136,7 +137,7 @@ impl PeerTable {
     }
 }
 
-/// The networks around an address, with the wrong guesses that each may make for nothing.
+/// Returns the networks around an address, each with the limit of its free guesses.
 fn around(address: IpAddr) -> impl Iterator<Item = (Network, GuessLimit)> {
     networks(address).zip([GuessLimit::OF_NETWORK, GuessLimit::OF_PROVIDER])
 }
