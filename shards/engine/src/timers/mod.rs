@@ -1,4 +1,4 @@
-//! What wakes the engine, and a timer that is moved rather than set twice.
+//! The timers of a shard, and a handle that moves a timer instead of setting it twice.
 
 pub mod wheel;
 
@@ -7,36 +7,36 @@ use crate::words::time::Micros;
 
 use wheel::{TimerId, Wheel};
 
-/// What a timer is for.
+/// The purpose of a timer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Timer {
-    /// A connection has waited long enough for something.
+    /// A deadline of a connection: ping, time-out, or a step of its handshake.
     Connection(ConnId),
     /// The next position tick of a session.
     Tick(RoomKey),
     /// A session's batch window closes.
     Batch(RoomKey),
-    /// A session's own deadline, or the end of its memory.
+    /// A session's own deadline, or the expiry of its log or of the session itself.
     Room(RoomKey),
-    /// Changed sessions are to be offered to the storage.
+    /// The next offer of changed sessions to the storage.
     Offer,
-    /// Somebody has waited long enough for a stored session.
+    /// The time-out of joins that wait for a stored session.
     LoadTimeout,
-    /// A session that was left to the storage has outlived its time there.
+    /// The expiry of a session that was evicted to the storage.
     Expire,
 }
 
-/// At most one timer in the wheel.
+/// The handle of at most one timer in the wheel.
 #[derive(Debug, Default)]
 pub struct TimerHandle(Option<(Micros, TimerId)>);
 
 impl TimerHandle {
-    /// When it fires, if it is set.
+    /// Returns the time at which the timer fires, if it is set.
     pub fn at(&self) -> Option<Micros> {
         self.0.map(|(at, _)| at)
     }
 
-    /// Sets, moves or cancels it: from now on it fires at `wanted` and at no other time.
+    /// Sets, moves or cancels the timer. From now on it fires at `wanted` and at no other time.
     pub fn set(&mut self, wheel: &mut Wheel<Timer>, wanted: Option<Micros>, timer: Timer) {
         if self.at() == wanted {
             return;
@@ -45,14 +45,14 @@ impl TimerHandle {
         self.0 = wanted.map(|at| (at, wheel.set(at, timer)));
     }
 
-    /// Cancels it.
+    /// Cancels the timer, if it is set.
     pub fn cancel(&mut self, wheel: &mut Wheel<Timer>) {
         if let Some((_, id)) = self.0.take() {
             wheel.cancel(id);
         }
     }
 
-    /// Notes that the wheel has fired it.
+    /// Notes that the wheel has fired the timer. The handler of every timer calls this first.
     pub fn fired(&mut self) {
         self.0 = None;
     }

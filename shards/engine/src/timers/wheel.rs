@@ -20,47 +20,45 @@ const SLOT_COUNT: usize = 1 << 15;
 /// Ends a list.
 const NONE: u32 = u32::MAX;
 
-/// How many cancelled timers may lie about in the near heap before it is tidied for their sake
-/// alone.
+/// Number of cancelled timers in the near heap from which it is cleaned up. Guessed.
 const STALE_MIN: usize = 64;
 
-/// Timers with a payload, fired in order of deadline and, where deadlines are equal, in the order
-/// of setting.
+/// Timers with a payload. They fire in order of deadline; timers with equal deadlines fire in the
+/// order in which they were set.
 ///
-/// The wheel has no clock, its caller says what time it is. The present *slot time* (time divided
-/// by the slot width) parts the timers in two:
+/// The wheel has no clock: its caller passes the time. The present *slot time* (time divided by the
+/// slot width) divides the timers:
 ///
-/// - Those up to and including it are *near*: at most a millisecond from due, or late. A heap
-///   orders them, so a fire costs the logarithm of how many share that millisecond.
-/// - Those after it lie in the slot `slot time mod SLOT_COUNT`, unordered, those of later rounds
-///   among them. Lists run through the entries themselves (indices, both ways): a cancel unlinks in
-///   constant time, and no slot ever owns memory. A per-slot `Vec` would keep its largest burst for
-///   ever, 32 768 times.
+/// - Timers up to and including it are *near*: due within a millisecond, or late. A heap orders
+///   them, so firing one costs the logarithm of the number of timers in that millisecond.
+/// - Timers after it lie in the slot `slot time mod SLOT_COUNT`, unordered, together with those of
+///   later rounds. The lists are linked through the entries themselves (by index, in both
+///   directions), so a cancel unlinks in constant time and no slot owns memory. A `Vec` per slot
+///   would keep its largest burst for ever, 32 768 times.
 ///
-/// Memory is one entry for each timer set at the same time, at its highest so far; the wheel sets
-/// no bound of its own, its callers hold a bounded number of timers each. In steady state nothing
-/// is allocated.
+/// Memory is one entry per timer, at the highest number of timers so far. The wheel sets no bound:
+/// each caller holds a bounded number of timers. In steady state nothing is allocated.
 #[derive(Debug)]
 pub struct Wheel<T> {
     entries: ChunkedVec<Entry<T>>,
-    /// First vacant entry; the others follow by `next`.
+    /// The first vacant entry. The others follow by `next`.
     vacant: u32,
-    /// First entry of each slot.
+    /// The first entry of each slot.
     heads: Box<[u32]>,
-    /// One bit a slot: is there anything in it? Finding the next occupied one reads at most 4 KiB.
+    /// One bit per slot that is not empty. Finding the next one reads at most 4 KiB.
     occupied: Box<[u64]>,
     /// The slot time up to which timers are near.
     reached: u64,
     /// `(deadline, set, entry)`, the first to fire on top. The top is never a cancelled one.
     near: BinaryHeap<Reverse<(Micros, NonZeroU64, u32)>>,
-    /// Cancelled timers still in `near`.
+    /// Number of cancelled timers still in `near`.
     stale: usize,
-    /// Timers in slots.
+    /// Number of timers in slots.
     waiting: usize,
-    /// The earliest deadline in slots, kept until the timer that has it leaves.
+    /// The earliest deadline in the slots, known until its timer leaves.
     earliest: Cell<Earliest>,
-    /// Counts the timers ever set: their order, and what tells a timer from the entry's earlier
-    /// ones.
+    /// Number of timers ever set. It orders equal deadlines, and distinguishes a timer from earlier
+    /// ones of its entry.
     sets: NonZeroU64,
 }
 
@@ -75,7 +73,7 @@ struct Entry<T> {
     payload: Option<T>,
 }
 
-/// Names one timer, from when it is set; never another, however long it is kept.
+/// The name of one timer. It never names another one, however long it is kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TimerId {
     set: NonZeroU64,
@@ -85,12 +83,12 @@ pub struct TimerId {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Earliest {
     Known(Option<Micros>),
-    /// Must be looked for.
+    /// The deadline must be searched for.
     Unknown,
 }
 
 impl<T: Copy> Wheel<T> {
-    /// An empty wheel at the time `start`.
+    /// Creates an empty wheel at the time `start`.
     pub fn new(start: Micros) -> Wheel<T> {
         Wheel {
             entries: ChunkedVec::default(),
@@ -106,7 +104,7 @@ impl<T: Copy> Wheel<T> {
         }
     }
 
-    /// Sets a timer. A deadline that has passed is taken as it is: it fires at the next
+    /// Sets a timer. A deadline in the past is accepted: it fires at the next
     /// [`fire`](Wheel::fire), before later ones.
     pub fn set(&mut self, deadline: Micros, payload: T) -> TimerId {
         let set = self.sets;
@@ -130,7 +128,7 @@ impl<T: Copy> Wheel<T> {
         TimerId { set, entry: index }
     }
 
-    /// Makes sure the timer will not fire. `false` if it has fired or been cancelled before.
+    /// Cancels a timer. Returns false if it has fired or was cancelled before.
     pub fn cancel(&mut self, id: TimerId) -> bool {
         if !self.is_set(id.entry, id.set) {
             return false;
@@ -150,11 +148,10 @@ impl<T: Copy> Wheel<T> {
         true
     }
 
-    /// Takes out the first timer that is due at `now`: its deadline and payload.
+    /// Removes the first timer that is due at `now` and returns its deadline and payload.
     ///
-    /// Call it until it says `None`; a timer set in between that is due already takes its turn
-    /// among the rest. `now` may leap as far as it likes: no more than one round of slots is looked
-    /// at.
+    /// Call it until it returns `None`. A timer that is set in between and is already due fires in
+    /// its order. `now` may advance by any amount: at most one round of slots is read.
     pub fn fire(&mut self, now: Micros) -> Option<(Micros, T)> {
         self.reach(slot_time(now));
         let Reverse((deadline, _, index)) = *self.near.peek()?;
@@ -167,7 +164,7 @@ impl<T: Copy> Wheel<T> {
         payload.map(|payload| (deadline, payload))
     }
 
-    /// What will fire at `now`, in no order. Nothing is taken out.
+    /// Returns the payloads that will fire at `now`, unordered. Removes none.
     pub fn due(&mut self, now: Micros) -> impl Iterator<Item = &T> {
         self.reach(slot_time(now));
         let due = self.near.iter().filter(move |Reverse((deadline, ..))| *deadline <= now);
@@ -177,10 +174,10 @@ impl<T: Copy> Wheel<T> {
         })
     }
 
-    /// The earliest deadline of all, to the microsecond; `None` if no timer is set.
+    /// Returns the earliest deadline of all timers, to the microsecond; `None` if no timer is set.
     ///
-    /// Remembered between changes. After the earliest timer left its slot the next occupied slot is
-    /// looked up and read; only if the whole next round is free of timers, all later ones are read,
+    /// The result is cached between changes. After the earliest timer has left its slot, the next
+    /// occupied slot is read. Only if the whole next round is empty, all later timers are read,
     /// once.
     pub fn next_deadline(&self) -> Option<Micros> {
         if let Some(Reverse((deadline, ..))) = self.near.peek() {
@@ -194,7 +191,7 @@ impl<T: Copy> Wheel<T> {
         earliest
     }
 
-    /// How many timers are set.
+    /// Returns the number of timers that are set.
     pub fn len(&self) -> usize {
         self.waiting + self.near.len() - self.stale
     }
@@ -204,7 +201,7 @@ impl<T: Copy> Wheel<T> {
         self.len() == 0
     }
 
-    /// Makes every timer up to the slot time `target` a near one.
+    /// Moves every timer up to the slot time `target` to the near heap.
     fn reach(&mut self, target: u64) {
         if target <= self.reached {
             return;
@@ -230,7 +227,7 @@ impl<T: Copy> Wheel<T> {
         });
     }
 
-    /// Moves what has been reached from a slot to the heap; later rounds stay.
+    /// Moves the timers that have been reached from a slot to the heap. Those of later rounds stay.
     fn bring_near(&mut self, slot: usize) {
         let mut index = self.heads[slot];
         while index != NONE {
@@ -243,7 +240,7 @@ impl<T: Copy> Wheel<T> {
         }
     }
 
-    /// The earliest deadline in the slots, by reading as few of them as possible.
+    /// Returns the earliest deadline in the slots, and reads as few of them as possible.
     fn find_earliest(&self) -> Option<Micros> {
         let from = self.reached + 1;
         let count = SLOT_COUNT as u64;
@@ -265,8 +262,8 @@ impl<T: Copy> Wheel<T> {
         self.list(self.heads[slot]).map(|index| self.entries[index as usize].deadline).min()
     }
 
-    /// How many slots are free before the first occupied one of the `count` from the slot time
-    /// `from` on; `None` if all are.
+    /// Returns the number of empty slots before the first occupied one among the `count` from the
+    /// slot time `from` on; `None` if all are empty.
     fn free_slots(&self, from: u64, count: u64) -> Option<u64> {
         let mut free = 0;
         while free < count {
@@ -281,7 +278,7 @@ impl<T: Copy> Wheel<T> {
         None
     }
 
-    /// The entries of a list, from `first` on.
+    /// Returns the entries of a list, from `first` on.
     fn list(&self, first: u32) -> impl Iterator<Item = u32> {
         let existing = |index| (index != NONE).then_some(index);
         std::iter::successors(existing(first), move |&index| {
@@ -289,7 +286,7 @@ impl<T: Copy> Wheel<T> {
         })
     }
 
-    /// Puts an entry in front of its slot's list.
+    /// Inserts an entry at the front of its slot's list.
     fn link(&mut self, index: u32) {
         let slot = slot(slot_time(self.entries[index as usize].deadline));
         let next = std::mem::replace(&mut self.heads[slot], index);
@@ -302,7 +299,7 @@ impl<T: Copy> Wheel<T> {
         self.waiting += 1;
     }
 
-    /// Takes an entry out of its slot's list.
+    /// Removes an entry from its slot's list.
     fn unlink(&mut self, index: u32) {
         let Entry { deadline, previous, next, .. } = self.entries[index as usize];
         if next != NONE {
@@ -320,7 +317,7 @@ impl<T: Copy> Wheel<T> {
         self.waiting -= 1;
     }
 
-    /// Finds room for an entry; it is in no list yet.
+    /// Stores an entry in a vacant place. It is in no list yet.
     fn occupy(&mut self, entry: Entry<T>) -> u32 {
         if self.vacant == NONE {
             assert!(self.entries.len() < NONE as usize, "{} timers are set", self.entries.len());
@@ -334,7 +331,7 @@ impl<T: Copy> Wheel<T> {
         index
     }
 
-    /// Gives the room of an entry back; it must be in no list any more.
+    /// Frees the place of an entry, which must be in no list.
     fn vacate(&mut self, index: u32) -> Option<T> {
         let entry = &mut self.entries[index as usize];
         entry.next = self.vacant;
@@ -342,7 +339,8 @@ impl<T: Copy> Wheel<T> {
         entry.payload.take()
     }
 
-    /// Keeps a living timer on top of the heap, and the cancelled ones in it fewer than the living.
+    /// Removes cancelled timers from the top of the heap, and from all of it once they outnumber
+    /// the others.
     fn drop_stale(&mut self) {
         while let Some(Reverse((_, set, index))) = self.near.peek()
             && !self.is_set(*index, *set)
@@ -361,10 +359,10 @@ impl<T: Copy> Wheel<T> {
         is_set(&self.entries, index, set)
     }
 
-    /// Checks what must hold between two calls; costs a look at every timer and slot.
+    /// Checks what must hold between two calls. Reads every timer and slot.
     ///
     /// # Panics
-    /// If it does not.
+    /// If the lists, the heap or the counters contradict each other.
     pub fn check_invariants(&self) {
         let mut listed = 0;
         for slot_index in 0..SLOT_COUNT {
@@ -423,12 +421,12 @@ fn is_set<T>(entries: &ChunkedVec<Entry<T>>, index: u32, set: NonZeroU64) -> boo
     entries.get(index as usize).is_some_and(|entry| entry.set == set && entry.payload.is_some())
 }
 
-/// The number of the slot since time 0 that a time falls in.
+/// Returns the number of slots between time 0 and a time.
 fn slot_time(time: Micros) -> u64 {
     time.as_micros() >> SLOT_WIDTH_BITS
 }
 
-/// The slot that a slot time shares with those of other rounds.
+/// Returns the slot of a slot time, which it shares with those of other rounds.
 fn slot(slot_time: u64) -> usize {
     slot_time as usize % SLOT_COUNT
 }
