@@ -1,32 +1,31 @@
-//! Which commands were applied: one that a client sends again after a reconnect changes nothing.
+//! Remembers applied commands, so that one repeated after a reconnect changes nothing.
 
 use std::collections::VecDeque;
 
 use crate::words::ids::{CommandId, MemberId};
 
-/// Clients whose last command is remembered. Of one too many, the one that was silent longest is
-/// forgotten: of members that have left if there are any, or a client that joins again and again
-/// would have all others forgotten.
+/// Maximum number of clients whose last command is remembered. Beyond it, the client that was
+/// silent longest is forgotten, preferably one whose member has left. Otherwise a client that joins
+/// again and again would displace all others. Guessed.
 const CLIENTS_MAX: usize = 256;
 
-/// Clients of one member that are remembered, or a member that makes up client after client would
-/// have all others forgotten. A page that was loaded anew is another client. Guessed: nobody has
-/// more of them under way.
+/// Maximum number of clients remembered per member. Otherwise a member that invents clients would
+/// displace all others. A reloaded page is another client. Guessed: no member has more in use.
 const CLIENTS_OF_MEMBER_MAX: usize = 4;
 
-/// The last command of each client. Most sessions have none, so it is boxed.
+/// The last command of each client. Most sessions have none, so the list is boxed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct AppliedCommands(Option<Box<Last>>);
 
-/// By client. The client that spoke last is the last one.
+/// Clients in order of their last command, the latest at the end.
 #[derive(Clone, Debug, Default)]
 struct Last(VecDeque<Client>);
 
 #[derive(Clone, Copy, Debug)]
 struct Client {
-    /// Its last command.
+    /// The client's last command.
     last: CommandId,
-    /// The member that it spoke for.
+    /// The member that sent the command.
     member: MemberId,
     /// Whether that member has left since.
     has_left: bool,
@@ -40,7 +39,7 @@ impl AppliedCommands {
         all.any(|Client { last, .. }| last.client == id.client && id.number <= last.number)
     }
 
-    /// Notes a command of a member that is applied.
+    /// Records a member's command as applied.
     pub fn note(&mut self, id: CommandId, member: MemberId) {
         let Last(all) = &mut **self.0.get_or_insert_default();
         all.retain(|client| client.last.client != id.client);
@@ -55,7 +54,7 @@ impl AppliedCommands {
         all.push_back(Client { last: id, member, has_left: false });
     }
 
-    /// Notes that a member has left. Its clients may still send a command again.
+    /// Records that a member has left. Its clients may still repeat a command.
     pub fn left(&mut self, member: MemberId) {
         let clients = self.0.iter_mut().flat_map(|last| &mut last.0);
         clients.filter(|client| client.member == member).for_each(|client| client.has_left = true);

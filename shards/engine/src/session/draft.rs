@@ -1,14 +1,15 @@
 //! The next timeline while it is planned: the present one with a change.
 //!
-//! A change takes effect at once unless it names a time. Changes that were scheduled for later are
-//! planned again on the new ground: a start that was counted in begins at the new place and in the
-//! new tempo.
+//! A change takes effect at once unless it names a time. Changes that are already scheduled are
+//! planned again on the changed timeline: a counted-in start then begins at the new place and in
+//! the new tempo.
 
 use crate::speech::{Code, Quantize, Reject};
 use crate::words::music::{BEAT, MeterChange, Segment, Tempo, TimeSignature, Timeline};
 use crate::words::time::Micros;
 
-/// Meter changes that a timeline remembers; the oldest is forgotten, and bars count from the next.
+/// Maximum number of meter changes in a timeline. Beyond it the oldest is dropped, and bars count
+/// from the next one. Guessed.
 pub(super) const METER_MAX: usize = 16;
 
 /// A timeline that may be changed before it is taken.
@@ -16,17 +17,17 @@ pub(super) const METER_MAX: usize = 16;
 pub(super) struct Draft {
     /// The result so far.
     pub timeline: Timeline,
-    /// When it is planned.
+    /// Time of the change.
     pub now: Micros,
 }
 
 impl Draft {
-    /// Begins with a present timeline.
+    /// Creates a draft of the present timeline.
     pub fn new(timeline: &Timeline, now: Micros) -> Self {
         Self { timeline: timeline.clone(), now }
     }
 
-    /// Moves the music as it goes on from now to another clock, on which it is `there`.
+    /// Moves the music from its present time to the time `there` of another clock.
     pub fn carry_over(&mut self, there: Micros) {
         let turned = self.turn(self.onward(self.now));
         assert!(turned.is_ok(), "the present takes no more room than what led to it");
@@ -35,11 +36,11 @@ impl Draft {
         }
     }
 
-    /// Puts `segment` in at its time, now or later, and drops the past. Later changes are planned
+    /// Inserts a segment at its time, now or later, and drops the past. Later changes are planned
     /// again.
     ///
     /// # Errors
-    /// `not_allowed` if too many changes are scheduled then.
+    /// `not_allowed` if too many changes would be scheduled.
     pub fn turn(&mut self, segment: Segment) -> Result<(), Reject> {
         self.timeline.segments.drain(..self.timeline.segment_index_at(self.now));
         let until =
@@ -68,7 +69,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Returns the music as it goes on from `at`.
+    /// Returns the segment that continues the music from `at`.
     fn onward(&self, at: Micros) -> Segment {
         let ruling = self.timeline.segments[self.timeline.segment_index_at(at)];
         let ramp = ruling.ramp.saturating_sub(at.since(ruling.t0).as_micros());
@@ -85,7 +86,7 @@ impl Draft {
         }
     }
 
-    /// Returns the music as it starts at `at` from its place there, after the count-in.
+    /// Returns the segment that starts the music at `at`, after the count-in.
     pub fn start(&self, at: Micros) -> Segment {
         let still = self.onward(at);
         let beats = i64::from(self.timeline.count_in) * BEAT; // mark: count_in_forgotten
@@ -93,7 +94,7 @@ impl Draft {
         Segment { p0, b0: still.b0 - beats, playing: true, ..still }
     }
 
-    /// Returns the music as it goes on from `at` at another place.
+    /// Returns the segment that continues the music from `at` at another position.
     pub fn sought(&self, at: Micros, position: i64) -> Segment {
         let present = self.onward(at);
         let b0 = if present.playing { present.b0 } else { beats_of_micros(position, present.bpm0) };
@@ -111,7 +112,7 @@ impl Draft {
         self.turn(Segment { bpm0, bpm1: tempo, ramp: fade.as_micros(), ..present })
     }
 
-    /// Stops at the present place and cancels all that is scheduled. A pause in a count-in returns
+    /// Stops at the present place and cancels scheduled changes. A pause during a count-in returns
     /// to the beginning.
     pub fn pause(&mut self) {
         let present = self.onward(self.now);
@@ -121,7 +122,7 @@ impl Draft {
         self.timeline.count_in = 0;
     }
 
-    /// Stops at the beginning, where the newest signature holds.
+    /// Stops at the beginning, with the newest signature.
     pub fn rewind(&mut self) {
         if let Some(last) = self.timeline.meter.last().copied() {
             self.timeline.meter = vec![MeterChange { beat: 0, ..last }];
@@ -133,7 +134,7 @@ impl Draft {
         }
     }
 
-    /// Sets the tempo and the signature that a song begins with. The music must stand still.
+    /// Sets the tempo and signature of a song. The music must be stopped.
     pub fn begin_with(&mut self, tempo: Option<Tempo>, signature: Option<TimeSignature>) {
         let tempo = tempo.unwrap_or(self.timeline.tempo_at(self.now));
         for segment in &mut self.timeline.segments {
@@ -144,8 +145,8 @@ impl Draft {
         }
     }
 
-    /// Changes the signature from the next bar line on, or from the present bar if the music stands
-    /// still.
+    /// Changes the signature from the next bar line on, or from the present bar if the music is
+    /// stopped.
     pub fn set_signature(&mut self, signature: TimeSignature) {
         let beat = self.timeline.beat_at(self.now);
         let bar = self.timeline.bar_at(beat);
@@ -155,7 +156,7 @@ impl Draft {
         } else {
             beat - bar.in_bar
         };
-        // A count-in lies before the first bar, and must not become it.
+        // A count-in lies before the first bar and must not become it.
         let from = from.max(first);
         self.timeline.meter.retain(|entry| entry.beat < from);
         if self.timeline.meter.last().is_none_or(|last| last.signature != signature) {
@@ -179,7 +180,7 @@ impl Draft {
         }
     }
 
-    /// Cancels a start that is scheduled, with all that follows it.
+    /// Cancels a scheduled start with all later changes.
     pub fn cancel_start(&mut self) {
         let start = self.segments_after().find(|segment| segment.playing).map(|segment| segment.t0);
         if let Some(start) = start {
@@ -206,13 +207,13 @@ impl Draft {
     }
 }
 
-/// How long so many micro-beats take, rounded to the nearest microsecond.
+/// Returns the duration of `beats` micro-beats, rounded to the nearest microsecond.
 fn micros_of_beats(beats: i64, tempo: Tempo) -> i64 {
     let tempo = i128::from(tempo.milli_bpm());
     (120_000 * i128::from(beats) + tempo).div_euclid(2 * tempo) as i64
 }
 
-/// The micro-beats in so many microseconds, rounded to the nearest.
+/// Returns the micro-beats in `micros` microseconds, rounded to the nearest.
 fn beats_of_micros(micros: i64, tempo: Tempo) -> i64 {
     (i128::from(micros) * i128::from(tempo.milli_bpm()) + 30_000).div_euclid(60_000) as i64
 }

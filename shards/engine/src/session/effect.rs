@@ -1,19 +1,19 @@
-//! What a session wants told, and to whom.
+//! Effects: what a session wants to be sent, and the members that receive it.
 
 use crate::speech::Notice;
 use crate::words::ids::MemberId;
 
-/// Who is told.
+/// The members that receive a notice.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Audience {
     /// Every member.
     All,
-    /// Every member but this one.
+    /// Every member except this one.
     Others(MemberId),
-    /// This member.
+    /// One member.
     One(MemberId),
-    /// The member whose command changed nothing. It is told in turn, and never again: if it loses
-    /// the connection first, the snapshot of its return says the same.
+    /// The member whose command changed nothing. The notice keeps its order but is not logged: if
+    /// the member loses its connection first, the snapshot on its return shows the same.
     Sender(MemberId),
     /// The members that [want metronome ticks](super::Session::wants_metronome).
     Metronome,
@@ -25,7 +25,8 @@ impl Audience {
         if changed { Self::All } else { Self::Sender(sender) } // mark: nothing_told_to_all
     }
 
-    /// Whether this member is among it; `metronome` says that it wants metronome ticks.
+    /// Whether this member belongs to the audience. `metronome` says whether it wants metronome
+    /// ticks.
     pub fn concerns(self, member: MemberId, metronome: bool) -> bool {
         match self {
             Self::All => true,
@@ -36,14 +37,14 @@ impl Audience {
     }
 }
 
-/// Something to tell, in this order.
+/// A message that a session wants to be sent. Effects keep their order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// This notice.
+    /// A notice.
     Notify(Audience, Notice),
-    /// The [snapshot](super::Session::snapshot) as it is when it is sent; several become one.
+    /// A [snapshot](super::Session::snapshot) of the time of sending. Several become one.
     Snapshot(Audience),
-    /// The [statistics](super::Session::room_stats) as they are when they are sent, to all; several
-    /// become one.
+    /// The [statistics](super::Session::room_stats) of the time of sending, for all members.
+    /// Several become one.
     RoomStats,
 }

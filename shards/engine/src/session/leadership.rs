@@ -1,4 +1,4 @@
-//! Who leads: claiming, asking, handing over, and who comes next.
+//! The lead: claims, requests, hand-overs, and succession.
 
 use super::state::Came;
 use super::{Audience, Effect, Session};
@@ -9,9 +9,9 @@ use crate::words::time::{Micros, Moment};
 /// Open claims and requests for the lead.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Leadership {
-    /// When a claim that was granted stops to hold against others.
+    /// Time until which a granted claim rejects others.
     claimed_until: Micros,
-    /// Followers that wait for the leader's answer, in order of asking.
+    /// Followers that wait for the leader's answer, in order of request.
     requests: Vec<MemberId>,
 }
 
@@ -23,8 +23,8 @@ impl Leadership {
 }
 
 impl Session {
-    /// `set_role`: a leader that steps down hands over to its successor, and the lead is free if
-    /// there is none.
+    /// Handles `set_role`. A leader that steps down hands over to its successor. Without one, the
+    /// lead is free.
     pub(super) fn set_role(
         &mut self,
         now: Moment,
@@ -59,8 +59,8 @@ impl Session {
         Ok(self.state.changed())
     }
 
-    /// `request_leader`: a free lead is given at once, otherwise the leader is asked, whatever the
-    /// rule.
+    /// Handles `request_leader`. A free lead is given at once. Otherwise the leader is asked, under
+    /// every leader rule.
     pub(super) fn request_leader(
         &mut self,
         now: Moment,
@@ -106,8 +106,8 @@ impl Session {
         Ok(Ack::Done)
     }
 
-    /// Notes a request and puts it to the leader, once. A leader without a connection hears it on
-    /// its return.
+    /// Records a request and sends it to the leader once. A leader without a connection receives it
+    /// on its return.
     pub(super) fn ask_leader(&mut self, member: MemberId, out: &mut Vec<Effect>) -> Ack {
         let Some(current_leader) = self.state.leader() else { return Ack::Pending };
         let asked_already = self.leadership.requests.contains(&member);
@@ -122,16 +122,16 @@ impl Session {
         Ack::Pending
     }
 
-    /// Puts all open requests to a leader that was away.
+    /// Sends all open requests to a leader that has returned.
     pub(super) fn repeat_requests(&self, out: &mut Vec<Effect>) {
         for &requester in &self.leadership.requests {
             self.put_request(requester, out);
         }
     }
 
-    /// Gives the lead to `to` and tells why: the one that led before, if it did not wish it, and
-    /// the one that leads now. A leader that was away loses its seat with its lead. The caller
-    /// makes it a decision.
+    /// Gives the lead to `to`. Notifies the previous leader with `why_before`, and the new one with
+    /// `why_now`. A leader without a connection loses its seat with the lead. The caller makes it a
+    /// decision.
     pub(super) fn give_lead(
         &mut self,
         now: Moment,
@@ -185,8 +185,8 @@ impl Session {
         self.state.caption(Came::Given);
     }
 
-    /// Tells the sender of a command the role that a member has already; `shown` says that
-    /// everybody is shown how things stand anyway.
+    /// Notifies the sender of a command of the role that a member already has. If `shown` is set,
+    /// all members receive a snapshot anyway.
     fn notify_role(
         &self,
         now: Moment,
@@ -234,7 +234,7 @@ impl Session {
         );
     }
 
-    /// The leader says that it leads. If the automatic text said something else, that is a
+    /// Handles a leader that claims its own lead. If this changes the automatic message, it is a
     /// decision.
     fn connect_leader(&mut self, now: Moment, out: &mut Vec<Effect>) -> bool {
         let before = self.state.record.message.clone();
@@ -271,7 +271,7 @@ impl Session {
         Ok(self.state.changed())
     }
 
-    /// Gives the lead as a decision of its own.
+    /// Gives the lead, as a decision of its own.
     fn pass_lead(
         &mut self,
         now: Moment,
@@ -285,7 +285,7 @@ impl Session {
         out.push(Effect::Snapshot(Audience::All));
     }
 
-    /// Takes a request off the list for the leader's answer.
+    /// Removes a request that the leader answers.
     fn answer_request(&mut self, member: MemberId, requester: MemberId) -> Result<(), Reject> {
         self.state.leader_only(member)?;
         let Some(place) = self.leadership.requests.iter().position(|&id| id == requester) else {

@@ -1,4 +1,4 @@
-//! Who is in the room: joining, leaving, and losing the connection.
+//! Members: joining, leaving, losing the connection, and returning.
 
 use super::state::{Came, default_name};
 use super::{Audience, Effect, HeldSeat, Seat, Session};
@@ -11,24 +11,20 @@ use crate::words::time::{Moment, UnixMillis};
 /// The seat of a member that lost its connection.
 #[derive(Clone, Debug)]
 pub struct LostSeat {
-    /// As it was.
+    /// The seat as it was at the loss.
     pub seat: Seat,
-    /// The PIN of that time: who comes back knows no newer one.
+    /// The PIN at that time. A returning member knows no newer one.
     leader_pin: Option<Secret>,
 }
 
 impl Session {
-    /// Lets a member in, or back in. The first join of a session sets its passcode and its leader
-    /// PIN, and with a PIN the rule that leading takes it. Who joins while nobody leads does so
-    /// unless it asked to follow.
+    /// Seats a member, or updates the seat that it has. The first join of a session sets its
+    /// passcode and leader PIN, and with a PIN the rule that leading requires it. A member that
+    /// joins while there is no leader leads, unless it asked to follow.
     ///
-    /// A member that joins again keeps its role and is sent the snapshot again. It may leave its
-    /// secrets out, but a wrong one is refused as a newcomer's, so that a seat is no place to try
-    /// them from.
-    ///
-    /// # Errors
-    /// `bad_passcode` for a wrong passcode or PIN (a missing PIN only makes a follower),
-    /// `session_full`, and `invalid_payload` for secrets of a new session that are too short.
+    /// A member that joins again keeps its role and receives the snapshot again. It may omit the
+    /// secrets, but a wrong one is rejected like a newcomer's, so that a seat gives no free
+    /// guesses.
     pub fn join(
         &mut self,
         now: Moment,
@@ -48,10 +44,11 @@ impl Session {
         Ok(Ack::Joined { member, role, epoch, version, restored: None })
     }
 
-    /// Whether a member would be [let in](Self::join), if so many seats were kept for others.
+    /// Checks whether a member may [join](Self::join) while `promised` seats are reserved for
+    /// others.
     ///
     /// # Errors
-    /// As for joining.
+    /// The errors of [`join`](Self::join).
     pub fn admit(&self, member: MemberId, join: &Join, promised: u32) -> Result<(), Reject> {
         let wrong = |field, message: &'static str| {
             let reject = Reject::new(Code::BadPasscode, message);
@@ -68,8 +65,8 @@ impl Session {
         if is_asked && record.passcode.is_some() && join.passcode != record.passcode {
             return wrong("passcode", "the session takes its passcode to join");
         }
-        // Whatever the rule is: it may become `pin`, and a member that has shown the PIN leads
-        // then.
+        // Checked under every leader rule: it may become `pin` later, and a member that has shown
+        // the PIN may lead then.
         let has_pin = record.leader_pin.is_some();
         // mark: wrong_pin_from_a_seat
         if has_pin && join.leader_pin.is_some() && join.leader_pin != record.leader_pin {
@@ -89,14 +86,13 @@ impl Session {
         Ok(())
     }
 
-    /// Whether it has a passcode, and whether it has a PIN.
+    /// Returns whether the session has a passcode, and whether it has a PIN.
     pub fn secrets(&self) -> (bool, bool) {
         (self.state.record.passcode.is_some(), self.state.record.leader_pin.is_some())
     }
 
-    /// A member leaves on purpose. Its lead goes at once to the connected follower that has been
-    /// here longest. When the last one leaves, the music pauses. Nothing happens if it is no
-    /// member.
+    /// Removes a member that leaves on purpose. Its lead passes at once to the connected member
+    /// that joined first. If no member remains, the music pauses. Does nothing for a stranger.
     pub fn leave(
         &mut self,
         now: Moment,
@@ -110,8 +106,8 @@ impl Session {
         }
     }
 
-    /// A member's connection is gone. A follower leaves; a leader's seat is kept for the grace
-    /// period, and the music goes on, also when nobody is left to hear it.
+    /// Handles the loss of a member's connection. A follower is removed. A leader's seat is held
+    /// for the grace period, and the music goes on even if no member is connected.
     pub fn lost(
         &mut self,
         now: Moment,
@@ -134,19 +130,19 @@ impl Session {
         self.state.touch(now);
     }
 
-    /// A member's seat, to be kept for its [return](Self::restore).
+    /// Returns a member's seat, to be kept for its [return](Self::restore).
     pub fn seat_of(&self, member: MemberId) -> Option<LostSeat> {
         let leader_pin = self.state.record.leader_pin.clone();
         self.state.seat(member).cloned().map(|seat| LostSeat { seat, leader_pin })
     }
 
-    /// Gives a member that was [lost](Self::lost) its seat back, in its old place and, if the lead
-    /// is still its own or nobody's, with its role. To the others it comes as a newcomer does, for
-    /// they were told that it left; a leader within the grace period never did. It is told how
-    /// things stand, after what it has missed. False if the session is full.
+    /// Gives a [lost](Self::lost) member its seat back, in its old place. It leads again if the
+    /// lead is still its own or free. The other members are notified as of a newcomer, because they
+    /// were notified that it left; a leader within its grace never left. The member receives a
+    /// snapshot after the events that it missed. Returns false if the session is full.
     pub fn restore(&mut self, now: Moment, lost: LostSeat, out: &mut Vec<Effect>) -> bool {
         let LostSeat { mut seat, leader_pin } = lost;
-        // It has shown the PIN of then.
+        // The member has shown the PIN of that time, not a newer one.
         // mark: pin_known_without_showing
         seat.knows_pin &= leader_pin == self.state.record.leader_pin;
         let id = seat.member.id;
@@ -167,13 +163,13 @@ impl Session {
         true
     }
 
-    /// Notes that a member gave a sign of life. `place` is where it was found last time, and says
-    /// where it is now: so that nobody is looked for among ten thousand with every sign.
+    /// Records a sign of life of a member. `place` is the seat's index at the last call and is
+    /// updated, so that ten thousand seats are not searched for every sign.
     pub fn touch_member(&mut self, member: MemberId, place: &mut u32, unix: UnixMillis) {
         let seats = &mut self.state.record.seats;
         let sits = |seat: &Seat| seat.member.id == member;
         if !seats.get(*place as usize).is_some_and(sits) {
-            // Mostly somebody before it has left.
+            // Usually an earlier member has left, so the seat has moved to the front.
             let before = &seats[..(*place as usize).min(seats.len())];
             let found = before.iter().rposition(sits).or_else(|| seats.iter().position(sits));
             let Some(found) = found else { return };
@@ -182,14 +178,14 @@ impl Session {
         seats[*place as usize].member.last_ping_at = unix;
     }
 
-    /// Whether it has so many members that not everybody can be told of everybody: each newcomer
-    /// would cost as much as all who are here, and filling the room the square of that. Then only
-    /// those whom snapshots name are told of when they come and go, and the others are counted.
+    /// Whether the session has too many members to announce all of them to all. A newcomer would
+    /// cost as much as all members, and filling the room the square of their number. In a large
+    /// session only the members that a snapshot names are announced; the others are counted.
     pub fn is_large(&self) -> bool {
         self.state.is_large()
     }
 
-    /// The members in order of joining, with those whose seat is kept.
+    /// Returns the members in order of joining, including one whose seat is held.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.state.members()
     }
@@ -199,7 +195,7 @@ impl Session {
         !self.state.members().any(|member| member.connected)
     }
 
-    /// Ticks a second that a member wants; `None` for all of them.
+    /// Returns the ticks per second that a member wants; `None` means all.
     pub fn tick_hz(&self, member: MemberId) -> Option<u8> {
         self.state.seat(member).and_then(|seat| seat.tick_hz)
     }
@@ -209,7 +205,7 @@ impl Session {
         self.state.seat(member).is_some_and(|seat| seat.metronome)
     }
 
-    /// The kept seat's time is over: the lead passes on.
+    /// Ends the leader's grace: its held seat is removed and the lead passes on.
     pub(super) fn end_grace(&mut self, now: Moment, out: &mut Vec<Effect>) {
         if let (Some(held), Some(leader)) = (self.state.held_seat, self.state.leader()) {
             self.remove(now, leader, held.reason, false, out);
@@ -265,8 +261,8 @@ impl Session {
         if self.state.leader().is_none() || was_alone {
             self.state.caption(Came::Joined);
         }
-        // Also who takes the lead over is shown how things stand at once, and again with all when
-        // they are told.
+        // A newcomer receives a snapshot at once, even if it takes the lead and all members receive
+        // another.
         out.push(Effect::Snapshot(Audience::One(member)));
         self.state.notify_join(member, out);
         if leads && !was_alone {
@@ -348,7 +344,7 @@ impl Session {
         }
     }
 
-    /// Takes a member out, with all that follows from it as one decision.
+    /// Removes a member, with all consequences as one decision.
     fn remove(
         &mut self,
         now: Moment,

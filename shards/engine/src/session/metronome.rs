@@ -1,4 +1,4 @@
-//! `metronome_tick`: announces each beat ahead of its time, so that it can be played on time.
+//! Announces each beat ahead of its time with `metronome_tick`, so that it can be played on time.
 
 use super::state::State;
 use super::{Audience, Effect};
@@ -7,24 +7,24 @@ use crate::words::ids::MemberId;
 use crate::words::music::{BEAT, Timeline};
 use crate::words::time::Micros;
 
-/// Time by which a beat is announced early: the network's worst usual delay and the 100 ms that
-/// browsers schedule sound ahead.
+/// Time by which a beat is announced early: the usual worst network delay, and the 100 ms by which
+/// browsers schedule sound ahead. Guessed.
 const AHEAD: Micros = Micros::from_millis(200);
 
 /// The next beat that a session announces to the members that asked for beats.
 #[derive(Clone, Debug)]
 pub(super) struct Metronome {
-    /// In micro-beats; `None` if no beat will come.
+    /// The beat in micro-beats; `None` if no beat will come.
     next_beat: Option<i64>,
 }
 
 impl Metronome {
-    /// Returns the metronome of a session that has not announced a beat.
+    /// Creates the metronome of a session that has announced no beat.
     pub fn new(timeline: &Timeline, now: Micros) -> Self {
         Self { next_beat: beat_after(timeline, now) }
     }
 
-    /// Notes whether a member wants the beats. The first listener finds the beat that comes next.
+    /// Sets whether a member wants beats. The first listener finds the next beat.
     pub fn listen(&mut self, state: &mut State, now: Micros, member: MemberId, wants: bool) {
         if wants && !has_listeners(state) {
             self.next_beat = beat_after(state.timeline(), now);
@@ -34,7 +34,7 @@ impl Metronome {
         }
     }
 
-    /// Follows a timeline that has changed. If the beat goes on, beats announced stay valid.
+    /// Adapts to a changed timeline. If the beat goes on, announced beats stay valid.
     pub fn follow(&mut self, timeline: &Timeline, now: Micros, goes_on: bool) {
         if !goes_on || self.next_beat.is_none() {
             self.next_beat = beat_after(timeline, now);
@@ -48,8 +48,8 @@ impl Metronome {
         Some(Micros::ZERO + time.since(AHEAD))
     }
 
-    /// Announces the beats that are near. Beats that are over, after a pause of the whole process,
-    /// are skipped.
+    /// Announces the beats that are near. Beats that have passed, after a pause of the whole
+    /// process, are skipped.
     pub fn notify_beats(&mut self, state: &State, now: Micros, out: &mut Vec<Effect>) {
         if !has_listeners(state) {
             return;

@@ -1,12 +1,11 @@
-//! A room: the people in it, who of them leads, and where the music is. It knows no bytes and no
-//! connections; commands and time come in, [`Effect`]s go out.
+//! A session: its members, their leader, and the music. It knows no bytes and no connections:
+//! commands and time come in, [`Effect`]s go out.
 //!
-//! `version` counts decisions: whatever changes playback, the lead, settings, songs or the message
-//! raises it by one. Who is merely present does not, or every newcomer would send all members
-//! asking for what they missed; `user_joined` and `user_left` tell of that. A command that finds
-//! its wish fulfilled already (play while playing) is acknowledged with the present version and
-//! changes nothing, and its sender alone is told what all would have been; nor does a refusal
-//! change anything.
+//! `version` counts decisions: each change of playback, lead, settings, songs or message raises it
+//! by one. Presence alone does not, or every newcomer would make all members request what they
+//! missed; `user_joined` and `user_left` announce it. A command that changes nothing (`play` while
+//! playing) is acknowledged with the present version, and only its sender receives the notice that
+//! all would have received. A rejected command changes nothing either.
 
 mod applied;
 mod draft;
@@ -39,27 +38,28 @@ use crate::words::ids::{CommandId, MemberId, SessionId};
 use crate::words::music::{MeterChange, Segment, Tempo, Timeline};
 use crate::words::time::{Micros, Moment, UnixMillis};
 
-/// What the server's settings say about every session.
+/// The server's settings for every session.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rules {
-    /// Members that a session may have; its own `maxMembers` begins there and may not exceed it.
+    /// Maximum number of members. A session's own `maxMembers` starts there and cannot exceed it.
     pub members_max: u32,
-    /// How long the seat of a leader whose connection dropped is kept.
+    /// Time for which the seat of a leader without a connection is held.
     pub leader_grace: Micros,
-    /// How long after a claim was granted another one loses: they count as made at once, and the
-    /// first wins.
+    /// Time after a granted claim in which another one is rejected: the two count as simultaneous,
+    /// and the first wins.
     pub claim_window: Micros,
-    /// Members up to which everybody is told of everybody; see [`Session::is_large`].
+    /// Largest number of members at which all of them are announced to all; see
+    /// [`Session::is_large`].
     pub members_listed_max: u32,
-    /// Characters that a new passcode or PIN has at least.
+    /// Minimum number of characters of a new passcode or PIN.
     pub secret_chars_min: u32,
 }
 
 impl Rules {
-    /// Whether a session may take these as its new passcode and PIN.
+    /// Checks a new passcode and PIN.
     ///
     /// # Errors
-    /// `invalid_payload` for one that is too short.
+    /// `invalid_payload` if one is too short.
     pub fn check_secrets(
         &self,
         passcode: Option<&Secret>,
@@ -82,20 +82,20 @@ impl Rules {
 #[derive(Clone, Debug)]
 pub struct Session {
     state: State,
-    /// When this value was made, and how old the session was then.
+    /// Time at which this value was created, and the session's age at that time.
     opened: Micros,
     age: Micros,
     leadership: Leadership,
     metronome: Metronome,
     applied: AppliedCommands,
-    /// Scheduled segments that began up to here were announced.
+    /// Time up to which the starts of scheduled segments were announced.
     announced: Micros,
 }
 
-/// After so many milliseconds without anybody doing anything, no leader is expected back.
+/// Inactivity in milliseconds after which a stored session's leader is not expected back. Guessed.
 const ABANDONED_MS: i64 = 15 * 60 * 1_000;
 
-/// Why and for how long a seat without a connection is kept.
+/// The end of the grace of a held seat, and the reason for which its connection was lost.
 #[derive(Clone, Copy, Debug)]
 struct HeldSeat {
     until: Micros,
@@ -103,7 +103,7 @@ struct HeldSeat {
 }
 
 impl Session {
-    /// Makes a session that nobody is in: stopped at the beginning, open to everybody.
+    /// Creates a session without members: stopped at the beginning, without passcode or PIN.
     pub fn new(id: SessionId, rules: &Rules, epoch: u64, now: Moment) -> Self {
         let still = Segment {
             t0: now.at,
@@ -146,11 +146,11 @@ impl Session {
         Self::with_state(state, now, Micros::ZERO)
     }
 
-    /// Opens a stored session again, as after the loss of every connection: followers are gone, the
-    /// leader's seat is kept for the grace period unless nobody has done anything for long, and the
-    /// music goes on where the wall clock says that it is.
+    /// Opens a stored session as if every connection had been lost. Followers are removed. The
+    /// leader's seat is held for the grace period, unless the session was inactive for
+    /// `ABANDONED_MS`. The music continues at the place that follows from the wall clock.
     ///
-    /// `epoch` must be higher than the record's; if it is not, the record's next one is taken.
+    /// `epoch` should exceed the record's. If it does not, the record's next epoch is used.
     pub fn from_record(record: Record, rules: &Rules, now: Moment, epoch: u64) -> Self {
         let age = Micros::from_millis(now.unix.0.saturating_sub(record.created_at.0).max(0) as u64);
         let abandoned = now.unix.0.saturating_sub(record.last_active_unix.0) > ABANDONED_MS;
@@ -189,11 +189,11 @@ impl Session {
         }
     }
 
-    /// Does what a member says. [`Ack::Changed`] carries the version that has it. A command whose
-    /// `id` was applied before is not applied again.
+    /// Carries out a member's command. [`Ack::Changed`] carries the version that contains it. A
+    /// command whose `id` was applied before is not applied again.
     ///
     /// # Errors
-    /// A [`Reject`] for the member; nothing has changed then.
+    /// A [`Reject`] for the member. Nothing has changed then.
     pub fn handle(
         &mut self,
         now: Moment,
@@ -253,7 +253,7 @@ impl Session {
             SessionCommand::SelectSong(choice) => self.select_song(now, member, &choice, out),
             SessionCommand::GetSong(id) => self.get_song(&id),
         }?;
-        // Who waits for the leader's answer may ask again.
+        // A pending request may be repeated.
         if let Some(id) = id.filter(|_| !matches!(ack, Ack::Pending)) {
             self.applied.note(id, member);
         }
@@ -261,7 +261,7 @@ impl Session {
         Ok(ack)
     }
 
-    /// When [`due`](Self::due) must be called even if nothing happens.
+    /// Returns the time at which [`due`](Self::due) must be called even if nothing happens.
     pub fn next_deadline(&self) -> Option<Micros> {
         let grace = self.state.held_seat.map(|held| held.until); // mark: grace_never_ends
         let starts = self.state.timeline().segments.iter().map(|segment| segment.t0);
@@ -269,8 +269,8 @@ impl Session {
         [grace, scheduled, self.metronome.deadline(&self.state)].into_iter().flatten().min()
     }
 
-    /// Does what has become due: gives a lost leader's seat away, tells that scheduled playback has
-    /// begun, and tells of the next beats.
+    /// Does what is due: ends a lost leader's grace, announces that scheduled playback has begun,
+    /// and announces the next beats.
     pub fn due(&mut self, now: Moment, out: &mut Vec<Effect>) {
         // mark: grace_ends_at_once
         if self.state.held_seat.is_some_and(|held| held.until <= now.at) {
@@ -284,28 +284,29 @@ impl Session {
         self.metronome.notify_beats(&self.state, now.at, out);
     }
 
-    /// Its name.
+    /// Returns the session's name.
     pub fn id(&self) -> &SessionId {
         &self.state.record.session
     }
 
-    /// Rises when the session's owner changes or its state was lost.
+    /// Returns the epoch, which rises if the session's shard or server changes or its state was
+    /// lost.
     pub fn epoch(&self) -> u64 {
         self.state.epoch()
     }
 
-    /// Counts the decisions of the epoch.
+    /// Returns the number of decisions in this epoch.
     pub fn version(&self) -> u64 {
         self.state.version()
     }
 
-    /// Of everything that was decided: equal (epoch, version) means equal checksum. Secrets are not
-    /// in it, or a short PIN could be found by trying.
+    /// Returns the checksum of everything that was decided: equal (epoch, version) means equal
+    /// checksum. Secrets are excluded, or a short PIN could be found by trying.
     pub fn checksum(&self) -> Checksum {
         self.state.checksum()
     }
 
-    /// When somebody last did something.
+    /// Returns the time of the last command, join or leave.
     pub fn last_active(&self) -> Micros {
         self.state.record.last_active_at
     }
@@ -315,7 +316,7 @@ impl Session {
         self.state.timeline().is_playing_at(at)
     }
 
-    /// Where the music is, for members that follow ticks.
+    /// Returns the position for members that follow ticks.
     pub fn tick(&self, now: Moment) -> Tick {
         let timeline = self.state.timeline();
         Tick {
@@ -327,7 +328,7 @@ impl Session {
         }
     }
 
-    /// The whole state as members see it.
+    /// Returns the whole state as members see it.
     pub fn snapshot(&self, now: Moment) -> Snapshot<'_> {
         let (state, record, timeline) = (&self.state, &self.state.record, self.state.timeline());
         Snapshot {
@@ -350,7 +351,7 @@ impl Session {
         }
     }
 
-    /// The figures of the room.
+    /// Returns the room's statistics.
     pub fn room_stats(&self, at: Micros) -> RoomStats {
         let timeline = self.state.timeline();
         RoomStats {
@@ -364,23 +365,24 @@ impl Session {
         }
     }
 
-    /// The answer to `sync_request`.
+    /// Returns the answer to `sync_request`.
     pub fn sync_response(&self, now: Moment) -> SyncResponse {
         self.state.sync_response(now)
     }
 
-    /// What is to be stored.
+    /// Returns a copy of the record to store.
     pub fn record(&self) -> Record {
         self.state.record.clone()
     }
 
-    /// The same, to look at.
+    /// Returns the record.
     pub fn state(&self) -> &Record {
         &self.state.record
     }
 
-    /// Begins an epoch above another one that was found to be as new: somebody else kept this
-    /// session meanwhile, or the wall clock was set back. The state is kept, and everybody is told.
+    /// Begins an epoch above `epoch`, which the storage has and which is not older than this
+    /// session's. Another server served the session meanwhile, or the wall clock was set back. The
+    /// state is kept, and all members receive a snapshot.
     pub fn rise_above(&mut self, epoch: u64, now: Moment, out: &mut Vec<Effect>) {
         if epoch >= self.state.epoch() {
             self.state.begin_epoch(epoch + 1);
@@ -389,7 +391,10 @@ impl Session {
         }
     }
 
-    /// Panics if the state contradicts itself: that is a bug of ours, whatever members said.
+    /// Checks that the state does not contradict itself.
+    ///
+    /// # Panics
+    /// If it does. Such a bug is ours, whatever members sent.
     pub fn check_invariants(&self) {
         self.check_members();
         self.check_lead();
@@ -417,7 +422,7 @@ impl Session {
         Ack::Sync(response)
     }
 
-    /// `update_message`: the empty text brings the automatic ones back.
+    /// Handles `update_message`. An empty text restores the automatic messages.
     fn update_message(
         &mut self,
         now: Moment,
@@ -427,7 +432,7 @@ impl Session {
     ) -> Ack {
         let before = self.state.record.message().to_owned();
         if !message.is_empty() {
-            // The present text is kept from now on, also if it was an automatic one.
+            // This text is kept from now on, even if it equals an automatic one.
             self.state.record.message = message;
         } else if self.state.record.is_message_set() {
             self.state.record.message.clear();
@@ -471,7 +476,7 @@ impl Session {
     }
 }
 
-/// The wall clock at another instant near `now`.
+/// Returns the wall clock's time at another instant near `now`.
 fn unix_at(now: Moment, at: Micros) -> UnixMillis {
     let (ahead, behind) = (at.since(now.at).as_millis(), now.at.since(at).as_millis());
     UnixMillis(now.unix.0.saturating_add(ahead as i64).saturating_sub(behind as i64))

@@ -10,19 +10,19 @@ use crate::words::ids::MemberId;
 use crate::words::music::{BEAT, Position, TimeSignature, Timeline};
 use crate::words::time::{Micros, Moment};
 
-/// How far ahead a change may be scheduled; a later time is brought forward to it.
+/// Maximum time by which a change may be scheduled ahead. A later time is replaced by it.
+/// Specified.
 const LEAD_MAX: Micros = Micros::from_secs(30);
 
-/// What a reported position may be off before anybody is corrected, in microseconds: the 25 ms that
-/// the protocol promises.
+/// Tolerance of a reported position in microseconds. Specified: the protocol promises 25 ms.
 const DRIFT_MAX: u64 = 25_000;
 
 impl Session {
-    /// `play`. While the music plays, or counts in, it changes nothing.
+    /// Handles `play`. If the music plays or counts in, nothing changes.
     ///
-    /// With `quantize` the place moves back to the beginning of its bar or beat, since a band that
-    /// stands still has no running beat to wait for. `count_in_bars` are played before the place,
-    /// as beats of the same grid.
+    /// `quantize` moves the place back to the beginning of its bar or beat, since a stopped band
+    /// has no running beat to wait for. The bars of `count_in_bars` are played before the place, as
+    /// beats of the same grid.
     pub(super) fn play(
         &mut self,
         now: Moment,
@@ -58,8 +58,8 @@ impl Session {
         ))
     }
 
-    /// `pause`: where it was pressed; a pause during the count-in goes back to where the music was
-    /// to begin.
+    /// Handles `pause`. The music stops at its present place; during a count-in it returns to the
+    /// place where it was to begin.
     pub(super) fn pause(
         &mut self,
         now: Moment,
@@ -74,7 +74,7 @@ impl Session {
         Ok(self.state.report(changed, member, self.state.pause_notice(now), out))
     }
 
-    /// `stop`: pauses, at the beginning.
+    /// Handles `stop`: pauses at the beginning.
     pub(super) fn stop(
         &mut self,
         now: Moment,
@@ -89,8 +89,8 @@ impl Session {
         Ok(self.state.report(changed, member, Notice::Stop { timestamp: now.unix, timeline }, out))
     }
 
-    /// `seek`: while playing, the beat goes on and only the position jumps; standing still, both
-    /// are set.
+    /// Handles `seek`. While playing, the beat goes on and only the position jumps. While stopped,
+    /// both are set.
     pub(super) fn seek(
         &mut self,
         now: Moment,
@@ -107,8 +107,8 @@ impl Session {
         Ok(self.state.report(changed, member, Notice::Seek { position, timestamp, timeline }, out))
     }
 
-    /// A tempo change: from the present beat on, over `fade`. Standing still nothing is heard of a
-    /// fade, so that the new tempo holds at once.
+    /// Handles a tempo change: from the present beat on, over `fade`. A fade cannot be heard while
+    /// the music is stopped, so the new tempo holds at once.
     pub(super) fn change_tempo(
         &mut self,
         now: Moment,
@@ -132,8 +132,8 @@ impl Session {
         Ok(self.state.report(changed, member, change, out))
     }
 
-    /// `set_time_signature`: from the next bar line on, or from the present bar if the music stands
-    /// still.
+    /// Handles `set_time_signature`: from the next bar line on, or from the present bar if the
+    /// music is stopped.
     pub(super) fn set_time_signature(
         &mut self,
         now: Moment,
@@ -156,7 +156,8 @@ impl Session {
         Ok(self.state.changed())
     }
 
-    /// `beat_sync`: tells everybody how far the leader is from the timeline, and moves nothing.
+    /// Handles `beat_sync`: sends all members the leader's distance from the timeline, and moves
+    /// nothing.
     pub(super) fn beat_sync(
         &self,
         now: Moment,
@@ -166,7 +167,7 @@ impl Session {
     ) -> Result<Ack, Reject> {
         self.state.leader_only(member)?;
         let timeline = self.state.timeline();
-        // The protocol's beats have decimals; the cast saturates.
+        // The protocol's beats have decimals. The cast saturates.
         let reported = (beat_position.0 * BEAT as f64).round() as i64;
         let sync = Notice::BeatSync {
             master_time: now.unix,
@@ -178,8 +179,9 @@ impl Session {
         Ok(Ack::Done)
     }
 
-    /// `position_sync`: the leader's position is taken over if it is off by more than the
-    /// tolerance, a follower is told where it should be. All are told the position that holds then.
+    /// Handles `position_sync`. If the leader reports a position outside the tolerance, the music
+    /// moves there; a follower receives a correction. A leader's report is answered with the
+    /// position that then holds, sent to all.
     pub(super) fn position_sync(
         &mut self,
         now: Moment,
@@ -188,7 +190,7 @@ impl Session {
         timestamp: Number,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        // Nobody can report a place before the beginning, where the count-in is.
+        // No member can report a place before the beginning, where the count-in is.
         let correct = self.state.timeline().position_at(now.at).max(0);
         let reported = position.as_micros() as i64;
         let off = correct.abs_diff(reported) > DRIFT_MAX;
@@ -213,8 +215,8 @@ impl Session {
         Ok(self.state.changed())
     }
 
-    /// Pauses and cancels what is scheduled; the caller makes it a decision. False if there is
-    /// nothing to pause.
+    /// Pauses and cancels scheduled changes. Returns false if there was nothing to pause. The
+    /// caller makes it a decision.
     pub(super) fn stand_still(&mut self, now: Moment) -> bool {
         let mut next = self.state.draft(now.at);
         // mark: pause_keeps_the_plan
@@ -227,7 +229,8 @@ impl Session {
         pauses
     }
 
-    /// Makes another timeline the next version, unless nothing about it is different.
+    /// Makes a draft the next version. Returns false if it does not differ from the present
+    /// timeline.
     pub(super) fn take_course(&mut self, now: Moment, next: Draft) -> bool {
         let Some(goes_on) = self.state.take_course(next) else { return false };
         self.follow_course(now, goes_on);
@@ -235,7 +238,8 @@ impl Session {
         true
     }
 
-    /// Notes that playback has changed; `goes_on` says whether its beat does not.
+    /// Adapts announcements and metronome to changed playback. `goes_on` says whether the beat
+    /// continues.
     fn follow_course(&mut self, now: Moment, goes_on: bool) {
         self.announced = now.at;
         self.metronome.follow(self.state.timeline(), now.at, goes_on);
@@ -281,7 +285,7 @@ impl Session {
     }
 }
 
-/// When a change that asks for `at` takes effect.
+/// Returns the time at which a change that asks for `at` takes effect.
 fn lead(now: Moment, at: Option<Micros>) -> Micros {
     at.map_or(now.at, |at| at.clamp(now.at, now.at + LEAD_MAX))
 }

@@ -1,4 +1,4 @@
-//! Songs: the set list, which of them is played, and handing one out.
+//! Songs: setting the set list, selecting a song, and sending one on request.
 
 use super::{Effect, Session};
 use crate::speech::{Ack, Code, Notice, Reject, Setlist, SongChoice};
@@ -6,7 +6,7 @@ use crate::words::ids::MemberId;
 use crate::words::time::Moment;
 
 impl Session {
-    /// `set_setlist`: the selected song stays selected if it is still there.
+    /// Handles `set_setlist`. The selected song stays selected if the new list contains it.
     pub(super) fn set_setlist(
         &mut self,
         now: Moment,
@@ -26,8 +26,9 @@ impl Session {
         Ok(self.state.report(true, member, Notice::Setlist(setlist), out))
     }
 
-    /// `select_song`: stops at its beginning, in its tempo and signature. A step without a selected
-    /// song goes to the first or the last one; there is none beyond the ends.
+    /// Handles `select_song`: stops at the song's beginning, in its tempo and signature. A step
+    /// without a selected song selects the first or the last one; a step beyond the ends is
+    /// rejected.
     pub(super) fn select_song(
         &mut self,
         now: Moment,
@@ -52,7 +53,7 @@ impl Session {
         Ok(self.state.report(selected || moved, member, notice, out))
     }
 
-    /// `get_song`.
+    /// Handles `get_song`.
     pub(super) fn get_song(&self, id: &str) -> Result<Ack, Reject> {
         let songs = self.state.record.setlist.iter().flat_map(|setlist| &*setlist.songs);
         songs

@@ -1,4 +1,4 @@
-//! What the leader decides about the session itself.
+//! The leader's settings for the session.
 
 use super::{Audience, Effect, Session};
 use crate::speech::{Ack, LeaderRule, Notice, Reject, SettingsChange};
@@ -6,9 +6,9 @@ use crate::words::ids::MemberId;
 use crate::words::time::Moment;
 
 impl Session {
-    /// `update_settings`: all of it or nothing. `maxMembers` lies between the members present and
-    /// the server's cap, so that nobody is thrown out by a number. Who knew the old leader PIN does
-    /// not know a new one.
+    /// Handles `update_settings`: all changes apply or none. `maxMembers` must lie between the
+    /// number of members and the server's limit, so that no member is removed by it. A member that
+    /// knew the old PIN does not know a new one.
     pub(super) fn update_settings(
         &mut self,
         now: Moment,

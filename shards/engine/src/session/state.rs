@@ -1,8 +1,8 @@
-//! A session's decided state, and the questions that all its parts ask.
+//! A session's decided state, and the queries that its parts share.
 //!
-//! Every other file of the session works on this value and on nothing that lies above it, so calls
-//! go one way. A change to the record becomes a decision with [`State::decide`]: the next version,
-//! with a new checksum.
+//! Every other file of the session works on this value and on nothing above it, so calls go one
+//! way. A change to the record becomes a decision with [`State::decide`]: the next version, with a
+//! new checksum.
 
 use serde::Serialize;
 
@@ -24,11 +24,12 @@ pub(super) struct State {
     pub rules: Rules,
     /// Everything that is stored. [`State::take_course`] alone changes how its timeline goes on.
     pub record: Record,
-    /// Set while the leader is without a connection.
+    /// The seat of a leader without a connection, while its grace lasts.
     pub held_seat: Option<HeldSeat>,
     /// The checksum of this state at its version.
     checksum: Checksum,
-    /// The checksum of the set list alone: up to 1 MiB that need not be read with every version.
+    /// The checksum of the set list alone. A list has up to 1 MiB, which is thus not read with
+    /// every version.
     setlist_sum: u32,
 }
 
@@ -39,7 +40,7 @@ pub(super) enum Came {
     Joined,
     /// By `set_role`.
     Connected,
-    /// By being given the lead: handed over, approved, or as the successor.
+    /// By receiving the lead: handed over, approved, or as the successor.
     Given,
 }
 
@@ -94,13 +95,13 @@ impl State {
         }
     }
 
-    /// Whether a member may lead without being asked for the PIN.
+    /// Whether a member may lead without showing the PIN.
     pub fn may_lead(&self, member: MemberId) -> bool {
         self.record.leader_rule != LeaderRule::Pin
             || self.seat(member).is_some_and(|seat| seat.knows_pin)
     }
 
-    /// Returns the member that leads after `leader`: the first that joined, of those that are
+    /// Returns the member that leads after `leader`: the first in order of joining that is
     /// connected and may lead.
     pub fn successor(&self, leader: MemberId) -> Option<MemberId> {
         let mut others = self.members().filter(|member| member.id != leader && member.connected);
@@ -118,7 +119,7 @@ impl State {
         }
     }
 
-    /// Returns the members in order of joining, with those whose seat is held.
+    /// Returns the members in order of joining, including one whose seat is held.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.record.seats.iter().map(|seat| &seat.member)
     }
@@ -127,7 +128,7 @@ impl State {
         self.record.seats.len() as u32
     }
 
-    /// Whether the session has too many members to send everybody's comings and goings to all.
+    /// Whether the session has too many members to announce all of them to all.
     pub fn is_large(&self) -> bool {
         self.member_count() > self.rules.members_listed_max
     }
@@ -140,13 +141,13 @@ impl State {
         self.place_of(member).map(|place| &mut self.record.seats[place])
     }
 
-    /// Whether a member is here and has a connection.
+    /// Whether a member has a seat and a connection.
     pub fn is_connected(&self, member: MemberId) -> bool {
         self.seat(member).is_some_and(|seat| seat.member.connected)
     }
 
-    /// Finds a member. The last seat is read first: it is a newcomer's, about which many questions
-    /// arise at once.
+    /// Finds a member's seat. The last seat is tried first: it is a newcomer's, which is looked up
+    /// often at once.
     fn place_of(&self, member: MemberId) -> Option<usize> {
         let seats = &self.record.seats;
         let is_last = seats.last().is_some_and(|seat| seat.member.id == member);
@@ -161,7 +162,7 @@ impl State {
             .map_or_else(|| default_name(member), |seat| seat.member.display_name.clone())
     }
 
-    /// Returns the members that a snapshot names: all, or of a large session the leader and those
+    /// Returns the members that a snapshot names: all, or in a large session the leader and those
     /// that joined first.
     pub fn named(&self) -> Vec<&Member> {
         if !self.is_large() {
@@ -173,8 +174,8 @@ impl State {
         named
     }
 
-    /// Whether all members are notified of a member. A seat without a connection is the leader's,
-    /// or was until now.
+    /// Whether all members are notified about this member. A seat without a connection is the
+    /// leader's, or was until now.
     pub fn is_named(&self, member: MemberId) -> bool {
         let stands_out = |place: usize| {
             place < self.named_of_many() || !self.record.seats[place].member.connected
@@ -184,16 +185,17 @@ impl State {
             || self.place_of(member).is_some_and(stands_out)
     }
 
-    /// Number of members of a large session that are named besides its leader: few, since each
-    /// newcomer receives them.
+    /// Number of members of a large session that are named besides its leader. They are few,
+    /// because every newcomer receives them.
     fn named_of_many(&self) -> usize {
         self.rules.members_listed_max.div_ceil(8) as usize
     }
 
-    /// Notifies the members of a newcomer that has its seat already.
+    /// Notifies the members about a newcomer, which already has its seat.
     pub fn notify_join(&self, member: MemberId, out: &mut Vec<Effect>) {
         if self.member_count() == self.rules.members_listed_max + 1 {
-            // From now on not everybody is named, so the list that members hold would grow old.
+            // From now on not all members are announced, so the lists that members hold would
+            // become stale.
             out.push(Effect::Snapshot(Audience::All));
         }
         if let Some(seat) = self.seat(member).filter(|_| self.is_named(member)) {
@@ -202,7 +204,7 @@ impl State {
         }
     }
 
-    /// Removes a seat and notifies those who stay.
+    /// Removes a seat and notifies the remaining members.
     pub fn remove_seat(
         &mut self,
         now: Moment,
@@ -220,13 +222,13 @@ impl State {
             out.push(Effect::Notify(Audience::All, left));
         }
         if was_large && !self.is_large() {
-            // No member knows all of those who are left.
+            // No member knows all of the remaining members.
             out.push(Effect::Snapshot(Audience::All));
         }
     }
 
-    /// Makes the automatic message that of the present lead, unless a member has set another. It
-    /// makes no version of its own, so it is not in the checksum.
+    /// Sets the automatic message of the present lead, unless a member has set a message. The
+    /// automatic message makes no version, so it is not part of the checksum.
     pub fn caption(&mut self, came: Came) {
         if self.record.is_message_set() {
             return;
@@ -284,7 +286,7 @@ impl State {
         Notice::Pause { position: timeline.position_at(now.at), timestamp: now.unix, timeline }
     }
 
-    /// Notifies all members of a change, or its sender alone of the present state.
+    /// Notifies all members of a change, or the sender alone of the present state.
     pub fn report(
         &self,
         changed: bool,
@@ -316,8 +318,8 @@ impl State {
         // mark: stored_music_stands
         let then = record.last_active_at + Micros::from_micros(passed.saturating_mul(1_000));
         let timeline = &record.timeline;
-        // A wall clock that was set back may say less than what has happened since anybody spoke: a
-        // pause at the end of a leader's grace.
+        // If the wall clock was set back, it may show less time than has passed since the last
+        // activity, such as the pause at the end of a leader's grace.
         // mark: clock_set_back_rewinds
         let then = timeline.segments.first().map_or(then, |first| then.max(first.t0));
         let mut draft = Draft::new(timeline, then);
@@ -331,8 +333,8 @@ impl State {
         Draft::new(self.timeline(), now)
     }
 
-    /// Makes a draft the present timeline. Returns whether the beat goes on, or `None` if nothing
-    /// about the music is different. The caller makes it a decision.
+    /// Makes a draft the present timeline. Returns whether the beat continues, or `None` if the
+    /// music does not change. The caller makes it a decision.
     pub fn take_course(&mut self, Draft { timeline, now }: Draft) -> Option<bool> {
         let old = std::mem::replace(&mut self.record.timeline, timeline);
         let new = &self.record.timeline;
@@ -345,14 +347,14 @@ impl State {
         Some(goes_on)
     }
 
-    /// Makes what was just changed the next version.
+    /// Makes the latest changes the next version.
     pub fn decide(&mut self, now: Moment) {
         self.record.timeline.version += 1; // mark: version_stays
         self.record.timeline.made_at = now.at;
         self.sum(); // mark: stale_checksum
     }
 
-    /// Notes that a member did something.
+    /// Records that a member was active.
     pub fn touch(&mut self, now: Moment) {
         self.record.last_active_at = now.at;
         self.record.last_active_unix = now.unix;
@@ -370,7 +372,7 @@ impl State {
         )));
     }
 
-    /// Sums the set list up after it was changed.
+    /// Updates the checksum of the set list after it was changed.
     pub fn sum_setlist(&mut self) {
         self.setlist_sum = sum_of(&self.record.setlist);
     }
@@ -382,17 +384,16 @@ pub(super) fn default_name(member: MemberId) -> String {
     format!("User {}", &id[id.len().saturating_sub(4)..])
 }
 
-/// CRC-32 of the bytes that a value is stored as.
+/// Returns the CRC-32 of a value's serialized bytes.
 fn sum_of(value: &impl Serialize) -> u32 {
-    // Plain data, and nothing that could be full: there is nothing that could fail.
+    // Serializing plain data into a sum cannot fail.
     postcard::serialize_with_flavor(value, Summing::default()).unwrap_or_default()
 }
 
-/// Sums the bytes that a value is stored as up, without storing them: the texts of a set list may
-/// be a megabyte.
+/// Computes the checksum of serialized bytes without storing them: a set list may have 1 MiB.
 struct Summing {
     sum: crc32fast::Hasher,
-    /// The last bytes, for many of them come one by one.
+    /// The latest bytes, buffered because many arrive one by one.
     last: [u8; 64],
     length: usize,
 }

@@ -1,4 +1,4 @@
-//! Scripts of what members do, and what everybody is told.
+//! Scripts of the members' actions, with the notices that each member receives.
 
 #![allow(clippy::unwrap_used)]
 
@@ -23,7 +23,7 @@ fn check(script: &str, expected: &str) {
     check_under(RULES, script, expected);
 }
 
-/// The same under other rules.
+/// Runs a scene under other rules.
 #[track_caller]
 fn check_under(rules: Rules, script: &str, expected: &str) {
     let mut room = Room::new(rules);
@@ -99,7 +99,7 @@ impl Room {
         self.advance(end);
     }
 
-    /// Lets time pass in which nobody looks: what is due happens late, at once.
+    /// Lets time pass without a call: what is due happens late, all at once.
     fn sleep(&mut self, millis: u64, said: &mut String) {
         self.advance(self.now.at + Micros::from_millis(millis));
         let mut out = Vec::new();
@@ -122,8 +122,8 @@ impl Room {
         writeln!(said, "{line}: {}", parts.collect::<Vec<_>>().join(" | ")).unwrap();
     }
 
-    /// Whatever tells of the state must tell of the one it led to, or members would not take it
-    /// over.
+    /// Every notice about the state must carry the version that it led to, or members would not
+    /// accept it.
     fn check_news(&self, out: &[Effect]) {
         let state = self.session.state.timeline();
         for effect in out {
@@ -463,7 +463,7 @@ fn the_leader_hands_over_or_steps_down() {
     );
 }
 
-/// Of more than two members one is named, and whoever leads.
+/// In a session of more than two members, one member and the leader are named.
 const CROWDED: Rules = Rules { members_max: 9, members_listed_max: 2, ..RULES };
 
 #[test]

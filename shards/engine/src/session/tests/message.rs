@@ -1,4 +1,4 @@
-//! The message to all, and who says what of the lead when nobody has set one.
+//! The message to all members, and the automatic message of the lead.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What is said to the music, and where it is then.
+//! Playback commands, and the position that follows from them.
 
 use super::*;
 
