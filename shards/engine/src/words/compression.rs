@@ -1,18 +1,17 @@
-//! How much is done to send less.
+//! Settings of the compression of messages.
 
 use serde::{Deserialize, Serialize};
 
-/// How messages are compressed for clients that offer it.
+/// The compression of messages for clients that offer it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Compression {
-    /// Shorter messages go out as they are: little is saved on them. In bytes; ticks are well under
-    /// the default.
+    /// Minimum size in bytes of a compressed message: compression saves little on shorter ones.
+    /// Ticks are well below the default.
     pub threshold: u32,
-    /// From 1, fast, to 9, small.
+    /// Compression level, from 1 (fast) to 9 (small).
     pub level: u8,
-    /// Whether a message may refer to those before it. It saves more, and costs each connection two
-    /// windows of up to 32 KiB, and each receiver a compression of its own where otherwise one
-    /// serves all.
+    /// Whether a message may refer to earlier ones. This saves more, but each client then needs two
+    /// windows of up to 32 KiB, and each receiver a compression of its own instead of one for all.
     pub context_takeover: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The names of things: connections, shards, members and sessions.
+//! Ids of connections, shards, members, sessions, commands and events.
 
 use std::fmt;
 
@@ -7,32 +7,31 @@ use subtle::ConstantTimeEq;
 
 use super::text::is_control;
 
-/// A connection on one shard. The driver allots it; the index is reused, the generation tells users
-/// apart.
+/// A connection on one shard. The driver allocates the id: the index is reused, and the generation
+/// distinguishes its users.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct ConnId {
-    /// Place in the shard's table of connections.
+    /// Index in the shard's table of connections.
     pub index: u32,
-    /// Counts the connections that have had this place.
+    /// Number of earlier connections with this index.
     pub generation: u32,
 }
 
-/// A member's seat: its session's place in the shard's table, and where in the list of its members
-/// it was found last.
+/// The handle of a member's seat: the key of its room, and a hint to its place among the members.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SeatHandle {
-    /// The session.
+    /// The key of the room.
     pub room: RoomKey,
-    /// A hint, right or not.
+    /// Index of the member at the last look-up. It may be outdated.
     pub place: u32,
 }
 
 impl ConnId {
-    /// Marks the index of an id that the engine allotted itself. The driver's indices are
+    /// Marks the index of an id that the engine allocated itself. The driver's indices are file
     /// descriptors, far below it.
     pub const POLLED: u32 = 1 << 31;
 
-    /// Whether this names a session of long-polling rather than a connection of the driver.
+    /// Whether this is the id of a polling client instead of a connection of the driver.
     pub const fn is_polled(self) -> bool {
         self.index & Self::POLLED != 0
     }
@@ -55,12 +54,12 @@ pub struct ShardId(pub u16);
 pub struct MemberId([u8; 20]);
 
 impl MemberId {
-    /// Makes an id of 15 bytes: the alphabet is base64's with `-` and `_`, six bits a character.
+    /// Creates an id from 15 bytes, in the URL-safe base64 alphabet with six bits per character.
     pub const fn from_bytes(bytes: [u8; 15]) -> Self {
         const ALPHABET: &[u8; 64] =
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let mut text = [0; 20];
-        // Without iterators, which constants cannot use.
+        // A constant function cannot use iterators.
         let mut place = 0;
         while place < text.len() {
             let first = place / 4 * 3;
@@ -73,7 +72,7 @@ impl MemberId {
         Self(text)
     }
 
-    /// Reads an id that a client names, `None` if it cannot be one.
+    /// Parses an id that a client sent. Returns `None` if it has another form.
     pub fn parse(text: &str) -> Option<Self> {
         let text: [u8; 20] = text.as_bytes().try_into().ok()?;
         let fits = text.iter().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_'));
@@ -97,10 +96,10 @@ impl fmt::Debug for MemberId {
 pub struct SessionId(Box<str>);
 
 impl SessionId {
-    /// The longest name, in bytes.
+    /// Maximum length of a name in bytes.
     pub const BYTES_MAX: usize = 128;
 
-    /// Checks a name that a client sent, `None` if it is empty, too long or not printable.
+    /// Parses a name that a client sent. Returns `None` if it is empty, too long or not printable.
     pub fn parse(text: &str) -> Option<Self> {
         let fits =
             !text.is_empty() && text.len() <= Self::BYTES_MAX && !text.chars().any(is_control);
@@ -112,9 +111,8 @@ impl SessionId {
         &self.0
     }
 
-    /// The shard that the session lives on, of `shards` in all: the 64-bit FNV-1a hash of the
-    /// name's bytes, finished with MurmurHash3's 64-bit mixer, scaled to the number of shards by
-    /// the high bits.
+    /// Returns the shard of the session, of `shards` in all: the 64-bit FNV-1a hash of the name,
+    /// finished with MurmurHash3's 64-bit mixer, scaled to the number of shards by its high bits.
     pub fn shard(&self, shards: u16) -> ShardId {
         assert!(shards > 0);
         ShardId(((u128::from(hash(&self.0)) * u128::from(shards)) >> 64) as u16)
@@ -132,23 +130,23 @@ fn hash(text: &str) -> u64 {
     hash ^ (hash >> 33)
 }
 
-/// What a client calls a command, to send it again without having it applied again:
-/// `<client>-<number>`. The client part is the same for all of a client's commands, through all of
-/// its connections; the number rises.
+/// The id that a client gives a command, so that a repeated one is not applied again:
+/// `<client>-<number>`. The client part is the same for all commands of a client, on all its
+/// connections. The number rises.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CommandId {
-    /// The client part, as its hash: that of a text which others cannot guess cannot be met by
-    /// chance.
+    /// Hash of the client part. If other clients cannot guess the part, they cannot collide with
+    /// its hash.
     pub client: u64,
     /// The number.
     pub number: u64,
 }
 
 impl CommandId {
-    /// The longest one, in bytes.
+    /// Maximum length of an id in bytes.
     pub const BYTES_MAX: usize = 64;
 
-    /// Reads `<client>-<number>`: letters, digits, `_` and `-`, and a number below 2^53.
+    /// Parses `<client>-<number>`: letters, digits, `_` and `-`, then a number below 2^53.
     pub fn parse(text: &str) -> Option<Self> {
         let (client, number) = text.rsplit_once('-')?;
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -171,40 +169,40 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// A session's place in the shard's table.
+/// The key of a session in the shard's table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct RoomKey {
-    /// Place in the shard's table of sessions.
+    /// Index in the shard's table of sessions.
     pub index: u32,
-    /// Counts the sessions that have had this place.
+    /// Number of earlier sessions with this index.
     pub generation: u32,
 }
 
-/// What a client shows to get its seat back. As hard to guess as a socket id, and told to nobody
-/// else.
+/// The token with which a client recovers its seat. It is as hard to guess as a socket id, and only
+/// this client receives it.
 #[derive(Clone, Copy, Debug, Eq, Serialize, Deserialize)]
 pub struct RecoveryToken(pub MemberId);
 
-/// The time that a comparison takes tells nothing of a token.
+/// Compares in constant time, so that the duration reveals nothing about a token.
 impl PartialEq for RecoveryToken {
     fn eq(&self, other: &Self) -> bool {
         self.0.as_str().as_bytes().ct_eq(other.0.as_str().as_bytes()).into()
     }
 }
 
-/// Where an event stands in the log of a session: `<shard>.<room>.<generation>.<number>`.
+/// The place of an event in a session's log: `<shard>.<room>.<generation>.<number>`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Offset {
-    /// The shard that the session lives on.
+    /// The shard of the session.
     pub shard: ShardId,
-    /// The session there.
+    /// The key of the session on that shard.
     pub room: RoomKey,
-    /// How many of the session's events were told by then.
+    /// Number of the session's events up to this one.
     pub number: u64,
 }
 
 impl Offset {
-    /// Reads what a client names, `None` if no server of ours can have said it.
+    /// Parses an offset that a client sent. Returns `None` if no server of ours can have sent it.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
         let mut part =

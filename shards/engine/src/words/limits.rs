@@ -1,61 +1,60 @@
-//! The bounds of every queue, buffer and table. Two sets: [`Limits::PRODUCTION`], and
-//! [`Limits::TINY`] under which tests meet each bound within seconds.
+//! The bounds of every queue, buffer and table. There are two sets: [`Limits::PRODUCTION`], and
+//! [`Limits::TINY`], under which tests meet each bound within seconds.
 
 use serde::{Deserialize, Serialize};
 
 use super::time::Micros;
 
-/// Bounds that one shard keeps.
+/// The bounds of one shard.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Connections at once. One more is refused with status 503.
+    /// Maximum number of connections. One more is refused with status 503.
     pub connections_max: u32,
-    /// Sessions in memory. One more takes the place of the one that has been empty longest, or is
-    /// refused.
+    /// Maximum number of sessions in memory. For one more, the session that has been empty longest
+    /// is evicted; if there is none, the new one is rejected.
     pub sessions_max: u32,
-    /// Bytes of one WebSocket message, also announced as Engine.IO's `maxPayload`. A larger one
-    /// closes the connection with code 1009.
+    /// Maximum bytes of a WebSocket message, also announced as Engine.IO's `maxPayload`. A larger
+    /// one closes the connection with code 1009.
     pub message_bytes_max: u32,
-    /// Frames that one message may come in, besides the one that ends it. More close the connection
-    /// with code 1008.
+    /// Maximum frames of a message, besides its last. More close the connection with code 1008.
     pub fragments_max: u32,
-    /// Bytes that may wait unsent for a connection; a reader that falls behind further is closed.
+    /// Maximum unsent bytes of a connection. A slower reader is closed.
     pub backlog_bytes_max: u32,
-    /// How long a connection may take to send a whole request head.
+    /// Time within which a connection must send a whole request head.
     pub head_timeout: Micros,
-    /// How long a connection may take from the upgrade to the Socket.IO connect packet.
+    /// Time from the upgrade within which a client must send the Socket.IO connect packet.
     pub connect_timeout: Micros,
-    /// How long a kept-alive HTTP connection may be idle.
+    /// Time after which an idle HTTP connection is closed.
     pub idle_timeout: Micros,
-    /// How long the peer may take to answer a WebSocket close.
+    /// Time within which the peer must answer a WebSocket close.
     pub close_timeout: Micros,
-    /// How long a binary event may wait for its attachments.
+    /// Time within which the attachments of a binary event must arrive.
     pub attachments_timeout: Micros,
-    /// A WebSocket that has sent nothing at all for so long is stale, and probed if it was not.
+    /// Silence after which a WebSocket is stale. A stale one is probed if it was not.
     pub stale_after: Micros,
-    /// And after so long closed. Engine.IO's ping is nearly always faster: this holds if its times
-    /// are set long.
+    /// Silence after which a WebSocket is closed. Engine.IO's ping is nearly always earlier: this
+    /// limit matters if its times are set long.
     pub silence_max: Micros,
-    /// How long a client may be in no session and do nothing but show that it lives. Members may
-    /// listen for ever.
+    /// Time after which a client is closed that is in no session and sends nothing but signs of
+    /// life. Members may listen for ever.
     pub inactivity_max: Micros,
-    /// How long a session without members is remembered.
+    /// Time for which a session without members is kept.
     pub empty_session_ttl: Micros,
-    /// Bytes of events that a session keeps for members that lost their connection. What is older
-    /// is forgotten, and who missed it begins anew.
+    /// Maximum bytes of the replay log of a session. Older events are dropped, and a member that
+    /// missed one cannot recover.
     pub recovery_bytes_max: u32,
-    /// The same for all sessions of the shard.
+    /// Maximum bytes of the replay logs of all sessions of the shard.
     pub recovery_shard_bytes_max: u64,
-    /// Lost members that a session knows to come back; of more, those lost first begin anew.
+    /// Maximum lost members of a session that may recover. Of more, the first lost cannot.
     pub recovery_seats_max: u32,
-    /// Members of a session up to which everybody is told of everybody. In a larger one that would
-    /// cost the square of their number: snapshots name an eighth of so many, and how many there
-    /// are.
+    /// Largest session in which all members are announced to all. In a larger one that would cost
+    /// the square of their number, so snapshots name an eighth of this many members, and their
+    /// total.
     pub members_listed_max: u32,
 }
 
 impl Limits {
-    /// What a server runs with.
+    /// The limits of a server.
     pub const PRODUCTION: Self = Self {
         connections_max: 100_000,
         sessions_max: 100_000,
@@ -77,7 +76,7 @@ impl Limits {
         members_listed_max: 256,
     };
 
-    /// What tests run with to meet every bound.
+    /// Limits that tests meet within seconds.
     pub const TINY: Self = Self {
         connections_max: 4,
         sessions_max: 2,
@@ -100,10 +99,8 @@ impl Limits {
     };
 }
 
-/// What a connection may send, in events a second; 0 lifts that limit. Each may come in a burst of
-/// twice its rate.
-///
-/// The default is what the protocol promises.
+/// Maximum rates of a client in events per second; 0 means no limit. Each allows a burst of twice
+/// its rate. The defaults are specified by the protocol.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RateLimits {
     /// `position_sync`.
@@ -122,11 +119,11 @@ pub struct RateLimits {
     pub tempo_change: u32,
     /// `join_session`.
     pub join_session: u32,
-    /// Any other event, each by itself.
+    /// Every other event, each for itself.
     pub other: u32,
     /// All events together.
     pub total: u32,
-    /// So many refusals within a minute close the connection; 0 never does.
+    /// Number of refusals within a minute that close the client; 0 never does.
     pub refusals_max: u32,
 }
 
@@ -148,15 +145,15 @@ impl Default for RateLimits {
     }
 }
 
-// A set list of the largest size goes to all members at once, and is no sign of a slow reader.
+// A set list of the maximum size is sent to all members at once, and is no sign of a slow reader.
 const _: () =
     assert!(Limits::PRODUCTION.backlog_bytes_max >= 2 * Limits::PRODUCTION.message_bytes_max);
 
 // The announced `maxPayload` must hold the largest set list with its escapes, or no client could
-// ever send one.
+// send one.
 const _: () = assert!(Limits::PRODUCTION.message_bytes_max >= 1_000_000);
 
-/// The bucket an event is taken from.
+/// The class of an event, which has a bucket of its own.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum RateClass {
     /// `position_sync`.
@@ -175,12 +172,12 @@ pub enum RateClass {
     TempoChange,
     /// `join_session`.
     JoinSession,
-    /// Any other event, by a number of the caller's choice: each number has a bucket of its own.
+    /// Any other event, by a number that the caller chooses. Each number has a bucket of its own.
     Other(u8),
 }
 
 impl RateLimits {
-    /// Events of this class that a connection may send in a second; 0 = any number.
+    /// Returns the events of this class per second that a client may send; 0 means no limit.
     pub fn of(&self, class: RateClass) -> u32 {
         match class {
             RateClass::PositionSync => self.position_sync,

@@ -1,5 +1,4 @@
-//! The words everything else is written in: time, names, music, limits. They know nothing of the
-//! rest.
+//! The vocabulary of all other rooms: time, ids, music, limits. Its types know nothing of the rest.
 
 pub mod compression;
 pub mod ids;

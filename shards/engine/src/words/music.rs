@@ -1,8 +1,8 @@
-//! Music as integers: tempo, position, metre and the timeline that says where the band is at any
+//! Music as integers: tempo, position, metre, and the timeline that computes the position at any
 //! time.
 //!
-//! Microseconds, micro-beats and milli-BPM throughout, so that the time of beat k is bit-identical
-//! in every program that computes it.
+//! All values are microseconds, micro-beats and milli-BPM, so that every program computes the time
+//! of beat k to the same bit.
 
 mod timeline;
 
@@ -18,19 +18,19 @@ pub const BEAT: i64 = 1_000_000;
 pub struct Tempo(u32);
 
 impl Tempo {
-    /// The slowest tempo, 1 BPM: where the slider of the original's page begins.
+    /// The slowest tempo, 1 BPM: the lower end of the slider on the original server's page.
     pub const MIN: Self = Self(1_000);
     /// The fastest tempo, 400 BPM.
     pub const MAX: Self = Self(400_000);
-    /// The tempo of a session that nobody has set one for, 120 BPM.
+    /// The tempo of a new session, 120 BPM.
     pub const DEFAULT: Self = Self(120_000);
 
-    /// From thousandths of a beat per minute, `None` outside 1 to 400 BPM.
+    /// Creates a tempo from thousandths of a beat per minute. Returns `None` outside 1 to 400 BPM.
     pub fn from_milli_bpm(milli_bpm: u32) -> Option<Self> {
         (Self::MIN.0..=Self::MAX.0).contains(&milli_bpm).then_some(Self(milli_bpm))
     }
 
-    /// As thousandths of a beat per minute.
+    /// Returns thousandths of a beat per minute.
     pub const fn milli_bpm(self) -> u32 {
         self.0
     }
@@ -43,15 +43,15 @@ pub struct Position(u64);
 impl Position {
     /// The beginning of the song.
     pub const START: Self = Self(0);
-    /// The last place there can be, 24 hours in.
+    /// The last position, at 24 hours.
     pub const MAX: Self = Self(24 * 3_600 * 1_000_000);
 
-    /// From microseconds, `None` beyond 24 hours.
+    /// Creates a position from microseconds. Returns `None` beyond 24 hours.
     pub fn from_micros(micros: u64) -> Option<Self> {
         (micros <= Self::MAX.0).then_some(Self(micros))
     }
 
-    /// As microseconds.
+    /// Returns microseconds.
     pub const fn as_micros(self) -> u64 {
         self.0
     }
@@ -70,7 +70,7 @@ impl TimeSignature {
     /// Four quarters to the bar.
     pub const COMMON: Self = Self { numerator: 4, denominator: 4 };
 
-    /// Checks a signature that a client sent.
+    /// Creates a signature from values that a client sent. Returns `None` if one is invalid.
     pub fn new(numerator: u64, denominator: u64) -> Option<Self> {
         let fits = (1..=32).contains(&numerator) && matches!(denominator, 1 | 2 | 4 | 8 | 16 | 32);
         fits.then_some(Self { numerator: numerator as u8, denominator: denominator as u8 })

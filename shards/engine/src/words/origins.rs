@@ -1,14 +1,15 @@
-//! Which web pages may connect.
+//! The web pages that may connect.
 
 use serde::{Deserialize, Serialize};
 
-/// Which web pages may connect. A request without `Origin` is no web page's and may.
+/// The web pages that may connect. A request without `Origin` is not from a web page and may always
+/// connect.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Origins {
-    /// Those that this server served itself: the host of `Origin` is the one of `Host`.
+    /// Pages of this server: the host of `Origin` equals that of `Host`.
     Own,
-    /// All.
+    /// All pages.
     Any,
-    /// The server's own and these, as `scheme://host[:port]`.
+    /// Pages of this server and of these origins, as `scheme://host[:port]`.
     Listed(Vec<String>),
 }

@@ -1,4 +1,4 @@
-//! What a server expects of those who come: from where, under which name, and how often.
+//! The access policy: the addresses, host names and rates that a server accepts.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,70 +6,70 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::RateLimits;
 
-/// What a shard expects of those who come to it.
+/// The access policy of a shard.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct AccessPolicy {
-    /// How often a connection may send what.
+    /// Rates of a client's events.
     pub rates: RateLimits,
-    /// What one address may have and do.
+    /// Limits of one address.
     pub peers: PeerLimits,
-    /// Proxies that are believed when they say in `X-Forwarded-For` for whom they speak.
+    /// Trusted proxies: the client that they name in `X-Forwarded-For` is believed.
     pub proxies: Vec<Network>,
-    /// Under which names web pages may know the server.
+    /// Host names under which web pages may reach the server.
     pub hosts: Hosts,
-    /// Characters that a new passcode or PIN has at least; 0 = any that is not empty.
+    /// Minimum number of characters of a new passcode or PIN; 0 accepts any that is not empty.
     pub secret_chars_min: u32,
 }
 
-/// What one address may have and do on one shard. IPv6 addresses of one /64 count as one.
+/// Limits of one address on one shard. IPv6 addresses of one /64 count as one.
 ///
-/// Each shard grants all of it, because the kernel chooses the shard of a connection and a
-/// hand-over brings the members of a session together: a share of it would refuse a band behind one
-/// router.
+/// Each shard grants the whole limit. The kernel chooses the shard of a connection, and a hand-over
+/// unites the members of a session: a share of the limit would refuse a band behind one router.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct PeerLimits {
-    /// Connections at once; 0 = any number.
+    /// Maximum number of connections; 0 means no limit.
     pub connections_max: u32,
-    /// New connections a second, with a burst of twice that; 0 = any number.
+    /// Maximum new connections per second, with a burst of twice that; 0 means no limit.
     pub connections_per_second: u32,
-    /// Whether programs on this machine may have and do anything.
+    /// Whether programs on this machine are exempt.
     pub spares_loopback: bool,
 }
 
-/// Under which names web pages may know the server.
+/// Host names under which web pages may reach the server.
 ///
-/// A page of a stranger's name whose address was moved to ours (DNS rebinding) is of the same
-/// origin as we are, for its browser and for `Origin`. Only its `Host` gives it away.
+/// In a DNS rebinding attack, the name of a foreign page is pointed at our address. For its
+/// browser, and in `Origin`, the page then has our origin. Only its `Host` reveals it.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Hosts {
-    /// Any.
+    /// All names.
     #[default]
     Any,
-    /// Addresses, names that no public name server gives out, and these, in small letters and
+    /// Addresses, names that no public name server resolves, and these names, in lower case and
     /// without a port.
     Local(Vec<String>),
-    /// Any, but only [`Local`](Self::Local)'s prove that a request comes from this machine.
+    /// All names, but only those of [`Local`](Self::Local) prove that a request comes from this
+    /// machine.
     Public(Vec<String>),
 }
 
-/// How a request names the server, by [`Hosts`].
+/// The kind of name by which a request addresses the server, by [`Hosts`].
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub enum Named {
-    /// By an address, a local name, or a listed one.
+    /// An address, a local name, or a listed name.
     Known,
-    /// By another name that is allowed. It may be a stranger's that points here.
+    /// Another allowed name. It may be a foreign one that points here.
     Public,
-    /// By a name that is not allowed, or by none.
+    /// A name that is not allowed, or none.
     Foreign,
 }
 
 impl Hosts {
-    /// Whether a page may know the server under this name, which may have a port.
+    /// Whether a page may reach the server under this name. It may have a port.
     pub fn allow(&self, host: &str) -> bool {
         self.judge(host) != Named::Foreign
     }
 
-    /// Which kind of name this is. It may have a port.
+    /// Returns the kind of a name. It may have a port.
     pub fn judge(&self, host: &str) -> Named {
         let (listed, other) = match self {
             Self::Any => return Named::Known,
@@ -82,7 +82,7 @@ impl Hosts {
 
 fn is_local_or_listed(host: &str, listed: &[String]) -> bool {
     let bare = match host.strip_prefix('[') {
-        // Nothing but an address stands in brackets.
+        // Only an address is written in brackets.
         Some(_) => return true,
         None => host.split(':').next().unwrap_or(host),
     };
@@ -100,12 +100,12 @@ fn is_local_or_listed(host: &str, listed: &[String]) -> bool {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct Network {
     address: IpAddr,
-    /// How many leading bits count.
+    /// Number of leading bits that count.
     bits: u8,
 }
 
 impl Network {
-    /// Reads `10.0.0.0/8`, or one address alone.
+    /// Parses `10.0.0.0/8`, or a single address.
     pub fn parse(text: &str) -> Option<Self> {
         let (address, bits) =
             text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
@@ -116,7 +116,7 @@ impl Network {
         Some(Self { address, bits })
     }
 
-    /// The network of this width that an address lies in.
+    /// Returns the network of `bits` leading bits around an address.
     fn around(address: IpAddr, bits: u8) -> Self {
         let address = match address {
             IpAddr::V4(four) => {
@@ -131,7 +131,7 @@ impl Network {
         Self { address, bits }
     }
 
-    /// Whether an address lies in it.
+    /// Whether the network contains an address.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
@@ -154,10 +154,10 @@ impl Network {
 impl AccessPolicy {
     /// Returns the client that a request comes from.
     ///
-    /// `forwarded` says whether any header line tells of a proxy, and `lines` are those of
-    /// `X-Forwarded-For` in their order. Each proxy appends the address that it heard from, so the
-    /// last one that is no trusted proxy counts; anybody may have written what stands before it. If
-    /// that hop cannot be read, or a trusted proxy names none, the client is [`UNKNOWN`].
+    /// `forwarded` says whether any header line names a proxy, and `lines` are the values of
+    /// `X-Forwarded-For` in their order. Each proxy appends the address of its peer, so the last
+    /// one that is not a trusted proxy counts; anybody may have written the ones before it. If that
+    /// address cannot be read, or a trusted proxy names none, the client is [`UNKNOWN`].
     pub fn client_address<'a>(
         &self,
         peer: IpAddr,
@@ -178,27 +178,27 @@ impl AccessPolicy {
         ClientAddress { ip, forwarded }
     }
 
-    /// Whether an address is a proxy that is believed.
+    /// Whether an address belongs to a trusted proxy.
     pub fn is_proxy(&self, address: IpAddr) -> bool {
         !address.is_unspecified() && self.proxies.iter().any(|network| network.contains(address))
     }
 }
 
-/// The address of every client whose own cannot be read. They share one count, are never this
-/// machine, and are exempt from nothing. No client has this address.
+/// The address of every client whose own cannot be read. Such clients share one count, are never
+/// local, and are exempt from nothing. No client has this address.
 pub const UNKNOWN: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
-/// The client that a request comes from, as far as addresses tell.
+/// The client that a request comes from, as far as addresses show.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct ClientAddress {
-    /// Its address, or [`UNKNOWN`].
+    /// The client's address, or [`UNKNOWN`].
     pub ip: IpAddr,
-    /// Whether a proxy passed the request on. Then a loopback address is not a program on this
+    /// Whether a proxy forwarded the request. A loopback address then proves no program on this
     /// machine.
     pub forwarded: bool,
 }
 
-/// Reads a hop of `X-Forwarded-For`. Some proxies add the port.
+/// Parses an address of `X-Forwarded-For`. Some proxies append the port.
 fn forwarded_address(hop: &[u8]) -> Option<IpAddr> {
     let hop = std::str::from_utf8(hop).ok()?.trim_matches([' ', '\t']);
     let bracketed =
@@ -212,18 +212,19 @@ fn forwarded_address(hop: &[u8]) -> Option<IpAddr> {
         .filter(|address| !address.is_unspecified())
 }
 
-/// What an address is counted under: who has one IPv6 address has the whole /64.
+/// Returns the address under which an address is counted. The holder of one IPv6 address holds its
+/// whole /64.
 pub fn subnet_key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        // Not to be counted with UNKNOWN.
+        // It must not count as UNKNOWN.
         IpAddr::V6(six) if six.is_loopback() => six.into(),
         IpAddr::V6(six) => Ipv6Addr::from(u128::from(six) & !u128::from(u64::MAX)).into(),
         four => four,
     }
 }
 
-/// The networks around a subnet_key, the nearest first. One customer may hold the whole of the
-/// first, which has 65 536 subnets; an IPv6 provider has the whole of the second.
+/// Returns the networks around an address, the nearest first. One customer may hold all of the
+/// first, which has 65 536 subnets; an IPv6 provider holds all of the second.
 pub fn networks(address: IpAddr) -> impl Iterator<Item = Network> {
     let address = address.to_canonical();
     let widths: &[u8] = if address.is_ipv4() { &[16] } else { &[48, 32] };

@@ -1,4 +1,4 @@
-//! The engine's only source of randomness: one seed in, the same numbers out, on every machine.
+//! The engine's only source of randomness: equal seeds give equal numbers on every machine.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::ShardId;
 
-/// The 256 bits that all randomness of a server follows from.
+/// The 256 bits from which all randomness of a server follows.
 ///
-/// A recording keeps them, since a replay needs them; nothing else may show them.
+/// A recording contains them, since a replay needs them; no other output may.
 #[derive(Clone, Copy, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Seed([u8; 32]);
 
 impl Seed {
-    /// A seed of the operating system's randomness.
+    /// Creates a seed from bytes of the operating system's entropy.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -29,7 +29,8 @@ impl Seed {
         self
     }
 
-    /// The first 64 bits of a stream that tells nothing about the ids: a number for this run.
+    /// Returns a number that identifies this run: the first 64 bits of a stream that reveals
+    /// nothing about the ids.
     pub fn fingerprint(self) -> u64 {
         let mut stream = ChaCha20Rng::from_seed(self.0);
         stream.set_stream(u64::MAX);
@@ -52,17 +53,17 @@ impl fmt::Debug for Seed {
     }
 }
 
-/// A seeded generator: the ChaCha20 key stream with a 64-bit block counter, as the `chacha20` crate
-/// computes it.
+/// A seeded generator: the ChaCha20 key stream with a 64-bit block counter, from the `chacha20`
+/// crate.
 ///
-/// A stream cipher rather than a faster statistical generator, because its numbers become
-/// connection ids and recovery secrets: a client that has seen many of them must not be able to
-/// compute the next. Two servers with one seed draw the same ids, so a seed outside tests has to
-/// come from the operating system's entropy.
+/// It is a stream cipher instead of a faster statistical generator because its numbers become
+/// connection ids and recovery tokens: a client that has seen many must not be able to compute the
+/// next. Two servers with one seed draw the same ids, so outside tests a seed has to come from the
+/// operating system.
 pub struct Rng {
     stream: ChaCha20Rng,
     block: [u8; BLOCK_BYTES],
-    /// Bytes of `block` already handed out.
+    /// Number of bytes of `block` that were used.
     used: usize,
 }
 
@@ -71,31 +72,31 @@ pub struct Rng {
 const BLOCK_BYTES: usize = 64;
 
 impl Rng {
-    /// A generator for tests and simulation; two seeds give unrelated sequences.
+    /// Creates a generator for tests and simulation. Different seeds give unrelated sequences.
     pub fn from_seed(seed: u64) -> Rng {
         Rng::from_key(Seed::from(seed))
     }
 
-    /// A generator with the full strength of a seed's 256 bits.
+    /// Creates a generator with the full 256 bits of a seed.
     pub fn from_key(Seed(key): Seed) -> Rng {
         Rng { stream: ChaCha20Rng::from_seed(key), block: [0; BLOCK_BYTES], used: BLOCK_BYTES }
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
         let mut bytes = [0; 8];
         self.fill(&mut bytes);
         u64::from_le_bytes(bytes)
     }
 
-    /// A number in `0..n`, every one equally likely.
+    /// Returns a number in `0..n`; all are equally likely.
     ///
     /// # Panics
-    /// If `n` is 0: there is no such number.
+    /// If `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
         assert!(n > 0, "a number below 0 was asked for");
-        // 2^64 is rarely a multiple of n. Values under `2^64 mod n` are drawn again; what is left
-        // is one.
+        // 2^64 is rarely a multiple of n. Values below `2^64 mod n` are drawn again; the number of
+        // the remaining ones is a multiple.
         let surplus = n.wrapping_neg() % n;
         loop {
             let drawn = self.next_u64();
@@ -122,7 +123,7 @@ impl Rng {
 }
 
 impl fmt::Debug for Rng {
-    /// Leaves the key out: it foretells every secret to come.
+    /// Omits the key, from which all future secrets could be computed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rng").field("used", &self.used).finish_non_exhaustive()
     }

@@ -1,8 +1,8 @@
-//! Which characters a text may have that other people see.
+//! The characters that a text for other members may contain.
 
-/// Whether a character shows nothing and changes how others are shown: control characters, and
-/// those that turn the direction of writing, by which a name could look like another one or reach
-/// beyond its own place. Text that runs from right to left by itself needs none of them.
+/// Whether a character is invisible and changes how others are shown: control characters, and those
+/// that override the direction of writing, with which a name could imitate another one or extend
+/// beyond its place. Text written from right to left needs none of them.
 pub fn is_control(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

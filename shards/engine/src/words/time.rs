@@ -1,11 +1,10 @@
-//! Points in time. There is deliberately no `now()`: time only ever arrives with an input.
+//! Points in time. There is deliberately no `now()`: time only arrives with an input.
 
 use std::ops::{Add, Sub};
 
 use serde::{Deserialize, Serialize};
 
-/// A point on the server's own monotonic clock, or a span of it, in microseconds since the server's
-/// start.
+/// A point on the server's own monotonic clock in microseconds since its start, or a span of time.
 #[derive(
     Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
 )]
@@ -15,32 +14,32 @@ impl Micros {
     /// The server's start.
     pub const ZERO: Self = Self(0);
 
-    /// From a count of microseconds.
+    /// Creates a time from microseconds.
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
 
-    /// From a count of milliseconds.
+    /// Creates a time from milliseconds.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis * 1_000)
     }
 
-    /// From a count of seconds.
+    /// Creates a time from seconds.
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs * 1_000_000)
     }
 
-    /// As a count of microseconds.
+    /// Returns microseconds.
     pub const fn as_micros(self) -> u64 {
         self.0
     }
 
-    /// As a count of whole milliseconds, rounded down.
+    /// Returns whole milliseconds, rounded down.
     pub const fn as_millis(self) -> u64 {
         self.0 / 1_000
     }
 
-    /// The span from `earlier` to here, zero if `earlier` is later.
+    /// Returns the span from `earlier` to here; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Self {
         Self(self.0.saturating_sub(earlier.0))
     }
@@ -64,13 +63,13 @@ impl Sub for Micros {
     }
 }
 
-/// Wall-clock time in milliseconds since the Unix epoch, as existing clients expect in `timestamp`,
-/// `joinedAt` and the like. For showing only: nothing is ever scheduled or ordered by it.
+/// Wall-clock time in milliseconds since the Unix epoch, as clients expect it in `timestamp`,
+/// `joinedAt` and the like. It is only for display: nothing is scheduled or ordered by it.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct UnixMillis(pub i64);
 
-/// One instant on both clocks: the monotonic one that everything is computed from, and the wall
-/// clock that people read.
+/// One instant on both clocks: the monotonic one, from which everything is computed, and the wall
+/// clock, which people read.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Moment {
     /// The server's monotonic clock.

@@ -1,9 +1,8 @@
-//! The timeline, and what follows from it: where the music is at a time, and when it reaches a
-//! beat.
+//! The timeline, and the values computed from it: the position at a time, and the time of a beat.
 //!
-//! Every result is the exact value rounded once, a half going up, so that the server and all
-//! devices name the same microsecond for the same beat. `tests/vectors/README.md` has the formulas;
-//! clients compute the same.
+//! Every result is the exact value rounded once, halves up, so that the server and all devices
+//! compute the same microsecond for the same beat. `tests/vectors/README.md` has the formulas that
+//! clients use too.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,47 +10,47 @@ use super::{BEAT, Tempo, TimeSignature};
 use crate::words::ids::MemberId;
 use crate::words::time::Micros;
 
-/// The truth about playback: a small versioned value, sent whole on every change and derived by
-/// everyone.
+/// The truth about playback: a small versioned value, sent whole with every change, from which
+/// every client computes the position.
 ///
 /// The highest (`epoch`, `version`) wins, so neither order nor loss of messages matters.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Timeline {
-    /// Rises when the session's owner changes or its state was lost.
+    /// The epoch rises if the session's server changes or its state was lost.
     pub epoch: u64,
-    /// Rises by one with every accepted command of the epoch.
+    /// Number of decisions in the epoch.
     pub version: u64,
-    /// Who leads, if anybody.
+    /// The leader, if there is one.
     pub leader: Option<MemberId>,
-    /// One to eight segments in order of `t0`: the last with `t0 <= t` rules at `t`, later ones are
-    /// scheduled.
+    /// One to eight segments in order of `t0`. The last one with `t0 <= t` holds at `t`; later ones
+    /// are scheduled.
     pub segments: Vec<Segment>,
     /// At least one entry, in order of `beat`.
     pub meter: Vec<MeterChange>,
-    /// Changes while playing wait for a multiple of this many micro-beats; 0 = at once.
+    /// Grid for changes while playing, in micro-beats; 0 means at once.
     pub quantum: i64,
     /// Beats counted in before the first one sounds.
     pub count_in: u32,
-    /// When this version was made.
+    /// Time of this version.
     pub made_at: Micros,
 }
 
-/// A stretch of the timeline: from `t0` on, position and beat are these functions of time.
+/// A part of the timeline: from `t0` on, position and beat are functions of time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Segment {
-    /// When it begins, on the server's clock.
+    /// Beginning, on the server's clock.
     pub t0: Micros,
-    /// The position at `t0`, in microseconds; negative while counting in.
+    /// Position at `t0` in microseconds; negative while counting in.
     pub p0: i64,
-    /// The beat at `t0`, in micro-beats; negative while counting in.
+    /// Beat at `t0` in micro-beats; negative while counting in.
     pub b0: i64,
-    /// Whether time moves the position: false = standing still.
+    /// Whether time moves the position. False means stopped.
     pub playing: bool,
     /// The tempo at `t0`.
     pub bpm0: Tempo,
     /// The tempo after the ramp.
     pub bpm1: Tempo,
-    /// How long the tempo takes to get from `bpm0` to `bpm1`, in microseconds; 0 = no ramp.
+    /// Duration of the change from `bpm0` to `bpm1` in microseconds; 0 means no ramp.
     pub ramp: u64,
 }
 
@@ -64,32 +63,32 @@ pub struct MeterChange {
     pub signature: TimeSignature,
 }
 
-/// Where a beat lies among the bars.
+/// The place of a beat among the bars.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Bar {
-    /// Which bar, from 0 at the first meter entry; negative before it.
+    /// Number of the bar, from 0 at the first meter entry; negative before it.
     pub bar: i64,
-    /// Micro-beats into the bar.
+    /// Micro-beats since the bar began.
     pub in_bar: i64,
-    /// The signature that rules there.
+    /// The signature of the bar.
     pub signature: TimeSignature,
 }
 
 impl Timeline {
-    /// Segments that a timeline may have.
+    /// Maximum number of segments.
     pub const SEGMENTS_MAX: usize = 8;
 
-    /// Where the music is at `at`, in microseconds into the song; negative while counting in.
+    /// Returns the position at `at` in microseconds; negative while counting in.
     pub fn position_at(&self, at: Micros) -> i64 {
         narrow(self.segment_at(at).position(wide(at)))
     }
 
-    /// The beat at `at`, in micro-beats.
+    /// Returns the beat at `at` in micro-beats.
     pub fn beat_at(&self, at: Micros) -> i64 {
         narrow(self.segment_at(at).beat(wide(at)))
     }
 
-    /// The tempo at `at`, also while the music stands still.
+    /// Returns the tempo at `at`, even while the music is stopped.
     pub fn tempo_at(&self, at: Micros) -> Tempo {
         self.segment_at(at).tempo(wide(at))
     }
@@ -99,15 +98,14 @@ impl Timeline {
         self.segment_at(at).playing
     }
 
-    /// The first instant, not before `from`, at which the music reaches `beat`; `None` if it never
-    /// does.
+    /// Returns the first time, not before `from`, at which the music reaches `beat`; `None` if it
+    /// never does.
     pub fn time_of_beat(&self, beat: i64, from: Micros) -> Option<Micros> {
         let time = self.first_time_of(i128::from(beat), wide(from))?;
         u64::try_from(time).ok().map(Micros::from_micros)
     }
 
-    /// The bar that `beat` lies in, and the micro-beats since it began. A meter entry always begins
-    /// a bar.
+    /// Returns the bar of `beat`. A meter entry always begins a bar.
     pub fn bar_at(&self, beat: i64) -> Bar {
         let entry = self.meter_entry(beat);
         let bars_before: i64 = self.meter[..entry + usize::from(!self.meter.is_empty())]
@@ -127,8 +125,8 @@ impl Timeline {
         }
     }
 
-    /// The first boundary at or after `beat` of a grid of `quantum` micro-beats that every meter
-    /// entry begins anew; 0 is no grid at all.
+    /// Returns the first boundary at or after `beat` of a grid of `quantum` micro-beats, which
+    /// restarts at every meter entry. A quantum of 0 means no grid.
     pub fn next_boundary(&self, beat: i64, quantum: i64) -> i64 {
         if quantum <= 0 {
             return beat;
@@ -139,14 +137,14 @@ impl Timeline {
         self.meter.get(entry + 1).map_or(next, |following| next.min(following.beat))
     }
 
-    /// Whether this replaces `other`: the higher (`epoch`, `version`) wins, equal ones are the
-    /// same.
+    /// Whether this timeline replaces `other`: the higher (`epoch`, `version`) wins, and equal ones
+    /// are the same timeline.
     pub fn is_newer(&self, other: &Self) -> bool {
         (self.epoch, self.version) > (other.epoch, other.version)
     }
 
-    /// The place of the segment that rules at `at`: the last that has begun, or the first if none
-    /// has.
+    /// Returns the index of the segment that holds at `at`: the last one that has begun, or the
+    /// first.
     pub fn segment_index_at(&self, at: Micros) -> usize {
         self.segments.iter().rposition(|segment| segment.t0 <= at).unwrap_or(0)
     }
@@ -155,8 +153,8 @@ impl Timeline {
         &self.segments[self.segment_index_at(at)]
     }
 
-    /// Which segment a beat belongs to is decided by beats, so that rounding leaves no gap at a
-    /// seam.
+    /// Finds the segment of a beat by beats instead of times, so that rounding leaves no gap
+    /// between two segments.
     fn first_time_of(&self, beat: i128, from: i128) -> Option<i128> {
         self.segments.iter().enumerate().find_map(|(index, segment)| {
             let begins = index == 0 || i128::from(segment.b0) <= beat;
@@ -200,7 +198,7 @@ impl Segment {
         }
     }
 
-    /// The inverse of `beat`, for a segment that plays.
+    /// Returns the time of a beat: the inverse of `beat`, for a segment that plays.
     fn time_of(&self, beat: i128) -> i128 {
         let (_, v0, v1, ramp) = self.terms(0);
         let (t0, difference) = (wide(self.t0), v1 - v0);
@@ -222,7 +220,7 @@ impl Segment {
         t0 + (2 * v0 * ramp - root_up - difference).div_euclid(-2 * difference)
     }
 
-    /// Time since `t0`, both tempos in milli-BPM, and the ramp.
+    /// Returns the time since `t0`, both tempos in milli-BPM, and the ramp.
     fn terms(&self, t: i128) -> (i128, i128, i128, i128) {
         let milli_bpm = |tempo: Tempo| i128::from(tempo.milli_bpm());
         (t - wide(self.t0), milli_bpm(self.bpm0), milli_bpm(self.bpm1), i128::from(self.ramp))
@@ -230,7 +228,7 @@ impl Segment {
 }
 
 impl MeterChange {
-    /// What holds when nothing was said.
+    /// The default meter.
     pub const COMMON: Self = Self { beat: 0, signature: TimeSignature::COMMON };
 
     fn bar_length(&self) -> i64 {
@@ -238,7 +236,7 @@ impl MeterChange {
     }
 }
 
-/// `n / d` rounded, a half going up; `d > 0`.
+/// Returns `n / d` rounded, halves up; `d` is positive.
 fn round(n: i128, d: i128) -> i128 {
     (2 * n + d).div_euclid(2 * d)
 }
@@ -247,8 +245,8 @@ fn wide(at: Micros) -> i128 {
     i128::from(at.as_micros())
 }
 
-/// Results lie within the 24 hours of a song and the age of a server; the clamp is for a server as
-/// old as time.
+/// Narrows a result. The 24 hours of a song and the age of any real server fit; the clamp is for an
+/// impossible clock.
 fn narrow(value: i128) -> i64 {
     value.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
@@ -261,7 +259,7 @@ mod tests {
 
     use super::*;
 
-    /// What every program that computes the music is held to.
+    /// Every program that computes the music must match these vectors.
     #[test]
     fn the_shared_vectors_hold() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/timeline.json");
@@ -341,7 +339,7 @@ mod tests {
         value.as_i64().unwrap().into()
     }
 
-    /// Reads the value as it stands on the wire.
+    /// Reads a timeline in its form on the wire.
     fn timeline(value: &Value) -> Timeline {
         let segment = |s: &Value| Segment {
             t0: Micros::from_micros(s["t0"].as_u64().unwrap()),
@@ -386,8 +384,7 @@ mod tests {
         }
     }
 
-    /// A timeline that plays from 10 s on, through up to seven tempo changes that carry the beat
-    /// on.
+    /// A timeline that plays from 10 s on, with up to seven tempo changes that keep the beat.
     fn played() -> impl Strategy<Value = Timeline> {
         let tempo = || (1_000..=400_000_u32).prop_map(Tempo);
         let change =
