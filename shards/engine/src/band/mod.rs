@@ -281,6 +281,8 @@ impl Band {
         leaves.and_then(|seat| self.rooms.get(seat.room)).is_some_and(|room| room.seated() == 1)
     }
 
+    /// Runs a command in the member's room. A sync request flushes the batch first, so that its
+    /// response is not followed by older updates.
     fn command(
         &mut self,
         seat: SeatHandle,
@@ -628,6 +630,7 @@ impl Band {
         }
     }
 
+    /// Removes an empty session for good, from the storage too.
     fn remove(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         if let Some(room) = self.remove_room(key, cx) {
             self.persist.forget(key, &room, cx);

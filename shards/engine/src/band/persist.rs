@@ -177,6 +177,7 @@ impl PersistQueue {
         self.arm_expire(cx);
     }
 
+    /// Has the storage forget the evicted session that expires first, unless it is in memory again.
     fn expire_first(&mut self, names: &BTreeMap<SessionId, RoomKey>, cx: &mut Cx<'_>) {
         let Some(((_, session), epoch)) = self.evicted.pop_first() else { return };
         if !names.contains_key(&session) {

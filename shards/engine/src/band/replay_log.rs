@@ -113,6 +113,7 @@ pub struct Bounds<'a> {
 /// A ping must become due and its answer fail to arrive. The time is twice that and 5 s, because
 /// timers may be late.
 pub fn detection_time(settings: &Settings) -> Micros {
+    /// Lateness of the timers that detect a loss. Guessed.
     const LATENESS: Micros = Micros::from_secs(5);
     let noticed = settings.ping_interval + settings.ping_timeout;
     (noticed + noticed + LATENESS).min(settings.transports.recovery)
@@ -275,6 +276,7 @@ impl<S> ReplayLog<S> {
         (self.packets.len() - self.start) as u64
     }
 
+    /// Drops the oldest event. Returns false if there is none.
     fn drop_oldest(&mut self, bounds: &mut Bounds<'_>) -> bool {
         let Some(entry) = self.entries.pop_front() else { return false };
         self.start += entry.bytes as usize;
@@ -287,6 +289,8 @@ impl<S> ReplayLog<S> {
         true
     }
 
+    /// Remembers the audience of a dropped event. An event for all members makes older audiences
+    /// meaningless.
     fn note_dropped(&mut self, audience: Audience) {
         if audience == Audience::All {
             self.dropped = VecDeque::new();

@@ -69,6 +69,7 @@ fn pack(notice: &Notice) -> Option<Vec<u8>> {
     postcard::to_allocvec(&(member, member_count)).ok()
 }
 
+/// Restores a notice that `pack` serialized.
 fn unpack(bytes: &[u8]) -> Option<Notice> {
     let (member, member_count) = postcard::from_bytes(bytes).ok()?;
     Some(Notice::UserJoined { member, member_count })
@@ -445,6 +446,8 @@ impl Room {
         self.send(Audience::All, &packet, |_| true, cx);
     }
 
+    /// Sends a snapshot, with an offset to clients that may recover. The snapshot contains every
+    /// event so far, so its offset is that of the latest one, and it is not logged itself.
     fn send_snapshot(&mut self, key: RoomKey, audience: Audience, cx: &mut Cx<'_>) {
         let mut packet = Vec::with_capacity(PACKET_BYTES);
         notices::snapshot(&mut packet, &self.session.snapshot(cx.now));
@@ -453,6 +456,7 @@ impl Room {
         self.send(audience, &packet, |subscriber| subscriber.route.token.is_some(), cx);
     }
 
+    /// Sends a notice. A volatile one and one for the sender alone are not logged.
     fn send_notice(&mut self, key: RoomKey, audience: Audience, notice: &Notice, cx: &mut Cx<'_>) {
         let text = if let Notice::Setlist(setlist) = notice { setlist.size() } else { 0 };
         let mut packet = Vec::with_capacity(PACKET_BYTES + text);

@@ -186,6 +186,7 @@ impl Sender {
         touched
     }
 
+    /// Queues a packet for a polling client. Does nothing if the client is gone.
     fn enqueue(&mut self, id: ConnId, packet: &[u8]) {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.push(payload::Packet::Text(packet.to_vec()));
@@ -193,6 +194,8 @@ impl Sender {
         }
     }
 
+    /// Queues a volatile packet only if a poll waits for it: a queue must not fill with stale
+    /// positions.
     fn enqueue_volatile(&mut self, id: ConnId, print: impl Fn(&mut Vec<u8>)) {
         if self.queues.get(&id).is_some_and(PollQueue::is_idle) {
             let mut packet = Vec::new();
@@ -217,6 +220,7 @@ impl Sender {
         self.windows.len() + self.queues.len()
     }
 
+    /// Sends a printed packet to one client, in its encoding.
     fn packet(&mut self, out: &mut Outputs, to: ConnId, encoding: Encoding, packet: &[u8]) {
         if encoding == Encoding::Polled {
             return self.enqueue(to, packet);
@@ -245,6 +249,7 @@ impl Sender {
         out.send(to, |bytes| frame_of(bytes, text, packet, deflated));
     }
 
+    /// Whether a packet is long enough to be compressed.
     fn is_long(&self, packet: &[u8]) -> bool {
         self.compression.is_some_and(|compression| packet.len() >= compression.threshold as usize)
     }

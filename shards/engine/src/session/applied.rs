@@ -21,6 +21,7 @@ pub(super) struct AppliedCommands(Option<Box<Last>>);
 #[derive(Clone, Debug, Default)]
 struct Last(VecDeque<Client>);
 
+/// A client of a member, as its command ids name it.
 #[derive(Clone, Copy, Debug)]
 struct Client {
     /// The client's last command.

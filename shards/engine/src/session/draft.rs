@@ -192,12 +192,14 @@ impl Draft {
         self.timeline.bar_at(self.timeline.beat_at(at)).signature
     }
 
+    /// Whether the music is stopped at this position and beat.
     pub fn is_still_at(&self, position: i64, beat: i64) -> bool {
         !self.timeline.is_playing_at(self.now)
             && self.timeline.position_at(self.now) == position
             && self.timeline.beat_at(self.now) == beat
     }
 
+    /// Whether a change is scheduled for later.
     pub fn is_anything_scheduled(&self) -> bool {
         self.segments_after().next().is_some()
     }

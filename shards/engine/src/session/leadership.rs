@@ -77,6 +77,7 @@ impl Session {
         }
     }
 
+    /// Handles `approve_leader`: the lead passes to a member that requested it.
     pub(super) fn approve_leader(
         &mut self,
         now: Moment,
@@ -94,6 +95,7 @@ impl Session {
         Ok(self.state.changed())
     }
 
+    /// Handles `deny_leader`: the requester is notified, and may ask again.
     pub(super) fn deny_leader(
         &mut self,
         member: MemberId,
@@ -247,6 +249,8 @@ impl Session {
         changed
     }
 
+    /// Gives the lead to a member that claims it, if the leader rule allows that. Under the rule
+    /// `ask` the leader decides. A claim within `claim_window` of another one loses.
     fn claim(
         &mut self,
         now: Moment,

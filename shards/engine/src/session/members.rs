@@ -227,6 +227,7 @@ impl Session {
         }
     }
 
+    /// Seats a newcomer. The first member of a new session sets its secrets.
     fn enter(&mut self, now: Moment, member: MemberId, join: &Join, out: &mut Vec<Effect>) {
         let is_new = self.state.is_new();
         if is_new {
@@ -281,6 +282,7 @@ impl Session {
         out.push(Effect::RoomStats);
     }
 
+    /// Inserts a returning member in its order of joining. It leads again if the lead is free.
     fn reseat(&mut self, now: Moment, seat: Seat, out: &mut Vec<Effect>) {
         let (id, metronome) = (seat.member.id, seat.metronome);
         let led = seat.member.role == Role::Leader;
@@ -306,6 +308,8 @@ impl Session {
         }
     }
 
+    /// Whether a newcomer leads: if the lead is free and it did not ask to follow, or if it claims
+    /// the lead and the rule does not require the leader's consent.
     fn leads_on_entry(&self, member: MemberId, asked: Option<Role>) -> bool {
         let may = self.state.may_lead(member);
         match (asked, self.state.leader()) {
@@ -317,6 +321,8 @@ impl Session {
         }
     }
 
+    /// Updates the seat of a member that joins again. Only a change that members can see is sent to
+    /// all.
     fn rejoin(&mut self, now: Moment, member: MemberId, join: &Join, out: &mut Vec<Effect>) {
         let pin = self.state.record.leader_pin.clone();
         let Some(seat) = self.state.seat_mut(member) else { return };

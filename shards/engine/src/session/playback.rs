@@ -269,6 +269,7 @@ impl Session {
         }
     }
 
+    /// Moves the music to a position. Returns whether the timeline changed.
     fn move_to(&mut self, now: Moment, at: Micros, position: i64) -> Result<bool, Reject> {
         let mut next = self.state.draft(now.at);
         let target = next.sought(at, position);

@@ -72,6 +72,7 @@ impl Session {
         );
     }
 
+    /// Returns the index of the song that a command selects.
     fn chosen(&self, choice: &SongChoice) -> Result<u32, Reject> {
         let Some(setlist) =
             self.state.record.setlist.as_ref().filter(|setlist| !setlist.songs.is_empty())

@@ -157,6 +157,7 @@ impl State {
         seats.iter().position(|seat| seat.member.id == member)
     }
 
+    /// Returns the name of a member, or the default one.
     pub fn display_name(&self, member: MemberId) -> String {
         self.seat(member)
             .map_or_else(|| default_name(member), |seat| seat.member.display_name.clone())
@@ -360,6 +361,8 @@ impl State {
         self.record.last_active_unix = now.unix;
     }
 
+    /// Updates the checksum. It covers everything that was decided, and no secret: only whether
+    /// there is one.
     fn sum(&mut self) {
         let record = &self.record;
         self.checksum = Checksum(sum_of(&(

@@ -30,6 +30,7 @@ pub struct EventRates<W> {
     more: Option<Box<More<W>>>,
 }
 
+/// The part of the state that most clients never need.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(bound(serialize = "", deserialize = "W: Default"))]
 struct More<W> {
@@ -45,6 +46,7 @@ struct More<W> {
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<EventRates<()>>() == 32 && size_of::<Bucket>() == 16);
 
+/// The bucket of one class of events.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 struct Bucket {
     class: RateClass,

@@ -76,6 +76,7 @@ pub struct Shown {
 #[derive(Debug, Default)]
 pub struct Guard(Option<Box<Guarded>>);
 
+/// The state of a session at whose secrets members or strangers have guessed.
 #[derive(Debug, Default)]
 struct Guarded {
     wrong: GuessThrottle,

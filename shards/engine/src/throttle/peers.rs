@@ -21,6 +21,7 @@ pub struct PeerTable {
     full: usize,
 }
 
+/// The state of one address.
 #[derive(Debug, Default)]
 struct Peer {
     connections: u32,

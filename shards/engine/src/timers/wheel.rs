@@ -62,6 +62,7 @@ pub struct Wheel<T> {
     sets: NonZeroU64,
 }
 
+/// A place for one timer.
 #[derive(Clone, Debug)]
 struct Entry<T> {
     deadline: Micros,
@@ -80,6 +81,7 @@ pub struct TimerId {
     entry: u32,
 }
 
+/// The cached earliest deadline of the timers in slots.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Earliest {
     Known(Option<Micros>),

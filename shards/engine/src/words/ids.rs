@@ -119,6 +119,8 @@ impl SessionId {
     }
 }
 
+/// Hashes a text with 64-bit FNV-1a, finished with MurmurHash3's 64-bit mixer. Traces and load
+/// balancers rely on it, so it may never change.
 fn hash(text: &str) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in text.bytes() {

@@ -80,6 +80,8 @@ impl Hosts {
     }
 }
 
+/// Whether a host name is an address, a name of the local network, or listed. Only such a name
+/// proves that the page is not a stranger's.
 fn is_local_or_listed(host: &str, listed: &[String]) -> bool {
     let bare = match host.strip_prefix('[') {
         // Only an address is written in brackets.

@@ -149,6 +149,7 @@ impl Timeline {
         self.segments.iter().rposition(|segment| segment.t0 <= at).unwrap_or(0)
     }
 
+    /// Returns the segment that holds at `at`. A timeline has at least one.
     fn segment_at(&self, at: Micros) -> &Segment {
         &self.segments[self.segment_index_at(at)]
     }
@@ -177,6 +178,8 @@ impl Segment {
         i128::from(self.p0) + if self.playing { t - wide(self.t0) } else { 0 }
     }
 
+    /// Returns the beat at `t`: the integral of the tempo, linear after the ramp and quadratic
+    /// within it.
     fn beat(&self, t: i128) -> i128 {
         let (tau, v0, v1, ramp) = self.terms(t);
         let moved = match () {
