@@ -44,12 +44,12 @@ impl Session {
         Ok(Ack::Joined { member, role, epoch, version, restored: None })
     }
 
-    /// Checks whether a member may [join](Self::join) while `promised` seats are reserved for
+    /// Checks whether a member may [join](Self::join) while `reserved` seats are reserved for
     /// others.
     ///
     /// # Errors
     /// The errors of [`join`](Self::join).
-    pub fn admit(&self, member: MemberId, join: &Join, promised: u32) -> Result<(), Reject> {
+    pub fn admit(&self, member: MemberId, join: &Join, reserved: u32) -> Result<(), Reject> {
         let wrong = |field, message: &'static str| {
             let reject = Reject::new(Code::BadPasscode, message);
             Err(Reject { field: Some(field), ..reject })
@@ -79,7 +79,7 @@ impl Session {
             return Ok(());
         }
         // mark: one_member_too_many
-        if self.state.member_count() + promised >= record.max_members {
+        if self.state.member_count() + reserved >= record.max_members {
             let message = format!("the session has its {} members", record.max_members);
             return Err(Reject::new(Code::SessionFull, message));
         }
