@@ -41,9 +41,9 @@ const KEPT: &[Kept] = &[
     Kept { name: "hand-over", how: Real(hand_over), holds: &[
         r#""out"*"hand over""#, r#""in"*"arrived""#, r#""out"*"snapshot""#] },
     Kept { name: "admission", how: Real(admission), holds: &[
-        r#""out"*"write""#, r#""letter""#, r#""out"*"hand over""#, r#""in"*"arrived""#] },
+        r#""out"*"write""#, r#""shard message""#, r#""out"*"hand over""#, r#""in"*"arrived""#] },
     Kept { name: "admission-refused", how: Real(admission_refused), holds: &[
-        r#""out"*"write""#, r#""letter""#, "bad_passcode"] },
+        r#""out"*"write""#, r#""shard message""#, "bad_passcode"] },
     Kept { name: "polling", how: Real(polling), holds: &[
         r#""in"*"http"*GET *transport=polling"#, r#""in"*"http"*POST "#, r#""in"*"chat_message""#,
         r#""out"*"scroll_tick""#, r#""in"*"engine close""#] },

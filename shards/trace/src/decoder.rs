@@ -424,7 +424,7 @@ fn plain(entry: &Entry<'_>, conn: Option<ConnId>, bytes: usize) -> Line {
         Recorded::Backlog { .. } => "backlog",
         Recorded::Responded { .. } => "answered",
         Recorded::WallClock { .. } => "wall clock",
-        Recorded::ShardMessage { .. } => "letter",
+        Recorded::ShardMessage { .. } => "shard message",
         Recorded::Memory(_) => "memory",
         Recorded::Storage { .. } => "storage",
         Recorded::Drain => "drain",
