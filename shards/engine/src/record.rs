@@ -204,8 +204,9 @@ const FAR: u64 = 1 << 53;
 /// The year 5138, in milliseconds.
 const UNIX_MAX: i64 = 100_000_000_000_000;
 
-/// Maximum number of meter changes in a timeline.
-const METER_MAX: usize = 16;
+/// Maximum number of meter changes in a timeline. If a session has more, the oldest is dropped, and
+/// bars count from the next one. Guessed.
+pub(crate) const METER_MAX: usize = 16;
 
 /// A bound on the beats of a count-in, above any real one.
 const COUNT_IN_MAX: u32 = 4_096;

@@ -4,13 +4,10 @@
 //! planned again on the changed timeline: a counted-in start then begins at the new place and in
 //! the new tempo.
 
+use crate::record::METER_MAX;
 use crate::speech::{Code, Quantize, Reject};
 use crate::words::music::{BEAT, MeterChange, Segment, Tempo, TimeSignature, Timeline};
 use crate::words::time::Micros;
-
-/// Maximum number of meter changes in a timeline. Beyond it the oldest is dropped, and bars count
-/// from the next one. Guessed.
-pub(super) const METER_MAX: usize = 16;
 
 /// A timeline that may be changed before it is taken.
 #[derive(Debug)]

@@ -3,8 +3,9 @@
 //! A change may be scheduled at most 30 s ahead. Pause and stop cancel a scheduled change; any
 //! other command plans it again, see [`Draft`].
 
-use super::draft::{Draft, METER_MAX};
+use super::draft::Draft;
 use super::{Audience, Effect, Session, unix_at};
+use crate::record::METER_MAX;
 use crate::speech::{Ack, Notice, Number, Reject, Start, TempoChange};
 use crate::words::ids::MemberId;
 use crate::words::music::{BEAT, Position, TimeSignature, Timeline};
