@@ -100,7 +100,7 @@ fn filled(readme: &str) -> String {
 }
 
 #[test]
-fn the_readme_has_the_settings_and_alerts_of_the_code() {
+fn the_readme_lists_all_settings_and_alerts() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/README.md");
     let readme = fs::read_to_string(&path).unwrap_or_default();
     let wanted = filled(&readme);

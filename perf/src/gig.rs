@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_evening_is_the_same_every_time_and_ticks() {
+    fn an_evening_is_deterministic_and_has_ticks() {
         let trace = evening(3, 4, 7);
         assert!(trace == evening(3, 4, 7));
         let outputs = replay(&trace);

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_those_of_what_was_recorded() {
+    fn percentiles_match_the_recorded_values() {
         let mut times = Times::default();
         (1..=1_000).for_each(|n| times.record(n * 1_000));
         let summary = times.summary();

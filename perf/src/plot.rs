@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_plot_is_whole_and_inside_its_frame() {
+    fn every_plot_is_complete_and_has_only_finite_numbers() {
         let points = [(0.0, 1.0), (50.0, 900.0), (99.99, 16_000.0), (100.0, 70_000.0)];
         let plots = [
             lines("a & b", "x", "y", &[("one", &points), ("two", &points[..1])]),
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_round() {
+    fn labels_are_round_numbers() {
         assert_eq!(Scale { from: 0.0, to: 11.0, logarithmic: false }.labels(), [0.0, 5.0, 10.0]);
         assert_eq!(
             Scale { from: 1.0, to: 1_000.0, logarithmic: true }.labels(),

@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_name_what_was_found() {
+    fn figures_have_names_values_and_units() {
         let figures = report(5.0).figures();
         assert!(figures.contains(&("delivered".into(), 90.0, "%")));
         assert!(figures.contains(&("lateness p99".into(), 0.003, "ms")));
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_one_only_beyond_the_spread() {
+    fn only_a_difference_beyond_the_spread_is_marked() {
         let line = |before: &[f64], after: &[f64]| {
             let side = |values: &[f64]| values.iter().map(|cpu| report(*cpu)).collect::<Vec<_>>();
             let text = compared(&side(before), &side(after));
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_measured_at_the_same_time_adds_up() {
+    fn simultaneous_reports_are_added_up() {
         let one = Report {
             joined: 1,
             sessions: 1,
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_median_lies_in_the_middle() {
+    fn the_median_is_the_middle_value() {
         assert_eq!(Spread::of(&[]), None);
         assert_eq!(Spread::of(&[3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
         assert_eq!(Spread::of(&[4.0, 1.0]).unwrap().median, 2.5);

@@ -113,7 +113,7 @@ mod tests {
     use mio::{Events, Poll};
 
     #[test]
-    fn one_sleeps_until_the_deadline() {
+    fn it_sleeps_until_the_deadline() {
         let deadline = now() + 300_000;
         sleep_until(deadline);
         assert!(now() >= deadline);

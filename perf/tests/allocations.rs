@@ -46,7 +46,7 @@ fn allocations(act: impl FnOnce()) -> u64 {
 
 /// One test, because another thread's allocations would be counted too.
 #[test]
-fn the_steady_state_asks_for_no_memory() {
+fn the_steady_state_allocates_no_memory() {
     // Pings are too rare to occur here, and silent members stay: closing one costs about twenty
     // allocations for its notices.
     let rare = Micros::from_secs(3_600);

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use bandsync_perf::report::Report;
 
 #[test]
-fn a_generator_waits_for_its_cue_and_reports_all_that_came() -> io::Result<()> {
+fn a_generator_waits_for_its_cue_and_reports_everything_received() -> io::Result<()> {
     let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
     let path = std::env::temp_dir().join(format!("bandsync-load-{}.json", std::process::id()));
     let mut load = Command::new(env!("CARGO_BIN_EXE_perf"))

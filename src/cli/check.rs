@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_in_use_is_trouble_and_a_free_one_is_not() {
+    fn a_port_in_use_is_reported_as_trouble_and_a_free_one_is_not() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port_text = taken.local_addr().unwrap().port().to_string();
         let config = config(&[("HOST", "localhost"), ("PORT", &port_text)]);
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_says_is_judged() {
+    fn kernel_settings_below_the_recommendation_give_advice() {
         assert_eq!(clock("tsc").mark, Mark::Good);
         assert_eq!(clock("hpet").mark, Mark::Advice);
         let low = sysctl(&SYSCTLS[0], Some(128));
@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_compared_with_what_may_be_used() {
+    fn available_memory_is_compared_with_the_threshold() {
         let some = "MemTotal: 9 kB\nMemAvailable:    4000000 kB\n";
         assert_eq!(memory(&config(&[]), some).mark, Mark::Good);
         assert_eq!(memory(&config(&[]), "MemAvailable: 100000 kB").mark, Mark::Advice);
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redis_is_asked_and_its_password_is_not_told() {
+    fn redis_is_contacted_and_its_password_is_not_shown() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let answer = std::thread::spawn(move || {
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_for_the_file_is_looked_at_and_not_made() {
+    fn the_data_directory_is_checked_but_not_created() {
         let place = std::env::temp_dir().join(format!("bandsync-check-{}", std::process::id()));
         let inside = place.join("deeper");
         let mark = |target: Target| storage(&target)[0].mark;
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_cannot_be_written_is_trouble() {
+    fn an_unwritable_log_file_is_reported_as_trouble() {
         assert_eq!(log_file(&config(&[("LOG_FILE", "/no/such/folder/log")])).mark, Mark::Trouble);
     }
 }

@@ -253,12 +253,12 @@ mod tests {
     }
 
     #[test]
-    fn clap_finds_no_fault_with_the_table() {
+    fn clap_accepts_the_table_of_settings() {
         command(Purpose::Parse).debug_assert();
     }
 
     #[test]
-    fn options_are_read_with_and_without_the_command() {
+    fn options_are_parsed_with_and_without_the_command() {
         check("bandsync", &[]);
         check("bandsync --port 1", &[("PORT", "1")]);
         check("bandsync serve --port=1 --host ::1", &[("PORT", "1"), ("HOST", "::1")]);
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_exist_is_refused_with_code_2() {
+    fn unknown_and_repeated_arguments_exit_with_code_2() {
         for arguments in
             ["bandsync --louder", "bandsync sing", "bandsync --port", "bandsync --port 1 --port 2"]
         {
@@ -282,7 +282,7 @@ mod tests {
 
     /// A replay does not configure a server.
     #[test]
-    fn what_reads_traces_has_options_of_its_own_alone() {
+    fn trace_commands_accept_only_their_own_options() {
         for arguments in ["bandsync replay --help", "bandsync trace show --help"] {
             let help = command(Purpose::Parse)
                 .try_get_matches_from(arguments.split(' '))
@@ -371,13 +371,13 @@ mod tests {
     }
 
     #[test]
-    fn help_can_be_asked_for_as_a_command() {
+    fn help_is_also_a_command() {
         assert_eq!(help("bandsync help"), help("bandsync --help"));
         assert_eq!(help("bandsync help check"), help("bandsync check --help"));
     }
 
     #[test]
-    fn the_help_names_unit_range_and_both_defaults() {
+    fn the_help_shows_unit_range_and_both_defaults() {
         let help = explanation(&crate::config::table::SCROLL_TICK_INTERVAL);
         for part in [
             "from 4 to 1000 ms",

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_entertained_within_a_second_or_off_a_terminal() {
+    fn progress_is_shown_only_after_a_second_and_on_a_terminal() {
         assert!(!is_wanted(Duration::from_secs(1), true));
         assert!(is_wanted(Duration::from_millis(1_001), true));
         assert!(!is_wanted(Duration::from_secs(100), false));

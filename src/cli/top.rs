@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_view_shows_who_plays_and_moves_no_cursor() {
+    fn a_view_lists_members_and_strips_control_characters() {
         let data = serde_json::json!({
             "version": "1", "health": {"status": "degraded", "uptime": 90.5, "memory": {"rss": 20_000_000}},
             "metrics": {
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_something_else_shows_nothing_and_breaks_nothing() {
+    fn an_unexpected_answer_is_shown_as_an_idle_server() {
         assert!(view(&serde_json::json!([1, "x", null])).contains("nobody is playing"));
     }
 }

@@ -62,7 +62,7 @@ mod tests {
     proptest! {
         /// The file may belong to any other program.
         #[test]
-        fn any_text_is_read_or_refused_by_a_line_that_it_has(text in "[A-Z=${}'\"\\\\# a-zé\n\r\u{feff}]{0,80}") {
+        fn any_text_is_parsed_or_rejected_with_an_existing_line(text in "[A-Z=${}'\"\\\\# a-zé\n\r\u{feff}]{0,80}") {
             if let Err(DotEnvError::Line(line)) = parse(&text) {
                 prop_assert!((1..=text.lines().count()).contains(&line), "line {}", line);
             }
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn it_reads_what_people_write() {
+    fn it_parses_common_env_files() {
         check("", &[]);
         check("# a comment\n\nPORT=4000\r\n", &[("PORT", "4000")]);
         check("\u{feff}PORT=4000", &[("PORT", "4000")]);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_assignment_is_named() {
+    fn a_line_without_an_assignment_is_reported() {
         assert_eq!(parse("PORT=1\n\nthis is no assignment\n"), Err(DotEnvError::Line(3)));
         assert_eq!(parse("A=1\nREDIS_PASSWORD='open\n"), Err(DotEnvError::Line(2)));
         assert_eq!(parse("A=1\n# a b c\nREDIS_PASSWORD=a b c\n"), Err(DotEnvError::Line(3)));

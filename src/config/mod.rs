@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_source_counts() {
+    fn the_command_line_overrides_the_environment_which_overrides_dot_env() {
         check_port(["", "", ""], 3001, "PORT = 3001 (default in development)");
         check_port(["", "", "PORT=3"], 3, "PORT = 3 (.env)");
         check_port(["", "PORT=2", "PORT=3"], 2, "PORT = 2 (environment)");
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_variable_counts_as_not_given() {
+    fn an_empty_variable_counts_as_unset() {
         check_port(["", "PORT=", "PORT=3"], 3, "PORT = 3 (.env)");
         check_port(["", "PORT=", "PORT="], 3001, "PORT = 3001 (default in development)");
         assert!(Config::check(&given(["PORT=", "", ""])).is_err());
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_node_env_is_told_not_refused() {
+    fn an_unknown_node_env_is_noted_not_rejected() {
         let config = config(["", "NODE_ENV=test", ""]);
         assert_eq!(config.profile, Profile::Development);
         assert_eq!(config.notes.len(), 1);
@@ -286,7 +286,7 @@ mod tests {
 
     /// Values at both ends are accepted, values beyond are refused, from every source.
     #[test]
-    fn every_range_is_kept() {
+    fn every_range_is_enforced() {
         for setting in table::SETTINGS {
             let (min, max) = match setting.allowed {
                 Allowed::Whole { min, max } | Allowed::WholeOr { min, max, .. } => (min, max),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_are_not_in_the_list_are_refused() {
+    fn words_outside_the_list_are_rejected() {
         for setting in table::SETTINGS {
             if let Allowed::OneOf(words) = setting.allowed {
                 for word in words {
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn the_internet_takes_a_proxy_and_a_list_of_pages() {
+    fn the_internet_profile_requires_proxies_and_origins() {
         let check = |text: &str| Config::check(&given(["", text, ""]));
         let proxy = "SECURITY_PROFILE=internet TRUSTED_PROXIES=127.0.0.1";
         let whole = format!("{proxy} CORS_ORIGIN=https://band.example");
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn on_a_lan_this_machine_is_spared_until_a_limit_is_given() {
+    fn loopback_is_exempt_until_a_connection_limit_is_set() {
         let peers = |text| config(["", text, ""]).engine.policy.peers;
         assert_eq!((peers("").connections_max, peers("").spares_loopback), (256, true));
         let given = peers("CONNECTIONS_PER_IP=5");
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_proxies_and_rates_are_read() {
+    fn hosts_proxies_and_rates_are_parsed() {
         let policy = |text| config(["", text, ""]).engine.policy;
         let listed =
             policy("ALLOWED_HOSTS=Stage.example.,b CORS_ORIGIN=https://c.example:8443").hosts;
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_cores() {
+    fn this_machine_reports_its_cores() {
         let cores = Cores::look();
         assert!(
             cores.count >= 1 && cores.usable() >= 1 && cores.usable() <= cores.count,
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_is_shown_once_and_secrets_never() {
+    fn every_setting_is_shown_once_and_no_secret_is() {
         let config = config(["", "SEED=424242", ""]);
         assert_eq!(config.engine.seed, Seed::from(424_242));
         let shown: Vec<_> = config.effective.iter().map(|line| line.variable).collect();
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_that_nobody_gave_is_another_each_time() {
+    fn the_default_seed_is_random() {
         assert_ne!(config(["", "", ""]).engine.seed, config(["", "", ""]).engine.seed);
     }
 
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_with_the_prefix_goes_before_the_bare_one() {
+    fn a_variable_with_the_prefix_overrides_the_bare_one() {
         check_port(["", "PORT=2 BANDSYNC_PORT=4", ""], 4, "PORT = 4 (environment)");
         check_port(["", "BANDSYNC_PORT=4", "PORT=3"], 4, "PORT = 4 (environment)");
         check_port(["", "", "PORT=3 BANDSYNC_PORT=4"], 4, "PORT = 4 (.env)");
@@ -508,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_takes_the_prefix() {
+    fn every_setting_accepts_the_prefix() {
         for setting in table::SETTINGS {
             // Values other than the default, for settings that have a list or a range.
             let value = match setting.allowed {
@@ -562,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_the_node_server_set_ours() {
+    fn variables_of_the_node_server_are_converted() {
         let old = "REDIS_ENABLED=true REDIS_TTL=7200 REDIS_COMMAND_TIMEOUT=5000 SOCKET_MAX_BUFFER_SIZE=2000000 \
                    RATE_LIMIT_MAX_REQUESTS=300 RATE_LIMIT_WINDOW_MS=2000 REDIS_KEY_PREFIX=bandsync:";
         for sources in [["", old, ""], ["", "", old]] {
@@ -594,7 +594,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_names_go_before_those_of_the_node_server() {
+    fn our_own_names_override_those_of_the_node_server() {
         let config = config([
             "",
             "REDIS_TTL=7200 REDIS_ENABLED=true",
@@ -606,7 +606,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_value_that_makes_no_sense_does_not_keep_the_server_from_starting() {
+    fn an_old_value_that_is_invalid_is_ignored_with_a_note() {
         for (text, variable) in [
             ("REDIS_TTL=soon", "REDIS_TTL"),
             ("REDIS_TTL=0", "REDIS_TTL"),
@@ -625,7 +625,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_from_its_default_is_known() {
+    fn settings_that_differ_from_their_defaults_are_marked() {
         let given = "NODE_ENV=production PORT=3001 HOST=localhost ADMIN_TOKEN=0123456789abcdef SHARDS=4 REDIS_TTL=5";
         let config = config(["", given, ""]);
         let differing: Vec<_> =
@@ -660,7 +660,7 @@ mod tests {
     }
 
     #[test]
-    fn the_storage_is_where_the_settings_say() {
+    fn the_settings_choose_the_storage() {
         check_place("", "None");
         let linux = cfg!(target_os = "linux");
         if linux {
@@ -689,7 +689,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_in_no_message() {
+    fn no_message_contains_a_password() {
         let Err(error) = Config::check(&given(["", "REDIS_URL=redish://ann:hush@stage", ""]))
         else {
             panic!()
@@ -701,7 +701,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_env_file_is_named_with_its_line() {
+    fn an_error_in_the_env_file_names_its_line() {
         let error = ConfigError::DotEnv(DotEnvError::Line(3));
         assert!(error.to_string().starts_with(".env line 3 "), "{error}");
     }

@@ -1083,7 +1083,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_setting_is_whole_and_named_once() {
+    fn every_setting_is_complete_and_has_a_unique_name() {
         for (place, setting) in SETTINGS.iter().enumerate() {
             assert!(!setting.help.is_empty() && !setting.development.is_empty(), "{setting:?}");
             for other in &SETTINGS[..place] {
@@ -1097,7 +1097,7 @@ mod tests {
     }
 
     #[test]
-    fn headings_come_in_the_order_of_the_settings() {
+    fn headings_follow_the_order_of_the_settings() {
         assert_eq!(PROFILE.heading(), None);
         assert_eq!(SECURITY_PROFILE.heading(), None);
         assert_eq!(SHARDS.heading(), Some("Threads"));

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_this_machine_alone_may_look() {
+    fn without_a_token_only_this_machine_has_access() {
         for peer in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(status(peer, false, None, ""), 200, "{peer}");
             assert_eq!(status(peer, true, None, ""), 403, "a proxy speaks for others: {peer}");
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn once_a_token_is_set_everybody_needs_it() {
+    fn a_configured_token_is_required_from_every_address() {
         for peer in ["127.0.0.1", "::1", "192.0.2.7", "::ffff:192.0.2.7", "2001:db8::1"] {
             for forwarded in [false, true] {
                 assert_eq!(status(peer, forwarded, Some(SECRET), ""), 401, "{peer}");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_may_be_a_stranger_s_reads_nothing() {
+    fn a_foreign_host_name_is_rejected_and_a_public_one_needs_the_token() {
         let named = |named| HttpRequest { named, ..question("127.0.0.1") };
         let with_token = |named| HttpRequest {
             authorization: format!("Bearer {SECRET}"),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guess_that_is_nearly_right_is_wrong() {
+    fn a_nearly_correct_token_is_rejected() {
         let near = [
             &SECRET[1..],
             &SECRET[..SECRET.len() - 1],
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_long_and_is_never_shown() {
+    fn a_short_token_is_rejected_and_no_token_is_printed() {
         assert!(
             Token::parse("short").is_none() && Token::parse("with spaces in between").is_none()
         );

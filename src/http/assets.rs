@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_has_a_path_and_a_tag_of_its_own() {
+    fn every_file_has_its_own_path_and_tag() {
         let assets = Assets::embedded();
         for (place, asset) in ASSETS.iter().enumerate() {
             assert!(!asset.body.is_empty(), "{}", asset.path);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_takes_gzip_gets_the_same_file_in_fewer_bytes() {
+    fn a_client_that_accepts_gzip_gets_the_same_file_in_fewer_bytes() {
         let assets = Assets::embedded();
         let header = |answer: &HttpResponse, name: &str| {
             answer
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_depends_on_every_byte_and_on_nothing_else() {
+    fn a_tag_depends_only_on_the_bytes() {
         assert_eq!(tag(b"abc"), tag(b"abc"));
         assert_ne!(tag(b"abc"), tag(b"abd"));
         assert_ne!(tag(b""), tag(b"\0"));

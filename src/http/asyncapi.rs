@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reference_leads_somewhere_and_every_schema_is_used() {
+    fn every_reference_resolves_and_every_schema_is_used() {
         let document = whole();
         let mut seen = Vec::new();
         references(&document, &mut |to| seen.push(to));
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn every_event_of_the_engine_is_there_with_its_rate() {
+    fn every_event_of_the_engine_is_listed_with_its_rate() {
         let document = whole();
         for EventInfo { event, .. } in EVENTS {
             let message = &document["components"]["messages"][format!("{}.sent", event.name())];
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_stands_for_one_schema() {
+    fn schema_names_are_unique() {
         let fields = EVENTS.iter().flat_map(|event| event.fields.iter().chain(event.ack));
         let fields = fields.chain(notices().flat_map(|notice| notice.fields));
         let mut rest: Vec<Schema> = fields.map(|field| field.schema).collect();

@@ -76,7 +76,7 @@ mod tests {
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 2));
 
     #[test]
-    fn an_address_has_its_requests_and_then_waits() {
+    fn an_address_that_exceeds_its_rate_must_wait() {
         let budget = Budget::new(100);
         for n in 0..100 {
             assert_eq!(budget.take_at(5, ME), Ok(()), "{n}");
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_share_it() {
+    fn all_shards_share_one_budget() {
         let budget = Budget::new(1_000);
         let taken: usize = std::thread::scope(|scope| {
             let shards: Vec<_> = (0..4)
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_there_is_none() {
+    fn a_limit_of_zero_rejects_no_request() {
         let budget = Budget::new(0);
         assert!((0..10_000).all(|_| budget.take_at(0, ME).is_ok()));
     }

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sessions_of_all_shards_are_in_one_list() {
+    fn sessions_of_all_shards_are_listed_together() {
         let names = |rosters: &[&str]| {
             let rosters: Vec<Vec<u8>> =
                 rosters.iter().map(|roster| roster.as_bytes().to_vec()).collect();

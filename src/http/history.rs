@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_instants_or_ago() {
+    fn times_are_absolute_or_relative() {
         let now = 1_800_000_000_000;
         for (text, expected) in [
             ("1700000000000", Some(1_700_000_000_000)),

@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn health_says_what_is_there() {
+    fn health_reports_the_state_of_the_server() {
         let answer = ask("/health", "", "");
         assert_eq!((answer.status, header(&answer, "Cache-Control")), (200, "no-store"));
         let health: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
@@ -538,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_see_what_is_decided_by_the_path() {
+    fn the_path_decides_the_audience() {
         for path in
             ["/dashboard", "/dashboard/data", "/metrics", "/metrics/prometheus", "/metrics/history"]
         {
@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_s_name_gets_421_for_everything_of_the_operators() {
+    fn a_stranger_s_name_gets_421_for_all_pages_of_the_operators() {
         let (site, _reporter) = site();
         let foreign = |path: &str| HttpRequest { named: Named::Foreign, ..question(path, "", "") };
         for path in
@@ -568,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_that_may_not_see_the_dashboard_is_asked_for_the_token() {
+    fn a_browser_without_access_to_the_dashboard_gets_the_token_page() {
         let (site, _reporter) = site();
         let denied = |accept: &str| {
             let peer = [192, 0, 2, 1].into();
@@ -582,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_prefers_json_is_told_that_the_server_is_there() {
+    fn a_program_that_prefers_json_gets_an_ok_instead_of_a_page() {
         for accept in [
             "application/json",
             "application/json, text/plain, */*",
@@ -625,7 +625,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_have_the_names_that_dashboards_read() {
+    fn metrics_keep_the_names_that_dashboards_read() {
         let answer = ask("/metrics", "", "");
         let metrics: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
         for name in [
@@ -650,7 +650,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_are_in_the_format_that_is_asked_for() {
+    fn metrics_have_the_requested_format() {
         let (json, text, open) =
             (JSON, Format::Prometheus.content_type(), Format::OpenMetrics.content_type());
         let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
@@ -678,7 +678,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_too_much_is_told_to_wait() {
+    fn too_many_requests_get_429_but_probes_are_exempt() {
         let (site, _reporter) = site();
         let health = question("/health", "", "");
         let answers = (0..1_000).filter_map(|_| site.answer(ASKER, &health));
@@ -695,7 +695,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_long_is_left_to_the_reporter_and_refused_when_too_much_waits() {
+    fn slow_answers_are_queued_for_the_reporter_and_a_full_queue_gets_503() {
         let (site, reporter) = site();
         let metrics = question("/metrics", "", "");
         assert_eq!(site.answer(ASKER, &metrics), None);
@@ -720,7 +720,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_s_question_does_not_reach_the_reporter() {
+    fn a_rejected_request_does_not_reach_the_reporter() {
         let (site, reporter) = site();
         let forwarded = HttpRequest { forwarded: true, ..question("/metrics", "", "") };
         assert_eq!(site.answer(ASKER, &forwarded).unwrap().status, 403);
@@ -730,7 +730,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_takes_gzip_gets_fewer_bytes() {
+    fn a_client_that_accepts_gzip_gets_compressed_answers() {
         let (site, reporter) = site();
         for path in ["/metrics/prometheus", "/asyncapi.json", "/app.js"] {
             let whole = question(path, "", "");
@@ -753,7 +753,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_path_is_told_in_the_asker_s_language() {
+    fn an_unknown_path_gets_404_as_json_or_as_a_page() {
         let program = ask("/nowhere", "*/*", "");
         assert_eq!((program.status, header(&program, "Content-Type")), (404, JSON));
         let person = ask("/nowhere", "text/html,application/xhtml+xml;q=0.9", "");
@@ -764,7 +764,7 @@ mod tests {
     }
 
     #[test]
-    fn who_nearly_found_socket_io_is_told_where_it_is() {
+    fn a_misspelled_socket_io_path_gets_a_hint() {
         for path in ["/socket.io", "/socketio/", "/Socket.IO/", "/socket.io/extra"] {
             let answer = ask(path, "text/html", "");
             assert_eq!(answer.status, 404, "{path}");
@@ -777,7 +777,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_sent_once_and_then_only_confirmed() {
+    fn a_known_page_gets_304_without_a_body() {
         let page = ask("/", "text/html", "");
         assert_eq!((page.status, header(&page, "Content-Type")), (200, HTML));
         assert!(matches!(page.body, Cow::Borrowed(_)));

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_ready_between_its_start_and_its_end_while_there_is_memory() {
+    fn a_server_is_ready_between_start_and_drain_while_it_has_memory() {
         let (progress, mut report) = (Progress::default(), Report::default());
         assert_eq!(
             told(&ready(&progress, &report)),

@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn every_series_has_its_head_and_every_shard_its_line() {
+    fn every_series_has_help_and_every_shard_its_own_line() {
         let text = written(Format::Prometheus);
         holds(
             &text,
@@ -532,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn open_metrics_names_families_and_units_and_ends() {
+    fn open_metrics_have_families_units_and_an_end_mark() {
         let text = written(Format::OpenMetrics);
         holds(
             &text,

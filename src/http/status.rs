@@ -391,7 +391,7 @@ fn rounded(value: f64) -> f64 {
 }
 
 #[test]
-fn no_more_heap_is_in_use_than_there_is_memory_in_ram() {
+fn the_heap_in_use_is_at_most_the_resident_memory() {
     let sample = Sample { resident_bytes: 20, ..Sample::default() };
     let used = |committed| heap_used(&Allocator { committed, committed_peak: 50 }, &sample);
     assert_eq!((used(10), used(40)), (10, 20));

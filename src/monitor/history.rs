@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_rows_are_kept_and_told_in_order() {
+    fn the_newest_rows_are_kept_in_order() {
         let mut history = History::new(None);
         assert_eq!(times(&history, 0, 10), [0; 0]);
         for at in 1..=ROWS_MAX as u64 + 5 {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_none_breaks_no_json() {
+    fn nan_and_infinity_still_give_valid_json() {
         let mut history = History::new(None);
         history.append(&[f64::NAN; FIELDS.len()]);
         history.append(&[f64::INFINITY; FIELDS.len()]);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_brings_the_past_back() {
+    fn a_store_restores_the_history() {
         let shelf = Arc::new(Mutex::new(Vec::new()));
         let mut history = History::new(Some(Box::new(Shelf(Arc::clone(&shelf)))));
         history.append(&row(1_000));

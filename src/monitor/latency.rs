@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_true_within_a_hundredth() {
+    fn percentiles_are_accurate_within_one_percent() {
         let mut meter = Meter::new();
         meter.add(&measured((1..=1_000).map(|n| n * 1_000_000)));
         let spread = meter.end_second()[ROUND_TRIP];
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_and_an_interval_begin_anew_and_totals_do_not() {
+    fn seconds_and_intervals_are_reset_and_totals_are_not() {
         let mut meter = Meter::new();
         meter.add(&measured([2_000_000, 3_000_000]));
         assert_eq!(meter.end_second()[ROUND_TRIP].count, 2);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_rise() {
+    fn bucket_limits_are_strictly_increasing() {
         for (gauge, name) in NAMES.into_iter().enumerate() {
             assert!(buckets(gauge).is_sorted_by(|a, b| a < b), "{name}");
         }

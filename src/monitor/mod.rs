@@ -721,7 +721,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_is_what_changed_each_second() {
+    fn a_sample_is_the_change_per_second() {
         let start = Instant::now();
         let then = ShardTotals {
             messages_in: 100,
@@ -767,7 +767,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_second_divides_by_nothing_and_keeps_the_last_latency() {
+    fn a_quiet_second_does_not_divide_by_zero_and_keeps_the_last_latency() {
         let start = Instant::now();
         let last =
             Sample { connections_peak: 9, latency_ms: 4.0, turn_ms: 5.0, ..Sample::default() };
@@ -779,7 +779,7 @@ mod tests {
     }
 
     #[test]
-    fn all_shards_count() {
+    fn totals_add_up_over_all_shards() {
         let shard = |n: u64| ShardTotals {
             connections: n,
             http: 2 * n,
@@ -853,7 +853,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_that_ends_no_turn_is_told_of_and_forgiven() {
+    fn a_stalled_shard_raises_an_alert_and_a_turn_resets_its_count() {
         let made = Arc::new(Made::default());
         made.shards.lock().resize(2, ShardTotals::default());
         let mut watch = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan(LIMITS)).unwrap();
@@ -870,7 +870,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fullest_queue_counts() {
+    fn the_fullest_queue_decides_the_alert() {
         let made = Arc::new(Made::default());
         let mut watch = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan(LIMITS)).unwrap();
         let queue = |name, waiting| Queue { name, waiting, room: 100 };
@@ -884,7 +884,7 @@ mod tests {
     }
 
     #[test]
-    fn scarce_memory_is_told_to_the_shards() {
+    fn shards_are_informed_of_scarce_memory() {
         let made = Arc::new(Made::default());
         made.shards.lock().resize(1, ShardTotals { turns: 1, ..ShardTotals::default() });
         let limits = Limits { memory_bytes: 1, ..LIMITS };
@@ -899,7 +899,7 @@ mod tests {
     }
 
     #[test]
-    fn cpu_time_is_that_of_a_whole_interval_and_before_of_what_there_is() {
+    fn cpu_time_is_that_of_a_whole_interval_if_one_has_ended() {
         let made = Arc::new(Made::default());
         let plan = Plan { interval: Duration::from_secs(3_600), ..plan(LIMITS) };
         let mut watch = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan).unwrap();

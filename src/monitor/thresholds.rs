@@ -592,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_has_its_figures_with_their_unit_if_it_has_any() {
+    fn an_alert_shows_its_value_and_limit_with_the_unit() {
         let sentence = |name| {
             let rule = RULES.iter().find(|rule| rule.name == name).unwrap();
             rule.alert(1.0, 0.5, Duration::ZERO).sentence()
@@ -669,7 +669,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_that_dances_on_the_limit_is_told_once() {
+    fn a_reading_that_oscillates_around_the_limit_raises_one_alert() {
         let mut run = Run::learned();
         let mut told = Vec::new();
         for second in 0..300 {
@@ -682,7 +682,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_spike_is_no_alert() {
+    fn a_short_spike_raises_no_alert() {
         let mut run = Run::learned();
         for _ in 0..20 {
             assert_eq!(run.seconds(29, Readings { cpu_percent: 100.0, ..calm() }), [""; 0]);
@@ -691,7 +691,7 @@ mod tests {
     }
 
     #[test]
-    fn latency_is_judged_by_answers_however_rare() {
+    fn rare_answers_are_enough_to_judge_latency() {
         let mut run = Run::learned();
         let silent = Readings { latency_mean_ms: None, latency_p99_ms: None, ..calm() };
         let mut told = Vec::new();
@@ -704,7 +704,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_usual_is_learned_while_a_band_plays_and_kept_while_none_does() {
+    fn the_baseline_is_learned_only_while_a_band_plays() {
         let mut run = Run { thresholds: Thresholds::new(LIMITS), second: 0 };
         let gig = Readings { tick_lateness_p99_ms: Some(1.5), ..calm() };
         let pause = Readings {
@@ -724,7 +724,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lasting_change_becomes_usual_and_a_minute_of_trouble_does_not() {
+    fn a_lasting_change_moves_the_baseline_and_a_minute_does_not() {
         let mut run = Run::learned();
         let late = Readings { tick_lateness_p99_ms: Some(5.0), ..calm() };
         for _ in 0..5 {
@@ -737,7 +737,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_unusual_before_anything_is_usual() {
+    fn without_a_baseline_no_reading_is_unusual() {
         let mut run = Run { thresholds: Thresholds::new(LIMITS), second: 0 };
         let odd = |n: u32| Readings { turn_p99_ms: Some(f64::from(n * n)), ..calm() };
         for n in 0..100 {

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_that_was_not_taken_is_told_again_and_the_next_follows() {
+    fn an_alert_that_fails_is_retried_before_the_next_one() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/alerts", listener.local_addr().unwrap());
         let webhook = Webhook::start(url).unwrap();
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_an_address_that_does_not_answer() {
+    fn posting_does_not_wait_for_an_unresponsive_address() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let webhook =
             Webhook::start(format!("http://{}/", listener.local_addr().unwrap())).unwrap();

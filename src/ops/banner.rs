@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_that_leads_here_is_told() {
+    fn every_reachable_address_is_listed() {
         let v4 = ["http://127.0.0.1:3001/", "http://172.17.0.1:3001/", "http://192.168.1.5:3001/"];
         check("::", &[v4[0], v4[1], v4[2], "http://[fd00::5]:3001/"], Some(v4[2]));
         check("0.0.0.0", &v4, Some(v4[2]));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_learns_where_what_and_how_to_stop() {
+    fn the_banner_shows_address_storage_shards_and_how_to_stop() {
         let text = whole(&config("HOST=localhost"), &["127.0.0.1"], None);
         for part in [
             "(development)",
@@ -267,7 +267,7 @@ mod tests {
 
     /// The server listens on all addresses already, but the machine has none.
     #[test]
-    fn a_machine_without_a_network_is_not_told_to_listen_everywhere() {
+    fn a_machine_without_a_network_gets_no_advice_to_listen_everywhere() {
         let text = whole(&config(""), &["127.0.0.1"], None);
         assert!(text.contains("no network found") && !text.contains("--host all"), "{text}");
         let text = whole(&config(""), &["127.0.0.1", "192.168.1.5"], Some("192.168.1.5"));
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_for_tablets_comes_first() {
+    fn the_address_for_tablets_is_listed_first() {
         let text =
             whole(&config(""), &["127.0.0.1", "172.17.0.1", "192.168.1.5"], Some("192.168.1.5"));
         let second = text.lines().nth(1).unwrap();
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_at_most_twelve_lines_and_names_each_setting_that_differs() {
+    fn it_is_at_most_twelve_lines_and_names_each_changed_setting() {
         let many: Vec<String> = SETTINGS
             .iter()
             .filter_map(|setting| match setting.allowed {

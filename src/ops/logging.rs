@@ -508,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn machines_get_json_and_people_do_not() {
+    fn logs_are_json_unless_they_go_to_a_terminal() {
         let choose = |format, terminal| Style::choose(format, terminal, false);
         assert_eq!(choose(LogFormat::JsonUnlessTerminal, false), Style::Json);
         assert_eq!(choose(LogFormat::JsonUnlessTerminal, true), Style::Coloured);
@@ -519,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_has_its_colour_on_a_terminal_and_nothing_else_has() {
+    fn on_a_terminal_only_the_level_is_coloured() {
         for (level, expected) in
             [(Level::Error, "\x1b[31mERROR\x1b[0m"), (Level::Info, "\x1b[32mINFO \x1b[0m")]
         {
@@ -566,7 +566,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_are_for_all_and_for_parts() {
+    fn levels_are_set_for_all_or_for_single_crates() {
         let levels = Levels::parse("warn,bandsync_storage=debug, bandsync_driver=off").unwrap();
         assert_eq!(levels.all, LevelFilter::Warn);
         let parts =
@@ -579,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_repeats_itself_is_cut_short_and_others_are_not() {
+    fn repeated_log_lines_are_limited_per_source_line() {
         let mut repeats = Repeats::default();
         let written = (0..REPEATS_MAX + 50).filter(|_| repeats.allow(("flood", 1))).count();
         assert_eq!(written, REPEATS_MAX as usize);
@@ -590,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_moved_away_is_begun_anew() {
+    fn a_renamed_log_file_is_reopened() {
         let folder = std::env::temp_dir().join(format!("bandsync-log-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let (path, old) = (folder.join("log"), folder.join("log.1"));
@@ -642,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_full_disk_does_not_take_is_counted_and_told_later() {
+    fn lines_lost_on_a_full_disk_are_counted_and_reported_later() {
         let lost = Lost { all: AtomicU64::new(0), untold: AtomicU64::new(0) };
         // Each lost line is written and reported, so three lines are six writes.
         let mut disk = Disk { full_for: 6, text: String::new() };

@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_supervisor_is_told_by_file_and_by_name() {
+    fn a_supervisor_is_notified_by_path_and_by_abstract_name() {
         use std::os::linux::net::SocketAddrExt;
         use std::os::unix::net::{SocketAddr, UnixDatagram};
         let name = format!("bandsync-test-{}", std::process::id());
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_is_read_whatever_its_name() {
+    fn thread_usage_is_parsed_despite_brackets_in_the_name() {
         let stat = "42 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 1 0";
         let expected = ThreadUsage {
             id: 42,
@@ -349,12 +349,12 @@ mod tests {
     }
 
     #[test]
-    fn this_thread_is_among_the_threads() {
+    fn the_current_thread_is_listed() {
         assert!(threads().iter().any(|thread| thread.id == std::process::id()), "{:?}", threads());
     }
 
     #[test]
-    fn the_allocator_holds_something_and_can_be_trimmed() {
+    fn the_allocator_reports_memory_and_can_be_trimmed() {
         let held = vec![1_u8; 1 << 20];
         assert!(allocator().committed >= 1 << 20, "{:?}", allocator());
         drop(held);
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn the_system_uses_no_huge_pages_for_us() {
+    fn the_process_uses_no_huge_pages() {
         use_small_pages();
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         // Where the kernel has huge pages, it says whether the process uses them.
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_running_process_uses_something() {
+    fn a_running_process_uses_memory_and_cpu_time() {
         let before = usage();
         assert!(before.resident_bytes > 100_000, "{before:?}");
         while usage().cpu == before.cpu {
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn the_process_is_described_by_numbers_of_now() {
+    fn process_facts_are_current() {
         let facts = facts();
         let held: Vec<std::fs::File> =
             (0..5).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_read_whatever_its_name() {
+    fn process_facts_are_parsed_despite_brackets_in_the_name() {
         let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 12 0 4711 65536 3";
         assert_eq!(process(stat), Some((12, 4_711, 65_536)));
         assert_eq!(process("7 (a) S 1 2"), None);
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_limit_is_what_the_system_allows() {
+    fn the_file_limit_is_raised_to_the_maximum() {
         let limit = raise_file_limit().unwrap_or_default();
         assert!(limit > 0);
         assert_eq!(raise_file_limit().ok(), Some(limit));

@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_says_what_to_do() {
+    fn a_start_error_says_what_to_do() {
         for (kind, part) in [
             (io::ErrorKind::AddrInUse, "port 3001 is in use"),
             (io::ErrorKind::PermissionDenied, "from 1024 up"),

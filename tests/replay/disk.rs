@@ -9,7 +9,7 @@ use bandsync_trace::format::{End, Ending, SegmentReader};
 use crate::support::{Scratch, Server, bandsync, first_shard, member, play, text};
 
 #[test]
-fn a_trace_that_ends_anywhere_is_replayed_up_to_its_last_whole_block() {
+fn a_truncated_trace_is_replayed_up_to_its_last_whole_block() {
     let scratch = Scratch::new("ends");
     let server = Server::start(&scratch.0, &[]);
     drop(play(server.port));
@@ -31,7 +31,7 @@ fn a_trace_that_ends_anywhere_is_replayed_up_to_its_last_whole_block() {
 
 /// The kernel limits the size of the server's files, which has the effect of a full disk.
 #[test]
-fn a_full_disk_ends_the_recording_with_one_warning_and_not_the_server() {
+fn a_full_disk_stops_the_recording_with_one_warning_but_not_the_server() {
     let scratch = Scratch::new("full");
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -f 40; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_bandsync")]);

@@ -168,7 +168,7 @@ fn record(kept: &Kept, program: &Path) {
 }
 
 #[test]
-fn kept_recordings_are_verified_and_hold_what_they_are_named_for() {
+fn kept_recordings_are_verified_and_contain_the_required_lines() {
     if let Some(program) = std::env::var_os("RECORD_ANEW") {
         let only = std::env::var("RECORD_ONLY").ok();
         let wanted = |kept: &&Kept| only.as_ref().is_none_or(|only| only == kept.name);

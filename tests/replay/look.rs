@@ -100,7 +100,7 @@ fn show_prints_a_line_for_everything_and_filters() {
 }
 
 #[test]
-fn stats_counts_what_show_shows() {
+fn stats_and_show_count_the_same_messages() {
     let (scratch, trace) = recorded("stats");
     let drawn = printed(&["trace", "stats"], &[&scratch.0]);
     for part in [
@@ -151,7 +151,7 @@ fn stats_counts_what_show_shows() {
 }
 
 #[test]
-fn what_is_no_trace_is_told_from_one_of_another_version() {
+fn other_files_and_traces_of_other_versions_get_different_errors() {
     let (scratch, trace) = recorded("others");
     let folder = scratch.0.join("folder");
     fs::create_dir(&folder).unwrap();
@@ -198,7 +198,7 @@ fn diff_names_the_first_difference() {
 }
 
 #[test]
-fn a_cut_trace_replays_and_has_what_was_asked_for() {
+fn a_cut_trace_replays_and_contains_only_the_requested_part() {
     let (scratch, trace) = recorded("cut");
     let out = scratch.0.join("part");
     let cut = |filters: &[&str]| {
@@ -235,7 +235,7 @@ fn shrink(arguments: &[&str], trace: &Path, out: &Path) -> usize {
 }
 
 #[test]
-fn shrink_finds_the_few_inputs_that_make_the_server_say_something() {
+fn shrink_finds_the_few_inputs_that_cause_an_answer() {
     let (scratch, trace) = recorded("shrink");
     let out = scratch.0.join("small");
     let enough = shrink(&["--check", "bad_passcode"], &trace, &out);
@@ -254,7 +254,7 @@ fn shrink_finds_the_few_inputs_that_make_the_server_say_something() {
 }
 
 #[test]
-fn shrink_finds_the_input_that_the_engine_panics_at() {
+fn shrink_finds_the_input_that_makes_the_engine_panic() {
     let (scratch, trace) = recorded("panic");
     let (broken, out) = (scratch.0.join("broken"), scratch.0.join("small"));
     // A connection beyond every limit can only be a bug of ours: no bytes from outside lead to it.
@@ -323,7 +323,7 @@ fn shrink_compares_with_another_program() {
 }
 
 #[test]
-fn replays_stop_repeat_and_take_their_time() {
+fn replays_stop_repeat_and_run_in_real_time() {
     let (_scratch, trace) = recorded("options");
     let all = lines(&["--inputs", "--turns"], &trace);
     let middle = all[all.len() / 2]["micros"].as_u64().unwrap();
@@ -355,7 +355,7 @@ fn replays_stop_repeat_and_take_their_time() {
 }
 
 #[test]
-fn what_takes_longer_shows_on_a_terminal_how_far_it_is() {
+fn a_long_replay_shows_its_progress_on_a_terminal() {
     let (_scratch, trace) = recorded("bar");
     let (mut master, slave) = terminal();
     let mut child = Command::new(env!("CARGO_BIN_EXE_bandsync"))

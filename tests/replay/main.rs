@@ -28,7 +28,7 @@ fn entries(trace: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn what_a_server_did_is_replayed_without_its_secrets() {
+fn a_recorded_server_is_replayed_without_its_secrets() {
     let scratch = Scratch::new("replay");
     let server = Server::start(&scratch.0, &["--record-max-age", "1000"]);
     let members = play(server.port);
@@ -63,7 +63,7 @@ fn what_a_server_did_is_replayed_without_its_secrets() {
 }
 
 #[test]
-fn outputs_that_differ_are_named_and_a_killed_servers_trace_is_read() {
+fn different_outputs_are_reported_and_a_killed_servers_trace_is_readable() {
     let scratch = Scratch::new("parted");
     let server = Server::start(&scratch.0, &["--seed", "5"]);
     let mut members = play(server.port);

@@ -177,13 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn documents_have_what_the_code_says() {
+    fn documents_match_the_code() {
         let stale = write(&top(), true).expect("places for all parts");
         assert!(stale.is_empty(), "write {stale:?} anew: cargo run -p bandsync-tools -- docs");
     }
 
     #[test]
-    fn an_event_without_its_row_is_noticed() {
+    fn a_stale_table_of_events_is_rewritten() {
         let row = |event: &str| event_table().lines().any(|row| row.starts_with(event));
         assert!(row("| `play` | `atServerMs`? "), "{}", event_table());
         let part = &PARTS[0];
@@ -195,13 +195,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_place_names_the_line() {
+    fn a_file_without_a_marker_line_is_reported_with_that_line() {
         assert_eq!(PARTS[0].put_into("nothing"), Err(PARTS[0].begin));
         assert_eq!(PARTS[0].put_into(&format!("{}\n", PARTS[0].begin)), Err(PARTS[0].end));
     }
 
     #[test]
-    fn only_events_that_change_something_are_applied_once() {
+    fn only_events_that_change_state_are_applied_once() {
         let set = applied_once();
         assert!(set.contains("\"play\"") && !set.contains("\"clock_sync\""));
         assert!(set.lines().all(|line| line.len() <= WIDTH));

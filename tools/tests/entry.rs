@@ -137,7 +137,7 @@ fn holds(said: &str, parts: &[&str]) {
 }
 
 #[test]
-fn a_step_that_lacks_something_is_skipped_with_its_remedy_and_stops_no_other() {
+fn a_step_that_lacks_something_is_skipped_with_its_remedy_and_others_run() {
     let mut machine = Machine::new("lack");
     machine.program("bin/apt-get", APT);
     machine.program("bin/dpkg", "");
@@ -167,7 +167,7 @@ fn a_step_that_lacks_something_is_skipped_with_its_remedy_and_stops_no_other() {
 }
 
 #[test]
-fn sudo_that_asks_for_no_password_is_used_and_said_so_before() {
+fn sudo_that_asks_for_no_password_is_used_and_announced() {
     let machine = Machine::new("sudo");
     machine.program("bin/apt-get", APT);
     machine.program("bin/apt-cache", "echo '  Candidate: 1.0'");
@@ -194,7 +194,7 @@ fn sudo_that_asks_for_no_password_is_used_and_said_so_before() {
 }
 
 #[test]
-fn packages_wait_for_the_lock_and_start_nothing() {
+fn packages_wait_for_the_lock_and_start_no_service() {
     let machine = Machine::new("packages");
     machine.program("bin/id", "echo 0");
     machine.program("bin/sleep", "");
@@ -239,7 +239,7 @@ fn only_root_installs_packages() {
 }
 
 #[test]
-fn an_old_node_is_replaced_from_npm_or_from_python_without_root() {
+fn an_old_node_is_replaced_through_npm_or_python_without_root() {
     let replaced = ["unpacked into", "Node.js 22.20.0", "ok       unit"];
     let machine = Machine::new("npm");
     machine.program("bin/node", &NODE.replace("VERSION", "18.19.0"));
@@ -270,7 +270,7 @@ fn an_old_node_is_replaced_from_npm_or_from_python_without_root() {
 }
 
 #[test]
-fn a_new_node_of_the_machine_is_left_alone() {
+fn a_recent_node_is_not_replaced() {
     let machine = Machine::new("new");
     machine.program("bin/node", &NODE.replace("VERSION", "24.1.0"));
     machine.program("bin/npm", NPM);
@@ -282,7 +282,7 @@ fn a_new_node_of_the_machine_is_left_alone() {
 }
 
 #[test]
-fn tests_that_cannot_run_are_named_and_with_ci_a_missing_program_fails() {
+fn tests_that_cannot_run_are_listed_and_in_ci_a_missing_program_fails() {
     let mut machine = Machine::new("untested");
     machine.program("bin/node", &NODE.replace("VERSION", "24.1.0"));
     machine.program("bin/npm", NPM);
@@ -312,7 +312,7 @@ fn tests_that_cannot_run_are_named_and_with_ci_a_missing_program_fails() {
 }
 
 #[test]
-fn a_stub_that_only_gives_advice_is_no_browser() {
+fn a_stub_does_not_count_as_a_browser() {
     let machine = Machine::new("stub");
     machine.program("bin/node", &NODE.replace("VERSION", "24.1.0"));
     machine.program("bin/npm", "");
@@ -326,7 +326,7 @@ fn a_stub_that_only_gives_advice_is_no_browser() {
 }
 
 #[test]
-fn rust_and_its_components_are_looked_at() {
+fn rust_and_its_components_are_checked() {
     let machine = Machine::new("rust");
     machine.rust("1.80.1");
     let (said, _) = machine.said(&["--only", "clippy", "--only", "fmt"]);
@@ -354,7 +354,7 @@ fn rust_and_its_components_are_looked_at() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_arguments_are_rejected() {
     let machine = Machine::new("senseless");
     for senseless in [&["--what"][..], &["--only"], &["--only", "nothing"], &["now"]] {
         assert_eq!(machine.run(senseless).status.code(), Some(2), "{senseless:?}");

@@ -147,7 +147,7 @@ fn without_arguments_a_band_is_recorded_and_its_replay_profiled() {
 }
 
 #[test]
-fn a_trace_is_found_from_where_one_stands_and_counters_are_used_where_there_are_some() {
+fn a_relative_path_is_found_and_hardware_counters_are_used_if_available() {
     let machine = Machine::new("trace");
     machine.note("counters");
     machine.note("here/some.trace");
@@ -160,7 +160,7 @@ fn a_trace_is_found_from_where_one_stands_and_counters_are_used_where_there_are_
 }
 
 #[test]
-fn a_live_server_is_profiled_while_it_has_a_load() {
+fn a_live_server_is_profiled_under_load() {
     let machine = Machine::new("load");
     let (_, calls, _) = machine.drawn(&["--seconds", "4", "--load", "--scenario", "gig"]);
     assert!(
@@ -180,7 +180,7 @@ fn a_live_server_is_profiled_while_it_has_a_load() {
 }
 
 #[test]
-fn what_is_missing_is_installed_though_the_lists_of_packages_are_empty() {
+fn a_missing_program_is_installed_although_the_package_lists_are_empty() {
     let machine = Machine::new("bare");
     fs::remove_file(machine.0.join("bin/perf")).unwrap();
     machine.program("bin/apt-get", APT);
@@ -197,7 +197,7 @@ fn what_is_missing_is_installed_though_the_lists_of_packages_are_empty() {
 }
 
 #[test]
-fn who_may_not_take_samples_is_told_how() {
+fn without_permission_to_sample_it_names_the_setting_to_change() {
     let machine = Machine::new("forbidden");
     machine.note("forbidden");
     machine.note("here/some.trace");
@@ -210,7 +210,7 @@ fn who_may_not_take_samples_is_told_how() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_arguments_are_rejected() {
     let machine = Machine::new("senseless");
     for senseless in
         [&["--what"][..], &["no.trace"], &["--repeat"], &["--repeat", "many"], &["--seconds", "0"]]

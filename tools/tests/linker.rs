@@ -35,7 +35,7 @@ fn link(name: &str, compiler: Option<&str>) -> (i32, String) {
 }
 
 #[test]
-fn a_compiler_does_what_it_is_asked_and_answers_for_itself() {
+fn it_passes_on_the_arguments_and_the_errors_of_the_compiler() {
     assert_eq!(link("works", Some("echo \"$# $2\"")), (0, "2 a b\n".to_owned()));
     let (code, said) =
         link("fails", Some("[ \"$1\" = -E ] && exit 0; echo 'undefined symbol'; exit 3"));

@@ -216,7 +216,7 @@ mod tests {
                         fn=(2)\n7 900\nfn=(1)\n* 1\n";
 
     #[test]
-    fn own_instructions_are_read_by_function() {
+    fn own_instructions_are_counted_per_function() {
         let expected = [("a::b".to_owned(), 106), ("cd".to_owned(), 900)];
         assert_eq!(parse(TEXT), Counts::from(expected));
     }

@@ -301,7 +301,7 @@ mod tests {
 
     /// The ranks are those of the sign test's tables.
     #[test]
-    fn the_interval_is_that_of_the_sign_test() {
+    fn the_interval_matches_the_sign_test() {
         let within = |count| interval((1..=count).map(f64::from).rev().collect());
         assert_eq!(within(5), (f64::NEG_INFINITY, f64::INFINITY));
         assert_eq!(within(6), (1.0, 6.0));

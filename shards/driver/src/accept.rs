@@ -192,7 +192,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn listeners_share_a_port_that_nobody_else_gets() {
+    fn listeners_share_a_port_that_no_other_server_can_bind() {
         let listeners = bind(Ipv4Addr::LOCALHOST.into(), 0, 3).unwrap();
         let port = listeners[0].local_addr().unwrap().port();
         assert_ne!(port, 0);
@@ -204,14 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn the_unspecified_ipv6_address_takes_ipv4_as_well() {
+    fn the_unspecified_ipv6_address_accepts_ipv4_too() {
         let listeners = bind(Ipv6Addr::UNSPECIFIED.into(), 0, 1).unwrap();
         let port = listeners[0].local_addr().unwrap().port();
         assert!(std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
     }
 
     #[test]
-    fn connections_inherit_the_options_and_the_peer_is_canonical() {
+    fn accepted_connections_inherit_options_and_have_canonical_addresses() {
         let listener = bind(Ipv6Addr::UNSPECIFIED.into(), 0, 1).unwrap().remove(0);
         let port = listener.local_addr().unwrap().port();
         let mut poll = Poll::new().unwrap();

@@ -55,7 +55,7 @@ mod tests {
     const NOW: Micros = Micros::from_secs(9);
 
     #[test]
-    fn a_turn_takes_in_what_it_can_answer_before_something_is_due() {
+    fn a_turn_reads_only_as_much_as_it_can_answer_before_the_next_tick() {
         let budget = Budget::before(NOW + MICROS(4_000), NOW);
         assert!(budget.has_time(NOW, 499) && !budget.has_time(NOW, 500));
         assert!(
@@ -70,14 +70,14 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_that_is_late_hears_somebody() {
+    fn a_late_turn_still_reads_some_input() {
         let late = Budget::before(NOW - MICROS(5_000), NOW);
         assert!(late.has_time(NOW + MICROS(249), SENDS_LEAST - 1));
         assert!(!late.has_time(NOW, SENDS_LEAST) && !late.has_time(NOW + MICROS(250), 0));
     }
 
     #[test]
-    fn nothing_hurries_a_turn_while_nothing_ticks() {
+    fn without_ticks_only_time_limits_a_turn() {
         let leisure = Budget::at_leisure(NOW);
         assert!(
             leisure.has_time(NOW + MICROS(1_999), 100_000)

@@ -61,7 +61,7 @@ mod tests {
     use std::time::{SystemTime, UNIX_EPOCH};
 
     #[test]
-    fn copies_count_from_the_same_start_and_never_back() {
+    fn copies_share_a_start_and_never_run_backwards() {
         let clock = Clock::start();
         let copy = clock;
         let mut before = Micros::ZERO;

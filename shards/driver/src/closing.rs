@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_overdue_when_its_time_is_over() {
+    fn each_connection_is_overdue_at_its_deadline() {
         let mut closing = Closing::default();
         closing.flush(Micros::ZERO, conn(1));
         closing.linger(Micros::from_secs(1), conn(2));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_makes_room() {
+    fn a_full_list_evicts_the_oldest() {
         let mut closing = Closing::default();
         for index in 0..=ENTRIES_MAX as u32 {
             assert_eq!(closing.overdue(Micros::ZERO), None);

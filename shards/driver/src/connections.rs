@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_used_again_under_another_id() {
+    fn a_slot_is_reused_with_a_new_generation() {
         let mut conns = Connections::default();
         let first = conns.insert(conn());
         assert!(conns.remove(first).is_some());
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_may_speak_of_open_ones_only() {
+    fn the_machine_reaches_only_open_connections() {
         let mut conns = Connections::default();
         let id = conns.insert(conn());
         assert!(conns.open_mut(id).is_some());

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_waits_and_keeps_its_turn() {
+    fn mail_for_a_full_mailbox_waits_and_keeps_its_order() {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (mailbox, address) = mailbox(2, waker);
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn news_come_in_order_and_come_back_when_there_is_no_room() {
+    fn news_arrives_in_order_and_a_full_mailbox_rejects_more() {
         let mut poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (mailbox, address) = mailbox(2, waker);
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_answer_wakes_the_shard_and_comes_back_when_there_is_no_room() {
+    fn a_late_answer_wakes_the_shard_and_a_full_mailbox_rejects_more() {
         let mut poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (mailbox, address) = mailbox(1, waker);
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn mail_for_a_shard_that_has_ended_ends_the_connection() {
+    fn mail_for_an_ended_shard_is_accepted_and_dropped() {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (mailbox, address) = mailbox(1, waker);

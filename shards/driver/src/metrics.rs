@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peak_that_was_taken_begins_anew() {
+    fn taking_a_peak_resets_it() {
         let peak = Peak::default();
         for micros in [3, 9, 4] {
             peak.see(micros);

@@ -211,7 +211,7 @@ pub(crate) mod tests {
     /// Connections and news share a notifier, and a turn takes a limited number of both. Nothing
     /// stays behind.
     #[test]
-    fn mail_and_news_are_all_taken_in() {
+    fn all_mail_and_news_are_received() {
         let mut bounded = loom::model::Builder::new();
         bounded.preemption_bound = Some(2);
         bounded.check(|| {
@@ -266,7 +266,7 @@ pub(crate) mod tests {
     /// News that find no room come back to the storage, which posts them again. Each arrives once
     /// and in order.
     #[test]
-    fn news_that_find_no_room_are_told_again() {
+    fn rejected_news_is_retried_and_arrives_in_order() {
         loom::model(|| {
             let model = Model::new(1);
             let storage = {
@@ -308,7 +308,7 @@ pub(crate) mod tests {
     /// The shard ends when it is asked to, after a last look. It finds all mail that was posted
     /// before.
     #[test]
-    fn nothing_is_lost_at_the_end() {
+    fn mail_posted_before_the_end_is_received() {
         loom::model(|| {
             let model = Model::new(1);
             let ended = Arc::new(LoomBool::new(false));
@@ -328,7 +328,7 @@ pub(crate) mod tests {
 
     /// A full mailbox rejects a letter, which then arrives with the next try.
     #[test]
-    fn a_full_mailbox_loses_nothing() {
+    fn a_full_mailbox_rejects_a_letter_and_loses_none() {
         loom::model(|| {
             let model = Model::new(1);
             let sender = {

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn both_shards_end_when_nobody_is_there() {
+    fn both_shards_end_if_no_connection_is_open() {
         check_shutdown([false, false]);
     }
 
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_cross_at_the_end_arrive_both() {
+    fn two_connections_that_cross_at_the_end_both_arrive() {
         check_shutdown([true, true]);
     }
 

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_gets_each_value_once_and_the_shard_fills_on() {
+    fn a_reader_gets_each_value_once_while_the_shard_keeps_recording() {
         let buffer = DoubleBuffer::default();
         let mut filling = buffer.empty().unwrap();
         let mut seen = 0;
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_too_long_counts_as_a_minute() {
+    fn durations_beyond_the_longest_count_as_the_longest() {
         let mut histograms = Histograms::new();
         histograms.handler.saturating_record(u64::MAX);
         let max = histograms.handler.max() as f64;

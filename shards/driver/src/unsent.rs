@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn written_bytes_do_not_pile_up() {
+    fn written_bytes_are_freed() {
         let mut unsent = Unsent::default();
         for _ in 0..10_000 {
             assert!(unsent.push(&[0; 100]));

@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_one_chunk_and_one_send() {
+    fn adjacent_chunks_are_merged_into_one_send() {
         Pair::each_way(|mut pair| {
             pair.turn(b"abcdef", &[(0, 2, false), (2, 4, false), (4, 4, false), (4, 6, false)]);
             assert_eq!((pair.stats.sends.get(), pair.stats.bytes_out.get()), (1, 6));
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn scattered_chunks_go_out_in_order_with_one_call() {
+    fn scattered_chunks_are_sent_in_order_with_one_call() {
         Pair::each_way(|mut pair| {
             pair.turn(b"cdxabyef", &[(3, 5, false), (0, 2, false), (6, 8, true)]);
             assert_eq!(pair.stats.sends.get(), 1);
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn more_chunks_than_slices_go_out_in_order() {
+    fn more_chunks_than_slices_are_sent_in_order() {
         Pair::each_way(|mut pair| {
             let bytes: Vec<u8> = (0..=255).collect();
             let chunks: Vec<(u32, u32, bool)> = (0..200).rev().map(|n| (n, n + 1, false)).collect();
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_refuses_is_kept_and_nothing_overtakes_it() {
+    fn bytes_that_the_kernel_rejects_are_queued_and_sent_in_order() {
         Pair::each_way(|mut pair| {
             let bytes: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
             let (half, end) = (bytes.len() as u32 / 2, bytes.len() as u32);
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_volatile_survives_beside_what_is() {
+    fn reliable_chunks_are_queued_while_volatile_ones_are_dropped() {
         Pair::each_way(|mut pair| {
             let bytes = vec![7; 3_000_000];
             pair.turn(&bytes, &[(0, 3_000_000, false)]);
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_is_gone_breaks_the_connection_once() {
+    fn a_lost_peer_breaks_the_connection_once() {
         Pair::each_way(|mut pair| {
             SockRef::from(&pair.peer).set_linger(Some(std::time::Duration::ZERO)).unwrap();
             pair.peer = std::net::TcpStream::connect(
@@ -511,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn many_connections_each_get_their_own() {
+    fn each_of_many_connections_receives_its_own_bytes() {
         Pair::each_way(|mut pair| {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             let mut peers = Vec::new();

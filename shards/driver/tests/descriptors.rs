@@ -59,7 +59,7 @@ fn ask(socket: &mut Socket) -> Vec<u8> {
 }
 
 #[test]
-fn connections_are_refused_while_descriptors_are_short_and_served_again_after() {
+fn connections_are_rejected_only_while_file_descriptors_are_scarce() {
     log::set_logger(&WARNINGS).unwrap();
     log::set_max_level(log::LevelFilter::Warn);
     let server = Server::start(vec![echo]);

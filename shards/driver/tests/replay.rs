@@ -91,7 +91,7 @@ fn play(port: u16, session: &str, done: &Sender<()>) {
 }
 
 #[test]
-fn fresh_engines_repeat_what_real_shards_did() {
+fn new_engines_reproduce_the_outputs_of_real_shards() {
     let clock = Clock::start();
     let started_unix_ms = clock.started_unix_ms();
     let tapes: Vec<Arc<Mutex<Tape>>> = (0..SHARDS).map(|_| Arc::default()).collect();

@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_printed_is_read() {
+    fn a_printed_record_is_read_back() {
         let mut bytes = b"before".to_vec();
         record().print(&mut bytes);
         assert_eq!(Record::parse(&bytes[6..]), Ok(record()));
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_is_noticed() {
+    fn every_flipped_bit_is_detected() {
         let whole = printed(&record());
         for bit in 0..whole.len() * 8 {
             let mut bytes = whole.clone();
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn covered_secrets_are_gone_and_everything_else_is_there() {
+    fn covering_secrets_removes_them_and_keeps_everything_else() {
         let stars = |secret: &mut String| *secret = "*".repeat(secret.len());
         let mut bytes = printed(&record());
         Record::cover_secrets(&mut bytes, stars);
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_wiped_and_damaged_as_before() {
+    fn bytes_that_are_not_a_record_are_wiped_and_stay_damaged() {
         let whole = printed(&record());
         let mut flipped = whole.clone();
         flipped[9] ^= 1;
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_somebody_else_printed_is_wiped() {
+    fn a_record_in_a_non_canonical_encoding_is_wiped() {
         let mut bytes = printed(&record());
         // The last field but one, `None`, as it is, and before it `made_at` with a zero too many.
         let at = bytes.len() - 3;
@@ -376,13 +376,13 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_format_is_told_from_damage() {
+    fn a_newer_format_is_distinguished_from_damage() {
         let newer = printed(&Record { format: Record::FORMAT + 1, ..record() });
         assert_eq!(Record::parse(&newer), Err(Damage::Newer(Record::FORMAT + 1)));
     }
 
     #[test]
-    fn what_contradicts_itself_is_no_session() {
+    fn a_contradictory_record_is_malformed() {
         let breaks: [fn(&mut Record); 12] = [
             |record| record.timeline.segments.clear(),
             |record| record.timeline.segments[0].t0 = Micros::from_micros(u64::MAX),
@@ -408,7 +408,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(256))]
 
         #[test]
-        fn no_bytes_break_the_reader(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn random_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut bytes = Record::FORMAT.to_le_bytes().to_vec();
             bytes.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
             bytes.extend_from_slice(&body);

@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_pieces_is_a_list() {
+    fn a_chunked_vec_behaves_like_a_vec() {
         let (mut pieces, mut list) = (ChunkedVec::default(), Vec::new());
         for value in 0..3 * PIECE {
             assert!(pieces.len() == list.len() && pieces.is_empty() == list.is_empty());
@@ -353,14 +353,14 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "slot 3 is taken")]
-    fn a_taken_place_is_not_let_twice() {
+    fn inserting_into_a_taken_slot_panics() {
         let mut slots = Slots::new(8);
         slots.insert(Key(3, 7), ());
         slots.insert(Key(3, 8), ());
     }
 
     #[test]
-    fn the_limit_is_the_first_index_refused() {
+    fn the_limit_is_the_first_rejected_index() {
         let mut slots = Slots::new(2);
         slots.insert(Key(1, 0), ());
         let beyond = std::panic::catch_unwind(move || slots.insert(Key(2, 0), ()));
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arena_lets_the_place_freed_last_to_a_new_generation() {
+    fn an_arena_reuses_the_slot_freed_last_with_a_new_generation() {
         let mut arena: Arena<Key, char> = Arena::new(3);
         let [a, b, c] = ['a', 'b', 'c'].map(|value| arena.insert(value));
         assert_eq!([a, b, c], [Key(0, 0), Key(1, 0), Key(2, 0)]);
@@ -384,7 +384,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "arena of 1 is full")]
-    fn a_full_arena_takes_no_more() {
+    fn inserting_into_a_full_arena_panics() {
         let mut arena: Arena<Key, ()> = Arena::new(1);
         arena.insert(());
         arena.insert(());

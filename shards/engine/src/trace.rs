@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn every_input_comes_back_as_it_was() {
+    fn every_input_is_read_back_unchanged() {
         let response = HttpResponse {
             status: 200,
             headers: vec![("ETag".into(), "\"x\"".into())],
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn outputs_come_back_as_they_were() {
+    fn outputs_are_read_back_unchanged() {
         let outputs = outputs();
         let mut bytes = Vec::new();
         write_outputs(&mut bytes, &outputs);
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_come_back_as_they_were() {
+    fn outcomes_are_read_back_unchanged() {
         for outcome in
             [Outcome::Nothing, Outcome::Outputs { count: 3, digest: u32::MAX }, Outcome::Panic]
         {
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_knows_every_difference_that_is_no_secret() {
+    fn a_digest_covers_every_difference_except_secrets() {
         let same = spoken();
         for place in 0..5 {
             let mut other = spoken();
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_does_not_mind_where_the_lists_are_emptied() {
+    fn a_digest_does_not_depend_on_when_the_lists_are_emptied() {
         let outputs = spoken();
         let mut whole = Digest::default();
         whole.add(&outputs, 0);
@@ -458,7 +458,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_break_the_reader(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = read_input(&mut &bytes[..]);
             let _ = read_outputs(&mut &bytes[..]);
             let _ = read_outcome(&mut &bytes[..]);

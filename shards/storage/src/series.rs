@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_of_an_interval_is_its_point() {
+    fn a_point_is_the_mean_of_its_interval() {
         let history = History::default();
         assert_eq!(history.add(10_000, &points(&[("cpu", 1.0)])), None);
         assert_eq!(history.add(19_999, &points(&[("cpu", 3.0), ("odd", f64::NAN)])), None);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_series_is_capped_and_so_are_the_metrics() {
+    fn the_points_of_a_series_and_the_number_of_series_are_bounded() {
         let history = History::default();
         for n in 0..9_000 {
             history.add(n * INTERVAL_MS, &points(&[("cpu", n as f64)]));
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stored_stands_before_what_was_measured_since() {
+    fn stored_points_precede_newly_measured_ones() {
         let history = History::default();
         for at in [50_000, 60_000] {
             history.add(at, &points(&[("cpu", 5.0)]));

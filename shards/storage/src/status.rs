@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_is_shown_and_each_part_recovers_by_itself() {
+    fn the_worst_condition_is_shown_and_each_part_recovers_alone() {
         let status = Status::new("test");
         let shown = || match status.condition() {
             Condition::Well => String::new(),

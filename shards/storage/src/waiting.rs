@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_wait_up_to_a_bound_and_give_their_room_back() {
+    fn queued_records_are_bounded_and_free_their_room_when_dropped() {
         let weight = Weight::default();
         let half = vec![7; BYTES_MAX / 2];
         let first = weight.take(&half).unwrap();

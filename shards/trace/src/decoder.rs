@@ -542,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn who_arrives_is_known_by_what_it_joins() {
+    fn a_handed_over_client_is_identified_by_its_join() {
         let state = b"\0{x\x07\xff{\"sessionId\":\"a\",\"displayName\":\"Ada\"}{}";
         let joins = joining(state).unwrap_or_default();
         assert_eq!(joins, r#"{"sessionId":"a","displayName":"Ada"}"#);
@@ -550,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_of_long_polling_are_read() {
+    fn long_polling_bodies_are_decoded() {
         let check = |body: &str, events: &[&str]| {
             let http = format!("POST /socket.io/?transport=polling HTTP/1.1\r\n\r\n{body}");
             let found: Vec<String> = polled(&http).map(|(_, (event, _))| event).collect();
@@ -563,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_a_server_are_read() {
+    fn server_frames_are_decoded() {
         let mut bytes = Vec::new();
         for length in [0, 125, 126, 70_000] {
             bytes.clear();

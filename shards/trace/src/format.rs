@@ -456,13 +456,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_trace_comes_back_as_it_was() {
+    fn a_trace_is_read_as_it_was_written() {
         let (count, ending) = read(&small().0).unwrap();
         assert_eq!((count, ending), (3, Ending::Marked(End::Stopped("the disk is full".into()))));
     }
 
     #[test]
-    fn a_trace_that_is_cut_at_any_byte_is_read_up_to_the_last_whole_block() {
+    fn a_trace_cut_at_any_byte_is_read_up_to_its_last_whole_block() {
         let (bytes, ends) = small();
         for cut in 0..bytes.len() {
             let whole = ends.iter().filter(|end| **end <= cut).count();
@@ -475,7 +475,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_changed_byte_is_noticed_and_what_is_before_it_is_read() {
+    fn a_changed_byte_is_detected_and_all_blocks_before_it_are_read() {
         let (bytes, ends) = small();
         for place in 0..bytes.len() {
             let mut bytes = bytes.clone();
@@ -494,7 +494,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_trace_of_another_version_is_known() {
+    fn a_trace_of_another_version_is_recognized() {
         let mut bytes = small().0;
         bytes[ANY_MAGIC.len()] = b'1';
         let told = SegmentReader::new(&bytes[..]).map(|_| ()).unwrap_err();
@@ -504,7 +504,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_length_from_outside_takes_no_memory() {
+    fn an_untrusted_length_allocates_no_memory() {
         let mut bytes = small().0[..small().1[0]].to_vec();
         bytes.push(ENTRIES);
         bytes.extend_from_slice(&(BLOCK_BYTES_MAX).to_le_bytes());
@@ -516,7 +516,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn no_bytes_behind_a_right_checksum_break_the_reader() {
+    fn invalid_blocks_with_valid_checksums_are_rejected() {
         let (trace, ends) = small();
         for content in [&b""[..], b"x", &[255; 40]] {
             for kind in [HEADER, ENTRIES, END, b'?'] {

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_tables_say_is_json() {
+    fn the_values_in_the_tables_are_valid_json() {
         let texts = texts();
         assert!(texts.len() > 10, "{texts:?}");
         for json in texts {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_looks_at_name_arguments_and_what_came_before() {
+    fn a_rule_matches_the_name_the_arguments_and_an_earlier_event() {
         let rule = Rule { after: Some("b"), ..on_with("a", r#"[5,{"x":true,"y":1}]"#, &[]) };
         let fits = |heard, arguments: &[&str], before: &str| {
             rule.fits(heard, arguments, |it| it == before)

@@ -448,7 +448,7 @@ mod tests {
 
     /// Checks the seeds: mutations of input that is rejected at once would find nothing.
     #[test]
-    fn the_seeds_of_a_server_lead_into_a_session() {
+    fn the_seeds_of_a_server_reach_a_session() {
         for seed in [PROXIED, RETURNED] {
             let mut said = Vec::new();
             talk(seed, &mut said);
@@ -459,7 +459,7 @@ mod tests {
 
     /// A short run of all targets; `./tools/fuzz-all` makes long ones.
     #[test]
-    fn nothing_from_outside_panics() {
+    fn no_fuzzed_input_causes_a_panic() {
         for target in TARGETS {
             let mut rng = Rng::from_seed(11);
             for seed in target.seeds {

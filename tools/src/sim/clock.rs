@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_stamps_are_dropped() {
+    fn invalid_timestamps_are_dropped() {
         let mut clock = BandClock::default();
         for [c0, s1, s2, c3] in
             [[1.0, f64::NAN, 2.0, 3.0], [3.0, 5.0, 5.0, 1.0], [1.0, 9.0, 5.0, 3.0]]
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plan_is_that_of_the_page() {
+    fn the_probe_plan_matches_that_of_the_page() {
         let mut plan = ProbePlan::default();
         assert!(!plan.take(1e9));
         plan.start(0.0);

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_digests_are_refused() {
+    fn invalid_digest_lines_are_rejected() {
         for text in ["1 x\n", "1\n", "2 00000000\n", "1 00000000\n1 00000000\n"] {
             assert!(read(text).is_err(), "{text:?}");
         }

@@ -72,7 +72,7 @@ mod tests {
     const SEEDS: std::ops::Range<u64> = 0..60;
 
     #[test]
-    fn a_fixed_set_of_seeds_keeps_every_promise() {
+    fn a_fixed_set_of_seeds_violates_no_rule() {
         for seed in SEEDS {
             let plan = Plan::draw(seed, &Wanted { length: Some(5_000_000), ..Wanted::default() });
             let verdict = run(&plan);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn one_plan_gives_one_run() {
+    fn equal_plans_give_equal_runs() {
         for seed in 7..10 {
             let plan = Plan::draw(seed, &Wanted { length: Some(4_000_000), ..Wanted::default() });
             assert_eq!(run(&plan), run(&plan));
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_is_data() {
+    fn a_plan_survives_serialization() {
         let plan = Plan::draw(3, &Wanted::default());
         let text = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);

@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_about_its_line_or_the_next() {
+    fn a_mark_refers_to_its_line_or_the_next() {
         let text = "a; // mark: one\n    // mark: two\n    if b {\n";
         assert_eq!(marks(text).collect::<Vec<_>>(), [("one", 0), ("two", 2)]);
         let bug = Bug { mark: "one", name: "", right: "", wrong: "if !BUG { LINE }" };

@@ -36,7 +36,7 @@ fn reachable<'e>(
 }
 
 #[test]
-fn circles_are_found_and_lines_are_none() {
+fn circles_are_found_and_chains_are_not_reported() {
     let edges = |pairs: &[(&str, &str)]| {
         let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (from, to) in pairs {

@@ -85,7 +85,7 @@ fn is_documented(attributes: &[Attribute]) -> bool {
 }
 
 #[test]
-fn a_public_item_without_documentation_is_noticed() {
+fn a_public_item_without_documentation_is_reported() {
     let found = |text: &str| check(&File::new("src/a.rs", text)).len();
     assert_eq!(found("pub fn f() {}\npub struct S { pub a: u8, b: u8 }\npub enum E { A }"), 5);
     assert_eq!(found("/// F.\npub fn f() {}\nfn g() {}\npub(crate) fn h() {}"), 0);

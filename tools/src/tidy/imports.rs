@@ -159,7 +159,7 @@ fn breaches(files: &[(&str, &str)]) -> Vec<Breach> {
 }
 
 #[test]
-fn a_circle_of_imports_is_noticed() {
+fn a_circle_of_imports_is_reported() {
     let mut files = [
         ("shards/x/src/lib.rs", "mod a; mod b;"),
         ("shards/x/src/a/mod.rs", "mod c; use crate::b::B; fn f() { c::g(); }"),
@@ -174,7 +174,7 @@ fn a_circle_of_imports_is_noticed() {
 }
 
 #[test]
-fn paths_and_copies_are_noticed() {
+fn path_attributes_and_copied_limits_are_reported() {
     let path = concat!("#[pa", "th = \"c.rs\"]\nmod b;");
     assert_eq!(breaches(&[("shards/x/src/a.rs", path)]).len(), 1);
     assert_eq!(breaches(&[("shards/driver/src/lib.rs", path)]).len(), 0);

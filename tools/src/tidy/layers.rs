@@ -113,7 +113,7 @@ fn check_text(path: &str, text: &str, breaches: usize) {
 }
 
 #[test]
-fn a_shut_door_is_noticed() {
+fn a_forbidden_import_is_reported() {
     check_text("shards/engine/src/wire/frame.rs", "use crate::session::Session;", 1);
     check_text(
         "shards/engine/src/wire/frame.rs",
@@ -133,7 +133,7 @@ fn a_shut_door_is_noticed() {
 }
 
 #[test]
-fn an_open_door_is_open() {
+fn an_allowed_import_is_not_reported() {
     check_text(
         "shards/engine/src/wire/frame.rs",
         "use crate::{words::ids, speech::Command, wire::json};",

@@ -76,7 +76,7 @@ fn has_word(line: &str, word: &str) -> bool {
 }
 
 #[test]
-fn what_is_left_open_is_noticed() {
+fn leftover_words_and_skipped_tests_are_reported() {
     for word in LEFTOVERS {
         let found = check(&File::new("src/main.rs", &format!("fn f() {{}}\n// {word} later")));
         assert_eq!(found, [format!("src/main.rs:2: left open: {word}")]);
@@ -91,14 +91,14 @@ fn what_is_left_open_is_noticed() {
 }
 
 #[test]
-fn a_long_file_is_noticed() {
+fn a_long_file_is_reported() {
     let text = |lines| "x\n".repeat(lines);
     assert_eq!(check(&File::new("src/web/app.js", &text(LINES_MAX))).len(), 1);
     assert_eq!(check(&File::new("src/web/app.js", &text(LINES_MAX - 1))).len(), 0);
 }
 
 #[test]
-fn a_rust_file_without_introduction_or_with_an_unrun_test_is_noticed() {
+fn a_rust_file_without_a_header_or_with_an_ignored_test_is_reported() {
     assert_eq!(check_rust(&File::new("src/main.rs", "fn main() {}")).len(), 1);
     let text = concat!("//! Main.\n#[test]\n#[ign", "ore]\nfn f() {}");
     assert_eq!(check_rust(&File::new("src/main.rs", text)).len(), 1);
@@ -106,7 +106,7 @@ fn a_rust_file_without_introduction_or_with_an_unrun_test_is_noticed() {
 }
 
 #[test]
-fn a_stranger_at_the_top_is_noticed() {
+fn an_unexpected_file_at_the_top_is_reported() {
     let names =
         ["Cargo.toml", "src", ".gitignore", "LICENSE-MIT", "notes.txt", "docs"].map(String::from);
     assert_eq!(check_top(&names).len(), 2);

@@ -185,7 +185,7 @@ fn dependencies(manifest: &str) -> Vec<(usize, String)> {
 }
 
 #[test]
-fn a_dependency_that_touches_the_world_is_noticed() {
+fn a_forbidden_dependency_is_reported() {
     for text in [
         "[dependencies]\nserde.workspace = true\nmio.workspace = true",
         "[dependencies.rand]\nversion = \"1\"",
@@ -208,7 +208,7 @@ fn a_dependency_that_touches_the_world_is_noticed() {
 }
 
 #[test]
-fn a_testkit_that_is_released_is_noticed() {
+fn a_released_crate_that_depends_on_testkit_is_reported() {
     let found = |path: &str, table: &str| {
         let text = format!("[{table}]\nbandsync-testkit.workspace = true");
         check_testkit(&File::new(path, &text)).len()
@@ -221,7 +221,7 @@ fn a_testkit_that_is_released_is_noticed() {
 }
 
 #[test]
-fn a_crate_of_ours_behind_a_shut_door_is_noticed() {
+fn a_forbidden_dependency_between_our_crates_is_reported() {
     let check = |path: &str, text: &str| check_ours(&File::new(path, text)).len();
     let engine = "[dependencies]\nbandsync-engine.workspace = true\n";
     assert_eq!(check("shards/trace/Cargo.toml", engine), 0);
@@ -236,7 +236,7 @@ fn a_crate_of_ours_behind_a_shut_door_is_noticed() {
 }
 
 #[test]
-fn a_dependency_without_a_reason_is_noticed() {
+fn a_dependency_without_a_reason_is_reported() {
     let manifest = File::new(
         "Cargo.toml",
         "[workspace.dependencies]\nmio = \"1\"\nserde = \"1\"\n[package]\nname = \"x\"",
@@ -247,7 +247,7 @@ fn a_dependency_without_a_reason_is_noticed() {
 }
 
 #[test]
-fn the_two_commands_mean_what_the_readme_says() {
+fn cargo_test_and_cargo_run_do_what_the_readme_says() {
     let manifest = |text: &str| check_workspace(&[File::new("Cargo.toml", text)]).len();
     let run = "[package]\ndefault-run = \"bandsync\"\n";
     assert_eq!(
@@ -259,7 +259,7 @@ fn the_two_commands_mean_what_the_readme_says() {
 }
 
 #[test]
-fn a_crate_that_came_back_is_noticed() {
+fn a_removed_crate_in_the_lock_file_is_reported() {
     let lock = "[[package]]\nname = \"icu_properties\"\n\n[[package]]\nname = \"idna\"\n";
     assert_eq!(check_lock(lock).len(), 1);
     assert_eq!(check_lock("name = \"colored\"").len(), 1);

@@ -127,7 +127,7 @@ fn check_text(path: &str, text: &str, breaches: usize) {
 }
 
 #[test]
-fn what_does_not_only_compute_is_noticed() {
+fn impure_code_in_the_engine_is_reported() {
     let engine = "shards/engine/src/engine/mod.rs";
     for text in [
         "use std::time::Instant;",
@@ -152,7 +152,7 @@ fn what_does_not_only_compute_is_noticed() {
 }
 
 #[test]
-fn what_computes_is_let_be() {
+fn pure_code_is_not_reported() {
     let engine = "shards/engine/src/engine/mod.rs";
     for text in [
         "#![forbid(unsafe_code)]",
@@ -170,7 +170,7 @@ fn what_computes_is_let_be() {
 }
 
 #[test]
-fn a_second_clock_is_noticed() {
+fn a_second_clock_is_reported() {
     check_text("shards/driver/src/poll.rs", "let now = std::time::Instant::now();", 1);
     check_text("shards/driver/src/timer.rs", "libc::clock_gettime(c, t);", 1);
     check_text(THE_CLOCK, "let now = std::time::Instant::now();", 0);

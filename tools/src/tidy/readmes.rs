@@ -205,7 +205,7 @@ fn source(place: &str, files: &[File]) -> String {
 }
 
 #[test]
-fn a_link_to_nothing_is_noticed() {
+fn a_broken_link_is_reported() {
     let top = super::top();
     let found = |text: &str| {
         let file = File::new("tools/README.md", text);
@@ -216,7 +216,7 @@ fn a_link_to_nothing_is_noticed() {
 }
 
 #[test]
-fn a_command_that_does_not_exist_is_noticed() {
+fn an_unknown_command_is_reported() {
     let top = super::top();
     let files = super::files(&top);
     let found = |text: &str| commands(&File::new("README.md", text), &files, &top);

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_through_self_is_noticed_also_inside_macros() {
+    fn a_circle_of_methods_is_reported_even_inside_macros() {
         let mut files = [
             (
                 "shards/x/src/a/mod.rs",
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn types_of_one_name_in_two_crates_are_two_types() {
+    fn types_with_the_same_name_in_two_crates_are_separate() {
         let files = [
             ("shards/x/src/a.rs", "struct Desk; impl Desk { fn f(&self) { self.g(); } }"),
             ("shards/y/src/b.rs", "struct Desk; impl Desk { fn g(&self) { self.f(); } }"),
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_that_grows_too_large_is_noticed() {
+    fn a_type_that_grows_too_large_is_reported() {
         let methods: String =
             (0..=METHODS_MAX).map(|n| format!("fn f{n}(&mut self) {{}} ")).collect();
         let fields: String = (0..=FIELDS_MAX).map(|n| format!("f{n}: u8, ")).collect();
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_in_two_folders_and_a_method_of_many_parameters_are_noticed() {
+    fn a_type_in_two_folders_and_a_method_with_many_parameters_are_reported() {
         let files = [
             (
                 "src/desk/mod.rs",

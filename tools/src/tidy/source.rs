@@ -166,14 +166,14 @@ fn block_comment(rest: &str) -> usize {
 }
 
 #[test]
-fn comments_and_literals_are_no_code() {
+fn comments_and_literals_are_not_parsed_as_code() {
     let text = "let a = \"x\\\"::y\"; // b::c\nlet d = r#\"e\"f\"#; /* g /* h */ i */ let 'j = '\"'; k('\\'', 'l')";
     let names: Vec<String> = Source::new(text).paths().into_iter().map(|(_, name)| name).collect();
     assert_eq!(names, ["let", "a", "let", "d", "let", "j", "k"]);
 }
 
 #[test]
-fn imports_are_spelled_out() {
+fn imports_are_expanded_to_full_paths() {
     let text = "\nuse a::{b, c::{d, e as f}, g::*};\nfn h() { i::j :: k(); l!() }";
     let paths = Source::new(text).paths();
     let expected = ["a::b", "a::c::d", "a::c::e", "a::g::*", "fn", "h", "i::j::k", "l!"];

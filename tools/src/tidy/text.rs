@@ -60,7 +60,7 @@ fn bad_openings(text: &str) -> Vec<usize> {
 }
 
 #[test]
-fn openings_are_those_of_comments_that_begin() {
+fn only_the_first_line_of_a_comment_is_checked() {
     let text =
         "//! What it is.\n\n/// Whatever.\n/// What.\nfn f();\n    /// The same.\n/// A thing.\n";
     assert_eq!(bad_openings(text), [1, 6]);

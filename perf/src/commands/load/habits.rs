@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deeds_come_in_order_and_again_at_fixed_times() {
+    fn deeds_are_due_in_order_and_repeat_at_fixed_times() {
         let mut habits = Habits::default();
         habits.every(10, 5, Deed::Probe(1));
         habits.once(7, Deed::Play(0));

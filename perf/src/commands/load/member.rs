@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_told_apart() {
+    fn messages_are_distinguished() {
         let cases = [
             (r#"42["scroll_tick",{"sessionId":"s"}]"#, Heard::Tick),
             (r#"42["chat_message",{"id":"x","message":"17","y":"z"}]"#, Heard::Chat("17")),

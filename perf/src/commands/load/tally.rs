@@ -123,7 +123,7 @@ mod tests {
     const GRID: Nanos = 16 * MILLISECOND;
 
     #[test]
-    fn the_grid_goes_through_the_tick_that_is_least_late() {
+    fn the_grid_is_aligned_with_the_least_late_tick() {
         let mut grid = Grid::new(GRID);
         for (number, late) in [3, 5, 2, 9].into_iter().enumerate() {
             grid.learn((1_000 + number as u64) * GRID + late * MILLISECOND);

@@ -27,7 +27,7 @@ fn exchange(mut socket: TcpStream, bytes: &[u8], piece: usize) -> Vec<u8> {
 }
 
 #[test]
-fn large_data_comes_back_through_small_buffers() {
+fn large_data_is_echoed_through_small_buffers() {
     let server = Server::start(vec![echo]);
     let bytes = pattern(6_000_000);
     let got = exchange(server.connect_narrow(4_096), &bytes, 100_000);
@@ -58,7 +58,7 @@ fn many_connections_on_several_shards_are_all_answered() {
 
 /// A crowd that sends at once must not delay the machine's deadlines, and no client is forgotten.
 #[test]
-fn a_turn_does_not_read_for_long_and_hears_everybody_in_time() {
+fn a_turn_does_not_read_for_long_and_every_client_is_served() {
     const WORK: Duration = Duration::from_millis(1);
     let (tell, told) = mpsc::channel();
     let machine = move |_: Micros, input: Input<'_>, _: &mut Outputs| match input {
@@ -98,7 +98,7 @@ fn a_turn_does_not_read_for_long_and_hears_everybody_in_time() {
 
 /// epoll reports input once. The rest that a turn leaves must be read without another report.
 #[test]
-fn what_is_more_than_a_turn_reads_is_read_in_the_next() {
+fn input_beyond_the_limit_of_a_turn_is_read_in_the_next_turn() {
     let (tell, told) = mpsc::channel();
     let machine = move |_: Micros, input: Input<'_>, _: &mut Outputs| {
         if let Input::Received { bytes, .. } = input {
@@ -151,7 +151,7 @@ fn a_busy_connection_does_not_starve_a_quiet_one() {
 }
 
 #[test]
-fn a_slow_reader_shows_as_backlog_at_each_mark_and_when_it_is_gone() {
+fn a_slow_reader_is_reported_at_each_mark_and_when_its_backlog_ends() {
     const BYTES: usize = 3_000_000;
     let (tell, told) = mpsc::channel();
     let server =
@@ -216,7 +216,7 @@ impl Manners for Ticker {
 }
 
 #[test]
-fn ticks_come_whole_and_in_order_and_a_slow_reader_misses_some() {
+fn ticks_arrive_whole_and_in_order_and_a_slow_reader_misses_some() {
     let server = Server::start(vec![Ticker::default()]);
     let mut slow = server.connect_narrow(4_096);
     let mut quick = server.connect();

@@ -27,7 +27,7 @@ fn teller(
 }
 
 #[test]
-fn a_half_close_comes_after_all_bytes_and_all_answers_still_go_out() {
+fn a_half_close_follows_all_bytes_and_all_answers_are_still_sent() {
     let (tell, told) = mpsc::channel();
     let server = Server::start(vec![teller(tell)]);
     let mut socket = server.connect_narrow(4_096);
@@ -73,7 +73,7 @@ fn a_reset_under_unsent_bytes_is_a_failure() {
 
 /// Without a limit, one turn could fill the memory before the machine learns of the backlog.
 #[test]
-fn too_much_for_one_connection_is_a_failure() {
+fn a_connection_with_too_many_unsent_bytes_fails() {
     let (tell, told) = mpsc::channel();
     let server =
         Server::start(vec![move |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
@@ -89,7 +89,7 @@ fn too_much_for_one_connection_is_a_failure() {
 
 /// Nothing else happens on the shard that could wake it, so the end alone must.
 #[test]
-fn the_end_of_a_quiet_connection_is_told_at_once() {
+fn the_end_of_a_quiet_connection_is_reported_at_once() {
     let (tell, told) = mpsc::channel();
     let server = Server::start(vec![teller(tell)]);
     often(|| {
@@ -104,7 +104,7 @@ fn the_end_of_a_quiet_connection_is_told_at_once() {
 
 /// A machine that answers the first bytes with many, and closes. Later input must not reach it.
 #[test]
-fn a_gentle_close_delivers_everything_to_a_peer_that_goes_on_sending() {
+fn a_gentle_close_delivers_everything_to_a_peer_that_keeps_sending() {
     let answer = pattern(1_000_000);
     let expected = answer.clone();
     let server = Server::start(vec![move |_: Micros, input: Input<'_>, out: &mut Outputs| {
@@ -139,7 +139,7 @@ fn an_abort_resets_at_once() {
 
 /// A peer that neither reads nor ends is cut off, although the machine no longer knows it.
 #[test]
-fn a_peer_that_never_ends_is_given_up() {
+fn a_peer_that_never_closes_is_cut_off() {
     let server = Server::start(vec![|_: Micros, input: Input<'_>, out: &mut Outputs| {
         if let Input::Opened { conn, .. } = input {
             close(out, conn, Close::Gently);

@@ -47,7 +47,7 @@ impl Manners for Polite {
 }
 
 #[test]
-fn everybody_gets_a_goodbye_and_the_door_is_shut() {
+fn a_drain_sends_every_connection_a_goodbye_and_closes_the_port() {
     let server = Server::start(vec![Polite::default(); 3]);
     let mut sockets: Vec<TcpStream> = (0..60).map(|_| server.connect()).collect();
     server.fleet.drain(PATIENCE);
@@ -75,7 +75,7 @@ fn shards_end_together() {
 
 /// A connection that waits at the listener is accepted, even if the shard was too busy before.
 #[test]
-fn whoever_waits_at_the_door_gets_a_goodbye_too() {
+fn connections_that_wait_at_the_listener_receive_a_goodbye_too() {
     let (release, held) = mpsc::channel::<()>();
     let mut polite = Polite::default();
     let server = Server::start(vec![move |at: Micros, input: Input<'_>, out: &mut Outputs| {
@@ -121,7 +121,7 @@ impl Manners for Open {
 }
 
 #[test]
-fn the_door_stays_open_during_the_drain_which_waits_for_nobody_who_comes_late() {
+fn a_drain_accepts_late_connections_but_does_not_wait_for_them() {
     let server = Server::start(vec![Open::default()]);
     let address = server.fleet.address();
     let mut first = server.connect();
@@ -140,7 +140,7 @@ fn the_door_stays_open_during_the_drain_which_waits_for_nobody_who_comes_late() 
 
 /// Connections may be on their way between shards when the drain begins.
 #[test]
-fn connections_on_their_way_get_a_goodbye_too() {
+fn connections_being_handed_over_receive_a_goodbye_too() {
     let wander = |to| Polite { on: Some(ShardId(to)), ..Polite::default() };
     let server = Server::start(vec![wander(1), wander(0)]);
     let mut sockets: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
@@ -156,7 +156,7 @@ fn connections_on_their_way_get_a_goodbye_too() {
 }
 
 #[test]
-fn whoever_stays_is_cut_when_the_time_is_over() {
+fn connections_that_stay_open_are_cut_at_the_end_of_the_drain() {
     let server = Server::start(vec![echo]);
     let mut socket = server.connect();
     socket.write_all(b"hi").unwrap();
@@ -189,7 +189,7 @@ impl Manners for Fragile {
 }
 
 #[test]
-fn when_a_shard_panics_the_others_say_goodbye() {
+fn if_a_shard_panics_the_other_shards_send_goodbyes() {
     let server = Server::start(vec![Fragile::default(); 2]);
     let mut sockets: Vec<TcpStream> = Vec::new();
     while server.stats(0).open.get() == 0 || server.stats(1).open.get() == 0 {

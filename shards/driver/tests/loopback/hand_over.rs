@@ -81,7 +81,7 @@ fn wander(server: &Server, clients: usize, count: usize) {
 }
 
 #[test]
-fn nothing_is_lost_or_swapped_between_three_shards() {
+fn hand_overs_between_three_shards_keep_all_bytes_in_order() {
     let server = Server::start(Wanderer::crew(3, 5_000));
     wander(&server, 12, 300_000);
     let arrived = server.sum(|stats| stats.arrived.get());
@@ -91,7 +91,7 @@ fn nothing_is_lost_or_swapped_between_three_shards() {
 }
 
 #[test]
-fn nothing_is_lost_with_mailboxes_that_are_always_full() {
+fn hand_overs_through_full_mailboxes_lose_no_bytes() {
     let plan = Plan { mailbox_room: 1, ..PLAN };
     let server =
         Server::start_with(plan, Wanderer::crew(3, 500), Arc::new(Silent), |_| Box::new(NoTap));
@@ -129,7 +129,7 @@ impl Manners for Held {
 }
 
 #[test]
-fn connections_wait_for_a_shard_that_is_stuck_and_none_is_lost() {
+fn connections_wait_for_a_blocked_shard_and_none_is_lost() {
     let (release, held) = mpsc::channel();
     let plan = Plan { mailbox_room: 2, ..PLAN };
     let shards = vec![Held::Sender, Held::Receiver(held)];

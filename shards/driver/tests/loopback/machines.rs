@@ -55,7 +55,7 @@ impl Host for Slow {
 }
 
 #[test]
-fn a_late_answer_reaches_its_asker_and_no_other() {
+fn a_late_answer_reaches_only_the_connection_that_asked() {
     let machine = |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
         Input::Received { conn, .. } => out.list.push(ask(conn, "/")),
         Input::Responded { conn, response } => send(out, conn, &response.body),
@@ -87,7 +87,7 @@ fn a_late_answer_reaches_its_asker_and_no_other() {
 }
 
 #[test]
-fn the_host_answers_in_order_and_only_for_those_who_are_still_there() {
+fn the_host_answers_in_order_and_only_open_connections() {
     let machine = |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
         Input::Received { conn, bytes } => {
             for byte in bytes.iter() {
@@ -156,7 +156,7 @@ impl Tap for Recorder {
 }
 
 #[test]
-fn what_a_tap_sees_is_enough_to_run_the_machine_again() {
+fn a_recording_of_a_tap_is_enough_to_replay_the_machine() {
     let record = Arc::new(Mutex::new(Record::default()));
     let server = Server::start_with(PLAN, vec![echo], Arc::new(Silent), |_| {
         Box::new(Recorder(Arc::clone(&record)))

@@ -88,7 +88,7 @@ mod tests {
     use crate::words::time::UnixMillis;
 
     #[test]
-    fn several_snapshots_of_a_window_are_one() {
+    fn snapshots_of_one_window_are_merged() {
         let mut batch = Batch::default();
         assert!(batch.is_empty());
         for _ in 0..3 {
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn senders_are_owed_one_snapshot_each() {
+    fn each_sender_receives_one_snapshot() {
         let mut batch = Batch::default();
         for id in [1, 2, 1] {
             batch.add(Effect::Snapshot(Audience::Sender(MemberId::from_bytes([id; 15]))));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn chat_is_patient_where_many_hear_it_until_something_else_is_said() {
+    fn chat_waits_longer_in_large_sessions_until_another_effect_is_queued() {
         let chat = || Notice::Chat {
             from: MemberId::from_bytes([1; 15]),
             username: "Ann".into(),

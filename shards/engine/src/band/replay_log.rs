@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_is_told_what_was_meant_for_it() {
+    fn a_member_receives_only_events_addressed_to_it() {
         let (mut log, mut bytes) = (ReplayLog::<()>::default(), 0);
         for (audience, packet) in [
             (Audience::All, "0"),
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_keeps_within_its_bytes_and_its_time() {
+    fn a_log_is_bounded_in_bytes_and_time() {
         let (mut log, mut bytes) = (ReplayLog::<()>::default(), 0);
         let most = u64::from(Limits::TINY.recovery_bytes_max);
         let packet = vec![b'x'; most as usize / 4];
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_lost_again_before_it_heard_what_it_missed_finds_it_still_there() {
+    fn a_member_lost_twice_can_still_recover_the_same_events() {
         let (mut log, mut bytes) = (ReplayLog::<()>::default(), 0);
         let mut bounds = Bounds { detection_time: Micros::from_secs(20), ..bounds(&mut bytes) };
         let token = RecoveryToken(MemberId::from_bytes([1; 15]));
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_reaches_back_to_what_somebody_may_have_missed() {
+    fn a_log_keeps_every_event_that_a_lost_member_may_have_missed() {
         let (mut log, mut bytes) = (ReplayLog::<()>::default(), 0);
         let mut at = |log: &mut ReplayLog<()>, secs, lost: Option<u8>| {
             let mut bounds = Bounds { detection_time: Micros::from_secs(20), ..bounds(&mut bytes) };
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn who_missed_nothing_of_what_is_forgotten_may_come_back() {
+    fn a_member_can_recover_if_no_dropped_event_was_for_it() {
         let (mut log, mut bytes) = (ReplayLog::<()>::default(), 0);
         let mut bounds = Bounds { detection_time: Micros::from_secs(20), ..bounds(&mut bytes) };
         let reach = |log: &ReplayLog<()>, number| {
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn the_logs_of_a_shard_keep_within_its_bytes() {
+    fn the_logs_of_a_shard_share_one_byte_limit() {
         let (mut one, mut other, mut bytes) =
             (ReplayLog::<()>::default(), ReplayLog::<()>::default(), 0);
         let most = Limits::TINY.recovery_shard_bytes_max;

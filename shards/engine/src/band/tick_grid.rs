@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_grid_s_ticks_are_one_interval_apart() {
+    fn ticks_of_a_grid_are_one_interval_apart() {
         for spread in [0, 1, 15_999, 16_000, 123_456_789, u64::MAX] {
             let grid = TickGrid::new(Micros::from_millis(16), spread);
             let next = grid.tick_at(Micros::ZERO) + 1;
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_share_moments_and_use_them_all() {
+    fn sessions_spread_over_all_tick_phases() {
         let tick = |spread| {
             TickGrid::new(Micros::from_millis(16), spread).time_of(1 << 17).as_micros() % 16_000
         };
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stride_comes_closest_to_the_rate_asked_for() {
+    fn a_stride_is_the_closest_to_the_requested_rate() {
         let interval = Micros::from_millis(16);
         let cases = [
             (None, 1),

@@ -332,7 +332,7 @@ fn a_connection_is_upgraded_and_greeted() {
 }
 
 #[test]
-fn members_of_a_session_hear_each_other() {
+fn members_of_a_session_receive_each_other_s_events() {
     let mut world = World::new(settings());
     let (ann, bob) = (world.client(0), world.client(0));
     world.say(ann, &join("s", "Ann"));
@@ -352,7 +352,7 @@ fn members_of_a_session_hear_each_other() {
 }
 
 #[test]
-fn an_acknowledgement_comes_before_the_news() {
+fn an_acknowledgement_precedes_the_notice() {
     let mut world = World::new(settings());
     let (ann, _) = duo(&mut world);
     world.say(ann, r#"427["play",{"sessionId":"s"}]"#);
@@ -412,7 +412,7 @@ fn positions(world: &mut World, id: ConnId) -> Vec<f64> {
 }
 
 #[test]
-fn every_member_hears_the_same_ticks_on_the_clock() {
+fn all_members_receive_the_same_ticks_on_the_grid() {
     let mut world = World::new(settings());
     let (ann, bob) = duo(&mut world);
     world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
@@ -428,7 +428,7 @@ fn every_member_hears_the_same_ticks_on_the_clock() {
 }
 
 #[test]
-fn a_shard_that_was_held_up_is_late_and_not_wrong() {
+fn a_delayed_shard_sends_one_late_tick_with_the_right_position() {
     let mut world = World::new(settings());
     let (ann, _) = duo(&mut world);
     world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
@@ -444,7 +444,7 @@ fn a_shard_that_was_held_up_is_late_and_not_wrong() {
 }
 
 #[test]
-fn after_a_seek_the_next_tick_goes_on_from_there() {
+fn after_a_seek_the_next_tick_continues_from_the_new_position() {
     let mut world = World::new(settings());
     let (ann, bob) = duo(&mut world);
     world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
@@ -457,7 +457,7 @@ fn after_a_seek_the_next_tick_goes_on_from_there() {
 }
 
 #[test]
-fn a_member_gets_as_many_ticks_as_it_asked_for() {
+fn a_member_receives_ticks_at_its_requested_rate() {
     let mut world = World::new(settings());
     let (ann, none, few) = (world.client(0), world.client(0), world.client(0));
     world.say(ann, &join("s", "Ann"));
@@ -470,7 +470,7 @@ fn a_member_gets_as_many_ticks_as_it_asked_for() {
 }
 
 #[test]
-fn a_session_sleeps_through_ticks_that_nobody_wants() {
+fn a_session_skips_ticks_that_no_member_requested() {
     let mut world = World::new(settings());
     let (ann, bob) = (world.client(0), world.client(0));
     world.say(ann, r#"42["join_session",{"sessionId":"s","tickHz":1}]"#);
@@ -486,7 +486,7 @@ fn a_session_sleeps_through_ticks_that_nobody_wants() {
 }
 
 #[test]
-fn who_wants_few_ticks_still_gets_one_that_the_shard_was_held_up_over() {
+fn a_member_with_a_low_rate_receives_its_tick_after_a_delay() {
     let mut world = World::new(settings());
     let ann = world.client(0);
     world.say(ann, r#"42["join_session",{"sessionId":"s","tickHz":1}]"#);
@@ -499,7 +499,7 @@ fn who_wants_few_ticks_still_gets_one_that_the_shard_was_held_up_over() {
 }
 
 #[test]
-fn members_of_different_shards_meet_and_notice_nothing() {
+fn members_from_different_shards_can_share_a_session() {
     let home = SessionId::parse("s").unwrap().shard(4).0;
     for first in 0..4 {
         for second in 0..4 {
@@ -530,7 +530,7 @@ fn members_of_different_shards_meet_and_notice_nothing() {
 }
 
 #[test]
-fn a_member_can_go_on_to_a_session_of_another_shard() {
+fn a_member_can_move_to_a_session_on_another_shard() {
     let mut world = World::new(Settings { shards: 4, ..settings() });
     let ann = world.client(0);
     let shards: Vec<u16> = (0..12)
@@ -553,7 +553,7 @@ fn a_member_can_go_on_to_a_session_of_another_shard() {
 }
 
 #[test]
-fn how_the_bytes_are_cut_changes_nothing() {
+fn the_split_of_input_into_reads_does_not_change_the_output() {
     let mut stream = UPGRADE.to_vec();
     for text in [
         "40",
@@ -620,7 +620,7 @@ fn a_client_that_never_connects_is_closed() {
 }
 
 #[test]
-fn a_slow_head_is_cut_off() {
+fn a_slow_head_times_out() {
     let mut world = World::new(settings());
     let id = world.open(0);
     for byte in &UPGRADE[..20] {
@@ -637,7 +637,7 @@ fn a_slow_head_is_cut_off() {
 }
 
 #[test]
-fn pages_are_asked_of_the_host_in_order() {
+fn the_host_receives_page_requests_in_order() {
     let mut world = World::new(settings());
     let id = world.open(0);
     world.bytes(
@@ -656,7 +656,7 @@ fn pages_are_asked_of_the_host_in_order() {
 }
 
 #[test]
-fn an_idle_connection_that_was_kept_alive_is_closed_in_silence() {
+fn an_idle_keep_alive_connection_is_closed_without_an_answer() {
     let mut world = World::new(settings());
     let id = world.open(0);
     world.bytes(id, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -667,7 +667,7 @@ fn an_idle_connection_that_was_kept_alive_is_closed_in_silence() {
 }
 
 #[test]
-fn a_draining_server_says_goodbye() {
+fn a_draining_server_notifies_and_closes_its_clients() {
     let mut world = World::new(settings());
     let (ann, bob) = duo(&mut world);
     let idle = world.open(0);
@@ -686,7 +686,7 @@ fn a_draining_server_says_goodbye() {
 }
 
 #[test]
-fn a_request_that_was_not_read_when_the_drain_began_is_answered() {
+fn a_request_unread_at_the_start_of_a_drain_is_answered() {
     let mut world = World::new(settings());
     let [unread, begun, silent] = [world.open(0), world.open(0), world.open(0)];
     let probe = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -707,7 +707,7 @@ fn a_request_that_was_not_read_when_the_drain_began_is_answered() {
 }
 
 #[test]
-fn a_request_that_the_host_had_not_answered_when_the_drain_began_is_answered() {
+fn a_request_pending_at_the_start_of_a_drain_is_answered() {
     let mut world = World::new(settings());
     let id = world.open(0);
     let conn = world.places[&id].1;
@@ -753,7 +753,7 @@ fn a_draining_server_answers_probes_and_refuses_clients() {
 }
 
 #[test]
-fn everything_is_given_back_when_all_are_gone() {
+fn all_resources_are_freed_after_the_last_member_leaves() {
     let mut world = World::new(settings());
     let (ann, bob) = duo(&mut world);
     world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
@@ -775,7 +775,7 @@ fn everything_is_given_back_when_all_are_gone() {
 }
 
 #[test]
-fn a_reader_that_is_too_far_behind_is_closed() {
+fn a_reader_with_too_much_unsent_output_is_closed() {
     let mut world = World::new(settings());
     let (ann, bob) = duo(&mut world);
     let (_, conn) = world.places[&bob];
@@ -788,7 +788,7 @@ fn a_reader_that_is_too_far_behind_is_closed() {
 }
 
 #[test]
-fn connections_and_sessions_have_bounds() {
+fn connections_and_sessions_are_limited() {
     let mut world = World::new(Settings { limits: Limits::TINY, ..settings() });
     let clients: Vec<ConnId> = (0..4).map(|_| world.client(0)).collect();
     let fifth = world.open(0);
@@ -805,7 +805,7 @@ fn connections_and_sessions_have_bounds() {
 }
 
 #[test]
-fn who_sends_too_much_is_told_and_then_closed() {
+fn a_client_over_its_rate_is_warned_and_then_closed() {
     let mut world = World::new(settings());
     let (_, bob) = duo(&mut world);
     for _ in 0..40 {
@@ -824,7 +824,7 @@ fn who_sends_too_much_is_told_and_then_closed() {
 }
 
 #[test]
-fn what_breaks_the_protocol_closes_the_connection() {
+fn a_protocol_violation_closes_the_connection() {
     let cases: [(&str, &[u8], &str); 8] = [
         ("an Engine.IO ping", &masked("2"), "close"),
         ("an unknown packet", &masked("x"), "close"),
@@ -877,7 +877,7 @@ fn a_replayed_run_gives_the_same_outputs() {
 }
 
 #[test]
-fn a_late_tick_is_measured_and_so_is_a_round_trip() {
+fn late_ticks_and_round_trips_are_measured() {
     let mut world = World::new(Settings { heartbeat_interval: MS(5_000), ..settings() });
     let (ann, _) = duo(&mut world);
     world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
@@ -915,7 +915,7 @@ fn refusals_are_counted_by_their_code() {
 }
 
 #[test]
-fn a_roster_names_who_plays_and_tells_no_secret() {
+fn a_roster_lists_members_without_secrets() {
     let mut world = World::new(settings());
     let ann = world.client(0);
     world.say(
@@ -937,7 +937,7 @@ fn a_roster_names_who_plays_and_tells_no_secret() {
 }
 
 #[test]
-fn without_memory_empty_sessions_go_and_members_stay() {
+fn out_of_memory_empty_sessions_are_evicted_and_members_stay() {
     let mut world = World::new(settings());
     let (ann, _) = duo(&mut world);
     let passing = world.client(0);
@@ -964,7 +964,7 @@ fn without_memory_empty_sessions_go_and_members_stay() {
 }
 
 #[test]
-fn a_session_made_anew_has_a_higher_epoch_though_the_wall_clock_went_back() {
+fn a_recreated_session_has_a_higher_epoch_after_the_wall_clock_steps_back() {
     let mut world = World::new(settings());
     let epoch =
         |world: &World| world.shards[0].session(&SessionId::parse("s").unwrap()).unwrap().epoch();

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_takes_does_not_pile_up() {
+    fn samples_that_are_not_taken_are_bounded() {
         let mut samples = Samples::default();
         for micros in 0..SAMPLES_MAX as u64 + 5 {
             samples.add(Sample::RoundTrip, Micros::from_micros(micros));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn disconnects_that_nobody_takes_do_not_pile_up() {
+    fn disconnects_that_are_not_taken_are_bounded() {
         let mut disconnects = Disconnects::default();
         for index in 0..DISCONNECTS_MAX as u32 + 5 {
             let conn = ConnId { index, generation: 0 };

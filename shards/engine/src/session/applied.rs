@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_that_was_silent_longest_is_forgotten_first() {
+    fn the_longest_silent_client_is_evicted_first() {
         let mut applied = AppliedCommands::default();
         let clients = CLIENTS_MAX as u64;
         for client in 0..clients {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn one_member_cannot_have_the_clients_of_others_forgotten() {
+    fn a_member_cannot_evict_the_clients_of_others() {
         let mut applied = AppliedCommands::default();
         applied.note(id(0, 7), member(0));
         for client in 1..=1_000 {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_joins_again_and_again_has_none_of_the_members_forgotten() {
+    fn repeated_joins_do_not_evict_the_clients_of_members() {
         let mut applied = AppliedCommands::default();
         applied.note(id(0, 7), member(0));
         for client in 1..=1_000 {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_comes_back_as_another_member_is_that_ones() {
+    fn a_client_that_returns_as_another_member_belongs_to_it() {
         let mut applied = AppliedCommands::default();
         applied.note(id(0, 1), member(0));
         applied.note(id(0, 2), member(1));

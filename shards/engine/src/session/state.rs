@@ -452,7 +452,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_checksum_is_that_of_the_bytes_that_would_be_stored() {
+    fn a_checksum_matches_that_of_the_stored_bytes() {
         let stored = |value: &(u32, String, Vec<String>)| {
             crc32fast::hash(&postcard::to_allocvec(value).unwrap())
         };

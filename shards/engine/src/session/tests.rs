@@ -426,7 +426,7 @@ fn only_the_leader_moves_the_transport() {
 }
 
 #[test]
-fn under_the_open_rule_whoever_asks_leads() {
+fn under_the_open_rule_any_member_that_asks_leads() {
     check(
         "a joins
          b joins leader
@@ -467,7 +467,7 @@ fn the_leader_hands_over_or_steps_down() {
 const CROWDED: Rules = Rules { members_max: 9, members_listed_max: 2, ..RULES };
 
 #[test]
-fn of_a_large_session_only_those_are_told_whom_snapshots_name() {
+fn a_large_session_announces_only_the_members_in_its_snapshots() {
     check_under(
         CROWDED,
         "a joins
@@ -500,7 +500,7 @@ fn of_a_large_session_only_those_are_told_whom_snapshots_name() {
 }
 
 #[test]
-fn everybody_hears_that_a_large_session_s_leader_is_gone_and_who_leads_now() {
+fn all_members_receive_a_large_session_s_leader_change() {
     check_under(
         CROWDED,
         "a joins
@@ -544,7 +544,7 @@ fn snapshots_of_a_large_session_name_the_first_and_the_leader() {
 }
 
 #[test]
-fn a_sign_of_life_is_noted_wherever_its_member_sits_now() {
+fn a_heartbeat_is_recorded_after_its_member_s_seat_moved() {
     let mut room = Room::new(CROWDED);
     let (mut said, mut place) = (String::new(), 0);
     let heard = |room: &mut Room, place: &mut u32, unix| {
@@ -566,7 +566,7 @@ fn a_sign_of_life_is_noted_wherever_its_member_sits_now() {
 }
 
 #[test]
-fn alone_a_leader_that_steps_down_leaves_the_lead_free() {
+fn a_lone_leader_that_steps_down_leaves_no_leader() {
     check(
         "a joins
          a follower
@@ -584,7 +584,7 @@ fn alone_a_leader_that_steps_down_leaves_the_lead_free() {
 }
 
 #[test]
-fn a_member_that_asked_to_follow_does_not_lead_by_coming_first() {
+fn a_member_that_asked_to_follow_does_not_lead_by_joining_first() {
     check(
         "a joins follower
          a play
@@ -626,7 +626,7 @@ fn under_the_ask_rule_the_leader_decides() {
 }
 
 #[test]
-fn a_leader_that_was_away_hears_what_it_was_asked() {
+fn a_returning_leader_receives_pending_requests() {
     check(
         "a joins
          b joins
@@ -646,7 +646,7 @@ fn a_leader_that_was_away_hears_what_it_was_asked() {
 }
 
 #[test]
-fn under_the_pin_rule_only_who_knows_the_pin_leads() {
+fn under_the_pin_rule_only_members_with_the_pin_can_claim_the_lead() {
     check(
         "a joins pin=1234
          b joins leader
@@ -680,7 +680,7 @@ fn under_the_pin_rule_only_who_knows_the_pin_leads() {
 }
 
 #[test]
-fn the_music_goes_on_without_its_leader() {
+fn the_music_continues_without_its_leader() {
     check(
         "a joins
          b joins
@@ -728,7 +728,7 @@ fn a_leader_that_returns_in_time_leads_again() {
 }
 
 #[test]
-fn a_leader_that_returns_as_another_takes_its_seat() {
+fn a_newcomer_that_claims_the_lead_replaces_a_lost_leader() {
     check(
         "a joins
          b joins
@@ -743,7 +743,7 @@ fn a_leader_that_returns_as_another_takes_its_seat() {
 }
 
 #[test]
-fn the_room_may_want_to_pause_when_its_leader_is_lost() {
+fn a_session_can_pause_when_its_leader_is_lost() {
     check(
         "a joins
          a settings loss=pause
@@ -787,7 +787,7 @@ fn a_leader_that_leaves_hands_over_at_once() {
 }
 
 #[test]
-fn without_anybody_the_music_runs_until_somebody_comes_back() {
+fn the_music_continues_after_the_last_member_is_lost() {
     check(
         "a joins
          a play
@@ -805,7 +805,7 @@ fn without_anybody_the_music_runs_until_somebody_comes_back() {
 }
 
 #[test]
-fn a_room_has_room_for_so_many() {
+fn a_full_session_rejects_new_members() {
     check(
         "a joins
          a settings max=2
@@ -836,7 +836,7 @@ fn a_room_has_room_for_so_many() {
 
 /// A seat is no place to try secrets from, whatever the rule says of the PIN at that time.
 #[test]
-fn a_member_that_shows_a_wrong_secret_again_is_refused_and_learns_nothing() {
+fn a_seated_member_with_a_wrong_secret_is_rejected() {
     check(
         "a joins passcode=x pin=1234
          b joins passcode=x
@@ -870,7 +870,7 @@ fn a_member_that_shows_a_wrong_secret_again_is_refused_and_learns_nothing() {
 }
 
 #[test]
-fn new_secrets_have_the_length_that_the_server_asks_for() {
+fn new_secrets_need_the_minimum_length() {
     check_under(
         Rules { secret_chars_min: 8, ..RULES },
         "a joins passcode=1234567
@@ -907,7 +907,7 @@ fn a_passcode_closes_the_room() {
 }
 
 #[test]
-fn joining_again_only_says_who_one_is() {
+fn joining_again_changes_only_the_member_s_details() {
     check(
         "a joins
          b joins
@@ -923,7 +923,7 @@ fn joining_again_only_says_who_one_is() {
 }
 
 #[test]
-fn everybody_hears_chat_and_the_message() {
+fn all_members_receive_chat_cues_and_the_message() {
     check(
         "a joins
          b joins name=Bo
@@ -953,7 +953,7 @@ fn everybody_hears_chat_and_the_message() {
 }
 
 #[test]
-fn a_sync_request_brings_a_snapshot_to_who_holds_another_state() {
+fn a_sync_request_with_another_state_is_answered_with_a_snapshot() {
     check(
         "a joins
          b joins

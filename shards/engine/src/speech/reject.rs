@@ -111,7 +111,7 @@ impl Code {
 }
 
 #[test]
-fn every_code_stands_at_its_place() {
+fn the_index_of_each_code_is_its_place_in_all() {
     for (place, code) in Code::ALL.into_iter().enumerate() {
         assert_eq!(code.index(), place, "{}", code.as_str());
     }

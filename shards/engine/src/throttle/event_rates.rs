@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_total_holds_however_the_events_are_spread() {
+    fn the_total_rate_holds_for_any_mix_of_events() {
         let limits = RateLimits { refusals_max: 0, ..RateLimits::default() };
         let mut rates = EventRates::default();
         let events = (0..=255).flat_map(|event| [RateClass::Other(event); 3]);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn one_event_running_out_leaves_the_others_alone() {
+    fn an_exhausted_event_does_not_limit_the_others() {
         let limits = RateLimits::default();
         let (play, seek) = (RateClass::Other(1), RateClass::Other(2));
         let mut rates = EventRates::default();
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_wait_no_longer_leaves_its_bucket_empty_and_the_total_in_debt() {
+    fn a_forced_event_leaves_its_bucket_empty_and_the_total_in_debt() {
         let limits = RateLimits { refusals_max: 0, ..RateLimits::default() };
         let (tempo, other) = (RateClass::Other(1), RateClass::Other(2));
         let mut rates = EventRates::default();
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_survives_a_move() {
+    fn the_rates_survive_a_hand_over() {
         let limits = RateLimits::default();
         let mut rates = EventRates::default();
         (0..30).for_each(|k| _ = rates.take(START + us(k), RateClass::ChatMessage, &limits));
@@ -387,7 +387,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(256))]
 
         #[test]
-        fn rates_agree_with_pails_that_fill_with_time(
+        fn rates_agree_with_buckets_that_fill_over_time(
             rate in 1..60u32,
             other in 1..10u32,
             total in 1..80u32,

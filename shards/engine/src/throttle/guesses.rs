@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn guesses_beyond_the_burst_prolong_nothing() {
+    fn guesses_beyond_the_burst_do_not_prolong_the_wait() {
         let mut guard = Guard::default();
         for _ in 0..1_000 {
             guard.wrong(NOW);

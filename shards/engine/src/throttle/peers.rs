@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_so_many_connections_and_gets_back_what_it_gives() {
+    fn a_released_connection_frees_a_place_for_its_address() {
         let mut peers = PeerTable::default();
         for _ in 0..3 {
             assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Ok(()));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_haste_is_told_how_long_to_wait() {
+    fn an_address_that_connects_too_fast_must_wait() {
         let mut peers = PeerTable::default();
         for n in 0..20 {
             assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Ok(()), "{n}");
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_whose_addresses_guess_loses_their_free_guesses_and_others_keep_theirs() {
+    fn a_guessing_network_loses_its_free_guesses_without_affecting_others() {
         let six = |last: u128| IpAddr::from((0x2001_0db8_u128 << 96 | last).to_be_bytes());
         let (slash_64, slash_48, slash_32) = (1 << 64, 1 << 80, 1 << 96);
         let mut peers = PeerTable::default();
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_guesses_is_remembered_until_it_is_forgiven() {
+    fn a_guessing_address_is_remembered_after_it_disconnects() {
         let mut peers = PeerTable::default();
         assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Ok(()));
         peers.guessed_wrong(ip(1), NOW);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_spared() {
+    fn loopback_can_be_exempt_from_the_limits() {
         let mut peers = PeerTable::default();
         for _ in 0..1_000 {
             assert_eq!(peers.admit(Ipv4Addr::LOCALHOST.into(), NOW, &LIMITS), Ok(()));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_came_once_are_forgotten() {
+    fn addresses_without_connections_are_evicted() {
         let mut peers = PeerTable::default();
         let mut most = 0;
         for n in 0..20_000_u32 {

@@ -66,7 +66,7 @@ mod tests {
     const MICROS: fn(u64) -> Micros = Micros::from_micros;
 
     #[test]
-    fn a_handle_fires_once_at_the_time_wanted_last() {
+    fn a_handle_fires_once_at_the_time_set_last() {
         let mut wheel = Wheel::new(Micros::ZERO);
         let timer = Timer::Room(RoomKey { index: 0, generation: 0 });
         let mut handle = TimerHandle::default();

@@ -573,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_id_never_touches_the_timer_that_took_the_entry() {
+    fn a_stale_id_never_cancels_the_timer_that_reuses_its_entry() {
         let mut wheel = InMicros::new(0);
         let fired_id = wheel.set(5, 0);
         wheel.fire(5);
@@ -611,7 +611,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_sleep_of_hours_all_that_fell_due_fires_in_order() {
+    fn after_hours_without_a_turn_all_due_timers_fire_in_order() {
         let deadlines: Vec<u64> = (0..1000).map(|k| (k * 7_919_000_003) % (6 * HOUR)).collect();
         let mut wheel = wheel(&deadlines);
         let mut expected: Vec<(u64, usize)> = deadlines.into_iter().zip(0..).collect();
@@ -656,7 +656,7 @@ mod tests {
     }
 
     #[test]
-    fn setting_and_cancelling_near_timers_for_ever_takes_bounded_room() {
+    fn repeatedly_set_and_cancelled_timers_use_bounded_memory() {
         let mut wheel = wheel(&[0]);
         for _ in 0..10_000 {
             let id = wheel.set(1, 1);

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pong_that_is_later_than_the_next_ping_shows_how_far_away_the_member_is() {
+    fn a_pong_after_the_next_ping_measures_its_delay_but_counts_as_lost() {
         let mut pulse = pulse();
         for n in 1..=3 {
             pulse.ping_sent(MS(5_000 * n), UnixMillis(5_000 * n as i64), &Settings::default());
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_that_the_next_one_overtakes_is_lost() {
+    fn a_ping_unanswered_before_the_next_one_is_lost() {
         let mut pulse = pulse();
         for n in 1..=4 {
             pulse.ping_sent(MS(5_000 * n), UnixMillis(n as i64), &Settings::default());

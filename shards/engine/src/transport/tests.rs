@@ -50,7 +50,7 @@ fn meaning(client: &mut Client, text: &str) -> String {
 }
 
 #[test]
-fn a_client_connects_once_and_speaks_after_that() {
+fn a_client_must_connect_exactly_once_before_its_first_event() {
     let mut client = client(Version::V4, Layer::Calls);
     assert_eq!(meaning(&mut client, r#"42["play",{}]"#), "it speaks before it is connected");
     assert_eq!(meaning(&mut client, "40/other,"), "no /other");
@@ -62,7 +62,7 @@ fn a_client_connects_once_and_speaks_after_that() {
 }
 
 #[test]
-fn a_recovery_is_read_if_it_names_a_shard_that_exists() {
+fn a_recovery_request_must_name_an_existing_shard() {
     let mut client = client(Version::V4, Layer::Calls);
     let pid = MemberId::from_bytes([9; 15]);
     let connect =
@@ -72,7 +72,7 @@ fn a_recovery_is_read_if_it_names_a_shard_that_exists() {
 }
 
 #[test]
-fn the_two_versions_differ_in_who_pings() {
+fn the_server_pings_in_version_4_and_the_client_in_version_3() {
     let mut new = client(Version::V4, Layer::Calls);
     assert_eq!(meaning(&mut new, "3"), "nothing");
     assert_eq!(meaning(&mut new, "2"), "a packet is no Engine.IO");
@@ -83,7 +83,7 @@ fn the_two_versions_differ_in_who_pings() {
 }
 
 #[test]
-fn a_long_event_is_called_and_not_read() {
+fn a_long_event_is_reported_by_its_size_without_being_parsed() {
     let mut client = connected();
     let filling = "x".repeat(EVENT_BYTES_MAX);
     let chat = format!(r#"425["chat_message","{filling}"]"#);
@@ -130,7 +130,7 @@ fn deferred_input_is_bounded() {
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: band\r\n\r\n";
 
 #[test]
-fn requests_come_out_one_by_one_however_the_bytes_are_cut() {
+fn requests_are_parsed_one_by_one_for_any_split() {
     let mut http = HttpConn::new(NOW);
     let post = b"POST /b HTTP/1.1\r\nHost: band\r\nContent-Length: 3\r\n\r\nxyzGET";
     let bytes = http.receive(&[GET, post].concat(), NOW);
@@ -150,7 +150,7 @@ fn requests_come_out_one_by_one_however_the_bytes_are_cut() {
 }
 
 #[test]
-fn a_body_that_is_not_all_here_is_asked_for_again() {
+fn a_request_with_an_incomplete_body_is_parsed_again() {
     let mut http = HttpConn::new(NOW);
     let bytes = http.receive(b"POST /b HTTP/1.1\r\nHost: band\r\nContent-Length: 3\r\n\r\nxy", NOW);
     assert!(matches!(http.next_request(&bytes), NextRequest::Request { body: None, .. }));
@@ -159,7 +159,7 @@ fn a_body_that_is_not_all_here_is_asked_for_again() {
 }
 
 #[test]
-fn while_a_request_is_pending_no_other_is_read_and_few_bytes_are_kept() {
+fn a_pending_request_blocks_the_next_one_and_bounds_the_kept_bytes() {
     let mut http = HttpConn::new(NOW);
     let limits = Settings::default().limits;
     assert_eq!(http.deadline(&limits, false), Some(NOW + limits.head_timeout));

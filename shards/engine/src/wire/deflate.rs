@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_is_answered_with_what_holds() {
+    fn an_offer_is_answered_with_the_agreed_parameters() {
         for (offer, expected) in [
             ("permessage-deflate", "permessage-deflate"),
             ("permessage-deflate; client_max_window_bits", "permessage-deflate"),
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_offer_spoils_all() {
+    fn a_malformed_offer_invalidates_all_offers() {
         for bad in [
             "server_max_window_bits",
             "server_max_window_bits=7",
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_deflate_is_noticed() {
+    fn corrupt_compressed_data_is_rejected() {
         for payload in
             [&[0xff; 8][..], &[0x06, 0x00], &[0x00, 0x05, 0x00, 0x00, 0x00, 1, 2, 3, 4, 5]]
         {
@@ -491,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_is_left_packed() {
+    fn a_decompression_bomb_is_rejected() {
         let mut deflater = Deflater::new(9);
         let bomb = deflater.deflate(&vec![0; 10_000_000], 15, None).unwrap().to_vec();
         assert!(bomb.len() < 11_000);
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_goes_out_as_it_is() {
+    fn a_message_that_would_grow_is_not_compressed() {
         let mut deflater = Deflater::new(3);
         assert_eq!(deflater.deflate(b"abc", 15, None), None);
         assert_eq!(deflater.deflate(&[b'a'; 5_000], 8, None), None, "no window of 256 bytes");
@@ -523,7 +523,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
-        fn what_was_deflated_is_inflated(messages in prop::collection::vec(text(), 1..6), bits in 9..=15_u8, level in 1..=9_u8, takeover: bool) {
+        fn deflated_messages_are_inflated_again(messages in prop::collection::vec(text(), 1..6), bits in 9..=15_u8, level in 1..=9_u8, takeover: bool) {
             let (mut deflater, mut inflater) = (Deflater::new(level), Inflater::default());
             // A peer with exactly this window.
             let mut strict = Decompress::new_with_window_bits(false, bits);

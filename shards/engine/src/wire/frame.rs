@@ -754,7 +754,7 @@ mod tests {
     }
 
     #[test]
-    fn closes_on_what_the_rfc_forbids() {
+    fn rejects_frames_that_the_rfc_forbids() {
         use FrameError::*;
         let mut unmasked = frame(TEXT, b"");
         unmasked[1] &= 0x7f;
@@ -887,7 +887,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_only_what_arrived() {
+    fn allocates_only_for_received_bytes() {
         let limits = Limits::PRODUCTION;
         let claimed = frame_claiming(BINARY, 1_000_000, &[1; 10]);
         let (_, reader) = read_pieces(&limits, [&claimed[..]]);
@@ -947,7 +947,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn reads_back_what_a_client_sends(
+        fn reads_back_client_messages(
             messages in prop::collection::vec((any::<bool>(), ".{0,40}", 1usize..4), 0..5),
             piece in 1usize..40,
         ) {
@@ -972,7 +972,7 @@ mod tests {
         }
 
         #[test]
-        fn random_bytes_give_the_same_whatever_the_pieces(stream in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn random_bytes_are_read_the_same_for_any_split(stream in prop::collection::vec(any::<u8>(), 0..80)) {
             read(&TINY, &stream);
         }
     }

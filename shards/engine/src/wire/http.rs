@@ -846,7 +846,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_alive_as_the_version_says() {
+    fn keeps_alive_by_version_and_connection_header() {
         for (version, connection, keep_alive) in [
             (1, "", true),
             (1, "Connection: close\r\n", false),
@@ -860,7 +860,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_two_servers_could_read_differently() {
+    fn rejects_heads_that_two_servers_could_read_differently() {
         let cases = [
             (get("Content-Length: 5\r\nContent-Length: 5\r\n"), 400),
             (get("Content-Length: 5, 5\r\n"), 400),
@@ -895,7 +895,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_no_body_is_refused_with_one() {
+    fn a_request_that_takes_no_body_is_rejected_with_one() {
         let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\n";
         for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"] {
             let with = |rest: &str| status(&get(rest).replace("GET", method));
@@ -935,7 +935,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_cookies_wherever_they_are() {
+    fn reads_every_cookie_of_a_name() {
         let head =
             get("Cookie: a=1; io=first;io=second\r\ncookie: xio=no; io= third \r\nX: io=no\r\n");
         let request = parse(&head).unwrap();
@@ -957,7 +957,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_the_server_counts() {
+    fn both_the_host_header_and_the_target_must_name_the_server() {
         let hosts = Hosts::Local(vec!["band.example".into()]);
         for (head, named) in [
             ("GET / HTTP/1.1\r\nHost: localhost:3001\r\n\r\n", Named::Known),
@@ -974,7 +974,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_a_proxy_is_one_whatever_its_value_is() {
+    fn a_forwarding_header_counts_whatever_its_value() {
         for line in [
             &b"X-Forwarded-For: 192.0.2.1"[..],
             b"x-FORWARDED-for:",
@@ -1028,7 +1028,7 @@ mod tests {
     }
 
     #[test]
-    fn grants_a_websocket_only_as_the_rfc_says() {
+    fn upgrades_to_websocket_only_as_the_rfc_requires() {
         let head = |method: &str, version: &str, key: &str, rest: &str| {
             format!(
                 "{method} / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
@@ -1191,7 +1191,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
         #[test]
-        fn random_heads_give_the_same_whatever_the_pieces(
+        fn random_heads_are_parsed_the_same_for_any_split(
             lines in prop::collection::vec("[ -~\\t\u{e9}]{0,16}", 0..4), end in "(\r\n|\n|\r|\0)",
         ) {
             let head = format!("GET /{} HTTP/1.1\r\nHost: a{end}{}\r\n\r\n", lines.len(), lines.join(&end));

@@ -729,7 +729,7 @@ mod tests {
     }
 
     #[test]
-    fn simd_json_refuses_what_only_serde_json_can_name() {
+    fn a_payload_that_simd_json_rejects_is_kept_as_text() {
         for text in [
             r#"["play",{"x":1e400}]"#,
             r#"["play",{"x":"\ud800"}]"#,
@@ -767,7 +767,7 @@ mod tests {
     }
 
     #[test]
-    fn both_readers_end_at_the_same_depth() {
+    fn both_readers_have_the_same_depth_limit() {
         for depth in [31, 32, 33, 34, 1_023, 1_025, 100_000] {
             let text = format!("[\"a\",{}1{}]", "[".repeat(depth), "]".repeat(depth));
             let mut reader = Reader::default();
@@ -824,7 +824,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_object() {
+    fn rejects_a_text_that_is_not_an_object() {
         for text in ["[]", "null", "1", "\"x\"", "{", "{}x", "{\"a\":}", "{\"\\ud800\":1}", ""] {
             assert_eq!(fields(text, ["a"]).unwrap_err().code, Code::InvalidPayload, "{text}");
         }
@@ -884,7 +884,7 @@ mod tests {
     }
 
     #[test]
-    fn null_counts_as_not_there() {
+    fn null_counts_as_absent() {
         for absent in ["{}", r#"{"x":null}"#] {
             assert_eq!(field(absent).optional(Field::text), Ok(None));
             assert_eq!(field(absent).required().unwrap_err().message, "x is required");

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_gets_what_it_takes() {
+    fn a_client_receives_an_encoding_that_it_accepts() {
         for (accept, packing) in [
             ("gzip, deflate, br", Packing::Gzip),
             ("deflate, GZIP;q=0.5", Packing::Gzip),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_packed_is_unpacked() {
+    fn a_packed_body_is_unpacked_unchanged() {
         let body = b"4 there is much that repeats ".repeat(100);
         let (mut gzip, mut zlib) = (Vec::new(), Vec::new());
         let (name, packed) = Packing::Gzip.pack(&body).unwrap();

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_body() {
+    fn rejects_malformed_bodies() {
         for (body, version, binary) in [
             (&b"\xff"[..], Version::V4, false),
             (b"4x", Version::V4, true),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn prints_bytes_as_the_client_takes_them() {
+    fn prints_bytes_in_the_form_that_the_client_accepts() {
         let packets = [Packet::Text(b"4hello".to_vec()), Packet::Binary(vec![1, 2, 3, 4])];
         let text = |bytes: &[u8]| Body { kind: "text/plain; charset=UTF-8", bytes: bytes.to_vec() };
         for base64 in [false, true] {

@@ -44,7 +44,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn every_byte_is_of_its_kinds_whatever_is_beside_it() {
+    fn each_byte_is_classified_regardless_of_its_neighbours() {
         for byte in 0..=u8::MAX {
             for beside in 0..=u8::MAX {
                 let word =
@@ -71,7 +71,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(512))]
 
         #[test]
-        fn the_first_is_found_wherever_it_is(
+        fn finds_the_first_match_at_any_place(
             mut bytes in prop::collection::vec(b'a'..=b'z', 0..200), places in prop::collection::vec(0_usize..220, 0..4),
         ) {
             for place in places {

@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_the_protocol_does_not_allow() {
+    fn rejects_packets_that_the_protocol_forbids() {
         use PacketError::*;
         for (text, error) in [
             ("", Kind),
@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_known_before_the_rest_is_read() {
+    fn an_event_name_is_read_before_the_rest_of_its_packet() {
         for (text, name) in [
             (r#"2["hi",{"#, Some((None, "hi"))),
             (r#"2456["hi"]"#, Some((Some(456), "hi"))),
@@ -520,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn recovery_takes_two_texts() {
+    fn recovery_needs_a_pid_and_an_offset() {
         let both = recovery(r#"{"offset":"1","token":7,"pid":"a\u0062"}"#).unwrap();
         assert_eq!((&*both.0, &*both.1), ("ab", "1"));
         for auth in
@@ -565,7 +565,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(128))]
 
         #[test]
-        fn reads_back_what_a_client_prints(
+        fn reads_back_client_packets(
             name in "[a-z_\\\\\"é]{1,12}", namespace in "(/[a-z?=]{0,8})?", ack in prop::option::of(0..ACK_ID_END),
         ) {
             prop_assume!(!RESERVED.contains(&&*name));

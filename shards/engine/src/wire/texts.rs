@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_character_that_is_not_shown_as_it_is_is_found() {
+    fn finds_every_character_that_is_not_printed_unchanged() {
         for lines in [Lines::One, Lines::Many, Lines::Chart] {
             for c in '\0'..=char::MAX {
                 let text = format!("läßt{c}");

@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_is_read_back_and_nothing_else_is() {
+    fn only_a_well_formed_offset_is_read_back() {
         let offset = Offset {
             shard: ShardId(7),
             room: RoomKey { index: 12, generation: 3 },

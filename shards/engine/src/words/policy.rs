@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_contains_what_has_its_leading_bits() {
+    fn a_network_contains_addresses_with_its_prefix() {
         for (network, inside, outside) in [
             ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
             ("192.168.1.7", "192.168.1.7", "192.168.1.6"),
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn only_proxies_are_believed_and_only_as_far_as_they_know() {
+    fn the_client_address_is_the_last_hop_before_trusted_proxies() {
         let policy = AccessPolicy {
             proxies: ["127.0.0.1", "10.0.0.0/8"].map(|text| Network::parse(text).unwrap()).to_vec(),
             ..AccessPolicy::default()
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hop_that_cannot_be_read_is_an_unknown_stranger() {
+    fn an_unreadable_hop_gives_the_unknown_address() {
         let proxies = ["127.0.0.1", "::/0", "0.0.0.0/0"].map(|text| Network::parse(text).unwrap());
         for trusted in [&proxies[..1], &proxies] {
             let policy = AccessPolicy { proxies: trusted.to_vec(), ..AccessPolicy::default() };
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_lie_around_a_subnet() {
+    fn a_subnet_has_its_surrounding_networks() {
         let around = |address| networks(ip(address)).collect::<Vec<_>>();
         let named = |names: &[&str]| {
             names.iter().map(|name| Network::parse(name).unwrap()).collect::<Vec<_>>()

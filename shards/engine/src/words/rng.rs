@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stream_is_that_of_the_zero_key_across_blocks() {
+    fn the_stream_matches_the_rfc_vectors_across_blocks() {
         // RFC 8439, appendix A.1, test vectors 1 and 2.
         let mut bytes = [0; 128];
         Rng::from_key(Seed::from_bytes([0; 32])).fill(&mut bytes);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_says_the_same_for_ever() {
+    fn a_seed_always_gives_the_same_numbers() {
         // A change here breaks every recorded trace and every seed written down in a bug report.
         let mut rng = Rng::from_seed(0x0123_4567_89ab_cdef);
         let first = [rng.next_u64(), rng.next_u64(), rng.below(1000), rng.below(7)];
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn filling_in_pieces_is_filling_at_once() {
+    fn filling_in_pieces_equals_filling_at_once() {
         let mut whole = [0; 300];
         Rng::from_seed(9).fill(&mut whole);
         for piece in 1..150 {
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn below_draws_again_what_would_favour_small_numbers() {
+    fn below_rejects_draws_that_would_favour_small_numbers() {
         // Three quarters of the range: the surplus quarter, if it were kept, would come out as the
         // lowest third of the numbers once more, and make it half of all.
         let n = 3 << 62;
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "below 0")]
-    fn below_nothing_is_our_bug() {
+    fn below_zero_panics() {
         Rng::from_seed(0).below(0);
     }
 }

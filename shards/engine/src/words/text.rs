@@ -12,7 +12,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_turns_the_direction_of_writing_is_a_control_and_writing_is_not() {
+    fn direction_overrides_are_controls_and_letters_are_not() {
         for c in ['\0', '\u{7}', '\u{7f}', '\u{9b}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}']
         {
             assert!(is_control(c), "{c:?}");

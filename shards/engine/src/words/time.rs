@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "time before the start")]
-    fn subtracting_below_the_start_is_our_bug() {
+    fn subtracting_below_the_start_panics() {
         let _ = Micros::from_secs(1) - Micros::from_secs(2);
     }
 }

@@ -519,7 +519,7 @@ mod tests {
     const PAGE: usize = 4_096;
 
     #[test]
-    fn what_looks_newer_stays() {
+    fn a_newer_record_is_not_replaced() {
         let directory = Directory::new("newer");
         let mut store = directory.store(HOUR);
         assert_eq!(apply(&mut store, "s", put(2, 5)), Applied::Done);
@@ -538,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_format_is_refused_and_not_touched() {
+    fn a_later_format_is_rejected_and_left_unchanged() {
         let directory = Directory::new("format");
         drop(directory.store(HOUR));
         let path = directory.0.join(NAME);
@@ -558,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_that_nobody_comes_back_to_expire_and_no_others() {
+    fn only_sessions_not_written_since_the_start_expire() {
         let directory = Directory::new("expire");
         let mut store = directory.store(HOUR);
         for session in ["gone", "back", "read"] {
@@ -606,7 +606,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_private_and_those_set_aside_go_after_a_week() {
+    fn files_are_private_and_damaged_ones_are_deleted_after_a_week() {
         let directory = Directory::new("private");
         drop(directory.store(HOUR));
         let now = unix_millis() / 1_000;
@@ -678,7 +678,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_cut_anywhere_is_damaged() {
+    fn a_truncated_file_is_set_aside_as_damaged() {
         let directory = Directory::new("cut");
         let (whole, records) = filled(&directory);
         assert!(whole.len() > 10 * PAGE);
@@ -691,7 +691,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_in_any_page_is_found_or_harmless() {
+    fn a_flipped_bit_is_detected_or_harmless() {
         let directory = Directory::new("flip");
         let (whole, records) = filled(&directory);
         let mut found = 0;
@@ -714,7 +714,7 @@ mod tests {
     }
 
     #[test]
-    fn points_are_kept_for_their_time() {
+    fn points_are_kept_until_they_expire() {
         let directory = Directory::new("points");
         let mut store = directory.store(HOUR);
         for at in [1_000, 2_000, 3_000] {
@@ -730,7 +730,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_gone_or_another_is_noticed() {
+    fn a_deleted_or_replaced_file_is_detected() {
         let directory = Directory::new("gone");
         let mut store = directory.store(HOUR);
         assert_eq!(store.check(), Ok(true));

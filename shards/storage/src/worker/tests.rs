@@ -544,7 +544,7 @@ proptest! {
     /// Whatever fails, and whenever: no confirmed state is lost, every request is answered, and
     /// once the faults end, the newest state of every session is stored.
     #[test]
-    fn nothing_is_lost_in_any_order_of_events(steps in vec(step(), 1..120)) {
+    fn no_order_of_events_loses_a_confirmed_record(steps in vec(step(), 1..120)) {
         let mut band = Band::new();
         for step in steps {
             match step {
@@ -597,7 +597,7 @@ proptest! {
 }
 
 #[test]
-fn what_changes_often_is_written_seldom() {
+fn frequent_changes_cause_few_writes() {
     let mut band = Band::new();
     band.change(0);
     band.shared.lock().is_up = false;
@@ -612,7 +612,7 @@ fn what_changes_often_is_written_seldom() {
 }
 
 #[test]
-fn after_the_return_everything_known_is_written_once() {
+fn when_the_backend_returns_every_session_is_written_once() {
     let mut band = Band::new();
     (0..SESSIONS).for_each(|session| band.change(session));
     band.turn();
@@ -632,7 +632,7 @@ fn after_the_return_everything_known_is_written_once() {
 }
 
 #[test]
-fn a_backend_that_was_emptied_is_filled_again() {
+fn an_emptied_backend_is_refilled() {
     let mut band = Band::new();
     band.change(0);
     band.turn();
@@ -650,7 +650,7 @@ fn a_backend_that_was_emptied_is_filled_again() {
 }
 
 #[test]
-fn a_backend_that_opens_but_takes_nothing_is_not_back() {
+fn a_backend_that_opens_but_stores_nothing_stays_degraded() {
     let mut band = Band::new();
     band.shared.lock().fault = Some(Fault::Before);
     band.change(0);
@@ -671,7 +671,7 @@ fn a_backend_that_opens_but_takes_nothing_is_not_back() {
 }
 
 #[test]
-fn what_was_not_seen_is_set_aside_before_it_is_replaced() {
+fn an_unread_record_is_set_aside_before_it_is_replaced() {
     let mut band = Band::new();
     let old = record(&name(0), 0, 7);
     band.shared.lock().records.insert(name(0), (0, 7, old.clone()));
@@ -690,7 +690,7 @@ fn what_was_not_seen_is_set_aside_before_it_is_replaced() {
 }
 
 #[test]
-fn who_joins_while_the_backend_is_away_gets_what_waits_here() {
+fn a_load_during_an_outage_returns_the_pending_record() {
     let mut band = Band::new();
     band.shared.lock().is_up = false;
     band.change(0);
@@ -707,7 +707,7 @@ fn who_joins_while_the_backend_is_away_gets_what_waits_here() {
 }
 
 #[test]
-fn a_shard_that_is_full_keeps_no_other_waiting() {
+fn a_full_shard_does_not_delay_the_others() {
     struct Full(Shared);
     impl Shards for Full {
         fn count(&self) -> u16 {
@@ -728,7 +728,7 @@ fn a_shard_that_is_full_keeps_no_other_waiting() {
 }
 
 #[test]
-fn a_session_in_use_at_two_servers_is_noticed_by_both_until_one_is_gone() {
+fn a_session_in_use_at_two_servers_is_reported_by_both_until_one_stops() {
     use crate::Condition;
     let mut band = Band::new();
     band.change(0);
@@ -778,7 +778,7 @@ fn a_session_in_use_at_two_servers_is_noticed_by_both_until_one_is_gone() {
 }
 
 #[test]
-fn what_makes_no_sense_is_set_aside_and_concerns_no_other_session() {
+fn an_invalid_record_is_set_aside_and_affects_no_other_session() {
     let mut band = Band::new();
     band.shared.lock().odd.insert(name(0), Odd::Record);
     (0..SESSIONS).for_each(|session| band.change(session));
@@ -808,7 +808,7 @@ fn what_makes_no_sense_is_set_aside_and_concerns_no_other_session() {
 }
 
 #[test]
-fn a_session_that_cannot_be_stored_is_tried_again_in_peace() {
+fn a_session_that_cannot_be_stored_is_retried_with_pauses() {
     use crate::Condition;
     for odd in [Odd::Answers, Odd::Stuck] {
         let mut band = Band::new();

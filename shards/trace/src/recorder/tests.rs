@@ -127,7 +127,7 @@ fn read(file: &[u8]) -> (Vec<(u64, u64)>, Ending) {
 }
 
 #[test]
-fn what_a_shard_did_is_in_its_file() {
+fn each_shard_is_recorded_in_its_own_file() {
     let disk = Disk::new(1 << 30);
     let recorder =
         Recorder::start_on(Box::new(disk.clone()), &plan(), &[settings(0), settings(1)]).unwrap();
@@ -148,7 +148,7 @@ fn what_a_shard_did_is_in_its_file() {
 }
 
 #[test]
-fn a_panic_leaves_the_input_that_led_to_it() {
+fn a_recording_ends_with_the_input_that_caused_a_panic() {
     let disk = Disk::new(1 << 30);
     let recorder = Recorder::start_on(Box::new(disk.clone()), &plan(), &[settings(0)]).unwrap();
     let mut tap = recorder.tap(0);
@@ -161,7 +161,7 @@ fn a_panic_leaves_the_input_that_led_to_it() {
 }
 
 #[test]
-fn a_slow_disk_ends_the_recording_and_not_the_shard() {
+fn a_slow_disk_ends_the_recording_but_not_the_shard() {
     let disk = Disk::new(1 << 30);
     let recorder = Recorder::start_on(Box::new(disk.clone()), &plan(), &[settings(0)]).unwrap();
     let mut tap = recorder.tap(0);
@@ -210,7 +210,7 @@ fn a_full_disk_leaves_a_marked_trace() {
 
 /// Wherever the disk is full, also between two files, no file without a header remains.
 #[test]
-fn a_disk_that_is_full_at_the_next_file_leaves_whole_ones() {
+fn a_disk_that_fills_up_between_two_files_leaves_readable_ones() {
     let mut files_left = 0;
     for room in (10_000..30_000).step_by(37) {
         let disk = Disk::new(room);
@@ -234,7 +234,7 @@ fn a_disk_that_is_full_at_the_next_file_leaves_whole_ones() {
 }
 
 #[test]
-fn files_are_followed_by_others_and_the_oldest_go() {
+fn files_are_rotated_and_the_oldest_are_deleted() {
     let disk = Disk::new(1 << 30);
     let plan = RecordPlan { file_span_max: Micros::from_secs(60), files_max: 3, ..plan() };
     for run in ["run1", "run2"] {

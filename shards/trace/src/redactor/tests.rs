@@ -57,7 +57,7 @@ fn message(key: &RandomState, text: &str) -> String {
 }
 
 #[test]
-fn secrets_go_and_everything_else_stays() {
+fn secrets_are_covered_and_everything_else_is_kept() {
     let key = RandomState::new();
     let told = r#"420["join_session",{"sessionId":"a","passcode":"hidden","x":"passcode","leaderPin" : "4711x","n":"token: 5"}]"#;
     let redacted = message(&key, told);
@@ -76,7 +76,7 @@ fn secrets_go_and_everything_else_stays() {
 }
 
 #[test]
-fn other_values_in_a_secrets_place_go_too() {
+fn a_secret_that_is_no_string_is_covered_too() {
     let key = RandomState::new();
     let shape = |text: &str| message(&key, text);
     assert_eq!(shape(r#"{"passcode":-4711.5e3,"b":2}"#), r#"{"passcode":-1111.1e1,"b":2}"#);
@@ -88,7 +88,7 @@ fn other_values_in_a_secrets_place_go_too() {
 }
 
 #[test]
-fn escapes_hide_nothing() {
+fn secrets_written_with_escapes_are_covered() {
     let key = RandomState::new();
     let redacted = message(&key, r#"{"pass\u0063ode":"a\u0062\u0063\u0064\u0065c\\\"d","b":"c"}"#);
     assert!(!redacted.contains(r"\u0062\u0063\u0064\u0065"), "{redacted}");
@@ -96,7 +96,7 @@ fn escapes_hide_nothing() {
 }
 
 #[test]
-fn equal_secrets_stay_equal_and_others_differ() {
+fn covered_secrets_are_equal_only_if_the_secrets_were() {
     let key = RandomState::new();
     let secret = |text: &str| message(&key, &format!(r#"{{"passcode":"{text}"}}"#));
     assert_eq!(secret("Ünlösbar 🎸"), secret("Ünlösbar 🎸"));
@@ -141,7 +141,7 @@ fn a_cookie_is_redacted_unless_it_names_a_session() {
 }
 
 #[test]
-fn after_a_refused_upgrade_requests_go_on() {
+fn requests_after_a_rejected_upgrade_are_redacted() {
     let key = RandomState::new();
     let next = "GET /?token=hidden HTTP/1.1\r\n\r\n";
     let redacted =
@@ -150,7 +150,7 @@ fn after_a_refused_upgrade_requests_go_on() {
 }
 
 #[test]
-fn what_is_compressed_is_wiped() {
+fn compressed_frames_are_overwritten_with_zeros() {
     let key = RandomState::new();
     let parts = [
         frame(0x41, "compressed"),
@@ -169,7 +169,7 @@ fn what_is_compressed_is_wiped() {
 }
 
 #[test]
-fn entries_are_redacted_where_they_lie() {
+fn entries_are_redacted_in_place() {
     let mut entries = Vec::new();
     let frame = frame(0x81, r#"{"leaderPin":"hidden"}"#);
     let inputs = [
@@ -290,7 +290,7 @@ fn spell(text: &str, mut luck: u64) -> String {
 }
 
 #[test]
-fn what_is_no_secret_of_json_stays() {
+fn text_that_looks_like_a_secret_is_kept() {
     let key = RandomState::new();
     for harmless in [
         r#"40/"passcode":"echoed","#,
@@ -307,7 +307,7 @@ fn what_is_no_secret_of_json_stays() {
 }
 
 #[test]
-fn a_number_stays_one_or_none() {
+fn a_covered_number_is_valid_json_only_if_the_original_was() {
     let key = RandomState::new();
     let shape = |text: &str| message(&key, &format!(r#"{{"leaderPin":{text},"b":2}}"#));
     for (told, covered) in [
@@ -329,7 +329,7 @@ proptest! {
 
     /// A secret is the same in every spelling.
     #[test]
-    fn a_spelling_changes_nothing(secret in "[ -~ßд漢🎸\n\"\\\\/]{0,12}", luck: [u64; 2]) {
+    fn every_spelling_of_a_secret_is_covered_alike(secret in "[ -~ßд漢🎸\n\"\\\\/]{0,12}", luck: [u64; 2]) {
         let key = RandomState::new();
         let [one, other] = luck.map(|luck| {
             let covered = message(&key, &format!(r#"{{"passcode":"{}"}}"#, spell(&secret, luck)));
@@ -344,7 +344,7 @@ proptest! {
 
     /// A band behaves the same in the replay, whatever its secrets are.
     #[test]
-    fn joins_are_replayed(
+    fn redacted_joins_are_replayed_alike(
         joins in prop::collection::vec((0_usize..28, 0_usize..28, any::<u64>(), 0_u32..3), 1..8),
     ) {
         const VALUES: [&str; 22] = [
@@ -373,7 +373,7 @@ proptest! {
 
     /// So does everything else that a client can send.
     #[test]
-    fn attacks_are_replayed(
+    fn redacted_attacks_are_replayed_alike(
         parts in prop::collection::vec((0_usize..40, 0_u32..2), 1..40),
         framed: [bool; 2],
     ) {
@@ -438,7 +438,7 @@ proptest! {
 
     /// A member that knew the passcode of a stored session also knows it in the replay.
     #[test]
-    fn a_stored_secret_is_covered_as_a_spoken_one(secret in "[ -~äß🎸]{4,12}") {
+    fn stored_and_received_secrets_are_covered_alike(secret in "[ -~äß🎸]{4,12}") {
         let key = RandomState::new();
         let mut stored = secret.clone();
         cover_text(&key, &mut stored);
@@ -450,7 +450,7 @@ proptest! {
 
     /// Cuts and fragments change nothing.
     #[test]
-    fn reads_may_be_cut_anywhere(secret in "[a-zé\"\\\\🎸]{0,12}", cuts in prop::collection::vec(0_usize..300, 0..6)) {
+    fn redaction_does_not_depend_on_where_reads_are_cut(secret in "[a-zé\"\\\\🎸]{0,12}", cuts in prop::collection::vec(0_usize..300, 0..6)) {
         let key = RandomState::new();
         let secret = secret.replace('\\', "\\\\").replace('"', "\\\"");
         let (first, second) = (format!(r#"{{"passcode":"{secret}","a":"#), r#""b"}"#);
@@ -473,7 +473,7 @@ proptest! {
 
     /// Nor do polling bodies, in both versions.
     #[test]
-    fn bodies_are_replayed(bodies in prop::collection::vec(prop::collection::vec(0_usize..14, 1..8), 1..6), version in 3..5) {
+    fn redacted_polling_bodies_are_replayed_alike(bodies in prop::collection::vec(prop::collection::vec(0_usize..14, 1..8), 1..6), version in 3..5) {
         const PARTS: [&str; 14] = [
             r#"40"#,
             r#"420["join_session",{"sessionId":"s","passcode":"abc"}]"#,

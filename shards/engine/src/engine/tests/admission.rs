@@ -37,7 +37,7 @@ fn neighbours(world: &mut World, locked: &str, open: &str) -> (ConnId, ConnId) {
 }
 
 #[test]
-fn who_is_refused_elsewhere_stays_where_it_was() {
+fn a_member_rejected_by_another_session_keeps_its_seat() {
     for shards in [1, SHARDS] {
         for target in 0..shards {
             let mut world = World::new(Settings { shards, ..settings() });
@@ -68,7 +68,7 @@ fn who_is_refused_elsewhere_stays_where_it_was() {
 }
 
 #[test]
-fn who_finds_a_session_full_stays_where_it_was_and_so_does_who_guesses_too_often() {
+fn a_member_rejected_as_full_or_rate_limited_keeps_its_seat() {
     let mut world = World::new(Settings { shards: SHARDS, session_members_max: 2, ..settings() });
     let (open, locked) = names(2, SHARDS);
     let (bob, witness) = neighbours(&mut world, &locked, &open);
@@ -91,7 +91,7 @@ fn who_finds_a_session_full_stays_where_it_was_and_so_does_who_guesses_too_often
 }
 
 #[test]
-fn who_is_gone_before_the_answer_comes_is_gone() {
+fn an_admission_for_a_closed_connection_is_ignored() {
     let mut world = World::new(Settings { shards: SHARDS, ..settings() });
     let (open, locked) = names(2, SHARDS);
     let (bob, witness) = neighbours(&mut world, &locked, &open);
@@ -119,7 +119,7 @@ fn who_is_gone_before_the_answer_comes_is_gone() {
 }
 
 #[test]
-fn who_comes_back_meanwhile_is_not_answered_with_what_it_asked_before() {
+fn a_recovered_member_does_not_receive_the_answer_to_its_earlier_join() {
     let transports = Transports { recovery: Micros::from_secs(120), ..settings().transports };
     let mut world = World::new(Settings { shards: SHARDS, transports, ..settings() });
     let ((open, locked), (_, third)) = (names(2, SHARDS), names(3, SHARDS));
@@ -162,7 +162,7 @@ fn who_comes_back_meanwhile_is_not_answered_with_what_it_asked_before() {
 /// A seat that one was promised nobody else takes, so of two who come at once the second stays
 /// where it was; and it is not kept for ever.
 #[test]
-fn of_two_who_come_for_the_last_seat_the_second_stays_where_it_was() {
+fn the_second_of_two_members_that_want_the_last_seat_is_rejected() {
     let mut world = World::new(Settings { shards: SHARDS, session_members_max: 2, ..settings() });
     let ((open, full), (_, other)) = (names(2, SHARDS), names(3, SHARDS));
     let keeper = world.client(2);

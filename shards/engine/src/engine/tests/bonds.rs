@@ -135,7 +135,7 @@ fn a_public_id_serves_only_the_address_that_opened_it() {
 }
 
 #[test]
-fn once_the_cookie_came_back_nothing_goes_without_it() {
+fn once_a_client_returned_the_cookie_it_is_required() {
     let mut world = world(2);
     let ann = Old::open(&mut world, 0, From(ANN, None));
     let cookie = ann.cookie.clone().unwrap();
@@ -175,7 +175,7 @@ fn two_pages_of_a_browser_share_its_cookie() {
 }
 
 #[test]
-fn a_client_whose_address_is_unknown_is_known_by_its_cookie_alone() {
+fn a_client_with_an_unknown_address_needs_its_cookie() {
     let mut world = world(1);
     let ann = Old::open(&mut world, 0, From("unknown", None));
     ann.attack(&mut world, 0, From("unknown", None));
@@ -184,7 +184,7 @@ fn a_client_whose_address_is_unknown_is_known_by_its_cookie_alone() {
 }
 
 #[test]
-fn behind_a_proxy_that_is_not_trusted_what_it_says_tells_clients_apart() {
+fn an_untrusted_proxy_s_forwarded_header_distinguishes_its_clients() {
     let mut world = world(1);
     for engine in &mut world.shards {
         engine.resources.settings.policy.proxies.clear();
@@ -198,7 +198,7 @@ fn behind_a_proxy_that_is_not_trusted_what_it_says_tells_clients_apart() {
 }
 
 #[test]
-fn an_id_that_is_a_secret_needs_nothing_else() {
+fn a_secret_id_needs_no_cookie_and_no_fixed_address() {
     let mut world = world(1);
     let (status, head, body) =
         ask(&mut world, 0, From(ANN, None), "/socket.io/?EIO=4&transport=polling", None);
@@ -213,7 +213,7 @@ fn an_id_that_is_a_secret_needs_nothing_else() {
 }
 
 #[test]
-fn old_clients_may_be_let_in_by_websocket_alone() {
+fn version_3_can_be_limited_to_websocket() {
     let mut world = world(1);
     world.shards[0].resources.settings.transports.version_3 = Version3::WebSocketOnly;
     let (status, _, body) =

@@ -222,7 +222,7 @@ fn a_malformed_offer_is_refused() {
 }
 
 #[test]
-fn nothing_is_kept_of_who_is_gone_while_its_session_had_something_to_tell() {
+fn a_departed_client_s_compression_window_is_freed_despite_a_queued_batch() {
     let mut world = World::new(compressing(true));
     let peer = Peer::new(&mut world, 0, "permessage-deflate", "permessage-deflate");
     world.say(peer.id, "40");

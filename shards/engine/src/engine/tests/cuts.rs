@@ -126,7 +126,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
-    fn requests_are_read_the_same_whatever_the_pieces(
+    fn requests_are_parsed_the_same_for_any_split_of_the_input(
         requests in prop::collection::vec(request(), 1..5),
         places in prop::collection::vec(any::<prop::sample::Index>(), 1..6),
     ) {
@@ -157,7 +157,7 @@ proptest! {
 }
 
 #[test]
-fn a_body_that_comes_late_is_no_request() {
+fn a_late_body_is_not_parsed_as_a_request() {
     let Open { sid, .. } = open();
     let poll =
         format!("GET /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: band\r\n");

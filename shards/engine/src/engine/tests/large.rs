@@ -25,7 +25,7 @@ fn heard(world: &mut World, id: ConnId, name: &str) -> Vec<serde_json::Value> {
 }
 
 #[test]
-fn all_who_come_within_a_second_are_counted_at_once() {
+fn joins_within_a_second_are_counted_in_one_room_stats() {
     let mut world = world();
     let [first, second, third] = [(); 3].map(|()| newcomer(&mut world));
     world.pass(Micros::from_secs(2));
@@ -46,7 +46,7 @@ fn all_who_come_within_a_second_are_counted_at_once() {
 }
 
 #[test]
-fn a_newcomer_is_told_how_many_there_are_and_the_size_of_that_does_not_grow() {
+fn a_large_session_s_snapshot_has_a_member_count_and_a_bounded_size() {
     let mut world = world();
     let mut named = Vec::new();
     for count in 1..=20 {

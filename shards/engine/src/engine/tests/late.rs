@@ -27,7 +27,7 @@ fn bpm(world: &World) -> u32 {
 
 /// A drag of 60 values in 1.5 s.
 #[test]
-fn a_slider_that_is_dragged_ends_where_it_was_let_go() {
+fn a_dragged_slider_ends_at_its_last_value() {
     let mut world = World::new(settings());
     let (ann, bob) = duo(&mut world);
     for n in 0..60 {
@@ -54,7 +54,7 @@ fn a_slider_that_is_dragged_ends_where_it_was_let_go() {
 }
 
 #[test]
-fn what_waits_is_applied_before_any_later_command() {
+fn a_waiting_value_is_applied_before_any_later_command() {
     for later in ["play", "pause", "chat_message", "sync_request", "leave_session"] {
         let mut world = World::new(settings());
         let (ann, _) = duo(&mut world);
@@ -74,7 +74,7 @@ fn what_waits_is_applied_before_any_later_command() {
 }
 
 #[test]
-fn what_concerns_the_connection_alone_does_not_hurry_what_waits() {
+fn events_of_the_connection_alone_do_not_flush_a_waiting_value() {
     let mut world = World::new(settings());
     let (ann, _) = duo(&mut world);
     for n in 0..11 {
@@ -97,7 +97,7 @@ fn what_concerns_the_connection_alone_does_not_hurry_what_waits() {
 }
 
 #[test]
-fn values_of_several_events_take_effect_in_the_order_in_which_they_came() {
+fn values_of_several_events_are_applied_in_order_of_arrival() {
     let mut world = World::new(settings());
     let (ann, bob) = duo(&mut world);
     let change = |ack: u32, bpm: u32| {
@@ -128,7 +128,7 @@ fn values_of_several_events_take_effect_in_the_order_in_which_they_came() {
 }
 
 #[test]
-fn a_value_that_waits_takes_those_with_it_that_came_before() {
+fn applying_a_waiting_value_first_applies_earlier_ones() {
     let rates = RateLimits { tempo_change: 1, ..RateLimits::default() };
     let mut world = World::new(settings());
     let mut settings = settings();
@@ -155,7 +155,7 @@ fn a_value_that_waits_takes_those_with_it_that_came_before() {
 }
 
 #[test]
-fn a_new_value_that_has_room_makes_the_one_needless_that_waits() {
+fn a_new_value_within_its_rate_supersedes_the_waiting_one() {
     let mut world = World::new(settings());
     let (ann, _) = duo(&mut world);
     for n in 0..11 {
@@ -173,7 +173,7 @@ fn a_new_value_that_has_room_makes_the_one_needless_that_waits() {
 }
 
 #[test]
-fn a_command_that_is_sent_again_does_not_displace_a_newer_one() {
+fn a_retried_command_does_not_supersede_a_newer_one() {
     let mut world = World::new(settings());
     let (ann, _) = duo(&mut world);
     let named = |ack: u32, bpm: u32, number: u32| {
@@ -201,7 +201,7 @@ fn a_command_that_is_sent_again_does_not_displace_a_newer_one() {
 }
 
 #[test]
-fn a_command_that_is_sent_again_does_not_change_the_order() {
+fn a_retried_command_does_not_change_the_order() {
     let mut world = World::new(settings());
     let (ann, _) = duo(&mut world);
     let named = |ack: u32, bpm: u32, number: u32| {
@@ -229,7 +229,7 @@ fn a_command_that_is_sent_again_does_not_change_the_order() {
 }
 
 #[test]
-fn what_waits_ends_with_the_connection_and_with_the_namespace() {
+fn a_waiting_value_is_dropped_with_its_connection_or_namespace() {
     for bye in ["41", "1", ""] {
         let mut world = World::new(settings());
         let (ann, bob) = duo(&mut world);
@@ -256,7 +256,7 @@ fn what_waits_ends_with_the_connection_and_with_the_namespace() {
 }
 
 #[test]
-fn what_waits_is_applied_before_a_join_that_moves_the_connection() {
+fn a_waiting_value_is_applied_before_a_join_hands_over_the_connection() {
     let mut world = World::new(Settings { shards: 2, ..settings() });
     let (ann, _) = duo(&mut world);
     let home = SessionId::parse("s").unwrap().shard(2);
@@ -273,7 +273,7 @@ fn what_waits_is_applied_before_a_join_that_moves_the_connection() {
 }
 
 #[test]
-fn what_cannot_wait_is_refused_and_counts() {
+fn a_command_that_cannot_wait_is_rejected_and_counted() {
     for bad in [
         r#"["set_tempo",{"sessionId":"s","tempo":0}]"#,
         r#"["set_tempo",{"sessionId":"elsewhere","tempo":90}]"#,
@@ -309,7 +309,7 @@ fn what_cannot_wait_is_refused_and_counts() {
 /// However much is said, the total of a connection holds, also for what other commands bring
 /// forward.
 #[test]
-fn what_waits_keeps_to_the_total() {
+fn waiting_values_count_against_the_total_rate() {
     let mut world = World::new(settings());
     let (ann, bob) = duo(&mut world);
     let mut told = 0;
@@ -334,7 +334,7 @@ fn what_waits_keeps_to_the_total() {
 }
 
 #[test]
-fn a_report_that_waits_counts_from_when_it_came() {
+fn a_waiting_report_counts_from_its_arrival() {
     let mut world = World::new(settings());
     let mut settings = settings();
     settings.policy.rates.position_sync = 1;

@@ -31,7 +31,7 @@ fn claims(world: &mut World, conn: ConnId, ack: u32) {
 }
 
 #[test]
-fn the_ticks_go_on_without_a_gap_while_the_leader_is_gone_and_another_is_found() {
+fn ticks_continue_without_a_gap_while_a_lost_leader_is_replaced() {
     let mut settings = settings();
     settings.heartbeat_interval = HOUR;
     let mut world = World::new(settings);
@@ -62,7 +62,7 @@ fn the_ticks_go_on_without_a_gap_while_the_leader_is_gone_and_another_is_found()
 }
 
 #[test]
-fn of_two_claims_in_one_window_the_first_wins_and_both_are_told() {
+fn the_first_of_two_claims_in_one_window_wins_and_both_are_answered() {
     let mut world = World::new(settings());
     let [(ann, _), (bob, bob_id), (cyd, _)] = three(&mut world);
     claims(&mut world, bob, 1);

@@ -21,7 +21,7 @@ fn set_setlist() -> String {
 }
 
 #[test]
-fn buffers_that_a_long_message_made_are_given_back() {
+fn buffers_grown_by_a_long_message_are_freed() {
     let compression = Some(Compression { context_takeover: false, ..Compression::default() });
     let transports = Transports { compression, ..settings().transports };
     let mut world = World::new(Settings { transports, ..settings() });
@@ -71,7 +71,7 @@ fn a_long_compressed_message_leaves_no_buffer_behind() {
 }
 
 #[test]
-fn outputs_shrink_when_no_long_message_is_in_them_any_more() {
+fn outputs_shrink_after_a_long_message() {
     let mut outputs = Outputs::default();
     outputs.bytes.resize(3_000_000, 0);
     outputs.clear();

@@ -37,7 +37,7 @@ fn status(answer: &str) -> &str {
 }
 
 #[test]
-fn an_address_has_so_many_connections_and_no_more() {
+fn an_address_has_a_limited_number_of_connections() {
     let peers = PeerLimits { connections_max: 2, ..PeerLimits::default() };
     let mut world = world(|settings| settings.policy.peers = peers);
     let first = world.client(0);
@@ -53,7 +53,7 @@ fn an_address_has_so_many_connections_and_no_more() {
 }
 
 #[test]
-fn an_address_in_haste_is_told_when_to_come_again() {
+fn an_address_that_connects_too_fast_receives_a_retry_after() {
     let peers = PeerLimits { connections_per_second: 5, ..PeerLimits::default() };
     let mut world = world(|settings| settings.policy.peers = peers);
     for _ in 0..10 {
@@ -69,7 +69,7 @@ fn an_address_in_haste_is_told_when_to_come_again() {
 }
 
 #[test]
-fn behind_a_proxy_each_client_is_counted_for_itself() {
+fn clients_behind_a_proxy_are_counted_separately() {
     let mut world = world(|settings| {
         settings.policy.peers = PeerLimits { connections_max: 1, ..PeerLimits::default() };
         settings.policy.proxies = vec![Network::parse("127.0.0.1").unwrap()];
@@ -122,7 +122,7 @@ fn clients_whose_address_cannot_be_read_share_one_count() {
 }
 
 #[test]
-fn several_lines_are_one_list_in_order() {
+fn several_forwarded_for_lines_form_one_ordered_list() {
     let mut world = behind_a_proxy(1);
     let lines: [&[u8]; 2] = [b"X-Forwarded-For: 198.51.100.7", b"X-FORWARDED-FOR: 203.0.113.1"];
     assert_eq!(raw_upgrade(&mut world, &lines), "101");
@@ -136,7 +136,7 @@ fn several_lines_are_one_list_in_order() {
 }
 
 #[test]
-fn what_a_proxy_passes_on_is_never_this_machine() {
+fn a_forwarded_request_never_counts_as_loopback() {
     for trusted in [true, false] {
         let mut world = behind_a_proxy(2);
         if !trusted {
@@ -159,7 +159,7 @@ fn what_a_proxy_passes_on_is_never_this_machine() {
 }
 
 #[test]
-fn a_connection_of_a_proxy_carries_requests_of_many() {
+fn one_proxy_connection_carries_requests_of_many_clients() {
     let mut world = behind_a_proxy(1);
     let id = world.open(0);
     let open = |world: &mut World, client: &str| {
@@ -192,7 +192,7 @@ fn asked(world: &mut World, target: &str, lines: &[&[u8]]) -> HttpRequest {
 }
 
 #[test]
-fn the_host_learns_whether_a_request_was_passed_on_and_by_which_name() {
+fn the_host_receives_whether_a_request_was_forwarded_and_its_host_name() {
     let mut world =
         world(|settings| settings.policy.hosts = Hosts::Local(vec!["band.example".into()]));
     let host: &[u8] = b"Host: band.example";
@@ -219,7 +219,7 @@ fn the_host_learns_whether_a_request_was_passed_on_and_by_which_name() {
 }
 
 #[test]
-fn a_client_cannot_pass_for_another() {
+fn a_direct_client_cannot_forge_its_address() {
     let peers = PeerLimits { connections_max: 1, ..PeerLimits::default() };
     let mut world = world(|settings| settings.policy.peers = peers);
     assert_eq!(
@@ -231,7 +231,7 @@ fn a_client_cannot_pass_for_another() {
 }
 
 #[test]
-fn a_connection_is_counted_where_it_is() {
+fn a_handed_over_connection_is_counted_on_its_new_shard() {
     let mut world = world(|settings| {
         settings.shards = 2;
         settings.policy.peers = PeerLimits { connections_max: 1, ..PeerLimits::default() };
@@ -250,7 +250,7 @@ fn a_connection_is_counted_where_it_is() {
 }
 
 #[test]
-fn a_page_of_a_stranger_s_name_is_refused_although_it_is_of_our_address() {
+fn a_page_under_a_foreign_host_name_is_rejected() {
     let mut world =
         world(|settings| settings.policy.hosts = Hosts::Local(vec!["band.example".into()]));
     for (host, code) in [
@@ -267,7 +267,7 @@ fn a_page_of_a_stranger_s_name_is_refused_although_it_is_of_our_address() {
 }
 
 #[test]
-fn the_rates_are_those_of_the_settings() {
+fn the_settings_determine_the_rates() {
     let rates = RateLimits { clock_sync: 1, refusals_max: 0, ..RateLimits::default() };
     let mut world = world(|settings| settings.policy.rates = rates);
     let id = world.client(0);
@@ -294,7 +294,7 @@ fn listen(world: &mut World, id: ConnId, seconds: u64) -> Option<u64> {
 }
 
 #[test]
-fn who_is_in_no_session_and_does_nothing_is_sent_away_in_time() {
+fn an_idle_client_without_a_session_is_closed() {
     let mut world = world(|settings| settings.ping_interval = Micros::from_secs(20));
     let id = world.client(0);
     assert_eq!(listen(&mut world, id, 400), Some(300));
@@ -311,7 +311,7 @@ fn a_member_that_only_listens_stays() {
 }
 
 #[test]
-fn a_stale_client_is_probed_and_then_closed_however_patient_the_ping_is() {
+fn a_stale_client_is_pinged_and_closed_despite_a_long_ping_interval() {
     let mut world = world(|settings| {
         (settings.ping_interval, settings.ping_timeout) = (HOUR, HOUR);
         settings.limits = Limits::PRODUCTION;
@@ -329,7 +329,7 @@ fn a_stale_client_is_probed_and_then_closed_however_patient_the_ping_is() {
 }
 
 #[test]
-fn attachments_that_never_come_close_the_connection() {
+fn missing_attachments_close_the_connection() {
     let mut world = World::new(settings());
     let (waits, gets) = (world.client(0), world.client(0));
     for id in [waits, gets] {
@@ -344,7 +344,7 @@ fn attachments_that_never_come_close_the_connection() {
 }
 
 #[test]
-fn a_flood_of_pings_is_answered_by_a_few_pongs_the_last_of_them_last() {
+fn a_flood_of_pings_is_answered_by_seventeen_pongs() {
     let mut world = World::new(settings());
     let id = world.client(0);
     world.heard(id);
@@ -365,7 +365,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_refused_page_is_told_once_with_the_name_and_the_setting() {
+fn a_rejected_page_is_reported_once_with_its_name_and_the_setting() {
     let mut world = world(|settings| {
         settings.policy.hosts = Hosts::Local(Vec::new());
         settings.transports.polling = true;
@@ -408,7 +408,7 @@ fn disconnects(world: &mut World) -> Vec<(Option<String>, bool, String)> {
 }
 
 #[test]
-fn the_end_of_every_client_is_told_with_its_reason() {
+fn every_disconnect_is_reported_with_its_reason() {
     let mut world = world(|settings| settings.policy.rates.refusals_max = 1);
     let in_session = |name: &str| Some(name.to_owned());
     let ann = world.client(0);
@@ -468,7 +468,7 @@ fn try_passcode(world: &mut World, id: ConnId, passcode: &str) -> String {
 }
 
 #[test]
-fn who_guesses_secrets_gets_slower_and_keeps_nobody_out() {
+fn a_guessing_address_is_slowed_down_without_locking_others_out() {
     let mut world = unhurried(|_| {});
     let from = client_from;
     let ann = from(&mut world, "203.0.113.1");
@@ -603,7 +603,7 @@ fn a_pin_cannot_be_guessed_from_a_seat() {
 
 /// One customer of a provider may hold 65 536 addresses of /64.
 #[test]
-fn guesses_of_a_whole_network_have_a_bound_and_keep_the_band_in() {
+fn guesses_of_a_network_are_bounded_without_locking_members_out() {
     let mut world = unhurried(|_| {});
     let fields = |passcode: &str| format!(r#","passcode":"{passcode}""#);
     let ann = client_from(&mut world, "2001:db8:1:1::a");
@@ -666,7 +666,7 @@ fn short_secrets_are_refused_where_strangers_may_guess() {
 }
 
 #[test]
-fn when_memory_is_scarce_slow_readers_go_sooner() {
+fn low_memory_closes_slow_readers_earlier() {
     let mut world = world(|_| {});
     let [mute, slow, quick] = [world.client(0), world.client(0), world.client(0)];
     for (conn, bytes) in [(mute, 300_000), (slow, 200_000), (quick, 300_000)] {

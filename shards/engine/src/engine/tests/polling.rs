@@ -130,7 +130,7 @@ fn texts(body: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_member_may_poll_whatever_shards_its_requests_reach() {
+fn a_member_can_poll_through_any_shard() {
     for shards in [1_u16, 4] {
         let mut world = World::new(Settings { shards, ..polling() });
         let last = usize::from(shards) - 1;
@@ -180,7 +180,7 @@ fn a_member_may_poll_whatever_shards_its_requests_reach() {
 }
 
 #[test]
-fn a_poller_goes_over_to_a_websocket_and_misses_nothing() {
+fn a_poller_upgrades_to_a_websocket_without_missing_messages() {
     for shards in [1_u16, 4] {
         let mut world = World::new(Settings { shards, ..polling() });
         let last = usize::from(shards) - 1;
@@ -219,7 +219,7 @@ fn a_poller_goes_over_to_a_websocket_and_misses_nothing() {
 }
 
 #[test]
-fn a_candidate_follows_a_session_that_moves() {
+fn an_upgrading_websocket_follows_its_client_to_another_shard() {
     let home = usize::from(SessionId::parse("s").unwrap().shard(4).0);
     for shard in 0..4 {
         for probes_first in [true, false] {
@@ -256,7 +256,7 @@ fn a_candidate_follows_a_session_that_moves() {
 }
 
 #[test]
-fn what_a_candidate_may_not_do_costs_the_candidate_alone() {
+fn a_misbehaving_upgrade_closes_only_its_own_websocket() {
     let mut world = World::new(polling());
     let (bob, _) = Poller::new(&mut world, 0, 4);
     for says in ["5", "2", "40", "3probe"] {
@@ -286,7 +286,7 @@ fn what_a_candidate_may_not_do_costs_the_candidate_alone() {
 }
 
 #[test]
-fn what_ends_a_session_of_polling() {
+fn a_goodbye_a_violation_or_an_abandoned_poll_closes_a_polling_client() {
     type End = fn(&mut World, &Poller) -> Vec<(u16, String)>;
     type Answers = &'static [(u16, &'static str)];
     let ends: [(&str, End, Answers); 4] = [
@@ -339,7 +339,7 @@ fn what_ends_a_session_of_polling() {
 }
 
 #[test]
-fn a_poller_that_falls_silent_or_behind_is_gone() {
+fn a_silent_or_slow_poller_is_closed() {
     let mut world = World::new(Settings { ping_interval: MS(2_500), ..polling() });
     let (bob, _) = Poller::new(&mut world, 0, 4);
     let waiting = bob.get(&mut world, 0);
@@ -363,7 +363,7 @@ fn a_poller_that_falls_silent_or_behind_is_gone() {
 }
 
 #[test]
-fn requests_that_no_session_takes_are_refused() {
+fn invalid_polling_requests_are_rejected() {
     let mut world = World::new(polling());
     let (bob, _) = Poller::new(&mut world, 0, 4);
     let path = bob.path("polling");
@@ -400,7 +400,7 @@ fn requests_that_no_session_takes_are_refused() {
 }
 
 #[test]
-fn version_3_pings_by_itself_and_is_connected_unasked() {
+fn a_version_3_client_sends_pings_and_is_connected_at_once() {
     let mut world = World::new(Settings { ping_interval: MS(2_500), ..polling() });
     let id = world.open(0);
     let upgrade = String::from_utf8(UPGRADE.to_vec()).unwrap();
@@ -441,7 +441,7 @@ fn version_3_pings_by_itself_and_is_connected_unasked() {
 }
 
 #[test]
-fn version_3_polls_with_lengths() {
+fn version_3_polling_bodies_carry_lengths() {
     let mut world = World::new(polling());
     let (bob, opened) = Poller::new(&mut world, 0, 3);
     let (length, rest) = opened.split_once(':').unwrap();
@@ -456,7 +456,7 @@ fn version_3_polls_with_lengths() {
 }
 
 #[test]
-fn a_draining_server_tells_those_who_poll() {
+fn a_draining_server_notifies_and_closes_pollers() {
     let mut world = World::new(polling());
     let (bob, _) = Poller::new(&mut world, 0, 4);
     bob.post(&mut world, 0, "40");
@@ -473,7 +473,7 @@ fn a_draining_server_tells_those_who_poll() {
 }
 
 #[test]
-fn a_poller_whose_session_moves_and_waits_for_the_storage_is_answered_when_there_is_something() {
+fn a_poll_during_a_hand_over_and_a_load_waits_for_a_packet() {
     let mut world = World::new(Settings { shards: 2, storage_wait: Some(MS(500)), ..polling() });
     let home = usize::from(SessionId::parse("s").unwrap().shard(2).0);
     let (ann, _) = Poller::new(&mut world, 1 - home, 4);
@@ -498,7 +498,7 @@ fn a_poller_whose_session_moves_and_waits_for_the_storage_is_answered_when_there
 }
 
 #[test]
-fn two_bodies_at_once_end_the_session() {
+fn two_bodies_at_once_close_the_polling_client() {
     let mut world = World::new(polling());
     let (bob, _) = Poller::new(&mut world, 0, 4);
     let begun = bob.begin_post(&mut world, 0, "40", 1);
@@ -509,7 +509,7 @@ fn two_bodies_at_once_end_the_session() {
 }
 
 #[test]
-fn a_body_that_breaks_off_ends_the_session() {
+fn an_incomplete_body_closes_the_polling_client() {
     let mut world = World::new(polling());
     let (bob, _) = Poller::new(&mut world, 0, 4);
     let begun = bob.begin_post(&mut world, 0, "40", 1);
@@ -519,7 +519,7 @@ fn a_body_that_breaks_off_ends_the_session() {
 }
 
 #[test]
-fn a_request_that_crosses_its_clients_goodbye_is_answered_once() {
+fn one_poll_after_a_close_packet_is_answered() {
     let mut world = World::new(polling());
     let (bob, _) = Poller::new(&mut world, 0, 4);
     assert_eq!(bob.post(&mut world, 0, "1"), (200, "ok".into()));
@@ -535,7 +535,7 @@ fn a_request_that_crosses_its_clients_goodbye_is_answered_once() {
 }
 
 #[test]
-fn a_session_counts_for_its_address_besides_its_requests() {
+fn a_polling_client_counts_for_its_address_besides_its_requests() {
     let peers =
         PeerLimits { connections_max: 3, connections_per_second: 0, spares_loopback: false };
     let policy = AccessPolicy { peers, ..AccessPolicy::default() };
@@ -547,7 +547,7 @@ fn a_session_counts_for_its_address_besides_its_requests() {
 }
 
 #[test]
-fn a_poller_that_is_refused_elsewhere_stays_and_one_that_is_not_goes() {
+fn a_rejected_poller_keeps_its_seat_and_an_admitted_one_moves() {
     // The first name on shard 0, and one that is on each.
     let mut names = (0..).map(|n| format!("session-{n}"));
     let mut on = |shard| {
@@ -597,7 +597,7 @@ fn a_poller_that_is_refused_elsewhere_stays_and_one_that_is_not_goes() {
 }
 
 #[test]
-fn a_poller_that_goes_over_to_a_websocket_while_it_waits_for_its_session_is_let_in() {
+fn a_poller_that_upgrades_during_a_load_still_joins() {
     let mut world = World::new(Settings { storage_wait: Some(MS(500)), ..polling() });
     let (ann, _) = Poller::new(&mut world, 0, 4);
     ann.post(&mut world, 0, "40");

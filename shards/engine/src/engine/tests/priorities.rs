@@ -31,7 +31,7 @@ fn playing_at_a_tick(batch: u64) -> (World, ConnId, ConnId) {
 /// Updates in order of arrival, then their one snapshot, then statistics, although these were asked
 /// for first.
 #[test]
-fn what_matters_more_is_told_first() {
+fn a_batch_sends_updates_then_the_snapshot_then_statistics() {
     let (mut world, ann, bob) = playing_at_a_tick(16);
     let cyd = world.client(0);
     world.pass(Micros::from_millis(1));
@@ -47,7 +47,7 @@ fn what_matters_more_is_told_first() {
 }
 
 #[test]
-fn a_tick_goes_before_a_batch_that_is_due_in_the_same_turn() {
+fn a_tick_precedes_a_batch_due_in_the_same_turn() {
     let (mut world, ann, bob) = playing_at_a_tick(5);
     // The window would close long before the next tick, but the shard is held up until both are
     // overdue.
@@ -59,7 +59,7 @@ fn a_tick_goes_before_a_batch_that_is_due_in_the_same_turn() {
 }
 
 #[test]
-fn a_sync_response_goes_before_an_overdue_tick() {
+fn a_sync_response_precedes_an_overdue_tick() {
     let (mut world, ann, _) = playing_at_a_tick(5);
     names(&mut world, ann);
     world.now = world.now + Micros::from_millis(40);
@@ -70,7 +70,7 @@ fn a_sync_response_goes_before_an_overdue_tick() {
 
 /// A window is told whole when it closes, whatever else happens: so nothing waits for a second one.
 #[test]
-fn the_least_important_waits_for_one_window_however_busy_the_others_are() {
+fn statistics_wait_for_at_most_one_window_under_load() {
     let mut settings = settings();
     settings.heartbeat_interval = HOUR;
     let mut world = World::new(settings);
@@ -99,7 +99,7 @@ fn the_least_important_waits_for_one_window_however_busy_the_others_are() {
 /// In a room of a hundred chat waits for four windows, and an update takes along what waits when
 /// its own window closes.
 #[test]
-fn chat_to_many_waits_until_something_else_is_said() {
+fn chat_to_many_members_waits_until_another_effect_is_queued() {
     let settings = Settings { heartbeat_interval: HOUR, ..settings() };
     let mut world = World::new(settings);
     let crowd: Vec<ConnId> = (0..100)
@@ -129,7 +129,7 @@ fn chat_to_many_waits_until_something_else_is_said() {
 }
 
 #[test]
-fn without_a_window_all_is_told_in_the_turn_in_which_it_arose() {
+fn without_a_window_effects_are_sent_in_the_same_turn() {
     let mut settings = settings();
     settings.batch_interval = Micros::ZERO;
     let mut world = World::new(settings);
@@ -149,7 +149,7 @@ fn without_a_window_all_is_told_in_the_turn_in_which_it_arose() {
 /// Every session of a hall has something to tell at once: a turn tells so many, and a tick that has
 /// become due meanwhile goes before the others.
 #[test]
-fn a_tick_does_not_wait_for_the_batches_of_a_whole_hall() {
+fn a_tick_does_not_wait_for_the_batches_of_many_sessions() {
     let (mut world, ann, _) = playing_at_a_tick(5);
     let halls: Vec<Vec<ConnId>> = (0..10)
         .map(|hall| {

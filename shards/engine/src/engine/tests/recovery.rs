@@ -102,7 +102,7 @@ fn names(heard: &[String]) -> Vec<&str> {
 }
 
 #[test]
-fn a_lost_member_is_who_it_was_and_hears_what_it_missed_in_order() {
+fn a_recovered_member_keeps_its_id_and_receives_missed_events_in_order() {
     for shards in [1, 4] {
         for shard in 0..usize::from(shards) {
             let mut world = World::new(Settings { shards, ..recovering() });
@@ -137,7 +137,7 @@ fn a_lost_member_is_who_it_was_and_hears_what_it_missed_in_order() {
 }
 
 #[test]
-fn what_was_on_its_way_when_the_connection_broke_is_told_again() {
+fn events_in_flight_during_a_disconnect_are_sent_again() {
     let mut world = World::new(recovering());
     let [(ann, _), (bob, mut client)] = noting_duo(&mut world);
     chat(&mut world, ann, "lost on the way");
@@ -149,7 +149,7 @@ fn what_was_on_its_way_when_the_connection_broke_is_told_again() {
 }
 
 #[test]
-fn who_comes_back_hears_of_a_lead_that_was_taken_while_nobody_was_there() {
+fn a_recovered_member_receives_the_newest_version_after_a_lead_change() {
     let mut world = World::new(recovering());
     let [(ann, _), (bob, mut client)] = noting_duo(&mut world);
     lose(&mut world, bob);
@@ -170,7 +170,7 @@ fn who_comes_back_hears_of_a_lead_that_was_taken_while_nobody_was_there() {
 }
 
 #[test]
-fn who_comes_back_knows_no_newer_pin_than_it_has_shown() {
+fn a_recovered_member_must_show_a_changed_pin() {
     for (changed, code) in [(false, None), (true, Some("not_allowed"))] {
         let mut world = World::new(recovering());
         let join = |name: &str| {
@@ -204,7 +204,7 @@ fn who_comes_back_knows_no_newer_pin_than_it_has_shown() {
 }
 
 #[test]
-fn a_pid_is_good_once() {
+fn a_second_use_of_a_pid_moves_the_seat_to_the_newer_connection() {
     let mut world = World::new(recovering());
     let [_, (bob, mut client)] = noting_duo(&mut world);
     lose(&mut world, bob);
@@ -222,7 +222,7 @@ fn a_pid_is_good_once() {
 }
 
 #[test]
-fn who_disconnected_on_purpose_begins_anew() {
+fn a_member_that_left_on_purpose_does_not_recover() {
     for goodbye in ["41", r#"42["leave_session",{"sessionId":"s"}]"#] {
         let mut world = World::new(recovering());
         let [_, (bob, mut client)] = noting_duo(&mut world);
@@ -236,7 +236,7 @@ fn who_disconnected_on_purpose_begins_anew() {
 }
 
 #[test]
-fn what_proves_nothing_begins_anew() {
+fn an_invalid_pid_or_offset_does_not_recover() {
     let mut world = World::new(Settings { shards: 2, ..recovering() });
     let [_, (bob, client)] = noting_duo(&mut world);
     lose(&mut world, bob);
@@ -270,7 +270,7 @@ fn a_seat_is_kept_for_two_minutes() {
 }
 
 #[test]
-fn who_missed_more_than_is_kept_begins_anew() {
+fn a_member_that_missed_more_than_is_kept_does_not_recover() {
     let limits = Limits { recovery_bytes_max: 2_048, ..Limits::PRODUCTION };
     let mut world = World::new(Settings { limits, ..recovering() });
     let [(ann, _), (bob, mut client)] = noting_duo(&mut world);
@@ -285,7 +285,7 @@ fn who_missed_more_than_is_kept_begins_anew() {
 }
 
 #[test]
-fn a_leader_leads_again_unless_somebody_else_does() {
+fn a_recovered_leader_leads_again_unless_it_was_replaced() {
     for (seconds, role) in [(9, "leader"), (11, "follower")] {
         let mut world = World::new(recovering());
         let [(ann, mut client), (bob, _)] = noting_duo(&mut world);
@@ -314,7 +314,7 @@ fn a_leader_leads_again_unless_somebody_else_does() {
 }
 
 #[test]
-fn only_what_lasts_carries_an_offset() {
+fn only_replayable_events_carry_an_offset() {
     let mut world = World::new(recovering());
     let [(ann, _), (bob, _)] = noting_duo(&mut world);
     world.say(ann, r#"421["play",{"sessionId":"s"}]"#);
@@ -334,7 +334,7 @@ fn only_what_lasts_carries_an_offset() {
 }
 
 #[test]
-fn what_is_kept_is_given_back() {
+fn kept_events_and_the_empty_session_expire() {
     let mut world = World::new(recovering());
     for (id, _) in noting_duo(&mut world) {
         lose(&mut world, id);
@@ -347,7 +347,7 @@ fn what_is_kept_is_given_back() {
 }
 
 #[test]
-fn what_was_told_is_forgotten_in_time_if_nothing_happens_any_more() {
+fn kept_events_expire_in_an_inactive_session() {
     let mut world = World::new(Settings { heartbeat_interval: HOUR, ..recovering() });
     let ann = world.client(0);
     world.say(ann, &join("s", "Ann"));
@@ -358,7 +358,7 @@ fn what_was_told_is_forgotten_in_time_if_nothing_happens_any_more() {
 }
 
 #[test]
-fn with_little_memory_nothing_is_kept_for_the_lost_and_a_band_may_still_come_back() {
+fn low_memory_drops_kept_events_but_keeps_recoverable_sessions() {
     let mut world = World::new(recovering());
     let [(ann, mut client), (bob, _)] = noting_duo(&mut world);
     client.notes(&world.heard(ann));
@@ -381,7 +381,7 @@ fn with_little_memory_nothing_is_kept_for_the_lost_and_a_band_may_still_come_bac
 /// Fault 30: a leader's commands reach the server, the answers do not, and it sends all of them
 /// again in any order: from its seat, and as somebody new.
 #[test]
-fn commands_that_are_sent_again_after_a_reconnect_are_applied_once() {
+fn commands_retried_after_a_reconnect_are_applied_once() {
     let setlist = r#"{"title":"","songs":[{"id":"a","title":"A","format":"text","body":""},{"id":"b","title":"B","format":"text","body":""},{"id":"c","title":"C","format":"text","body":""}]}"#;
     let say = |number: u64, event: &str, fields: &str| {
         format!(r#"42{number}["{event}",{{"sessionId":"s","commandId":"phone-{number}"{fields}}}]"#)
@@ -446,7 +446,7 @@ fn commands_that_are_sent_again_after_a_reconnect_are_applied_once() {
 
 /// A member that makes up client after client has nobody's commands forgotten but its own.
 #[test]
-fn one_member_cannot_have_the_commands_of_others_forgotten() {
+fn a_member_cannot_evict_the_commands_of_others() {
     let mut world = World::new(settings());
     let (ann, eve) = (world.client(0), world.client(0));
     for (conn, name) in [(ann, "Ann"), (eve, "Eve")] {
@@ -477,7 +477,7 @@ fn one_member_cannot_have_the_commands_of_others_forgotten() {
 
 /// A refused member may try again, because nothing was applied.
 #[test]
-fn a_command_that_was_refused_is_applied_when_it_is_sent_again() {
+fn a_rejected_command_is_applied_when_retried() {
     let mut world = World::new(recovering());
     let [(ann, _), (bob, _)] = noting_duo(&mut world);
     let play = r#"421["play",{"sessionId":"s","commandId":"b-1"}]"#;
@@ -502,7 +502,7 @@ fn a_command_that_was_refused_is_applied_when_it_is_sent_again() {
 }
 
 #[test]
-fn who_joined_meanwhile_is_told_in_the_same_bytes() {
+fn a_replayed_user_joined_has_the_same_bytes() {
     let mut world = World::new(recovering());
     let [(ann, _), (bob, mut client)] = noting_duo(&mut world);
     lose(&mut world, bob);

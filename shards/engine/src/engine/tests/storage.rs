@@ -60,7 +60,7 @@ fn alone(world: &mut World) -> ConnId {
 }
 
 #[test]
-fn who_joins_waits_for_the_answer_and_for_nothing_else() {
+fn a_join_waits_for_its_load_only() {
     let mut world = world();
     let ann = world.client(0);
     world.say(ann, JOIN);
@@ -77,7 +77,7 @@ fn who_joins_waits_for_the_answer_and_for_nothing_else() {
 }
 
 #[test]
-fn everybody_who_came_meanwhile_is_let_in_in_order() {
+fn members_that_join_during_a_load_are_admitted_in_order() {
     let mut world = world();
     let all = [world.client(0), world.client(0), world.client(0)];
     for conn in all {
@@ -92,7 +92,7 @@ fn everybody_who_came_meanwhile_is_let_in_in_order() {
 }
 
 #[test]
-fn a_storage_that_does_not_answer_is_not_waited_for_long() {
+fn a_join_waits_for_a_silent_storage_for_a_limited_time() {
     let mut world = world();
     let ann = world.client(0);
     world.say(ann, JOIN);
@@ -107,7 +107,7 @@ fn a_storage_that_does_not_answer_is_not_waited_for_long() {
 }
 
 #[test]
-fn a_stored_session_goes_on_where_the_clock_says() {
+fn a_restored_session_continues_at_the_wall_clock_position() {
     let mut first = world();
     let ann = alone(&mut first);
     first.say(ann, r#"42["update_message",{"sessionId":"s","message":"hi"}]"#);
@@ -141,7 +141,7 @@ fn a_stored_session_goes_on_where_the_clock_says() {
 }
 
 #[test]
-fn a_session_has_one_record_on_its_way_and_then_the_newest() {
+fn a_session_has_one_record_in_flight_and_then_stores_the_newest() {
     let mut world = world();
     let ann = alone(&mut world);
     let mut tempos = Vec::new();
@@ -175,7 +175,7 @@ fn ticks_chat_and_heartbeats_are_not_stored() {
 }
 
 #[test]
-fn what_was_refused_is_offered_again() {
+fn a_rejected_record_is_retried() {
     let mut world = world();
     let ann = alone(&mut world);
     world.say(ann, PLAY);
@@ -193,7 +193,7 @@ fn what_was_refused_is_offered_again() {
 }
 
 #[test]
-fn a_storage_that_returns_is_offered_everything_once() {
+fn a_returning_storage_receives_every_session_once() {
     let mut world = world();
     let ann = alone(&mut world);
     world.tell(&StorageEvent::Returned);
@@ -211,7 +211,7 @@ fn a_storage_that_returns_is_offered_everything_once() {
 }
 
 #[test]
-fn a_session_rises_above_an_epoch_that_looks_newer() {
+fn a_session_raises_its_epoch_above_a_newer_stored_one() {
     let mut world = world();
     let ann = alone(&mut world);
     let epoch = 2_000_000_000_000;
@@ -228,7 +228,7 @@ fn a_session_rises_above_an_epoch_that_looks_newer() {
 }
 
 #[test]
-fn a_session_that_nobody_comes_back_to_is_forgotten_in_the_storage_too() {
+fn an_expired_session_is_deleted_from_the_storage() {
     let mut world = world();
     let ann = alone(&mut world);
     world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
@@ -242,7 +242,7 @@ fn a_session_that_nobody_comes_back_to_is_forgotten_in_the_storage_too() {
 }
 
 #[test]
-fn the_end_waits_until_everything_was_offered() {
+fn a_drain_waits_until_every_change_was_sent_to_the_storage() {
     let mut world = world();
     let ann = alone(&mut world);
     world.say(ann, PLAY);
@@ -258,7 +258,7 @@ fn the_end_waits_until_everything_was_offered() {
 }
 
 #[test]
-fn a_damaged_record_is_told_as_lost() {
+fn a_damaged_record_is_not_restored() {
     let mut world = world();
     let ann = world.client(0);
     world.say(ann, JOIN);
@@ -267,7 +267,7 @@ fn a_damaged_record_is_told_as_lost() {
 }
 
 #[test]
-fn who_floods_while_it_waits_is_closed() {
+fn a_client_that_floods_during_a_load_is_closed() {
     let mut world = world();
     let ann = world.client(0);
     world.say(ann, JOIN);
@@ -282,7 +282,7 @@ fn who_floods_while_it_waits_is_closed() {
 }
 
 #[test]
-fn many_changed_sessions_are_offered_a_few_at_a_time() {
+fn many_changed_sessions_are_stored_in_portions() {
     let mut world = world();
     let conn = world.client(0);
     for n in 0..300 {
@@ -303,7 +303,7 @@ fn many_changed_sessions_are_offered_a_few_at_a_time() {
 }
 
 #[test]
-fn with_little_memory_an_empty_session_waits_in_the_storage_for_the_rest_of_its_time() {
+fn an_empty_session_evicted_to_storage_expires_on_time() {
     let mut world = world();
     let ann = alone(&mut world);
     world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
@@ -326,7 +326,7 @@ fn with_little_memory_an_empty_session_waits_in_the_storage_for_the_rest_of_its_
 }
 
 #[test]
-fn who_comes_back_to_a_session_that_was_left_to_the_storage_keeps_it() {
+fn a_rejoined_session_evicted_to_storage_is_not_deleted() {
     let mut world = world();
     let ann = alone(&mut world);
     world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
@@ -350,7 +350,7 @@ fn who_comes_back_to_a_session_that_was_left_to_the_storage_keeps_it() {
 }
 
 #[test]
-fn a_session_made_anew_is_newer_than_one_from_under_a_clock_that_was_ahead() {
+fn a_recreated_session_is_newer_than_one_from_a_fast_clock() {
     let limits = Limits { empty_session_ttl: MS(100), ..Limits::PRODUCTION };
     let mut world = World::new(Settings { storage_wait: Some(WAIT), limits, ..settings() });
     let ann = alone(&mut world);
@@ -368,7 +368,7 @@ fn a_session_made_anew_is_newer_than_one_from_under_a_clock_that_was_ahead() {
 }
 
 #[test]
-fn who_goes_to_another_session_makes_room_for_it() {
+fn a_member_that_moves_frees_room_for_its_new_session() {
     let limits = Limits { sessions_max: 1, ..Limits::PRODUCTION };
     let mut world = World::new(Settings { storage_wait: Some(WAIT), limits, ..settings() });
     let ann = alone(&mut world);
@@ -382,7 +382,7 @@ fn who_goes_to_another_session_makes_room_for_it() {
 }
 
 #[test]
-fn a_session_that_makes_room_waits_in_the_storage_if_it_is_there() {
+fn only_a_stored_session_is_evicted_to_make_room() {
     let limits = Limits { sessions_max: 2, ..Limits::PRODUCTION };
     let mut world = World::new(Settings { storage_wait: Some(WAIT), limits, ..settings() });
     let ann = world.client(0);
@@ -416,7 +416,7 @@ fn a_session_that_makes_room_waits_in_the_storage_if_it_is_there() {
 }
 
 #[test]
-fn an_epoch_that_no_clock_shows_is_the_problem_of_its_session_alone() {
+fn an_impossible_epoch_affects_its_own_session_only() {
     for epoch in [Record::EPOCH_MAX - 1, Record::EPOCH_MAX, 1 << 53, (1 << 53) + 1, u64::MAX] {
         let mut world = world();
         let ann = alone(&mut world);
@@ -439,7 +439,7 @@ fn an_epoch_that_no_clock_shows_is_the_problem_of_its_session_alone() {
 }
 
 #[test]
-fn a_record_with_an_epoch_that_no_clock_shows_raises_no_other() {
+fn an_impossible_epoch_in_a_record_does_not_affect_other_sessions() {
     let mut first = world();
     let ann = first.client(0);
     first.say(ann, JOIN);

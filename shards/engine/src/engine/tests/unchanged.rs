@@ -14,7 +14,7 @@ fn version(text: &str) -> &str {
 }
 
 #[test]
-fn the_sender_alone_gets_what_all_would_have_got() {
+fn a_command_without_effect_is_answered_to_its_sender_only() {
     const CASES: [(&str, &str, &[&str]); 16] = [
         ("pause", "", &["pause", "snapshot"]),
         ("stop", "", &["stop", "snapshot"]),
@@ -77,7 +77,7 @@ fn the_sender_alone_gets_what_all_would_have_got() {
 }
 
 #[test]
-fn a_follower_that_is_one_already_is_told_so() {
+fn a_follower_that_asks_to_follow_receives_its_role() {
     let mut world = World::new(settings());
     let (ann, bob) = duo(&mut world);
     world.say(bob, r#"427["set_role",{"sessionId":"s","role":"follower"}]"#);

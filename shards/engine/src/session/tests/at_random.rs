@@ -126,7 +126,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
     #[test]
-    fn whatever_members_do_the_room_stays_whole(lines in prop::collection::vec(line(), 1..120)) {
+    fn any_sequence_of_commands_keeps_the_session_consistent(lines in prop::collection::vec(line(), 1..120)) {
         let (mut room, mut again) = (Room::new(RULES), Room::new(RULES));
         for line in &lines {
             prop_assert_eq!(step(&mut room, line), step(&mut again, line), "not the same twice");
@@ -134,7 +134,7 @@ proptest! {
     }
 
     #[test]
-    fn a_stored_room_plays_on(lines in prop::collection::vec(line(), 1..60), away in 0..5_000_u64) {
+    fn a_stored_session_continues_playing(lines in prop::collection::vec(line(), 1..60), away in 0..5_000_u64) {
         let mut room = Room::new(RULES);
         let mut said = String::new();
         lines.iter().for_each(|line| room.run(line, &mut said));

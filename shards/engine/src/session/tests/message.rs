@@ -17,7 +17,7 @@ fn check_message(script: &str) {
 }
 
 #[test]
-fn the_automatic_message_says_who_leads_and_makes_no_version() {
+fn the_automatic_message_names_the_leader_without_a_version_of_its_own() {
     let room = Room::new(RULES);
     assert_eq!(room.session.snapshot(room.now).message, "Waiting for members…");
     check_message(
@@ -55,7 +55,7 @@ fn the_automatic_message_waits_for_members_and_for_a_leader() {
 }
 
 #[test]
-fn a_message_that_was_set_stays_until_it_is_taken_back() {
+fn a_set_message_stays_until_it_is_cleared() {
     check_message(
         "a joins name=Ann => v1 Ann is leading
          a message Ann => v2 Ann
@@ -69,7 +69,7 @@ fn a_message_that_was_set_stays_until_it_is_taken_back() {
 }
 
 #[test]
-fn the_present_text_of_an_automatic_message_stays_once_somebody_has_set_it() {
+fn setting_the_automatic_message_s_current_text_makes_it_stay() {
     let mut room = Room::new(RULES);
     let mut said = String::new();
     room.run("a joins name=Ann", &mut said);
@@ -83,7 +83,7 @@ fn the_present_text_of_an_automatic_message_stays_once_somebody_has_set_it() {
 }
 
 #[test]
-fn the_automatic_message_outlives_the_server_while_the_seat_is_kept() {
+fn the_automatic_message_survives_a_restart_while_the_seat_is_held() {
     let mut room = Room::new(RULES);
     let mut said = String::new();
     for line in ["a joins name=Ann", "a leader", "b joins follower"] {

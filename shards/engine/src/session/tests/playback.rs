@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn playing_already_play_changes_nothing() {
+fn play_while_playing_changes_nothing() {
     check(
         "a joins
          a play
@@ -21,7 +21,7 @@ fn playing_already_play_changes_nothing() {
 }
 
 #[test]
-fn a_seek_goes_on_from_there() {
+fn a_seek_continues_from_its_position() {
     check(
         "a joins
          a play
@@ -73,7 +73,7 @@ fn a_start_is_scheduled_and_counted_in() {
 }
 
 #[test]
-fn what_is_scheduled_is_planned_again_on_new_ground() {
+fn a_scheduled_start_is_adjusted_to_a_new_tempo_and_position() {
     check(
         "a joins
          a play in=2000 bars=1
@@ -118,7 +118,7 @@ fn a_start_can_be_cancelled_or_brought_forward() {
 }
 
 #[test]
-fn the_place_moves_back_to_its_bar() {
+fn a_quantized_start_moves_back_to_its_bar_or_beat() {
     check(
         "a joins
          a seek 7300
@@ -136,7 +136,7 @@ fn the_place_moves_back_to_its_bar() {
 }
 
 #[test]
-fn a_tempo_change_goes_on_from_the_beat() {
+fn a_tempo_change_continues_from_the_current_beat() {
     check(
         "a joins
          a set_tempo 100
@@ -162,7 +162,7 @@ fn a_tempo_change_goes_on_from_the_beat() {
 }
 
 #[test]
-fn a_signature_holds_from_the_next_bar() {
+fn a_signature_applies_from_the_next_bar() {
     check(
         "a joins metronome
          a play
@@ -187,7 +187,7 @@ fn a_signature_holds_from_the_next_bar() {
 }
 
 #[test]
-fn the_leaders_reports_move_the_music_only_when_they_are_off() {
+fn a_leader_s_report_moves_the_music_only_beyond_the_tolerance() {
     check(
         "a joins
          b joins
@@ -242,7 +242,7 @@ fn too_many_changes_cannot_be_scheduled() {
 }
 
 #[test]
-fn a_song_brings_its_tempo_and_stops() {
+fn selecting_a_song_sets_its_tempo_and_stops_the_music() {
     check(
         "a joins
          b joins
@@ -289,7 +289,7 @@ fn a_song_brings_its_tempo_and_stops() {
 }
 
 #[test]
-fn settings_are_taken_whole_or_not() {
+fn settings_are_applied_as_a_whole_or_not_at_all() {
     check(
         "a joins
          b joins
@@ -313,7 +313,7 @@ fn settings_are_taken_whole_or_not() {
 }
 
 #[test]
-fn a_pause_in_the_count_in_goes_back_to_the_start() {
+fn a_pause_in_the_count_in_never_leaves_a_negative_position() {
     check(
         "a joins metronome
          a play bars=1
@@ -341,7 +341,7 @@ fn a_pause_in_the_count_in_goes_back_to_the_start() {
 }
 
 #[test]
-fn a_signature_during_the_count_in_holds_from_the_first_bar() {
+fn a_signature_during_the_count_in_applies_from_the_first_bar() {
     check(
         "a joins metronome
          a play bars=1
@@ -362,7 +362,7 @@ fn a_signature_during_the_count_in_holds_from_the_first_bar() {
 }
 
 #[test]
-fn a_beat_is_told_once_though_the_tempo_changes() {
+fn a_beat_is_sent_once_across_a_tempo_change() {
     check(
         "a joins metronome
          a play
@@ -381,7 +381,7 @@ fn a_beat_is_told_once_though_the_tempo_changes() {
 }
 
 #[test]
-fn after_a_sleep_only_what_is_still_to_come_is_told() {
+fn after_a_delay_only_future_beats_are_sent() {
     check(
         "a joins metronome
          b joins metronome
@@ -405,7 +405,7 @@ fn after_a_sleep_only_what_is_still_to_come_is_told() {
 }
 
 #[test]
-fn the_checksum_covers_what_was_decided() {
+fn the_checksum_covers_every_change_but_no_secret() {
     let sum = |line: &str| {
         let mut room = Room::new(RULES);
         for line in ["a joins", "a songs x", line] {
@@ -439,7 +439,7 @@ fn the_checksum_covers_what_was_decided() {
 }
 
 #[test]
-fn a_count_in_is_forgotten_with_the_pause() {
+fn a_pause_clears_the_count_in() {
     let mut room = Room::new(RULES);
     let mut count_in_after = |line| {
         room.run(line, &mut String::new());

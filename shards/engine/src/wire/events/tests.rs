@@ -262,7 +262,7 @@ fn the_table_has_every_event() {
 }
 
 #[test]
-fn full_and_least_payloads_are_taken() {
+fn full_and_minimal_payloads_are_accepted() {
     for (event, payload, specs) in table() {
         assert!(command(event, &payload.to_string()).is_ok(), "{event:?}");
         let mut least = payload.clone();
@@ -333,7 +333,7 @@ fn a_field_of_another_type_is_named() {
 }
 
 #[test]
-fn a_payload_that_is_no_object_is_refused_except_where_it_does_not_matter() {
+fn a_payload_that_is_not_an_object_is_rejected_if_the_event_needs_one() {
     for (event, ..) in table() {
         for payload in ["", "null", "true", "7", "\"stage\"", "[]", "[{}]"] {
             let refused = command(event, payload).map_err(|reject| (reject.code, reject.field));
@@ -392,7 +392,7 @@ fn a_session_id_is_checked() {
 }
 
 #[test]
-fn a_newcomer_introduces_itself() {
+fn a_join_is_read_with_all_fields() {
     let full = r#"{"sessionId":"stage","displayName":"  A\u202en\u2066n\u0007 ","role":"follower","instrument":"bass","passcode":" open ","leaderPin":"1234","tickHz":60,"metronome":true}"#;
     let expected = Join {
         session: SessionId::parse("stage").unwrap(),
@@ -429,7 +429,7 @@ fn a_newcomer_introduces_itself() {
 }
 
 #[test]
-fn a_newcomer_keeps_to_the_bounds() {
+fn the_fields_of_a_join_are_bounded() {
     let event = ClientEvent::JoinSession;
     takes(event, "displayName", &[&text_of(64), &format!(r#""  {}\u0000 ""#, "x".repeat(64))]);
     refuses(event, "displayName", &["7", r#""\ud800""#], "displayName must be a text");
@@ -464,7 +464,7 @@ fn a_newcomer_keeps_to_the_bounds() {
 }
 
 #[test]
-fn members_speak_of_roles() {
+fn role_events_are_read() {
     let ben = MemberId::parse(BEN).unwrap();
     check(
         ClientEvent::SetRole,
@@ -499,7 +499,7 @@ fn members_speak_of_roles() {
 }
 
 #[test]
-fn a_member_asks_for_the_state() {
+fn a_sync_request_is_read() {
     check(
         ClientEvent::SyncRequest,
         r#"{"sessionId":"stage"}"#,
@@ -530,7 +530,7 @@ fn a_member_asks_for_the_state() {
 }
 
 #[test]
-fn long_texts_are_made_printable_wherever_something_is_not() {
+fn long_texts_are_made_printable_at_every_place() {
     for length in [0, 1, 63, 64, 65, 127, 128, 129, 200] {
         let plain = "~ la".repeat(50)[..length].to_owned();
         assert_eq!(printable(&plain, Lines::One), plain);
@@ -571,7 +571,7 @@ fn whole(text: &str) -> Message {
 /// Characters are Unicode scalar values: a guitar of two surrogates is one, a family of five is
 /// five.
 #[test]
-fn texts_are_cut_where_they_are_too_long() {
+fn texts_are_cut_at_their_maximum_length() {
     let json = |text: &str| serde_json::to_string(text).unwrap();
     for (letter, rest) in [("x", "x"), ("é", "é"), ("🎸", "🎸"), ("x", "\u{202e}x\0x")] {
         let (name, message) = (letter.repeat(64), letter.repeat(500));
@@ -623,7 +623,7 @@ fn texts_are_cut_where_they_are_too_long() {
 }
 
 #[test]
-fn names_of_the_other_dialect_lead_to_ours() {
+fn names_of_the_other_dialect_map_to_ours() {
     for (theirs, ours) in [
         ("session:join", "join_session"),
         ("session:leave", "leave_session"),
@@ -641,7 +641,7 @@ fn names_of_the_other_dialect_lead_to_ours() {
 }
 
 #[test]
-fn texts_keep_to_the_bounds() {
+fn text_fields_are_bounded() {
     takes(ClientEvent::UpdateMessage, "message", &["\"\"", &text_of(500)]);
     refuses(ClientEvent::UpdateMessage, "message", &["7", "{}"], "message must be a text");
     takes(ClientEvent::ChatMessage, "message", &["\"x\"", &text_of(500)]);
@@ -718,7 +718,7 @@ fn settings_change_one_by_one() {
 }
 
 #[test]
-fn settings_keep_to_the_bounds() {
+fn settings_are_bounded() {
     let event = ClientEvent::UpdateSettings;
     takes(event, "maxMembers", &["1", "100000"]);
     let message = "maxMembers must be a whole number from 1 to 100000";
@@ -730,7 +730,7 @@ fn settings_keep_to_the_bounds() {
 }
 
 #[test]
-fn the_leader_moves_the_music() {
+fn playback_events_are_read() {
     let stage = r#"{"sessionId":"stage"}"#;
     check(
         ClientEvent::Play,
@@ -784,7 +784,7 @@ fn the_leader_moves_the_music() {
 }
 
 #[test]
-fn the_music_keeps_to_the_bounds() {
+fn the_fields_of_playback_events_are_bounded() {
     takes(ClientEvent::Seek, "position", &["0", "-0", "86400000", "86399999.9996"]);
     let message = "position must be a number from 0 to 86400000 ms, which is 24 hours";
     let bad =
@@ -838,7 +838,7 @@ fn the_music_keeps_to_the_bounds() {
 }
 
 #[test]
-fn clocks_are_compared() {
+fn clock_events_are_read() {
     check(
         ClientEvent::BeatSync,
         r#"{"sessionId":"stage","beatPosition":-17.25,"masterTime":1e15}"#,
@@ -871,7 +871,7 @@ fn clocks_are_compared() {
 }
 
 #[test]
-fn a_connection_speaks_of_itself() {
+fn connection_events_are_read() {
     let timestamp = Some(Number(99.0));
     check_client(ClientEvent::Pong, r#"{"timestamp":99}"#, ClientCommand::Pong { timestamp });
     check_client(ClientEvent::Pong, "", ClientCommand::Pong { timestamp: None });
@@ -933,7 +933,7 @@ fn read_setlist(setlist: &str) -> Result<Setlist, Reject> {
 }
 
 #[test]
-fn a_set_list_is_read_whole() {
+fn a_set_list_is_read_with_all_fields() {
     let read = read_setlist(
         r#"{"title":" Friday ","songs":[
             {"id":"s1","title":"Harbour","artist":"Us","key":"Em","tempoBpm":96.5,"timeSignature":{"numerator":6,"denominator":8},"format":"chordpro","body":"  [Em]One\r\n\ttwo\u0000\n","durationMs":180000.5},
@@ -975,7 +975,7 @@ fn refused_song(field: &str, json: &str) -> Option<String> {
 }
 
 #[test]
-fn a_song_keeps_to_the_bounds() {
+fn the_fields_of_a_song_are_bounded() {
     for (field, good) in [
         ("id", text_of(64)),
         ("title", text_of(200)),
@@ -1030,7 +1030,7 @@ fn a_song_keeps_to_the_bounds() {
 }
 
 #[test]
-fn a_set_list_keeps_to_the_bounds() {
+fn the_size_of_a_set_list_is_bounded() {
     let songs = |count: usize| {
         let song = |n| format!(r#"{{"id":"s{n}","title":"Jam","format":"text","body":""}}"#);
         let songs: Vec<String> = (0..count).map(song).collect();
@@ -1103,7 +1103,7 @@ proptest! {
 
     /// A refusal concerns the payload as a whole, or a field that the event has.
     #[test]
-    fn any_payload_is_taken_or_refused(
+    fn any_payload_is_accepted_or_rejected(
         fields in prop::collection::btree_map(any_name(), any_json(), 0..8),
     ) {
         for (event, full, specs) in table() {
@@ -1122,7 +1122,7 @@ proptest! {
     }
 
     #[test]
-    fn texts_that_are_taken_are_printable_and_bounded(text: String) {
+    fn accepted_texts_are_printable_and_bounded(text: String) {
         let payload = json!({"sessionId": "stage", "message": text}).to_string();
         if let Ok(Command::Session(_, _, SessionCommand::Chat { message, .. })) = command(ClientEvent::ChatMessage, &payload) {
             let Message { text: message, .. } = message;
@@ -1134,7 +1134,7 @@ proptest! {
 
     /// By stretches as character by character.
     #[test]
-    fn what_is_shown_of_a_text_is_what_is_shown_of_its_characters(
+    fn a_text_is_made_printable_like_its_single_characters(
         text in "([a-z ]{0,40}|[\\x00-\\x20\\x7f-\\x9fö\u{2028}\u{2029}\u{202e}\u{2067}яש🎸]{0,6}){0,8}",
     ) {
         for lines in [Lines::One, Lines::Many, Lines::Chart] {

@@ -171,7 +171,7 @@ fn check_ack(said: Ack, fields: &str) {
 }
 
 #[test]
-fn members_come_and_go() {
+fn join_and_leave_notices_are_printed() {
     check(
         Notice::UserJoined { member: ann(), member_count: 2 },
         "user_joined",
@@ -202,7 +202,7 @@ fn members_come_and_go() {
 }
 
 #[test]
-fn the_lead_changes_hands() {
+fn leadership_notices_are_printed() {
     let changed = |reason| Notice::RoleChanged {
         member: id(BEN),
         role: Role::Leader,
@@ -254,7 +254,7 @@ fn the_lead_changes_hands() {
 }
 
 #[test]
-fn members_talk() {
+fn chat_and_cue_notices_are_printed() {
     check(
         Notice::Chat {
             from: id(BEN),
@@ -280,7 +280,7 @@ fn members_talk() {
 }
 
 #[test]
-fn the_transport_carries_the_timeline() {
+fn playback_notices_carry_the_timeline() {
     check(
         Notice::Play {
             tempo: tempo(120_000),
@@ -332,7 +332,7 @@ fn the_transport_carries_the_timeline() {
 }
 
 #[test]
-fn time_is_told() {
+fn clock_and_tick_notices_are_printed() {
     check(
         Notice::BeatSync {
             master_time: NOW,
@@ -383,7 +383,7 @@ fn time_is_told() {
 }
 
 #[test]
-fn songs_are_told() {
+fn song_notices_are_printed() {
     check(
         Notice::Setlist(setlist()),
         "setlist",
@@ -419,7 +419,7 @@ fn an_update_has_only_what_changed() {
 }
 
 #[test]
-fn every_rule_has_its_word() {
+fn every_rule_is_printed_as_its_name() {
     let mut words = Vec::new();
     for leader_rule in [LeaderRule::Open, LeaderRule::Ask, LeaderRule::Pin] {
         for on_leader_loss in [OnLeaderLoss::Continue, OnLeaderLoss::Pause] {
@@ -502,7 +502,7 @@ fn an_empty_snapshot_has_no_leader_and_no_songs() {
 }
 
 #[test]
-fn room_stats_count() {
+fn room_stats_are_printed() {
     let stats = RoomStats {
         member_count: 3,
         connected_count: 2,
@@ -535,7 +535,7 @@ const QUALITY: &str = r#""socketId":"AAAAAAAAAAAAAAAAAAAA","latency":12.345,"pac
 const MOMENT: Moment = Moment { at: Micros::from_micros(12_345_678), unix: NOW };
 
 #[test]
-fn a_connection_is_told() {
+fn connection_notices_are_printed() {
     check_client(
         ClientNotice::LatencyResponse { client_timestamp: Number(1.5), moment: MOMENT },
         "latency_response",
@@ -598,7 +598,7 @@ fn a_connection_is_told() {
 }
 
 #[test]
-fn acknowledgements_carry_what_was_asked_for() {
+fn acknowledgements_carry_the_requested_values() {
     check_ack(Ack::Done, "");
     check_ack(
         Ack::Joined { member: id(ANN), role: Role::Follower, epoch: 3, version: 7, restored: None },
@@ -636,7 +636,7 @@ fn acknowledgements_carry_what_was_asked_for() {
 }
 
 #[test]
-fn a_refusal_names_its_field_if_there_is_one() {
+fn a_rejection_names_its_field_if_it_has_one() {
     assert_eq!(
         printed(|out| refusal(out, u64::MAX, &Reject::field("tempo", "1 to 400 BPM"))),
         r#"4318446744073709551615[{"ok":false,"error":{"code":"invalid_payload","message":"1 to 400 BPM","field":"tempo"}}]"#
@@ -652,7 +652,7 @@ fn text(value: &impl Serialize) -> String {
 }
 
 #[test]
-fn numbers_are_as_short_as_they_can_be() {
+fn numbers_are_printed_in_their_shortest_form() {
     for (count, expected) in [
         (0, "0"),
         (1, "0.001"),
@@ -695,7 +695,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn a_tick_is_printed_as_any_notice(
+    fn a_tick_is_printed_like_any_notice(
         name in "[^\\p{Cc}\u{202a}-\u{202e}\u{2066}-\u{2069}]{1,32}", position in -90_000_000_000..90_000_000_000_i64, milli_bpm in 1_000..400_000_u32,
         at in any::<i64>(), epoch in any::<u64>(), version in any::<u64>(),
     ) {
@@ -707,7 +707,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_survives(
+    fn any_text_is_read_back_unchanged(
         name in "[^\\p{Cc}\u{202a}-\u{202e}\u{2066}-\u{2069}]{1,32}", message in "\\PC{0,40}|[\\x00-\\x7f\"\\\\]{0,40}", target in any::<Option<String>>(),
     ) {
         let session = SessionId::parse(&name).unwrap();

@@ -414,7 +414,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(256))]
 
         #[test]
-        fn position_and_beat_never_go_back_while_playing(
+        fn position_and_beat_never_decrease_while_playing(
             timeline in played(), from in 10_000_000..600_000_000_u64, step in 0..2_000_000_u64,
         ) {
             let (from, to) = (Micros::from_micros(from), Micros::from_micros(from + step));
@@ -425,7 +425,7 @@ mod tests {
         }
 
         #[test]
-        fn beats_go_on_over_every_tempo_change(timeline in played()) {
+        fn beats_are_continuous_across_tempo_changes(timeline in played()) {
             for pair in timeline.segments.windows(2) {
                 let seam = wide(pair[1].t0);
                 prop_assert_eq!(pair[0].beat(seam), pair[1].beat(seam));
@@ -434,7 +434,7 @@ mod tests {
         }
 
         #[test]
-        fn the_time_of_a_beat_is_where_the_beat_is(timeline in played(), at in 10_000_000..900_000_000_u64) {
+        fn the_time_of_a_beat_inverts_the_beat_at_a_time(timeline in played(), at in 10_000_000..900_000_000_u64) {
             let beat = timeline.beat_at(Micros::from_micros(at));
             let time = timeline.time_of_beat(beat, Micros::ZERO).unwrap();
             // A microsecond is 7 micro-beats at 400 BPM and a sixtieth of one at 1; time and beat

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_say_what_is_where() {
+    fn urls_name_the_addresses_and_the_topology() {
         assert_eq!(addresses("redis://stage"), ["stage:6379"]);
         assert_eq!(addresses("redis://:p%40ss@stage:7000/3"), ["stage:7000"]);
         assert_eq!(addresses("redis+cluster://a:1,b:2, c"), ["a:1", "b:2", "c:6379"]);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_makes_no_sense_is_refused_without_its_password() {
+    fn an_invalid_url_is_rejected_without_showing_its_password() {
         for url in [
             "",
             "stage:6379",

@@ -578,7 +578,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_have_the_slots_that_redis_gives_them() {
+    fn keys_map_to_the_same_slots_as_in_redis() {
         // Answers of `CLUSTER KEYSLOT`.
         for (key, slot) in
             [("123456789", 12_739), ("foo", 12_182), ("a{foo}b", 12_182), ("{}foo", 9_500), ("", 0)]
@@ -588,7 +588,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_aside_keeps_its_slot() {
+    fn a_key_set_aside_keeps_its_slot() {
         let topology = Topology::parse("redis://stage").unwrap();
         let endpoint = Endpoint { topology, replicas: 0, timeout: Duration::from_secs(1) };
         let link = Link { endpoint, nodes: Vec::new(), slots: Vec::new(), has_slots: false };
@@ -608,7 +608,7 @@ mod tests {
     }
 
     #[test]
-    fn redirections_are_read() {
+    fn redirections_are_parsed() {
         let said = |text: &str| {
             let answer = redis::parse_redis_value(text.as_bytes()).unwrap();
             redirection(&answer.extract_error().unwrap_err())
@@ -620,7 +620,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_that_nobody_serves_are_noticed() {
+    fn unserved_slots_are_detected() {
         let info = Client::open("redis://stage:7000").unwrap().get_connection_info().clone();
         let said = |last: u16| {
             let text =

@@ -592,7 +592,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_that_makes_no_sense_concerns_its_session_alone() {
+    fn an_invalid_answer_affects_only_its_session() {
         let said = |text: &str| redis::parse_redis_value(text.as_bytes()).unwrap();
         assert_eq!(applied(&said("$4\r\ndone\r\n")), Ok(Applied::Done));
         assert_eq!(applied(&said("$9\r\nsenseless\r\n")), Ok(Applied::Senseless));
@@ -635,7 +635,7 @@ mod tests {
     }
 
     #[test]
-    fn thousandths_are_decimals() {
+    fn thousandths_are_printed_as_decimals() {
         for (thousandths, text) in [(0, "0.000"), (-1, "-0.001"), (120_500, "120.500")] {
             assert_eq!(millis(thousandths), text);
         }

@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_others_stored_is_heard() {
+    fn only_stores_of_other_servers_are_reported() {
         let topology = super::super::endpoint::Topology::parse("redis://stage").unwrap();
         let endpoint = Endpoint { topology, replicas: 0, timeout: SILENCE };
         let subscriber = Subscriber { endpoint, server: "me".into(), ended: Arc::default() };

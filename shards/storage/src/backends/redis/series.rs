@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_says_whether_it_has_the_module() {
+    fn a_redis_server_reports_whether_it_has_the_module() {
         let with = "*1\r\n*2\r\n$6\r\nts.add\r\n:-1\r\n";
         for (text, expected) in [
             (with, Kind::TimeSeries),
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn points_are_read_from_either_kind() {
+    fn points_are_parsed_from_both_kinds_of_series() {
         let members = "*3\r\n$7\r\n1000:.5\r\n$4\r\nodd!\r\n$6\r\n2000:7\r\n";
         assert_eq!(points(said(members)), [(1_000, 0.5), (2_000, 7.0)]);
         let samples = "*2\r\n*2\r\n:1000\r\n+0.5\r\n*2\r\n:2000\r\n$1\r\n7\r\n";
