@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::report::{Report, Spread};
-use crate::run::{Place, Run, say};
+use crate::run::{Run, RunFolders, say};
 
 /// The peer whose packages npm installs.
 const NODE: &str = "perf/peers/node";
@@ -69,7 +69,7 @@ impl Contender {
 }
 
 /// The contenders, the floor first: the others are compared with it.
-pub fn contenders(place: &Place) -> Vec<Contender> {
+pub fn contenders(place: &RunFolders) -> Vec<Contender> {
     let (release, peers) = (place.release.display(), place.peers.display());
     vec![
         Contender::new(
@@ -110,7 +110,7 @@ pub fn contenders(place: &Place) -> Vec<Contender> {
 
 /// Gives each contender a turn, `rounds` times. One that fails loses the turn, and the others go
 /// on.
-pub fn compete(contenders: &mut [Contender], rounds: usize, place: &mut Place, run: &Run<'_>) {
+pub fn compete(contenders: &mut [Contender], rounds: usize, place: &mut RunFolders, run: &Run<'_>) {
     for round in 1..=rounds {
         for contender in &mut *contenders {
             say(&format!("round {round} of {rounds}: {}", contender.name));
@@ -133,7 +133,7 @@ pub fn compete(contenders: &mut [Contender], rounds: usize, place: &mut Place, r
 pub fn capacity(
     contender: &Contender,
     sessions: usize,
-    place: &mut Place,
+    place: &mut RunFolders,
     run: &Run<'_>,
 ) -> io::Result<usize> {
     const GAP_MAX: f64 = 20_000.0;

@@ -16,7 +16,7 @@ const PORTS_TRIED: u16 = 10_000;
 
 /// The folders of runs. Each run is stored as JSON.
 #[derive(Debug)]
-pub struct Place {
+pub struct RunFolders {
     /// Folder of the built programs.
     pub release: PathBuf,
     /// Folder of the peers' programs.
@@ -45,7 +45,7 @@ pub struct Run<'a> {
     pub more: &'a [String],
 }
 
-impl Place {
+impl RunFolders {
     /// Uses programs built in cargo's folder `target`. From now on this process, the servers and
     /// the generators run in real time if that is permitted.
     ///

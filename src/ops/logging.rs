@@ -31,7 +31,7 @@ pub struct Log {
 
 enum Entry {
     Line {
-        place: Place,
+        place: CallSite,
         line: String,
     },
     /// Write all lines before this, then answer.
@@ -41,7 +41,7 @@ enum Entry {
 }
 
 /// The place in the program that a line comes from.
-type Place = (&'static str, u32);
+type CallSite = (&'static str, u32);
 
 /// The queue of the running log, for signals and the monitor.
 static QUEUE: OnceLock<Sender<Entry>> = OnceLock::new();
@@ -314,10 +314,10 @@ const REPEATS_MAX: u32 = 100;
 /// Counts lines by their place, so that a line that is logged a thousand times a second does not
 /// drown others.
 #[derive(Default)]
-struct Repeats(BTreeMap<Place, u32>);
+struct Repeats(BTreeMap<CallSite, u32>);
 
 impl Repeats {
-    fn allow(&mut self, place: Place) -> bool {
+    fn allow(&mut self, place: CallSite) -> bool {
         let count = self.0.entry(place).or_default();
         *count = count.saturating_add(1);
         *count <= REPEATS_MAX

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use bandsync_perf::contest::{self, Contender};
 use bandsync_perf::plot;
 use bandsync_perf::report::{Report, Spread};
-use bandsync_perf::run::{Place, Run, say};
+use bandsync_perf::run::{Run, RunFolders, say};
 use bandsync_perf::target;
 use clap::Args;
 
@@ -56,7 +56,7 @@ pub struct Options {
 
 /// Runs the command.
 pub fn run(options: Options) -> io::Result<()> {
-    let mut place = Place::new(&options.target)?;
+    let mut place = RunFolders::new(&options.target)?;
     let mut contenders = contenders(&options, &place);
     if contenders.is_empty() {
         return Err(io::Error::other("no server is left to compare; `perf/compare` builds them"));
@@ -100,7 +100,7 @@ pub fn run(options: Options) -> io::Result<()> {
 }
 
 /// The contenders. A missing one is skipped and reported.
-fn contenders(options: &Options, place: &Place) -> Vec<Contender> {
+fn contenders(options: &Options, place: &RunFolders) -> Vec<Contender> {
     let mut all = contest::contenders(place);
     let more = options.with.iter().filter_map(|with| with.split_once('='));
     all.extend(more.map(|(name, command)| Contender::new(name, name, command)));
@@ -164,7 +164,7 @@ fn table(contenders: &[Contender]) -> String {
 }
 
 /// Measures other costs of a connection: idle, connecting, and chat.
-fn others(options: &Options, place: &mut Place) -> String {
+fn others(options: &Options, place: &mut RunFolders) -> String {
     let mut measure = |scenario, sessions, members, more: &[&str]| {
         say(scenario);
         let mut contenders = contenders(options, place);

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use bandsync_perf::contest::{self, Contender};
 use bandsync_perf::report::{Report, Spread};
-use bandsync_perf::run::{Place, Run, say};
+use bandsync_perf::run::{Run, RunFolders, say};
 use bandsync_perf::server::Server;
 use bandsync_perf::target;
 use clap::Args;
@@ -77,13 +77,13 @@ type Step = fn(&mut Bench);
 
 struct Bench {
     options: Options,
-    place: Place,
+    place: RunFolders,
     goals: Vec<Goal>,
 }
 
 /// Runs the command.
 pub fn run(options: Options) -> io::Result<()> {
-    let place = Place::new(&options.target)?;
+    let place = RunFolders::new(&options.target)?;
     let mut bench = Bench { options, place, goals: Vec::new() };
     let steps: [(&str, Step); 7] = [
         ("ticks", Bench::ticks),

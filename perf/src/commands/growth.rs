@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use bandsync_perf::plot;
 use bandsync_perf::report::Report;
-use bandsync_perf::run::{Place, Run, say};
+use bandsync_perf::run::{Run, RunFolders, say};
 use bandsync_perf::target;
 use clap::Args;
 
@@ -161,7 +161,7 @@ type Found = (&'static str, Vec<Report>);
 
 /// Runs the command.
 pub fn run(options: Options) -> io::Result<()> {
-    let mut place = Place::new(&options.target)?;
+    let mut place = RunFolders::new(&options.target)?;
     std::fs::create_dir_all(&options.pictures)?;
     let wanted =
         |axis: &&Axis| options.only.is_empty() || options.only.iter().any(|name| name == axis.name);
@@ -187,7 +187,7 @@ pub fn run(options: Options) -> io::Result<()> {
 }
 
 /// The reports of all sizes that the machine can carry.
-fn grow(axis: &str, line: &Line, options: &Options, place: &mut Place) -> Vec<Report> {
+fn grow(axis: &str, line: &Line, options: &Options, place: &mut RunFolders) -> Vec<Report> {
     let more: Vec<String> = line.load.iter().map(|word| (*word).to_owned()).collect();
     let server = format!("{} {}", place.bandsync(), line.server);
     let mut reports = Vec::new();

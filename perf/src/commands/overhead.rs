@@ -74,9 +74,9 @@ pub fn run(options: Options) -> io::Result<ExitCode> {
         .stdout(Stdio::null())
         .spawn()?;
     std::thread::sleep(std::time::Duration::from_secs(warm_up));
-    let before = Look::now(&server)?;
+    let before = Observation::now(&server)?;
     std::thread::sleep(std::time::Duration::from_secs(options.seconds));
-    let after = Look::now(&server)?;
+    let after = Observation::now(&server)?;
     load.wait()?;
     let all = (after.cpu - before.cpu) as f64;
     let monitor = (after.monitor - before.monitor) as f64;
@@ -99,7 +99,7 @@ pub fn run(options: Options) -> io::Result<ExitCode> {
 }
 
 /// Readings of the kernel and of the server at one time.
-struct Look {
+struct Observation {
     /// CPU time of all threads, and of the monitor's.
     cpu: u64,
     monitor: u64,
@@ -107,7 +107,7 @@ struct Look {
     counts: BTreeMap<String, f64>,
 }
 
-impl Look {
+impl Observation {
     fn now(server: &Server) -> io::Result<Self> {
         let cpu = server.cpu_time()?.total;
         let monitor = cpu::thread_time(server.pid(), "monitor")?;

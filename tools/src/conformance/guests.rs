@@ -13,7 +13,7 @@ use bandsync_engine::words::ids::{ConnId, MemberId, Offset, RecoveryToken, RoomK
 use bandsync_engine::words::time::Micros;
 
 use super::Application;
-use super::script::{Heard, Say, Value};
+use super::script::{ClientPacket, Say, Value};
 
 /// Arguments of an event that comes back.
 const ARGUMENTS_MAX: usize = 1_000_000;
@@ -310,14 +310,14 @@ impl Guests {
                 };
                 let arguments = items.get(1..).unwrap_or_default();
                 let words = Words { arguments, attachments, ack: *ack, later: false };
-                self.heard((id, name), Heard::Event(&event.name), words, client, cx);
+                self.heard((id, name), ClientPacket::Event(&event.name), words, client, cx);
             }
             (Body::Ack { id: asked, array }, Some(_)) => {
                 if let Some(event) = guest.answered(name, *asked)
                     && let Some(arguments) = json::items(array, ARGUMENTS_MAX)
                 {
                     let words = Words { arguments: &arguments, attachments, ..Words::default() };
-                    self.heard((id, name), Heard::Answer(&event), words, client, cx);
+                    self.heard((id, name), ClientPacket::Answer(&event), words, client, cx);
                 }
             }
             (Body::Event { event: None, .. }, Some(_)) => {}
@@ -342,7 +342,7 @@ impl Guests {
     fn heard(
         &mut self,
         (id, namespace): (ConnId, &str),
-        heard: Heard<'_>,
+        heard: ClientPacket<'_>,
         words: Words<'_>,
         client: &Client,
         cx: &mut Cx<'_>,
@@ -354,7 +354,7 @@ impl Guests {
         let Some(rule) = rules.iter().find(|rule| rule.fits(heard, words.arguments, before)) else {
             return;
         };
-        if let Heard::Event(event) = heard
+        if let ClientPacket::Event(event) = heard
             && !before(event)
         {
             guest.emitted.push(event.to_owned());

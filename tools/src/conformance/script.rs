@@ -21,7 +21,7 @@ pub enum Refuses {
 
 /// An answer; the first rule that fits counts.
 pub struct Rule {
-    pub hears: Heard<'static>,
+    pub hears: ClientPacket<'static>,
     /// The JSON of what its arguments must be.
     pub with: Option<&'static str>,
     /// The event that the client must have emitted before.
@@ -31,7 +31,7 @@ pub struct Rule {
 
 /// A packet of a client.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub enum Heard<'a> {
+pub enum ClientPacket<'a> {
     /// An event of this name.
     Event(&'a str),
     /// The acknowledgement of an event of ours of this name.
@@ -65,7 +65,7 @@ pub enum Value {
 }
 
 const fn on(event: &'static str, says: &'static [Say]) -> Rule {
-    Rule { hears: Heard::Event(event), with: None, after: None, says }
+    Rule { hears: ClientPacket::Event(event), with: None, after: None, says }
 }
 
 /// A rule that asks for these arguments besides.
@@ -110,7 +110,7 @@ const CLIENT_TESTS_MAIN: &[Rule] = &[
     on("echo", &[Say::Acknowledge(&[Value::Arguments])]),
     on("ack", &[Say::Ask("ack")]),
     Rule {
-        hears: Heard::Answer("ack"),
+        hears: ClientPacket::Answer("ack"),
         ..on_with("", r#"[5,{"test":true}]"#, &[Say::Emit("got it", &[])])
     },
     on("getId", &[Say::Acknowledge(&[Value::SocketId])]),
@@ -165,7 +165,7 @@ impl Rule {
     /// Whether it is about this; `before` tells whether an event came before.
     pub fn fits(
         &self,
-        heard: Heard<'_>,
+        heard: ClientPacket<'_>,
         arguments: &[&str],
         before: impl FnOnce(&str) -> bool,
     ) -> bool {
@@ -218,10 +218,10 @@ mod tests {
         let fits = |heard, arguments: &[&str], before: &str| {
             rule.fits(heard, arguments, |it| it == before)
         };
-        assert!(fits(Heard::Event("a"), &["5", r#"{ "y":1, "x":true }"#], "b"));
-        assert!(!fits(Heard::Answer("a"), &["5", r#"{"x":true,"y":1}"#], "b"));
-        assert!(!fits(Heard::Event("c"), &["5", r#"{"x":true,"y":1}"#], "b"));
-        assert!(!fits(Heard::Event("a"), &["5"], "b"));
-        assert!(!fits(Heard::Event("a"), &["5", r#"{"x":true,"y":1}"#], "c"));
+        assert!(fits(ClientPacket::Event("a"), &["5", r#"{ "y":1, "x":true }"#], "b"));
+        assert!(!fits(ClientPacket::Answer("a"), &["5", r#"{"x":true,"y":1}"#], "b"));
+        assert!(!fits(ClientPacket::Event("c"), &["5", r#"{"x":true,"y":1}"#], "b"));
+        assert!(!fits(ClientPacket::Event("a"), &["5"], "b"));
+        assert!(!fits(ClientPacket::Event("a"), &["5", r#"{"x":true,"y":1}"#], "c"));
     }
 }

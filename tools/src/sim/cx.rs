@@ -7,7 +7,7 @@ use super::net::SimNet;
 use super::oracle::Oracle;
 use super::plan::Plan;
 use super::rng::SimRng;
-use super::wire::{Cable, Place, Wire};
+use super::wire::{Cable, ServerEnd, Wire};
 
 /// The parts of a world that a client may use.
 pub struct Cx<'w> {
@@ -106,7 +106,7 @@ impl Cx<'_> {
             }
             return;
         }
-        if cable.place != Place::Gone
+        if cable.place != ServerEnd::Gone
             && !cable.down.is_hole()
             && !cable.up.is_hole()
             && count > 0

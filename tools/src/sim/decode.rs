@@ -9,8 +9,8 @@ use super::rng::Digest;
 
 /// A message from the server. It is decoded once for all its receivers.
 #[derive(Debug)]
-pub struct Told {
-    pub what: Heard,
+pub struct Decoded {
+    pub what: ServerMessage,
     /// Its offset in the session's replay log, and the number in that.
     pub offset: Option<(String, u64)>,
     /// The time at which it was first sent.
@@ -21,7 +21,7 @@ pub struct Told {
 
 /// The content of a message.
 #[derive(Debug)]
-pub enum Heard {
+pub enum ServerMessage {
     /// `40`: connected as this member, with the secret to recover its seat.
     Connected(String, Option<String>),
     Ack(Ack),
@@ -94,11 +94,11 @@ pub struct State {
     pub snapshot: Option<Snapshot>,
 }
 
-impl Told {
+impl Decoded {
     /// Whether it repeats a known state instead of announcing a change, so it has that state's
     /// offset.
     pub fn is_snapshot(&self) -> bool {
-        matches!(&self.what, Heard::State(State { snapshot: Some(_), .. }))
+        matches!(&self.what, ServerMessage::State(State { snapshot: Some(_), .. }))
     }
 }
 
@@ -179,23 +179,23 @@ pub fn log_of(offset: &str) -> &str {
 }
 
 /// Decodes a packet. `sessions` is the number of sessions in the world.
-pub fn understand(text: &str, sessions: usize) -> Result<Heard, String> {
+pub fn understand(text: &str, sessions: usize) -> Result<ServerMessage, String> {
     let fields = |json: &'_ str| -> Result<(), String> {
         serde_json::from_str::<serde::de::IgnoredAny>(json)
             .map(|_| ())
             .map_err(|error| error.to_string())
     };
     match text.as_bytes() {
-        b"2" => return Ok(Heard::EnginePing),
-        b"41" => return Ok(Heard::Disconnect),
-        [b'0', ..] => return fields(&text[1..]).map(|()| Heard::EngineOpen),
+        b"2" => return Ok(ServerMessage::EnginePing),
+        b"41" => return Ok(ServerMessage::Disconnect),
+        [b'0', ..] => return fields(&text[1..]).map(|()| ServerMessage::EngineOpen),
         [b'4', b'0', ..] => {
             let told: Fields<'_> = parse(&text[2..])?;
             let sid = told.sid.unwrap_or_default().into_owned();
-            return Ok(Heard::Connected(sid, told.pid.map(Cow::into_owned)));
+            return Ok(ServerMessage::Connected(sid, told.pid.map(Cow::into_owned)));
         }
         [b'4', b'3', ..] => return understand_ack(&text[2..]),
-        [b'4', b'4', ..] => return Ok(Heard::Link),
+        [b'4', b'4', ..] => return Ok(ServerMessage::Link),
         _ => {}
     }
     let inside = text.strip_prefix("42[\"").and_then(|rest| rest.strip_suffix(']'));
@@ -215,17 +215,17 @@ pub fn understand(text: &str, sessions: usize) -> Result<Heard, String> {
         _ => None,
     };
     if name == "ping" {
-        return Ok(Heard::Ping(told.timestamp.unwrap_or_default() as i64));
+        return Ok(ServerMessage::Ping(told.timestamp.unwrap_or_default() as i64));
     }
     let (Some(session), Some(version)) = (session, version) else {
         if let (Some(session), Some(at), "metronome_tick") = (session, told.at_server_ms, name) {
-            return Ok(Heard::Beat { session, at: micros(at) as u64 });
+            return Ok(ServerMessage::Beat { session, at: micros(at) as u64 });
         }
         return Ok(match session.filter(|session| usize::from(*session) < sessions) {
-            Some(session) if name == "chat_message" => Heard::Chat(session),
-            None if name == "connection_quality" => Heard::Quality,
-            None if told.session_id.is_none() => Heard::Link,
-            _ => Heard::Other,
+            Some(session) if name == "chat_message" => ServerMessage::Chat(session),
+            None if name == "connection_quality" => ServerMessage::Quality,
+            None if told.session_id.is_none() => ServerMessage::Link,
+            _ => ServerMessage::Other,
         });
     };
     if usize::from(session) >= sessions {
@@ -233,7 +233,7 @@ pub fn understand(text: &str, sessions: usize) -> Result<Heard, String> {
     }
     if let ("scroll_tick", Some(position)) = (name, told.position_ms) {
         let position = micros(position);
-        return Ok(Heard::Tick { session, version, position, serial: 0 });
+        return Ok(ServerMessage::Tick { session, version, position, serial: 0 });
     }
     let sum = told.checksum.map(|sum| Digest::of(sum.as_bytes()));
     let timeline = told.timeline.map(|raw| Digest::of(raw.get().as_bytes()));
@@ -249,10 +249,10 @@ pub fn understand(text: &str, sessions: usize) -> Result<Heard, String> {
     let said = &json[..values.into_iter::<serde::de::IgnoredAny>().byte_offset()];
     let change =
         (snapshot.is_none() && name != "sync_response").then(|| Digest::of(said.as_bytes()));
-    Ok(Heard::State(State { session, version, sum, timeline, change, snapshot }))
+    Ok(ServerMessage::State(State { session, version, sum, timeline, change, snapshot }))
 }
 
-fn understand_ack(text: &str) -> Result<Heard, String> {
+fn understand_ack(text: &str) -> Result<ServerMessage, String> {
     let (id, json) = text.split_once('[').ok_or("no acknowledgement")?;
     let json = json.strip_suffix(']').ok_or("no acknowledgement")?;
     let id = id.parse().map_err(|_| "no acknowledgement id")?;
@@ -260,7 +260,7 @@ fn understand_ack(text: &str) -> Result<Heard, String> {
     let guessing =
         told.error.as_ref().is_some_and(|error| error.message.starts_with("too many wrong"));
     let code = told.error.map(|error| error.code.into_owned()).unwrap_or_default();
-    Ok(Heard::Ack(Ack {
+    Ok(ServerMessage::Ack(Ack {
         id,
         ok: told.ok.ok_or("neither done nor refused")?,
         code,

@@ -15,7 +15,7 @@ use bandsync_engine::words::time::Micros;
 use super::agenda::{Agenda, Event};
 use super::plan::{self, Plan};
 use super::rng::SimRng;
-use super::wire::{Cable, Place};
+use super::wire::{Cable, ServerEnd};
 
 /// The server's end of a wire.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl SimNet {
     /// The report of a wire to the shard whose turn it is.
     fn readiness(&mut self, wire: usize) -> Option<Readiness> {
         let cable = &mut self.cables[wire];
-        let Place::Shard(shard, id) = cable.place else { return None };
+        let ServerEnd::Shard(shard, id) = cable.place else { return None };
         if shard != self.shard {
             return None;
         }
@@ -148,7 +148,7 @@ impl SimNet {
         let port = &mut self.ports[usize::from(own)];
         let cables = &self.cables;
         let is_here = |wire: usize| match cables[wire].place {
-            Place::Shard(shard, id) if shard == own && !cables[wire].reset => Some(id),
+            ServerEnd::Shard(shard, id) if shard == own && !cables[wire].reset => Some(id),
             _ => None,
         };
         let unused = |wire: &usize| {
@@ -183,7 +183,7 @@ impl SimNet {
     /// one.
     pub fn report(&mut self, wire: usize) -> Option<u16> {
         let cable = &mut self.cables[wire];
-        let Place::Shard(shard, _) = cable.place else { return None };
+        let ServerEnd::Shard(shard, _) = cable.place else { return None };
         if !std::mem::replace(&mut cable.reported, true) {
             self.ports[usize::from(shard)].reports.push(wire);
         }
@@ -329,7 +329,7 @@ impl Net for SimNet {
 
     fn watch(&mut self, socket: &mut SimSocket, id: ConnId) -> io::Result<()> {
         let cable = &mut self.cables[socket.0];
-        (cable.place, cable.awaits_room) = (Place::Shard(self.shard, id), false);
+        (cable.place, cable.awaits_room) = (ServerEnd::Shard(self.shard, id), false);
         cable.end_reported = false;
         self.report(socket.0);
         Ok(())
@@ -346,7 +346,7 @@ impl Net for SimNet {
 
     fn unwatch(&mut self, _: ConnId, socket: SimSocket) -> SimSocket {
         let cable = &mut self.cables[socket.0];
-        (cable.place, cable.reported) = (Place::Mail, false);
+        (cable.place, cable.reported) = (ServerEnd::Mail, false);
         socket
     }
 
@@ -365,7 +365,7 @@ impl Net for SimNet {
 
     fn close(&mut self, socket: SimSocket) {
         let cable = &mut self.cables[socket.0];
-        cable.place = Place::Gone;
+        cable.place = ServerEnd::Gone;
         if !cable.reset && !cable.down.has_ended() {
             let at = cable.down.end(self.now, &self.habits);
             self.looks.push((at, socket.0));
@@ -374,7 +374,7 @@ impl Net for SimNet {
 
     fn reset(&mut self, socket: SimSocket) {
         let cable = &mut self.cables[socket.0];
-        (cable.place, cable.reset) = (Place::Gone, true);
+        (cable.place, cable.reset) = (ServerEnd::Gone, true);
         self.looks.push((self.now + self.habits.delay, socket.0));
     }
 

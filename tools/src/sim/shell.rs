@@ -23,7 +23,7 @@ use super::plan::Plan;
 use super::record::RecorderCheck;
 use super::rng::{Digest, SimRng};
 use super::storage::{self, Answer, Storage, record_in};
-use super::wire::{Ask, Wire};
+use super::wire::{PendingCall, Wire};
 
 /// Interval at which a shard receives that memory is scarce, in microseconds.
 const SCARCE_INTERVAL: u64 = 1_000_000;
@@ -34,7 +34,7 @@ const POST_RETRY: u64 = 1_000;
 /// A shard of the world: the turn of a server, with the real engine.
 pub struct Shard {
     pub turn: Turn<SimNet, Engine>,
-    pub desk: Desk,
+    pub desk: ShardState,
 }
 
 /// Mail on its way to a shard.
@@ -44,7 +44,7 @@ pub struct Posted {
 }
 
 /// The state of a shard around its turn.
-pub struct Desk {
+pub struct ShardState {
     pub id: u16,
     /// The wires of the connections that the engine knows.
     pub open: BTreeMap<ConnId, usize>,
@@ -153,7 +153,7 @@ impl Shard {
     }
 }
 
-impl Desk {
+impl ShardState {
     pub fn new(id: u16) -> Self {
         Self {
             id,
@@ -216,7 +216,7 @@ pub struct SimShell<'w> {
     pub calm: bool,
     pub memory: FreeMemory,
     pub shutdown: &'w Shutdown,
-    pub desk: &'w mut Desk,
+    pub desk: &'w mut ShardState,
     pub mailboxes: &'w mut [VecDeque<Posted>],
     pub wires: &'w mut [Wire],
     pub oracle: &'w mut Oracle,
@@ -376,7 +376,7 @@ impl SimShell<'_> {
                 let one = &mut self.wires[wire];
                 one.read_up += bytes.len() as u64;
                 let end = one.read_up;
-                let came = |ask: &&mut Ask| ask.came.is_none() && ask.end <= end;
+                let came = |ask: &&mut PendingCall| ask.came.is_none() && ask.end <= end;
                 one.asks.iter_mut().filter(came).for_each(|ask| ask.came = Some(now));
                 let recoveries = engine.counters().recoveries;
                 return Watched::Received { wire, read: bytes.len(), recoveries };
@@ -487,7 +487,7 @@ impl SimShell<'_> {
     }
 
     /// Passes a record to the storage, after checking that it names its session and version.
-    fn keep(&mut self, order: storage::Order) {
+    fn keep(&mut self, order: storage::StoreOrder) {
         let record = Record::parse(&order.bytes);
         let says = record
             .as_ref()
@@ -662,7 +662,7 @@ impl Shell<SimNet, Engine> for SimShell<'_> {
                 let model = self.desk.records.models.pop_front().flatten();
                 let (session, bytes) = (session.clone(), record.to_vec());
                 let last = self.oracle.server.drained[usize::from(shard)];
-                self.keep(storage::Order { session, epoch, version, bytes, model, last });
+                self.keep(storage::StoreOrder { session, epoch, version, bytes, model, last });
                 true
             }
             Order::Forget { session, epoch } => {

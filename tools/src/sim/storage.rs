@@ -35,7 +35,7 @@ pub struct Answer {
 
 /// A record that a shard wants to store.
 #[derive(Clone)]
-pub struct Order {
+pub struct StoreOrder {
     pub session: SessionId,
     pub epoch: u64,
     pub version: u64,
@@ -50,11 +50,11 @@ pub struct Storage {
     pub habits: plan::Storage,
     records: BTreeMap<SessionId, Kept>,
     /// Records that wait until the storage is available, with the shards that wait for the answers.
-    waiting: Vec<(u16, Order)>,
+    waiting: Vec<(u16, StoreOrder)>,
     /// Records of servers that died, which arrive later.
-    late: Vec<(u64, Order)>,
+    late: Vec<(u64, StoreOrder)>,
     /// A record that was written recently, and may arrive a second time.
-    recent: Option<Order>,
+    recent: Option<StoreOrder>,
     /// Whether the storage ever lost its records.
     lost: bool,
     pub away_until: Option<u64>,
@@ -89,12 +89,12 @@ impl Storage {
     /// Drops most of the waiting records, because the server died. Some are already on their way.
     pub fn forget_orders(&mut self, now: u64) {
         let waiting = std::mem::take(&mut self.waiting).into_iter().map(|(_, order)| order);
-        let orders: Vec<Order> = waiting.chain(self.recent.take()).collect();
+        let orders: Vec<StoreOrder> = waiting.chain(self.recent.take()).collect();
         orders.into_iter().for_each(|order| self.delay(now, order));
     }
 
     /// Lets the record of a server that died arrive later.
-    fn delay(&mut self, now: u64, order: Order) {
+    fn delay(&mut self, now: u64, order: StoreOrder) {
         if self.luck.one_in(2) {
             let at = now + self.luck.magnitude(100, 10_000_000);
             self.late.push((at, order));
@@ -144,7 +144,7 @@ impl Storage {
     }
 
     /// Stores a record. Returns the answer, or `None` if it comes when the storage is available.
-    pub fn store(&mut self, now: u64, shard: u16, order: Order) -> Option<Answer> {
+    pub fn store(&mut self, now: u64, shard: u16, order: StoreOrder) -> Option<Answer> {
         self.settle(now);
         if self.away_until.is_some() && order.model.is_some() && self.luck.one_in(2) {
             self.waiting.push((shard, order));
@@ -182,8 +182,8 @@ impl Storage {
             plan::Storage { wait: self.habits.wait, delay: 100, late: 0, refuse: 0, damage: 0 };
     }
 
-    fn refuse(&mut self, now: u64, order: Order) -> Answer {
-        let Order { session, epoch, version, .. } = order;
+    fn refuse(&mut self, now: u64, order: StoreOrder) -> Answer {
+        let StoreOrder { session, epoch, version, .. } = order;
         self.answer(
             now,
             StorageEvent::Stored { session, epoch, version, outcome: StoreResult::Refused },
@@ -191,11 +191,11 @@ impl Storage {
         )
     }
 
-    fn keep(&mut self, now: u64, order: Order, is_late: bool) -> Answer {
+    fn keep(&mut self, now: u64, order: StoreOrder, is_late: bool) -> Answer {
         if order.model.is_none() && !order.last {
             return self.refuse(now, order);
         }
-        let Order { session, epoch, version, bytes, model, .. } = order;
+        let StoreOrder { session, epoch, version, bytes, model, .. } = order;
         let newer =
             self.records.get(&session).filter(|kept| (kept.epoch, kept.version) > (epoch, version));
         let outcome = match newer {

@@ -159,7 +159,7 @@ impl Pipe {
 
 /// The place of the server's end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Place {
+pub enum ServerEnd {
     /// The connection waits to be accepted.
     Door,
     /// The connection is on this shard, under this id.
@@ -177,7 +177,7 @@ pub struct Cable {
     pub up: Pipe,
     /// The stream to the client.
     pub down: Pipe,
-    pub place: Place,
+    pub place: ServerEnd,
     pub peer: IpAddr,
     /// Whether the connection is broken, which both ends will notice.
     pub reset: bool,
@@ -207,7 +207,7 @@ impl Cable {
         Self {
             up: Pipe::default(),
             down: Pipe::default(),
-            place: Place::Door,
+            place: ServerEnd::Door,
             peer,
             reset: false,
             full_in: 0,
@@ -254,9 +254,9 @@ pub struct Wire {
     pub told: (u64, u64),
     pub packing: Packing,
     /// The seat that the client tries to recover.
-    pub hope: Option<Hope>,
+    pub hope: Option<RecoveryClaim>,
     /// Calls without an answer.
-    pub asks: Vec<Ask>,
+    pub asks: Vec<PendingCall>,
     /// The times at which events were rejected for their rate.
     pub rejected: VecDeque<u64>,
     /// Places in the stream to the server at which the client disconnects, which has no answer.
@@ -373,7 +373,7 @@ impl Packing {
 
 /// The claim of a returning client to its seat.
 #[derive(Clone, Debug)]
-pub struct Hope {
+pub struct RecoveryClaim {
     pub sid: String,
     pub session: u16,
     /// The newest version that the client has seen.
@@ -392,10 +392,10 @@ pub struct Hope {
 
 /// A call of a member without an answer.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct PendingCall {
     pub id: u64,
     pub session: u16,
-    pub what: Asked,
+    pub what: CallContent,
     /// The client's name of its command: the client, by member and page, and a number.
     pub command: Option<((u16, u16), u64)>,
     pub sent: u64,
@@ -405,15 +405,15 @@ pub struct Ask {
     pub came: Option<u64>,
 }
 
-impl Ask {
+impl PendingCall {
     /// The kind of value that may wait for its rate, if it is one. One of each kind can wait.
     pub fn kind(&self) -> Option<&'static str> {
         match &self.what {
-            Asked::Report(_) => Some("position_sync"),
-            Asked::Say(Say::Tempo { .. }, ..) => Some("set_tempo"),
-            Asked::Say(Say::Fade { real: false, .. }, ..) => Some("tempo_change"),
-            Asked::Say(Say::Fade { real: true, .. }, ..) => Some("tempo_changed"),
-            Asked::Say(Say::Seek { ahead: None, .. }, ..) => Some("seek"),
+            CallContent::Report(_) => Some("position_sync"),
+            CallContent::Say(Say::Tempo { .. }, ..) => Some("set_tempo"),
+            CallContent::Say(Say::Fade { real: false, .. }, ..) => Some("tempo_change"),
+            CallContent::Say(Say::Fade { real: true, .. }, ..) => Some("tempo_changed"),
+            CallContent::Say(Say::Seek { ahead: None, .. }, ..) => Some("seek"),
             _ => None,
         }
     }
@@ -433,7 +433,7 @@ impl Ask {
 
 /// The content of a call.
 #[derive(Clone, Debug)]
-pub enum Asked {
+pub enum CallContent {
     Join(super::plan::Join),
     Leave,
     /// A command, with the time and the member that it names.

@@ -20,13 +20,13 @@ use super::plan::{Act, Join, Net, Plan, Say};
 use super::record::RecorderCheck;
 use super::rng::{Digest, SimRng};
 use super::settings::{goodbye, turn_of};
-use super::shell::{Desk, Posted, Shard};
+use super::shell::{Posted, Shard, ShardState};
 use super::storage::Storage;
-use super::wire::{Place, Wire};
+use super::wire::{ServerEnd, Wire};
 
 /// Creates a shard of a server that has just started.
 fn shard_of(plan: &Plan, id: u16) -> Shard {
-    Shard { turn: turn_of(plan, id, 0, 0), desk: Desk::new(id) }
+    Shard { turn: turn_of(plan, id, 0, 0), desk: ShardState::new(id) }
 }
 
 const SECOND: u64 = 1_000_000;
@@ -199,7 +199,7 @@ impl<'p> World<'p> {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Door(wire, shard) => {
-                if self.net.cables[wire].place != Place::Door {
+                if self.net.cables[wire].place != ServerEnd::Door {
                     return;
                 }
                 self.net.knock(wire, shard);
@@ -317,8 +317,8 @@ impl<'p> World<'p> {
         for wire in 0..self.wires.len() {
             let (one, cable) = (&mut self.wires[wire], &mut self.net.cables[wire]);
             (one.seat, one.hope) = (None, None);
-            if cable.place != Place::Gone {
-                (cable.place, cable.reset, one.spoiled) = (Place::Gone, true, true);
+            if cable.place != ServerEnd::Gone {
+                (cable.place, cable.reset, one.spoiled) = (ServerEnd::Gone, true, true);
                 let at = self.agenda.now + self.net.habits.delay;
                 self.net.post_down(&mut self.agenda, wire, at);
             }
@@ -329,7 +329,7 @@ impl<'p> World<'p> {
         for shard in 0..self.shards.len() {
             self.shards[shard].sum_up(&mut self.oracle.journal.seen);
             let one = &mut self.shards[shard];
-            let fresh = Desk::new(shard as u16);
+            let fresh = ShardState::new(shard as u16);
             let before = std::mem::replace(&mut one.desk, fresh);
             one.desk.digest = before.digest;
             one.desk.tape = before.tape;
@@ -353,7 +353,7 @@ impl<'p> World<'p> {
         self.net.habits = Net { jitter: 0, chop: 0, window: 262_144, ..self.net.habits.clone() };
         for wire in 0..self.wires.len() {
             let one = &mut self.net.cables[wire];
-            if one.place != Place::Gone || !self.wires[wire].left {
+            if one.place != ServerEnd::Gone || !self.wires[wire].left {
                 let (up, down) =
                     (one.up.release(self.agenda.now), one.down.release(self.agenda.now));
                 self.net.post_up(&mut self.agenda, wire, up);
@@ -429,7 +429,7 @@ impl<'p> World<'p> {
         let now = self.agenda.now;
         for wire in 0..self.wires.len() {
             let one = &mut self.net.cables[wire];
-            if one.place != Place::Gone || !self.wires[wire].left {
+            if one.place != ServerEnd::Gone || !self.wires[wire].left {
                 one.up.release(now);
                 one.down.release(now);
                 self.net.post_up(&mut self.agenda, wire, now);

@@ -10,7 +10,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use super::habits::{Deed, Habits};
-use super::member::{Heard, Member, Stage};
+use super::member::{Member, PacketKind, Stage};
 use super::options::{Run, Scenario};
 use super::tally::{Grid, Tally};
 
@@ -255,7 +255,7 @@ impl Crowd {
         &mut self,
         place: usize,
         member: &mut Member,
-        heard: Heard<'_>,
+        heard: PacketKind<'_>,
         length: usize,
     ) -> io::Result<()> {
         if self.measuring {
@@ -263,7 +263,7 @@ impl Crowd {
             self.tally.bytes += length as u64;
         }
         match heard {
-            Heard::Tick => {
+            PacketKind::Tick => {
                 let at = now();
                 let grid = &mut self.grids[member.session];
                 if self.measuring {
@@ -272,40 +272,40 @@ impl Crowd {
                     grid.learn(at);
                 }
             }
-            Heard::Chat(sent) if self.measuring => {
+            PacketKind::Chat(sent) if self.measuring => {
                 self.tally.chats += 1;
                 if let Ok(intended) = sent.parse() {
                     self.tally.chat.record(now().saturating_sub(intended));
                 }
             }
-            Heard::ProbeAnswer => {
+            PacketKind::ProbeAnswer => {
                 if let Some(intended) = member.probes.pop_front().filter(|_| self.measuring) {
                     self.tally.probes.record(now().saturating_sub(intended));
                 }
             }
-            Heard::Ping => member.say("3")?,
-            Heard::Heartbeat => member.say(r#"42["pong",{"timestamp":0}]"#)?,
-            Heard::Upgraded => member.stage = Stage::Opening,
-            Heard::Open => member.say("40")?,
-            Heard::Connected => {
+            PacketKind::Ping => member.say("3")?,
+            PacketKind::Heartbeat => member.say(r#"42["pong",{"timestamp":0}]"#)?,
+            PacketKind::Upgraded => member.stage = Stage::Opening,
+            PacketKind::Open => member.say("40")?,
+            PacketKind::Connected => {
                 member.stage = Stage::Joining;
                 let join = self.join_event(place);
                 member.say(&join)?;
             }
-            Heard::Snapshot if member.stage == Stage::Joining => {
+            PacketKind::Snapshot if member.stage == Stage::Joining => {
                 member.stage = Stage::Joined;
                 if self.measuring {
                     self.tally.joins += 1;
                     self.tally.setup.record(now().saturating_sub(member.intended));
                 }
             }
-            Heard::Refused(why) => {
+            PacketKind::Refused(why) => {
                 self.tally.refused += 1;
                 if member.stage != Stage::Joined {
                     return Err(io::Error::other(format!("the server refuses: {why}")));
                 }
             }
-            Heard::Chat(_) | Heard::Snapshot | Heard::Other => {}
+            PacketKind::Chat(_) | PacketKind::Snapshot | PacketKind::Other => {}
         }
         Ok(())
     }

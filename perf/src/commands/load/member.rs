@@ -48,7 +48,7 @@ pub enum Stage {
 
 /// The meaning of a server's message for the generator.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Heard<'a> {
+pub enum PacketKind<'a> {
     Upgraded,
     Open,
     Connected,
@@ -140,7 +140,7 @@ impl Member {
     pub fn read(
         &mut self,
         buffer: &mut [u8],
-        mut hear: impl FnMut(&mut Self, Heard<'_>, usize) -> io::Result<()>,
+        mut hear: impl FnMut(&mut Self, PacketKind<'_>, usize) -> io::Result<()>,
     ) -> io::Result<()> {
         loop {
             let count = match self.socket.read(buffer) {
@@ -173,7 +173,7 @@ impl Member {
     fn messages(
         &mut self,
         bytes: &[u8],
-        hear: &mut impl FnMut(&mut Self, Heard<'_>, usize) -> io::Result<()>,
+        hear: &mut impl FnMut(&mut Self, PacketKind<'_>, usize) -> io::Result<()>,
     ) -> io::Result<usize> {
         let mut at = 0;
         if self.stage == Stage::Upgrading {
@@ -182,7 +182,7 @@ impl Member {
                 let line = String::from_utf8_lossy(&bytes[..length.min(60)]).into_owned();
                 return Err(io::Error::other(format!("the upgrade was refused: {line}")));
             }
-            hear(self, Heard::Upgraded, length)?;
+            hear(self, PacketKind::Upgraded, length)?;
             at = length;
         }
         while let Some(frame) = frames::read(&bytes[at..]) {
@@ -190,8 +190,8 @@ impl Member {
             let heard = match frame.opcode {
                 // The generator reads no compressed messages. The first one is the snapshot: all
                 // before it are short.
-                1 if frame.compressed && self.stage == Stage::Joining => Heard::Snapshot,
-                1 if frame.compressed => Heard::Other,
+                1 if frame.compressed && self.stage == Stage::Joining => PacketKind::Snapshot,
+                1 if frame.compressed => PacketKind::Other,
                 1 => understand(frame.payload),
                 8 => {
                     return Err(io::Error::new(
@@ -199,7 +199,7 @@ impl Member {
                         "the server said goodbye",
                     ));
                 }
-                _ => Heard::Other,
+                _ => PacketKind::Other,
             };
             hear(self, heard, frame.length)?;
         }
@@ -208,31 +208,31 @@ impl Member {
 }
 
 /// Classifies a text message. Ticks come first, since nearly all messages are ticks.
-fn understand(text: &[u8]) -> Heard<'_> {
+fn understand(text: &[u8]) -> PacketKind<'_> {
     if text.starts_with(b"42[\"scroll_tick\"") {
-        return Heard::Tick;
+        return PacketKind::Tick;
     }
     let text = std::str::from_utf8(text).unwrap_or_default();
     let Some(event) = text.strip_prefix("42[\"") else {
         return match text.get(..2) {
-            Some("40") => Heard::Connected,
-            Some("44") => Heard::Refused(text),
-            _ if text.starts_with('0') => Heard::Open,
-            _ if text == "2" => Heard::Ping,
-            _ => Heard::Other,
+            Some("40") => PacketKind::Connected,
+            Some("44") => PacketKind::Refused(text),
+            _ if text.starts_with('0') => PacketKind::Open,
+            _ if text == "2" => PacketKind::Ping,
+            _ => PacketKind::Other,
         };
     };
     let (name, rest) = event.split_once('"').unwrap_or((event, ""));
     match name {
-        "snapshot" => Heard::Snapshot,
+        "snapshot" => PacketKind::Snapshot,
         "chat_message" => {
             let after = rest.split_once("\"message\":\"").map_or("", |(_, after)| after);
-            Heard::Chat(after.split('"').next().unwrap_or_default())
+            PacketKind::Chat(after.split('"').next().unwrap_or_default())
         }
-        "latency_response" => Heard::ProbeAnswer,
-        "ping" => Heard::Heartbeat,
-        "error" | "rate_limit_exceeded" => Heard::Refused(text),
-        _ => Heard::Other,
+        "latency_response" => PacketKind::ProbeAnswer,
+        "ping" => PacketKind::Heartbeat,
+        "error" | "rate_limit_exceeded" => PacketKind::Refused(text),
+        _ => PacketKind::Other,
     }
 }
 
@@ -243,14 +243,14 @@ mod tests {
     #[test]
     fn messages_are_distinguished() {
         let cases = [
-            (r#"42["scroll_tick",{"sessionId":"s"}]"#, Heard::Tick),
-            (r#"42["chat_message",{"id":"x","message":"17","y":"z"}]"#, Heard::Chat("17")),
-            (r#"42["snapshot",{}]"#, Heard::Snapshot),
-            (r#"42["room_stats",{}]"#, Heard::Other),
-            (r#"40{"sid":"x"}"#, Heard::Connected),
-            (r#"0{"sid":"x"}"#, Heard::Open),
-            ("2", Heard::Ping),
-            ("", Heard::Other),
+            (r#"42["scroll_tick",{"sessionId":"s"}]"#, PacketKind::Tick),
+            (r#"42["chat_message",{"id":"x","message":"17","y":"z"}]"#, PacketKind::Chat("17")),
+            (r#"42["snapshot",{}]"#, PacketKind::Snapshot),
+            (r#"42["room_stats",{}]"#, PacketKind::Other),
+            (r#"40{"sid":"x"}"#, PacketKind::Connected),
+            (r#"0{"sid":"x"}"#, PacketKind::Open),
+            ("2", PacketKind::Ping),
+            ("", PacketKind::Other),
         ];
         for (text, expected) in cases {
             assert_eq!(understand(text.as_bytes()), expected, "{text}");

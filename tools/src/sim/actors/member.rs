@@ -8,12 +8,12 @@ use bandsync_testkit::frames::{head_length, read};
 use crate::sim::agenda::Event;
 use crate::sim::clock::Timekeeper;
 use crate::sim::cx::Cx;
-use crate::sim::decode::{Heard, Told, log_of};
+use crate::sim::decode::{Decoded, ServerMessage, log_of};
 use crate::sim::frames;
 use crate::sim::model::{LONG_MESSAGE, leader_rule, message, song_start};
 use crate::sim::plan::{self, Act, Bye, Join, Say};
 use crate::sim::rng::{Digest, SimRng};
-use crate::sim::wire::{Ask, Asked, Hope};
+use crate::sim::wire::{CallContent, PendingCall, RecoveryClaim};
 
 const SECOND: u64 = 1_000_000;
 
@@ -26,7 +26,7 @@ struct Command {
     session: u16,
     name: &'static str,
     payload: String,
-    what: Asked,
+    what: CallContent,
     page: u16,
     number: u64,
 }
@@ -198,7 +198,8 @@ impl Member {
             && now >= self.line.retry_at
             && !cx.wires[wire].sid.is_empty()
         {
-            let asked = cx.wires[wire].asks.iter().any(|ask| matches!(ask.what, Asked::Join(_)));
+            let asked =
+                cx.wires[wire].asks.iter().any(|ask| matches!(ask.what, CallContent::Join(_)));
             if !asked {
                 self.ask_join(cx);
             }
@@ -243,7 +244,7 @@ impl Member {
                 self.want = None;
                 if let Some(session) = self.joined {
                     let payload = format!("{{\"sessionId\":\"s{session}\"}}");
-                    self.ask(cx, session, "leave_session", &payload, Asked::Leave);
+                    self.ask(cx, session, "leave_session", &payload, CallContent::Leave);
                 }
             }
             (Act::Bye(bye), Some(wire)) => self.say_bye(cx, wire, *bye),
@@ -324,7 +325,7 @@ impl Member {
                     "[".repeat(3_000),
                     "]".repeat(3_000)
                 );
-                self.ask(cx, session, "update_message", &deep, Asked::Nonsense);
+                self.ask(cx, session, "update_message", &deep, CallContent::Nonsense);
             }
             9 => {
                 let (name, fields) = *luck.pick(&[
@@ -341,13 +342,13 @@ impl Member {
                     ("select_song", "\"step\":2"),
                 ]);
                 let payload = format!("{{\"sessionId\":\"s{session}\",{fields}}}");
-                self.ask(cx, session, name, &payload, Asked::Nonsense);
+                self.ask(cx, session, name, &payload, CallContent::Nonsense);
             }
             // Another band's session.
             14 => {
                 let other =
                     format!("{{\"sessionId\":\"s{}\",\"message\":\"x\"}}", 900 + luck.below(9));
-                self.ask(cx, session, "update_message", &other, Asked::Nonsense);
+                self.ask(cx, session, "update_message", &other, CallContent::Nonsense);
             }
             12 => {
                 let mut bytes = Vec::new();
@@ -416,7 +417,8 @@ impl Member {
 
     fn say_bye(&mut self, cx: &mut Cx<'_>, wire: usize, bye: Bye) {
         let mut bytes = Vec::new();
-        let joining = cx.wires[wire].asks.iter().any(|ask| matches!(ask.what, Asked::Join(_)));
+        let joining =
+            cx.wires[wire].asks.iter().any(|ask| matches!(ask.what, CallContent::Join(_)));
         let (joined, luck) = (self.joined.is_some(), &mut self.luck);
         match bye {
             // A disconnect behind a pending join is handled later, at a time that the oracle could
@@ -490,7 +492,7 @@ impl Member {
         self.line.retry_at = cx.now() + SECOND;
         let now = cx.now();
         cx.oracle.asked(now, want.session, &self.identity.sid);
-        self.ask(cx, want.session, "join_session", &payload, Asked::Join(want));
+        self.ask(cx, want.session, "join_session", &payload, CallContent::Join(want));
     }
 
     /// Sends an event to the member's session.
@@ -521,7 +523,7 @@ impl Member {
         let other = other.unwrap_or_default();
         let millis = |micros: u64| format!("{}.{:03}", micros / 1_000, micros % 1_000);
         let bpm = |milli: u32| format!("{}.{:03}", milli / 1_000, milli % 1_000);
-        let mut what = Asked::Say(say.clone(), at, other.clone());
+        let mut what = CallContent::Say(say.clone(), at, other.clone());
         let (name, fields) = match say {
             Say::Play { bars, quantize, .. } => {
                 let quantize = quantize
@@ -588,7 +590,7 @@ impl Member {
                 let place =
                     court.model.as_ref().map_or(0, |model| model.music.at(now).position as i64);
                 let place = (place + off).clamp(0, 86_400_000_000) as u64;
-                what = Asked::Report(place);
+                what = CallContent::Report(place);
                 (
                     "position_sync",
                     format!(",\"positionMs\":{},\"timestamp\":{clock}", millis(place)),
@@ -640,18 +642,26 @@ impl Member {
     fn command(&mut self, cx: &mut Cx<'_>, wire: usize, command: Command) {
         let Command { session, name, payload, what, page, number } = command;
         let command = Some(((self.id, page), number));
-        let ask = Ask { id: 0, session, what, command, sent: cx.now(), end: 0, came: None };
+        let ask = PendingCall { id: 0, session, what, command, sent: cx.now(), end: 0, came: None };
         self.send_ask(cx, wire, name, &payload, ask);
     }
 
     /// Sends an event and waits for its acknowledgement.
-    fn ask(&mut self, cx: &mut Cx<'_>, session: u16, name: &str, payload: &str, what: Asked) {
+    fn ask(&mut self, cx: &mut Cx<'_>, session: u16, name: &str, payload: &str, what: CallContent) {
         let Some(wire) = self.wire else { return };
-        let ask = Ask { id: 0, session, what, command: None, sent: cx.now(), end: 0, came: None };
+        let ask =
+            PendingCall { id: 0, session, what, command: None, sent: cx.now(), end: 0, came: None };
         self.send_ask(cx, wire, name, payload, ask);
     }
 
-    fn send_ask(&mut self, cx: &mut Cx<'_>, wire: usize, name: &str, payload: &str, ask: Ask) {
+    fn send_ask(
+        &mut self,
+        cx: &mut Cx<'_>,
+        wire: usize,
+        name: &str,
+        payload: &str,
+        ask: PendingCall,
+    ) {
         self.commands.next_ask += 1;
         let id = self.commands.next_ask;
         let text = format!("42{id}[\"{name}\",{payload}]");
@@ -674,7 +684,7 @@ impl Member {
             cx.wires[wire].spent.packets += 1;
             cx.wires[wire].spent.questions += u64::from(name == "connection_quality");
             let end = cx.wires[wire].sent_up + bytes.len() as u64;
-            cx.wires[wire].asks.push(Ask { id, end, ..ask });
+            cx.wires[wire].asks.push(PendingCall { id, end, ..ask });
             cx.send(wire, &bytes);
         }
     }
@@ -700,7 +710,7 @@ impl Member {
         let (Some(keeper), Some(wire)) = (&mut self.keeper, self.wire) else { return };
         if keeper.plan.take(now as f64 / 1_000.0) && !cx.wires[wire].spoiled {
             let t0 = keeper.ask(now, self.commands.next_ask + 1);
-            self.ask(cx, 0, "clock_sync", &format!("{{\"t0\":{t0}}}"), Asked::Clock);
+            self.ask(cx, 0, "clock_sync", &format!("{{\"t0\":{t0}}}"), CallContent::Clock);
         }
         self.plan_probe(cx);
     }
@@ -826,7 +836,7 @@ impl Member {
             Some(((pid, (offset, seen, told_at, told_bytes)), session)) => {
                 let (sid, held) = (self.identity.sid.clone(), self.held.version);
                 cx.wires[w].told = held;
-                cx.wires[w].hope = Some(Hope {
+                cx.wires[w].hope = Some(RecoveryClaim {
                     sid,
                     session,
                     held,
@@ -864,7 +874,7 @@ impl Member {
     }
 
     /// Notes the offset of an event.
-    fn see(&mut self, cx: &mut Cx<'_>, told: &Told) {
+    fn see(&mut self, cx: &mut Cx<'_>, told: &Decoded) {
         let Some((offset, number)) = &told.offset else { return };
         let (now, m) = (cx.now(), self.id);
         let before = self.identity.seen.replace((offset.clone(), *number, told.at, told.bytes));
@@ -875,17 +885,17 @@ impl Member {
         }
     }
 
-    fn hear(&mut self, cx: &mut Cx<'_>, w: usize, heard: &Heard) {
+    fn hear(&mut self, cx: &mut Cx<'_>, w: usize, heard: &ServerMessage) {
         let (now, m) = (cx.now(), self.id);
         let mute = now < self.habits.mute_until;
         match heard {
-            Heard::Connected(sid, pid) => self.become_somebody(cx, sid, pid.clone()),
-            Heard::EnginePing if !mute => self.send_text(cx, w, b"3"),
-            Heard::Ping(timestamp) if !mute => {
+            ServerMessage::Connected(sid, pid) => self.become_somebody(cx, sid, pid.clone()),
+            ServerMessage::EnginePing if !mute => self.send_text(cx, w, b"3"),
+            ServerMessage::Ping(timestamp) if !mute => {
                 let text = format!("42[\"pong\",{{\"timestamp\":{timestamp}}}]");
                 self.send_text(cx, w, text.as_bytes());
             }
-            Heard::Ack(ack) => {
+            ServerMessage::Ack(ack) => {
                 if let (Some(keeper), Some((t1, t2))) = (&mut self.keeper, ack.stamps()) {
                     match keeper.answered(now, ack.id, t1, t2) {
                         Ok(true) => {
@@ -913,7 +923,7 @@ impl Member {
                     self.joined = None;
                 }
             }
-            Heard::State(state) => {
+            ServerMessage::State(state) => {
                 if self.want.as_ref().is_none_or(|want| want.session != state.session) {
                     return;
                 }
@@ -947,7 +957,7 @@ impl Member {
                     self.say_again(cx);
                 }
             }
-            Heard::Tick { session, version, serial, .. } => {
+            ServerMessage::Tick { session, version, serial, .. } => {
                 if self.want.as_ref().is_none_or(|want| want.session != *session) {
                     return;
                 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::decode::Ack;
 use super::super::model::{Done, LONG_MESSAGE, needs_lead};
 use super::super::plan::Say;
-use super::super::wire::{Ask, Asked, Wire};
+use super::super::wire::{CallContent, PendingCall, Wire};
 use super::Oracle;
 use super::journal::Breach;
 
@@ -48,20 +48,27 @@ impl Oracle {
         }
     }
 
-    fn obeyed(&mut self, now: u64, wire: &mut Wire, ask: &Ask, ack: &Ack) -> Result<(), Breach> {
+    fn obeyed(
+        &mut self,
+        now: u64,
+        wire: &mut Wire,
+        ask: &PendingCall,
+        ack: &Ack,
+    ) -> Result<(), Breach> {
         let session = usize::from(ask.session);
         let alone = matches!(
             ask.what,
-            Asked::Clock
-                | Asked::Say(Say::ClockSync | Say::Probe | Say::Heartbeat | Say::Quality, ..)
+            CallContent::Clock
+                | CallContent::Say(Say::ClockSync | Say::Probe | Say::Heartbeat | Say::Quality, ..)
         );
         let shard = wire.shard;
         if !alone && shard != self.sessions[session].home {
             let what = format!("shard {shard} answers for s{session}: {:?}", ask.what);
             return Err(("I2 one owner", what));
         }
-        let earlier =
-            |other: &Ask| other.kind().is_some() && other.id < ask.id && other.came.is_some();
+        let earlier = |other: &PendingCall| {
+            other.kind().is_some() && other.id < ask.id && other.came.is_some()
+        };
         if !alone
             && !ack.superseded
             && let Some(other) = wire.asks.iter().find(|other| earlier(other))
@@ -113,8 +120,8 @@ impl Oracle {
         }
         let wrong = |what| ("I9 who may do what", what);
         let done = match &ask.what {
-            Asked::Nonsense => return Err(wrong("nonsense was acknowledged".into())),
-            Asked::Join(join) => {
+            CallContent::Nonsense => return Err(wrong("nonsense was acknowledged".into())),
+            CallContent::Join(join) => {
                 if let Some(old) = wire.seat.filter(|old| *old != ask.session) {
                     self.leave(now, wire, old);
                 }
@@ -133,11 +140,11 @@ impl Oracle {
                     .join(unix, &wire.sid, &format!("Member {}", wire.member), join)
                     .map_err(wrong)?
             }
-            Asked::Leave => {
+            CallContent::Leave => {
                 self.leave(now, wire, ask.session);
                 Done::Nothing
             }
-            Asked::Say(Say::ClockSync | Say::Probe, ..) | Asked::Clock => {
+            CallContent::Say(Say::ClockSync | Say::Probe, ..) | CallContent::Clock => {
                 if ack.t1.is_some_and(|t1| t1 < i128::from(ask.sent) || t1 > i128::from(now)) {
                     return Err((
                         "I21 clock",
@@ -146,15 +153,15 @@ impl Oracle {
                 }
                 Done::Nothing
             }
-            Asked::Say(Say::Heartbeat | Say::Quality, ..) => Done::Nothing,
-            Asked::Say(say, at, other) => {
+            CallContent::Say(Say::Heartbeat | Say::Quality, ..) => Done::Nothing,
+            CallContent::Say(say, at, other) => {
                 self.model(session)?.say(now, &wire.sid, say, *at, other).map_err(wrong)?
             }
-            Asked::Report(place) => {
+            CallContent::Report(place) => {
                 self.model(session)?.report(now, &wire.sid, *place, ask.came.unwrap_or(now))
             }
         };
-        if let Asked::Say(Say::Message { text }, ..) = &ask.what
+        if let CallContent::Say(Say::Message { text }, ..) = &ask.what
             && ack.cut != (*text == LONG_MESSAGE && !wire.member.is_multiple_of(2))
         {
             return Err(("I7 acknowledged is done", format!("cut: {}", ack.cut)));
@@ -164,7 +171,7 @@ impl Oracle {
             return Ok(());
         }
         let version = court.model.as_ref().map_or(0, |model| model.version);
-        if matches!(ask.what, Asked::Say(..))
+        if matches!(ask.what, CallContent::Say(..))
             && done == Done::Version(version)
             && version == court.owed.version
         {
@@ -182,7 +189,7 @@ impl Oracle {
             }
         }
         let place = court.model.as_ref().map(|model| model.music.at(now).position);
-        if let (Asked::Say(Say::Sync { .. }, ..), Some(position), Some(place)) =
+        if let (CallContent::Say(Say::Sync { .. }, ..), Some(position), Some(place)) =
             (&ask.what, ack.position, place)
             && position != place
         {
@@ -191,18 +198,20 @@ impl Oracle {
         Ok(())
     }
 
-    fn refused(&mut self, wire: &mut Wire, ask: &Ask, ack: &Ack) -> Result<(), Breach> {
+    fn refused(&mut self, wire: &mut Wire, ask: &PendingCall, ack: &Ack) -> Result<(), Breach> {
         let model = self.sessions[usize::from(ask.session)].model.as_ref();
         let elsewhere = wire.seat != Some(ask.session);
         let wrong = match (&ask.what, ack.code.as_str()) {
             // Such a value must wait, unless its member is in another session.
             (_, "rate_limited") if ask.kind().is_some() => !elsewhere,
-            (Asked::Say(..) | Asked::Leave | Asked::Report(_), "not_member") => !elsewhere,
-            (Asked::Say(say, ..), "not_leader") => {
+            (CallContent::Say(..) | CallContent::Leave | CallContent::Report(_), "not_member") => {
+                !elsewhere
+            }
+            (CallContent::Say(say, ..), "not_leader") => {
                 let leads = model.is_some_and(|model| model.leads(&wire.sid));
                 leads || !needs_lead(say, false) && !matches!(say, Say::HandTo { .. })
             }
-            (Asked::Join(join), "session_full" | "bad_passcode") => {
+            (CallContent::Join(join), "session_full" | "bad_passcode") => {
                 let why = model.and_then(|model| model.refuses(&wire.sid, join));
                 // Another shard's answer holds for the time of the question. The session may be
                 // gone since.
@@ -228,7 +237,7 @@ impl Oracle {
                 "rate_limited" | "invalid_payload" | "not_allowed" | "too_large" | "unknown_event"
                 | "draining",
             ) => false,
-            (Asked::Nonsense, _) => false,
+            (CallContent::Nonsense, _) => false,
             _ => true,
         };
         if wrong {

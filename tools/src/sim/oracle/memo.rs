@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
-use super::super::decode::{Heard, Told, log_of};
+use super::super::decode::{Decoded, ServerMessage, log_of};
 use super::super::rng::Digest;
 
 /// Number of messages at which the older half is dropped.
@@ -27,7 +27,7 @@ impl Hasher for AsIs {
     }
 }
 
-type Frames = HashMap<u64, Rc<Told>, BuildHasherDefault<AsIs>>;
+type Frames = HashMap<u64, Rc<Decoded>, BuildHasherDefault<AsIs>>;
 
 /// Frames by their digests.
 #[derive(Default)]
@@ -45,12 +45,12 @@ pub struct Memo {
 
 impl Memo {
     /// The message in a frame, if the server has sent the frame.
-    pub fn heard(&self, frame: &[u8]) -> Option<Rc<Told>> {
+    pub fn heard(&self, frame: &[u8]) -> Option<Rc<Decoded>> {
         self.heard_as(Digest::of(frame))
     }
 
     /// The message in a frame with this digest, if the server has sent it.
-    pub fn heard_as(&self, key: u64) -> Option<Rc<Told>> {
+    pub fn heard_as(&self, key: u64) -> Option<Rc<Decoded>> {
         self.young.get(&key).or_else(|| self.old.get(&key)).cloned()
     }
 
@@ -65,14 +65,14 @@ impl Memo {
         &mut self,
         now: u64,
         frame: &[u8],
-        what: Heard,
+        what: ServerMessage,
         offset: Option<(String, u64)>,
-    ) -> Rc<Told> {
+    ) -> Rc<Decoded> {
         if self.young.len() >= MEMO_MAX {
             self.old = std::mem::take(&mut self.young);
         }
         self.told_bytes += frame.len() as u64;
-        let told = Rc::new(Told { what, offset, at: now, bytes: self.told_bytes });
+        let told = Rc::new(Decoded { what, offset, at: now, bytes: self.told_bytes });
         if let Some((offset, number)) = told.offset.as_ref().filter(|_| !told.is_snapshot()) {
             let log = self.logs.entry(log_of(offset).to_owned()).or_default();
             log.push_back((*number, now));

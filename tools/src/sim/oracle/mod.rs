@@ -20,7 +20,7 @@ use std::rc::Rc;
 use bandsync_engine::io::Goodbye;
 use bandsync_testkit::frames::write;
 
-use super::decode::{Heard, Told, offset_of, understand};
+use super::decode::{Decoded, ServerMessage, offset_of, understand};
 use super::frames;
 use super::plan::{WorldShape, reveals};
 use super::rng::Digest;
@@ -85,7 +85,7 @@ impl Oracle {
             Some(told) => told,
             None => self.read(now, frame),
         };
-        if !matches!(told.what, Heard::Tick { .. }) {
+        if !matches!(told.what, ServerMessage::Tick { .. }) {
             self.journal.note(now, || {
                 let to: Vec<&str> =
                     to.iter().map(|wire| wires[*wire].sid.get(..4).unwrap_or("-")).collect();
@@ -101,21 +101,23 @@ impl Oracle {
             }
         }
         match &told.what {
-            Heard::Connected(sid, _) => {
+            ServerMessage::Connected(sid, _) => {
                 to.iter().for_each(|wire| self.connected(now, &mut wires[*wire], sid))
             }
-            Heard::Ack(ack) => {
+            ServerMessage::Ack(ack) => {
                 to.iter().for_each(|wire| self.answered(now, &mut wires[*wire], ack))
             }
-            Heard::State(state) => self.stated(now, state, to, wires),
-            Heard::Tick { session, .. } if !self.server.draining => {
+            ServerMessage::State(state) => self.stated(now, state, to, wires),
+            ServerMessage::Tick { session, .. } if !self.server.draining => {
                 let strangers = to.iter().any(|wire| wires[*wire].seat != Some(*session));
                 let court = &mut self.sessions[usize::from(*session)];
                 let done = court.ticked(now, self.rules.tick, volatile, strangers);
                 self.journal.check(now, done);
             }
-            Heard::EnginePing => to.iter().for_each(|wire| self.pinged(now, &mut wires[*wire])),
-            Heard::EngineOpen => to.iter().for_each(|wire| {
+            ServerMessage::EnginePing => {
+                to.iter().for_each(|wire| self.pinged(now, &mut wires[*wire]))
+            }
+            ServerMessage::EngineOpen => to.iter().for_each(|wire| {
                 let shard = wires[*wire].shard;
                 if self.server.full[usize::from(shard)] {
                     self.journal.fail(
@@ -127,36 +129,42 @@ impl Oracle {
                 (wires[*wire].upgraded, wires[*wire].opened) = (true, now);
                 wires[*wire].spent.since = now;
             }),
-            Heard::Disconnect if self.server.goodbye == Goodbye::Reconnect => {
+            ServerMessage::Disconnect if self.server.goodbye == Goodbye::Reconnect => {
                 self.journal.fail(now, "I20 goodbyes", "a client is told to stay away".to_owned());
             }
-            Heard::Disconnect => to.iter().for_each(|wire| wires[*wire].dismissed = true),
-            Heard::Link
+            ServerMessage::Disconnect => to.iter().for_each(|wire| wires[*wire].dismissed = true),
+            ServerMessage::Link
                 if self.server.goodbye == Goodbye::Reconnect && frames::is_draining(frame) =>
             {
                 to.iter().for_each(|wire| wires[*wire].dismissed = true);
             }
-            Heard::Ping(_) => to.iter().for_each(|wire| self.beaten(now, &mut wires[*wire])),
-            Heard::Quality => to.iter().for_each(|wire| wires[*wire].spent.reports += 1),
-            Heard::Tick { .. }
-            | Heard::Beat { .. }
-            | Heard::Chat(_)
-            | Heard::Link
-            | Heard::Other => {}
+            ServerMessage::Ping(_) => {
+                to.iter().for_each(|wire| self.beaten(now, &mut wires[*wire]))
+            }
+            ServerMessage::Quality => to.iter().for_each(|wire| wires[*wire].spent.reports += 1),
+            ServerMessage::Tick { .. }
+            | ServerMessage::Beat { .. }
+            | ServerMessage::Chat(_)
+            | ServerMessage::Link
+            | ServerMessage::Other => {}
         }
         if !matches!(
             told.what,
-            Heard::State(_)
-                | Heard::Tick { .. }
-                | Heard::Beat { .. }
-                | Heard::Chat(_)
-                | Heard::Other
+            ServerMessage::State(_)
+                | ServerMessage::Tick { .. }
+                | ServerMessage::Beat { .. }
+                | ServerMessage::Chat(_)
+                | ServerMessage::Other
         ) {
             for wire in to {
                 let spent = &mut wires[*wire].spent;
-                spent.told += u64::from(!matches!(told.what, Heard::EnginePing | Heard::Ping(_)));
+                spent.told += u64::from(!matches!(
+                    told.what,
+                    ServerMessage::EnginePing | ServerMessage::Ping(_)
+                ));
                 // An acknowledgement may contain the state of a session.
-                let length = if matches!(told.what, Heard::Ack(_)) { 0 } else { frame.len() };
+                let length =
+                    if matches!(told.what, ServerMessage::Ack(_)) { 0 } else { frame.len() };
                 self.weigh(now, &wires[*wire], length);
             }
         }
@@ -189,36 +197,36 @@ impl Oracle {
     }
 
     /// Decodes and checks a frame for the first time.
-    fn read(&mut self, now: u64, frame: &[u8]) -> Rc<Told> {
+    fn read(&mut self, now: u64, frame: &[u8]) -> Rc<Decoded> {
         let text = frames::only_payload(frame).and_then(|text| std::str::from_utf8(text).ok());
         let mut heard = match text.map(|text| understand(text, self.sessions.len())) {
             Some(Ok(heard)) => heard,
             Some(Err(why)) => {
                 let what = format!("{why}: {}", text.unwrap_or_default());
                 self.journal.fail(now, "I16 readable", what);
-                Heard::Other
+                ServerMessage::Other
             }
             None => {
                 self.journal.fail(now, "I16 readable", "a frame that is none");
-                Heard::Other
+                ServerMessage::Other
             }
         };
         let offset = text.and_then(offset_of);
         match &mut heard {
-            Heard::Tick { session, version, position, serial } => {
+            ServerMessage::Tick { session, version, position, serial } => {
                 *serial = self.memo.next_tick();
                 if !self.server.draining {
                     let court = &self.sessions[usize::from(*session)];
                     self.journal.check(now, court.check_place(now, *version, *position));
                 }
             }
-            Heard::Beat { session, at } => {
+            ServerMessage::Beat { session, at } => {
                 let court = self.sessions.get(usize::from(*session));
                 if let Some(court) = court.filter(|_| !self.server.draining) {
                     self.journal.check(now, court.check_beat(now, *at, self.rules.batch));
                 }
             }
-            Heard::Chat(session) => {
+            ServerMessage::Chat(session) => {
                 if let Some((_, number)) = offset {
                     let chats = &mut self.sessions[usize::from(*session)].told.chats;
                     chats.push_back(number);
