@@ -24,7 +24,7 @@ const ENTRY: Edit = Edit {
 const COMMAND: Edit = Edit {
     file: "shards/engine/src/speech/command.rs",
     before: "    /// `stop`: pause and back to the beginning.",
-    text: "    /// `rewind`.\n    Rewind {\n        /// When; at once if `None`.\n        \
+    text: "    /// `rewind`.\n    Rewind {\n        /// The time of the change; at once if `None`.\n        \
            at: Option<Micros>,\n    },\n",
 };
 const ARM: Edit = Edit {
@@ -36,8 +36,8 @@ const ARM: Edit = Edit {
 /// The method.
 const METHOD: Edit = Edit {
     file: "shards/engine/src/session/playback.rs",
-    before: "    /// `stop`: pauses, at the beginning.",
-    text: r"    /// `rewind`: back to the beginning; the music plays on.
+    before: "    /// Handles `stop`: pauses at the beginning.",
+    text: r"    /// Handles `rewind`: seeks to the beginning; the music plays on.
     pub(super) fn rewind(
         &mut self,
         now: Moment,
