@@ -243,19 +243,19 @@ export class BandSync extends EventTarget {
   }
 
   /**
-   * The position in the music: `{ microbeats, bar, beat, phase, num, den, tempoBpm }`; null without timeline or
-   * clock.
+   * The position in the music: `{ microbeats, songBeat, bar, beat, phase, num, den, tempoBpm, pass, countIn }`; null
+   * without timeline or clock.
    * `bar` and `beat` count from 1, as musicians do (a count-in is bar 0 and below); `phase` is the part of the beat,
-   * 0 to 1.
+   * 0 to 1. `songBeat` counts from the first beat of bar 1 as 0, and `pass` is the pass of a loop from 1, or 0.
    */
   beat() {
     const t = this.#ready();
     if (t === null) return null;
-    const microbeats = music.beatAt(this.timeline, t);
-    const { bar, inBar, num, den } = music.barAt(this.timeline, microbeats);
+    const { beat: microbeats, bar, inBar, num, den, tempo, pass, countIn } = music.placeAt(this.timeline, t);
     const beat = Math.floor(inBar / music.BEAT);
-    const tempoBpm = music.tempoAt(this.timeline, t) / 1000;
-    return { microbeats, bar: bar + 1, beat: beat + 1, phase: inBar / music.BEAT - beat, num, den, tempoBpm };
+    const phase = inBar / music.BEAT - beat;
+    const songBeat = microbeats / music.BEAT;
+    return { microbeats, songBeat, bar: bar + 1, beat: beat + 1, phase, num, den, tempoBpm: tempo / 1000, pass, countIn };
   }
 
   /** Whether the music runs at this moment. */
@@ -267,10 +267,7 @@ export class BandSync extends EventTarget {
   /** The start of the next bar, in milliseconds on the server's clock; null while nothing plays. */
   nextBarAt() {
     const t = this.#ready();
-    if (t === null || !music.isPlayingAt(this.timeline, t)) return null;
-    const beat = music.beatAt(this.timeline, t);
-    const { inBar, num } = music.barAt(this.timeline, beat);
-    const at = music.timeOfBeat(this.timeline, beat - inBar + num * music.BEAT, t);
+    const at = t === null ? null : music.nextBarAt(this.timeline, t);
     return at === null ? null : at / 1000;
   }
 
@@ -280,10 +277,10 @@ export class BandSync extends EventTarget {
   beatsBetween(sinceMs, untilMs) {
     if (!this.timeline) return [];
     const found = music.beatsBetween(this.timeline, Math.ceil(sinceMs * 1000), Math.ceil(untilMs * 1000));
-    return found.map(({ beat, t }) => ({
+    return found.map(({ beat, t, inBar }) => ({
       beat: beat / music.BEAT,
       atServerMs: t / 1000,
-      isDownbeat: music.barAt(this.timeline, beat).inBar < music.BEAT,
+      isDownbeat: inBar < music.BEAT,
     }));
   }
 
@@ -491,8 +488,8 @@ export class BandSync extends EventTarget {
   #mayStep(miss) {
     if (!this.timeline || Math.abs(miss) > 1000 || globalThis.document?.hidden) return true;
     const t = Math.floor((this.#now() + this.clock.offset) * 1000);
-    if (!music.isPlayingAt(this.timeline, t)) return true;
-    const { bar } = music.barAt(this.timeline, music.beatAt(this.timeline, t));
+    const { bar, playing } = music.placeAt(this.timeline, t);
+    if (!playing) return true;
     const before = this.#barSeen;
     this.#barSeen = bar;
     return before !== null && before !== bar;

@@ -1,4 +1,4 @@
-// The shared timeline: position of the music at a server time, and server time of a beat.
+// The shared timeline: what the music does at a server time, and the server time of a beat.
 //
 // Times and positions are integer microseconds on the server's clock, beats are integer microbeats
 // (1 beat = 1 000 000), tempos are integer milli-BPM. Every result is the exact value, rounded once with halves
@@ -6,15 +6,18 @@
 //
 //   round(n, d) = floor((2n + d) / 2d)              tau = t - t0, R = ramp, D = bpm1 - bpm0
 //
-//   position   p0 + rate tau
-//   beat       b0 + round(bpm0 tau, 60000)                                            tau <= 0
+//   count      b0 + round(bpm0 tau, 60000)                                            tau <= 0
 //              b0 + round(2 bpm0 R tau + D tau^2, 120000 R)                           0 < tau < R
 //              b0 + round((bpm0 + bpm1) R + 2 bpm1 (tau - R), 120000)                 tau >= R
-//   time       t0 + round(60000 n, bpm0)                                              n = b - b0 <= 0
+//   time       t0 + round(60000 n, bpm0)                                              n = count - b0 <= 0
 //              t0 + R + round(120000 n - (bpm0 + bpm1) R, 2 bpm1)                     past the ramp
 //              t0 + floor((isqrt(Q) - 2 bpm0 R + D) / 2D)                             speeding up
 //              t0 + floor((2 bpm0 R - ceil(sqrt(Q)) - D) / -2D)                       slowing down
 //              with Q = 4 (bpm0^2 R^2 + 120000 D R n)
+//   position   p0 + rate tau; in a loop, p + time since the last wrap
+//
+// A loop does not take the count back: the song beat is the count folded into [from, to), and each fold is a pass. So
+// the pass, and what is armed for a later one, need no state beside the timeline.
 //
 // The root needs no scaling: floor((x + k) / m) = floor((floor(x) + k) / m) for integers k and m > 0.
 // Products reach 112 bits, hence BigInt inside. tests/vectors/README.md has the whole contract.
@@ -38,15 +41,27 @@ export function segmentAt(timeline, t) {
   return i;
 }
 
-/** Position in the song at `t`, in microseconds. Below zero during a count-in. */
-export function positionAt(timeline, t) {
-  const s = timeline.segments[segmentAt(timeline, t)];
-  return s.p0 + s.rate * (t - s.t0);
+/** Count at `t`, in microbeats: the song beat as it would be without loops. */
+export function countAt(timeline, t) {
+  return countDuring(timeline, segmentAt(timeline, t), t);
 }
 
-/** Beat at `t`, in microbeats. */
+/** Song beat at `t`, in microbeats: 0 is the first beat of bar 1. */
 export function beatAt(timeline, t) {
-  return beatInSegment(timeline.segments[segmentAt(timeline, t)], t);
+  const i = segmentAt(timeline, t);
+  return songBeat(timeline.segments[i], countDuring(timeline, i, t));
+}
+
+/** Position at `t`, in microseconds. Below zero during a count-in; each pass of a loop begins at its `p`. */
+export function positionAt(timeline, t) {
+  const i = segmentAt(timeline, t);
+  const s = timeline.segments[i];
+  const { loop } = s;
+  if (s.rate !== 1 || !loop) return s.p0 + s.rate * (t - s.t0);
+  const count = countDuring(timeline, i, t);
+  if (count < nextWrap(loop, s.b0)) return s.p0 + t - s.t0;
+  const wrap = count - mod(count - loop.from, loop.to - loop.from);
+  return loop.p + Math.max(0, t - timeInSegment(s, wrap));
 }
 
 /** Tempo at `t`, in milli-BPM. If the music is stopped, the tempo that it would have. */
@@ -64,23 +79,61 @@ export function isPlayingAt(timeline, t) {
 }
 
 /**
- * The first instant, not before `from`, at which the music reaches beat `b`; null if it never does.
- * Which segment a beat belongs to is decided by beats, so that rounding leaves no gap at a seam.
+ * Everything that a page shows at `t`: `{ segment, count, beat, pass, position, tempo, playing, bar, inBar, num, den,
+ * countIn }`. `pass` is 0 outside of a loop and counts from 1 in it. `bar` counts from 0; during a count-in it counts
+ * back from the bar where the song starts: -1, -2, …
+ */
+export function placeAt(timeline, t) {
+  const segment = segmentAt(timeline, t);
+  const s = timeline.segments[segment];
+  const count = countDuring(timeline, segment, t);
+  const { loop } = s;
+  const pass = loop && count >= loop.from ? 1 + Math.floor((count - loop.from) / (loop.to - loop.from)) : 0;
+  return {
+    segment,
+    count,
+    pass,
+    position: positionAt(timeline, t),
+    tempo: tempoAt(timeline, t),
+    playing: s.rate === 1,
+    ...placeOf(timeline, segment, count),
+  };
+}
+
+/**
+ * The first instant, not before `from`, at which the song reaches beat `b`; null if it never does.
+ * Which segment a beat belongs to is decided by counts, so that rounding leaves no gap at a seam.
  */
 export function timeOfBeat(timeline, b, from = -Infinity) {
   const { segments } = timeline;
   for (let i = 0; i < segments.length; i += 1) {
-    const next = segments[i + 1];
-    if (segments[i].rate !== 1) continue;
-    if (i > 0 && b < segments[i].b0) continue;
-    if (next && b >= beatInSegment(segments[i], next.t0)) continue;
-    const t = timeInSegment(segments[i], b);
-    if (t >= from) return t;
+    const s = segments[i];
+    const { loop } = s;
+    if (s.rate !== 1 || (loop && b >= loop.to)) continue;
+    const { low, high } = countsOf(timeline, i);
+    const first = Math.max(low, s.start ?? -Infinity);
+    const size = loop && b >= loop.from ? loop.to - loop.from : 0;
+    let count = b;
+    if (size > 0) {
+      // To the first pass of this segment, then to the last one that may begin before `from`.
+      if (count < first) count += size * Math.ceil((first - count) / size);
+      if (timeInSegment(s, count) < from) {
+        count += size * Math.max(0, Math.floor((countInSegment(s, from) - count) / size));
+      }
+    }
+    for (; count >= first && count < high; count += size) {
+      const t = timeInSegment(s, count);
+      if (t >= from) return t;
+      if (size === 0) break;
+    }
   }
   return null;
 }
 
-/** Every whole beat that sounds in [from, to), as `{ beat, t }`, in order; at most `limit` of them. */
+/**
+ * Every whole beat that sounds in [from, to), as `{ beat, t, bar, inBar, countIn }` with its song beat, in order; at
+ * most `limit` of them.
+ */
 export function beatsBetween(timeline, from, to, limit = 64) {
   const found = [];
   const { segments } = timeline;
@@ -88,24 +141,33 @@ export function beatsBetween(timeline, from, to, limit = 64) {
     const s = segments[i];
     const next = segments[i + 1];
     if (s.rate !== 1 || (i > 0 && s.t0 >= to) || (next && next.t0 < from)) continue;
-    const first = beatInSegment(s, i === 0 ? from : Math.max(from, s.t0));
+    const { low, high } = countsOf(timeline, i);
+    const first = countInSegment(s, i === 0 ? from : Math.max(from, s.t0));
     // One beat early, for a beat whose time rounds up into the window.
-    let k = Math.ceil(first / BEAT) - 1;
-    if (i > 0) k = Math.max(k, Math.ceil(s.b0 / BEAT));
-    const end = next ? beatInSegment(s, next.t0) : Infinity;
-    for (; k * BEAT < end && found.length < limit; k += 1) {
-      const beat = k * BEAT + 0; // no negative zero
-      const t = timeInSegment(s, beat);
+    let k = Math.max(Math.ceil(first / BEAT) - 1, Math.ceil(low / BEAT));
+    for (; k * BEAT < high && found.length < limit; k += 1) {
+      const count = k * BEAT + 0; // no negative zero
+      const t = timeInSegment(s, count);
       if (t >= to) break;
-      if (t >= from) found.push({ beat, t });
+      if (t < from) continue;
+      const { beat, bar, inBar, countIn } = placeOf(timeline, i, count);
+      found.push({ beat, t, bar, inBar, countIn });
     }
   }
   return found;
 }
 
-/** The bar at beat `b`: `bar` counts from 0 over all meter entries, `inBar` is microbeats into it. */
-export function barAt(timeline, b) {
-  const meter = meterOf(timeline);
+/** The first instant after `t` at which a bar begins; null if none begins within the next 64 beats. */
+export function nextBarAt(timeline, t) {
+  return beatsBetween(timeline, t + 1, Infinity).find(({ inBar }) => inBar === 0)?.t ?? null;
+}
+
+/**
+ * The bar at song beat `b`: `bar` counts from 0 over all meter entries, `inBar` is microbeats into it. The meter is
+ * that of the segment with index `segment`.
+ */
+export function barAt(timeline, b, segment = 0) {
+  const meter = meterOf(timeline, segment);
   const m = entryAt(meter, b);
   let before = 0;
   for (let k = 0; k < m; k += 1) {
@@ -119,7 +181,7 @@ export function barAt(timeline, b) {
 /** The first boundary at or after beat `b`: of a grid of `quantum` microbeats, or a meter entry. */
 export function nextBoundary(timeline, b, quantum) {
   if (quantum === 0) return b;
-  const meter = meterOf(timeline);
+  const meter = meterOf(timeline, 0);
   const m = entryAt(meter, b);
   const next = meter[m].beat + quantum * Math.ceil((b - meter[m].beat) / quantum);
   return m + 1 < meter.length ? Math.min(next, meter[m + 1].beat) : next;
@@ -130,15 +192,49 @@ export function isTimeline(value) {
   if (!value || !isCount(value.epoch) || !isCount(value.version) || !Array.isArray(value.segments)) return false;
   const { segments } = value;
   if (segments.length < 1 || segments.length > 8 || !segments.every(isSegment)) return false;
-  const meter = value.meter ?? [];
-  return (
-    segments.every((s, i) => i === 0 || segments[i - 1].t0 <= s.t0) &&
-    Array.isArray(meter) &&
-    meter.every((m, i) => isMeter(m) && (i === 0 || meter[i - 1].beat < m.beat))
-  );
+  return segments.every((s, i) => i === 0 || segments[i - 1].t0 <= s.t0) && isMeter(value.meter ?? []);
 }
 
-function beatInSegment(s, t) {
+/** Count at `t` in segment `i`. Until the next segment begins, it stays below that one's `cut`. */
+function countDuring(timeline, i, t) {
+  const cut = timeline.segments[i + 1]?.cut ?? Infinity;
+  return Math.min(countInSegment(timeline.segments[i], t), cut - 1);
+}
+
+/** The counts that playing segment `i` covers, from `low` up to, but not including, `high`. */
+function countsOf(timeline, i) {
+  const { segments } = timeline;
+  const next = segments[i + 1];
+  const low = i === 0 ? -Infinity : segments[i].b0;
+  return { low, high: next ? (next.cut ?? countInSegment(segments[i], next.t0)) : Infinity };
+}
+
+const isCountIn = (s, count) => s.rate === 1 && count < (s.start ?? -Infinity);
+
+function songBeat(s, count) {
+  const { loop } = s;
+  if (!loop || count < loop.to || isCountIn(s, count)) return count;
+  return loop.from + mod(count - loop.from, loop.to - loop.from);
+}
+
+/** The first count after `count` at which the loop begins again. */
+function nextWrap({ from, to }, count) {
+  return count < to ? to : count - mod(count - from, to - from) + to - from;
+}
+
+/** Song beat and bar of a count in segment `i`. */
+function placeOf(timeline, i, count) {
+  const s = timeline.segments[i];
+  const beat = songBeat(s, count);
+  if (!isCountIn(s, count)) return { beat, ...barAt(timeline, beat, i), countIn: false };
+  const meter = meterOf(timeline, i);
+  const { num, den } = meter[entryAt(meter, s.start)];
+  const bar = Math.floor((count - s.start) / (num * BEAT));
+  return { beat, bar, inBar: count - s.start - bar * num * BEAT, num, den, countIn: true };
+}
+
+/** Count at `t` as if the segment had no end. */
+function countInSegment(s, t) {
   if (s.rate !== 1) return s.b0;
   const tau = BigInt(t - s.t0);
   const v0 = BigInt(s.bpm0);
@@ -151,8 +247,9 @@ function beatInSegment(s, t) {
   return s.b0 + Number(beats);
 }
 
-function timeInSegment(s, b) {
-  const n = BigInt(b - s.b0);
+/** Time of a count: the inverse of `countInSegment`, for a segment that plays. */
+function timeInSegment(s, count) {
+  const n = BigInt(count - s.b0);
   const v0 = BigInt(s.bpm0);
   const v1 = BigInt(s.bpm1);
   const R = BigInt(s.ramp);
@@ -171,6 +268,12 @@ function timeInSegment(s, b) {
         : floorDiv(2n * v0 * R - (root * root === Q ? root : root + 1n) - D, -2n * D);
   }
   return s.t0 + Number(tau);
+}
+
+/** Remainder of a division by a positive number, never negative. */
+function mod(n, d) {
+  const rest = n % d;
+  return rest < 0 ? rest + d : rest + 0; // no negative zero
 }
 
 function floorDiv(n, d) {
@@ -193,7 +296,9 @@ function isqrt(n) {
   }
 }
 
-function meterOf(timeline) {
+/** The meter of segment `i`: its own or that of the last segment before it that has one, else the timeline's. */
+function meterOf(timeline, i) {
+  for (let k = i; k >= 0; k -= 1) if (timeline.segments[k].meter) return timeline.segments[k].meter;
   return timeline.meter?.length ? timeline.meter : COMMON_TIME;
 }
 
@@ -203,19 +308,32 @@ function entryAt(meter, b) {
   return m;
 }
 
-const isCount = (x) => Number.isSafeInteger(x) && x >= 0;
+const isInteger = Number.isSafeInteger;
+const isCount = (x) => isInteger(x) && x >= 0;
+/** Fields that a segment need not have may be missing or null. */
+const isAbsentOr = (check, x) => x === undefined || x === null || check(x);
 
 function isSegment(s) {
   return (
     Boolean(s) &&
-    [s.t0, s.p0, s.b0, s.ramp, s.bpm0, s.bpm1].every(Number.isSafeInteger) &&
+    [s.t0, s.p0, s.b0, s.ramp, s.bpm0, s.bpm1].every(isInteger) &&
     (s.rate === 0 || s.rate === 1) &&
     s.ramp >= 0 &&
     s.bpm0 > 0 &&
-    s.bpm1 > 0
+    s.bpm1 > 0 &&
+    isAbsentOr(isLoop, s.loop) &&
+    isAbsentOr(isInteger, s.start) &&
+    isAbsentOr(isInteger, s.cut) &&
+    isAbsentOr((meter) => isMeter(meter) && meter.length > 0, s.meter)
   );
 }
 
-function isMeter(m) {
-  return Boolean(m) && Number.isSafeInteger(m.beat) && isCount(m.num) && m.num > 0 && isCount(m.den) && m.den > 0;
+const isLoop = ({ from, to, p }) => [from, to, p].every(isInteger) && from < to;
+
+function isMeter(meter) {
+  return Array.isArray(meter) && meter.every((m, i) => isEntry(m) && (i === 0 || meter[i - 1].beat < m.beat));
+}
+
+function isEntry(m) {
+  return Boolean(m) && isInteger(m.beat) && isCount(m.num) && m.num > 0 && isCount(m.den) && m.den > 0;
 }

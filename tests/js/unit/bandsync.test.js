@@ -351,6 +351,23 @@ test("computes position and beat from the timeline at the server's time", () =>
     assert.deepEqual(first, { beat: 0, atServerMs: t0 / 1000, isDownbeat: true });
   }));
 
+test("knows the pass of a loop, and counts the bars of a count-in back from the start", () =>
+  onStage(async (server, band) => {
+    const segment = { p0: 0, rate: 1, bpm0: 60_000, bpm1: 60_000, ramp: 0 };
+    const show = async (version, ago, fields) => {
+      const t0 = Math.floor(server.serverClock() * 1000) - ago;
+      server.event("session_update", { sessionId: "stage", timeline: timeline({ version, segments: [{ ...segment, t0, ...fields }] }) });
+      await until(() => band.beat() !== null);
+      return band.beat();
+    };
+    const loop = { from: 4e6, to: 12e6, p: 4e6 };
+    const looped = await show(3, 21_500_000, { b0: 0, loop });
+    assert.deepEqual([looped.pass, Math.floor(looped.songBeat), looped.bar, looped.beat, looped.countIn], [3, 5, 2, 2, false]);
+    assert.ok(Math.abs(band.position() - 5500) < 400, `${band.position()} ms`);
+    const counted = await show(4, 1_500_000, { b0: 56e6, start: 64e6 });
+    assert.deepEqual([counted.pass, counted.bar, counted.beat, counted.countIn], [0, -1, 2, true]);
+  }));
+
 test("leaving disconnects and does not reconnect", async () => {
   const server = stage();
   const band = member(server);
