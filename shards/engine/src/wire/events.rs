@@ -193,9 +193,10 @@ const STEP: Schema = Schema::new("Step", Form::WholeOf(&[1, -1]));
 
 events! {
     JoinSession = "join_session" [JoinSession],
-        "Joins a session, and makes it if need be. Who comes first leads, sets the passcode, and \
-         with a leader PIN the rule that leading takes it. Joining another session leaves the \
-         first.",
+        "Joins a session, and creates it if it does not exist. If no member leads, the new member \
+         leads, unless it asks for the role follower. The first member sets passcode and \
+         leaderPin; with a PIN, only members that know it may claim the lead. A member of another \
+         session leaves that one when this one admits it.",
         of_session {
             session = "sessionId": SESSION,
             display_name = "displayName": optional(LONG_NAME),
@@ -224,13 +225,13 @@ events! {
         ],
         &[Code::InvalidSessionId, Code::BadPasscode, Code::SessionFull];
     LeaveSession = "leave_session" [Other],
-        "Leaves the session. A leader hands over at once.",
+        "Leaves the session. If the sender leads, the lead passes to another member at once.",
         of_session { session = "sessionId": SESSION, } => Command::Leave(session),
         &[], MEMBER;
     SetRole = "set_role" [Other, once],
-        "Takes the lead, gives it up, or, as the leader, hands it to a member. Under leaderRule \
-         \"ask\" a wish to lead becomes a request, under \"pin\" it takes the PIN. Of two claims \
-         in one batch window the first wins.",
+        "Claims the lead, gives it up, or, as the leader, hands it to memberId. Under leaderRule \
+         \"ask\" a claim becomes a request to the leader, under \"pin\" it requires the PIN. Of \
+         two claims within one batch window the first is applied.",
         in_session {
             role = "role": ROLE,
             member = "memberId": optional(SOCKET_ID),
@@ -238,41 +239,41 @@ events! {
         CLAIMED,
         &[Code::InvalidSessionId, Code::NotMember, Code::NotLeader, Code::NotAllowed];
     RequestLeader = "request_leader" [Other, once],
-        "Asks the leader for the lead; a free lead is given at once.",
+        "Requests the lead. If no member leads, the sender leads at once.",
         in_session {} => SessionCommand::RequestLeader,
         CLAIMED, &[Code::InvalidSessionId, Code::NotMember, Code::NotAllowed];
     ApproveLeaderRequest = "approve_leader_request" [Other, once],
-        "Hands the lead to a member that asked for it.",
+        "Hands the lead to a member that requested it.",
         in_session { requester = "requesterId": SOCKET_ID, }
             => SessionCommand::ApproveLeader { requester },
         CHANGED, LEADER;
     DenyLeaderRequest = "deny_leader_request" [Other, once],
-        "Tells a member that asked for the lead that it does not get it.",
+        "Denies a member's request for the lead.",
         in_session { requester = "requesterId": SOCKET_ID, }
             => SessionCommand::DenyLeader { requester },
         &[], LEADER;
     SyncRequest = "sync_request" [SyncRequest],
-        "Asks where the band is. With a checksum that differs a snapshot follows. Never waits for \
-         a batch window.",
+        "Requests position and timeline. If checksum or version differ from the session's, a \
+         snapshot follows. The answer never waits for a batch window.",
         in_session {
             checksum = "checksum": optional(SHORT_TEXT),
             version = "version": optional(COUNT),
         } => SessionCommand::Sync { checksum: checksum.flatten(), version },
         SYNC, MEMBER;
     UpdateMessage = "update_message" [Other, once],
-        "Sets the message on everybody's screen, cut to 500 characters. The empty text brings the \
-         automatic messages back, which say who leads.",
+        "Sets the message that all members see. An empty text restores the automatic messages, \
+         which say whether a member leads.",
         in_session { message = "message": LONG_TEXT, } => SessionCommand::UpdateMessage(message),
         &[COUNT.info("epoch"), COUNT.info("version"), optional(TRUE).info("cut")], MEMBER;
     ChatMessage = "chat_message" [ChatMessage, once],
-        "Says something to everybody, cut to 500 characters.",
+        "Sends a chat message to all members.",
         in_session {
             message = "message": LONG_WORDS,
             username = "username": optional(LONG_NAME),
         } => SessionCommand::Chat { message, username: username.flatten() },
         &[optional(TRUE).info("cut")], MEMBER;
     UpdateSettings = "update_settings" [Other, once],
-        "Changes the session's settings: all that are named or none. null takes a secret away.",
+        "Changes all named settings of the session, or none. null removes a passcode or PIN.",
         in_session {
             max_members = "maxMembers": optional(MAX_MEMBERS),
             on_leader_loss = "onLeaderLoss": optional(ON_LEADER_LOSS),
@@ -290,7 +291,8 @@ events! {
         })?),
         CHANGED, LEADER;
     Cue = "cue" [Other, once],
-        "A short stage message with its server time.",
+        "Sends a short stage message to all members, with its server time. Followers may send it \
+         if anyoneMayCue is set.",
         in_session {
             text = "text": CUE_TEXT,
             target = "target": optional(LONG_NAME),
@@ -298,7 +300,8 @@ events! {
         &[], LEADER;
 
     Play = "play" [Other, once],
-        "Starts the song: at once, at a time, after a count-in, or on the next bar or beat.",
+        "Starts the song, at once or at atServerMs, and after a count-in if countInBars is set. \
+         quantize moves the position back to the beginning of its bar or beat first.",
         in_session {
             at = "atServerMs": optional(SERVER_MS),
             count_in_bars = "countInBars": optional(BARS),
@@ -310,26 +313,26 @@ events! {
         }),
         CHANGED, LEADER;
     Pause = "pause" [Other, once],
-        "Stops the song where it is.",
+        "Stops at the present position, and cancels scheduled changes.",
         in_session {} => SessionCommand::Pause,
         CHANGED, LEADER;
     Stop = "stop" [Other, once],
-        "Stops the song and goes back to its beginning.",
+        "Stops at the beginning of the song, and cancels scheduled changes.",
         in_session {} => SessionCommand::Stop,
         CHANGED, LEADER;
     Seek = "seek" [Other, once, waits],
-        "Goes to a position, also while playing.",
+        "Moves the position, at once or at atServerMs, also while playing.",
         in_session {
             position = "position": POSITION,
             at = "atServerMs": optional(SERVER_MS),
         } => SessionCommand::Seek { position, at },
         CHANGED, LEADER;
     SetTempo = "set_tempo" [Other, once, waits],
-        "Changes the tempo.",
+        "Changes the tempo at once. Members receive tempo_changed.",
         in_session { tempo = "tempo": TEMPO, } => SessionCommand::SetTempo(tempo),
         CHANGED, LEADER;
     TempoChange = "tempo_change" [TempoChange, once, waits],
-        "Changes the tempo, at once or as a ramp.",
+        "Changes the tempo, at once or as a ramp over fadeTime.",
         in_session {
             fade = "fadeTime": optional(FADE),
             tempo = "tempo": TEMPO,
@@ -340,7 +343,7 @@ events! {
         }),
         CHANGED, LEADER;
     TempoChanged = "tempo_changed" [Other, once, waits],
-        "As tempo_change, and told under this name.",
+        "Like tempo_change; members receive it as tempo_changed.",
         in_session {
             fade = "fadeTime": optional(FADE),
             tempo = "tempo": TEMPO,
@@ -351,51 +354,54 @@ events! {
         }),
         CHANGED, LEADER;
     SetTimeSignature = "set_time_signature" [Other, once],
-        "Changes the time signature from the next bar on.",
+        "Changes the time signature from the next bar on, or from the present bar if the music is \
+         stopped.",
         in_session {
             numerator = "numerator": NUMERATOR,
             denominator = "denominator": DENOMINATOR,
         } => SessionCommand::SetTimeSignature(signature(numerator, denominator)),
         CHANGED, LEADER;
     BeatSync = "beat_sync" [Other],
-        "The leader's beat, which is compared with the timeline and passed on.",
+        "Reports the leader's beat. Members receive its distance from the timeline; the music does \
+         not move.",
         in_session {
             beat_position = "beatPosition": NUMBER,
             master_time = "masterTime": NUMBER,
         } => SessionCommand::BeatSync { beat_position, master_time },
         &[], LEADER;
     PositionSync = "position_sync" [PositionSync, waits],
-        "Where a member is: the leader's is passed on, a follower's is corrected if it is over 25 \
-         ms off.",
+        "Reports the sender's position. All members receive the leader's report, and if it is more \
+         than 25 ms off, the music moves there. A follower whose report is more than 25 ms off \
+         receives drift_correction.",
         in_session {
             position = "positionMs": POSITION,
             timestamp = "timestamp": NUMBER,
         } => SessionCommand::PositionSync { position, timestamp },
         CHANGED, MEMBER;
     LatencyProbe = "latency_probe" [LatencyProbe],
-        "Answered at once, to measure the round trip.",
+        "Measures the round trip; answered at once.",
         connection { timestamp = "timestamp": NUMBER, } => ClientCommand::LatencyProbe { timestamp },
         LATENCY, &[];
     ClockSync = "clock_sync" [ClockSync],
-        "A four-stamp probe of the server's clock, answered at once.",
+        "Measures the offset to the server's clock with four timestamps; answered at once.",
         connection { t0 = "t0": NUMBER, } => ClientCommand::ClockSync { t0 },
         CLOCK, &[];
 
     SetSetlist = "set_setlist" [Other, once],
-        "Sets the songs of the evening, up to 1 MiB in all.",
+        "Sets the session's songs, at most 1 MiB in all.",
         in_session { setlist = "setlist": NEW_SETLIST, } => SessionCommand::SetSetlist(setlist),
         CHANGED,
         &[Code::InvalidSessionId, Code::NotMember, Code::NotLeader, Code::TooLarge];
     SelectSong = "select_song" [Other, once],
-        "Chooses a song by its id, or the next or the one before by step. Its tempo and signature \
-         hold, at its beginning, stopped.",
+        "Selects a song by songId, or the next (step 1) or previous one (step -1). Playback stops \
+         at its beginning, with the song's tempo and signature.",
         in_session {
             song = "songId": unread(SONG_ID.schema),
             step = "step": unread(STEP),
         } => SessionCommand::SelectSong(song_choice(song, step)?),
         CHANGED, LEADER;
     GetSong = "get_song" [Other],
-        "Asks for a song with its body.",
+        "Requests a song with its body.",
         in_session { song = "songId": SONG_ID, } => SessionCommand::GetSong(song),
         &[SONG.info("song")], MEMBER;
 
@@ -405,24 +411,24 @@ events! {
             => ClientCommand::Pong { timestamp },
         &[], &[];
     Heartbeat = "heartbeat" [Other],
-        "Says that the client lives; always answered.",
+        "Sends a sign of life. The server answers with heartbeat_response.",
         connection_or_absent { timestamp = "timestamp": optional(NUMBER), }
             => ClientCommand::Heartbeat { timestamp },
         HEARTBEAT, &[];
     ConnectionQuality = "connection_quality" [Other],
-        "Asks how good the connection is.",
+        "Requests the measured quality of the connection.",
         connection_or_absent {} => ClientCommand::ConnectionQuality,
         QUALITY_FIELDS, &[];
     HeartbeatResponse = "heartbeat_response" [Other],
-        "Taken and ignored: old clients answer theirs.",
+        "Accepted and ignored, because old clients send it.",
         unread {} => ClientCommand::Ignored,
         &[], &[];
     RoleChanged = "role_changed" [Other],
-        "Taken and ignored: roles change by set_role alone.",
+        "Accepted and ignored, because old clients send it. Roles change by set_role.",
         unread {} => ClientCommand::Ignored,
         &[], &[];
     Error = "error" [Other],
-        "Taken and ignored: what went wrong at a client is its own affair.",
+        "Accepted and ignored, because old clients send it.",
         unread {} => ClientCommand::Ignored,
         &[], &[];
 }

@@ -179,7 +179,7 @@ pub const ROLE: Kind<Role> = Kind::new(words("Role", &["leader", "follower"]), |
     one_of(field, form, [Role::Leader, Role::Follower])
 });
 
-/// The boundary that a start waits for.
+/// The boundary to which a start moves the position back.
 pub const QUANTIZE: Kind<Quantize> =
     Kind::new(words("Quantize", &["bar", "beat"]), |field, form| {
         one_of(field, form, [Quantize::Bar, Quantize::Beat])

@@ -120,9 +120,9 @@ notices! {
     fn print_snapshot(alone, Snapshot<'_>) -> SNAPSHOT;
 
     "snapshot",
-    "The whole session as it is: to a newcomer, and to all after every change. Of more than 256 \
-     members it names those that have been here longest and the leader; then memberCount, which is \
-     there in no other case, says how many there are.",
+    "The whole session. A new member receives it, and all members receive it after changes of \
+     playback, lead, message, set list or names. If the session has more than 256 members, members \
+     lists only the leader and those that joined first, and memberCount has the number of all.",
     snapshot => {
         "sessionId": SESSION => snapshot.session.as_str(),
         "message": TEXT => snapshot.message,
@@ -153,8 +153,8 @@ notices! {
     fn print_room_stats(in_session, RoomStats) -> ROOM_STATS;
 
     "room_stats",
-    "Who is here and what plays, last of a batch. In a session of more than 256 members once a \
-     second at most.",
+    "Member counts and playback; the last event of a batch. In a session of more than 256 members \
+     at most once per second.",
     stats => {
         "memberCount": COUNT => stats.member_count,
         "connectedCount": COUNT => stats.connected_count,
@@ -171,7 +171,7 @@ notices! {
     fn print_notice(in_session, Notice) -> NOTICES;
 
     "session_update",
-    "Settings or the time signature have changed.",
+    "The settings or the time signature were changed.",
     Notice::SessionUpdate { settings, time_signature, epoch, version, checksum } => {
         "settings": optional(SETTINGS) => settings.as_ref().map(SettingsView::new),
         "timeSignature": optional(TIME_SIGNATURE)
@@ -184,14 +184,15 @@ notices! {
     }
 
     "user_joined",
-    "A member came. In a session of more than 256 members only of those whom snapshots name.",
+    "A member joined. In a session of more than 256 members only for members that snapshots list.",
     Notice::UserJoined { member, member_count } => {
         "member": MEMBER => MemberView::new(member),
         "memberCount": COUNT => member_count,
     }
 
     "user_left",
-    "A member is gone. In a session of more than 256 members only of those whom snapshots name.",
+    "A member left or was lost. In a session of more than 256 members only for members that \
+     snapshots list.",
     Notice::UserLeft { member, member_count, new_leader, reason, timestamp } => {
         "socketId": SOCKET_ID => member.as_str(),
         "memberCount": COUNT => member_count,
@@ -201,7 +202,8 @@ notices! {
     }
 
     "role_changed",
-    "A member leads or follows from now on. If it did already, its sender alone is told.",
+    "A member's role changed. If a command asks for the present role, only its sender receives \
+     this.",
     Notice::RoleChanged { member, role, previous, reason, timestamp } => {
         "socketId": SOCKET_ID => member.as_str(),
         "role": ROLE => role_word(*role),
@@ -211,40 +213,40 @@ notices! {
     }
 
     "leader_request_sent",
-    "To who asked for the lead.",
+    "Sent to the requester: the request waits for the leader's answer.",
     Notice::LeaderRequestSent { current_leader } => {
         "message": SHORT_TEXT => "The leader has been asked to hand over.",
         "currentLeader": SOCKET_ID => current_leader.as_str(),
     }
 
     "leader_handoff_request",
-    "To the leader: somebody asks for the lead.",
+    "Sent to the leader: a member requests the lead.",
     Notice::LeaderHandoffRequest { requester } => {
         "requesterId": SOCKET_ID => requester.id.as_str(),
         "requesterInfo": MEMBER_INFO => MemberInfo::new(requester),
     }
 
     "leader_request_approved",
-    "To who asked and leads now.",
+    "Sent to the requester: it leads now.",
     Notice::LeaderRequestApproved => {
         "message": SHORT_TEXT => "You lead now.",
     }
 
     "leader_request_denied",
-    "To who asked and does not lead.",
+    "Sent to the requester: the leader denied the request, or the lead was passed on or given up.",
     Notice::LeaderRequestDenied { reason } => {
         "reason": SHORT_TEXT => reason,
     }
 
     "leader_handoff_completed",
-    "To who led before.",
+    "Sent to the former leader: the requester leads now.",
     Notice::LeaderHandoffCompleted { new_leader } => {
         "newLeaderId": SOCKET_ID => new_leader.as_str(),
         "message": SHORT_TEXT => "You have handed over the lead.",
     }
 
     "leader_changed",
-    "Somebody else leads. To a leader that asked to lead: it does.",
+    "The session has another leader. A leader that claims the lead again receives it alone.",
     Notice::LeaderChanged { new_leader, previous } => {
         "newLeaderId": SOCKET_ID => new_leader.id.as_str(),
         "newLeaderInfo": MEMBER_INFO => MemberInfo::new(new_leader),
@@ -252,7 +254,7 @@ notices! {
     }
 
     "sync_response",
-    "Where the band is, to who asked.",
+    "Answer to sync_request: position, tempo and timeline.",
     Notice::SyncResponse(sync) => {
         "positionMs": PLACE => Thousandths(sync.position),
         "tempoBpm": TEMPO => bpm(sync.tempo),
@@ -266,8 +268,8 @@ notices! {
     }
 
     "chat_message",
-    "What a member says. In a session of 32 members and more it may wait for up to four batch \
-     windows, to come with others.",
+    "A chat message of a member. In a session of 32 members or more it may wait for up to four \
+     batch windows, so that several are sent together.",
     Notice::Chat { from, username, message, timestamp } => {
         "message": WORDS => message,
         "username": NAME => username,
@@ -286,7 +288,7 @@ notices! {
     }
 
     "play",
-    "The song starts; the timeline says when.",
+    "The song starts; the timeline has the time.",
     Notice::Play { tempo, position, timestamp, timeline } => {
         "tempoBpm": TEMPO => bpm(*tempo),
         "position": PLACE => Thousandths(*position),
@@ -295,7 +297,7 @@ notices! {
     }
 
     "pause",
-    "The song stops where it is.",
+    "The song was stopped at this position.",
     Notice::Pause { position, timestamp, timeline } => {
         "position": PLACE => Thousandths(*position),
         "serverTimestamp": UNIX => timestamp.0,
@@ -303,14 +305,14 @@ notices! {
     }
 
     "stop",
-    "The song is at its beginning.",
+    "The song was stopped at its beginning.",
     Notice::Stop { timestamp, timeline } => {
         "serverTimestamp": UNIX => timestamp.0,
         "timeline": TIMELINE => TimelineView::new(timeline),
     }
 
     "seek",
-    "The song goes on elsewhere.",
+    "The position was changed.",
     Notice::Seek { position, timestamp, timeline } => {
         "position": PLACE => Thousandths(*position),
         "serverTimestamp": UNIX => timestamp.0,
@@ -318,7 +320,7 @@ notices! {
     }
 
     "tempo_change",
-    "The tempo changes.",
+    "The tempo was changed by tempo_change.",
     Notice::TempoChange { event: TempoEvent::Change, old, new, fade, timestamp, timeline } => {
         "oldTempo": TEMPO => bpm(*old),
         "newTempo": TEMPO => bpm(*new),
@@ -329,7 +331,7 @@ notices! {
     }
 
     "tempo_changed",
-    "The tempo changes, by set_tempo or tempo_changed.",
+    "The tempo was changed by set_tempo or tempo_changed.",
     Notice::TempoChange { event: TempoEvent::Changed, old, new, fade, timestamp, timeline } => {
         "oldTempo": TEMPO => bpm(*old),
         "newTempo": TEMPO => bpm(*new),
@@ -341,7 +343,7 @@ notices! {
     }
 
     "beat_sync",
-    "The leader's beat and how far it is from the timeline's.",
+    "The leader's beat, and its distance from the timeline's.",
     Notice::BeatSync { master_time, beat_position, tempo, drift } => {
         "masterTime": UNIX => master_time.0,
         "beatPosition": NUMBER => NumberView(*beat_position),
@@ -358,7 +360,7 @@ notices! {
     }
 
     "drift_correction",
-    "To a follower that is off.",
+    "Sent to a follower whose reported position is more than 25 ms off.",
     Notice::DriftCorrection { correct, reported, timestamp } => {
         "correctPosition": PLACE => Thousandths(*correct),
         "reportedPosition": PLACE => Thousandths(*reported),
@@ -367,7 +369,8 @@ notices! {
     }
 
     "scroll_tick",
-    "Where the band is, every tick while it plays. A client that does not read misses ticks.",
+    "The position, with every tick while the music plays. A client that reads too slowly misses \
+     ticks.",
     Notice::Tick(tick) => {
         "positionMs": PLACE => Thousandths(tick.position),
         "tempoBpm": TEMPO => bpm(tick.tempo),
@@ -377,7 +380,7 @@ notices! {
     }
 
     "metronome_tick",
-    "A beat ahead of its time, to members that asked for it.",
+    "A beat, sent 200 ms before its time to members that joined with metronome set.",
     Notice::MetronomeTick { beat, bar, at, tempo } => {
         "beat": COUNT => beat,
         "bar": INTEGER => bar,
@@ -387,13 +390,13 @@ notices! {
     }
 
     "setlist",
-    "The songs of the evening.",
+    "The songs were changed; the list has their bodies.",
     Notice::Setlist(setlist) => {
         "setlist": SETLIST => SetlistView::new(setlist, SongView::whole),
     }
 
     "song_changed",
-    "Another song is on.",
+    "Another song was selected.",
     Notice::SongChanged { song, index, timestamp, timeline } => {
         "songId": SONG_ID => song,
         "index": COUNT => index,
@@ -406,7 +409,7 @@ notices! {
     fn print_client(alone, ClientNotice<'_>) -> CLIENT_NOTICES;
 
     "latency_response",
-    "Answers latency_probe.",
+    "Answer to latency_probe.",
     ClientNotice::LatencyResponse { client_timestamp, moment } => {
         "clientTimestamp": NUMBER => NumberView(*client_timestamp),
         "serverTimestamp": UNIX => moment.unix.0,
@@ -415,7 +418,7 @@ notices! {
     }
 
     "clock_sync",
-    "Answers clock_sync that wanted no acknowledgement.",
+    "Answer to a clock_sync without acknowledgement.",
     ClientNotice::ClockSync { t0, at } => {
         "t0": NUMBER => NumberView(*t0),
         "t1": SERVER_MS => span(*at),
@@ -423,13 +426,13 @@ notices! {
     }
 
     "ping",
-    "The application's heartbeat of old clients.",
+    "Heartbeat of the application, which the client answers with pong.",
     ClientNotice::Ping { timestamp } => {
         "timestamp": UNIX => timestamp.0,
     }
 
     "heartbeat_response",
-    "Answers heartbeat.",
+    "Answer to heartbeat.",
     ClientNotice::HeartbeatResponse { client_timestamp, timestamp, rtt } => {
         "timestamp": nullable(NUMBER) => client_timestamp.map(NumberView),
         "clientTimestamp": nullable(NUMBER) => client_timestamp.map(NumberView),
@@ -438,7 +441,7 @@ notices! {
     }
 
     "connection_quality",
-    "To who asked, and after every fifth pong.",
+    "Answer to connection_quality; also sent after every fifth pong.",
     ClientNotice::ConnectionQuality(quality) => {
         "socketId": SOCKET_ID => quality.member.as_str(),
         "latency": MILLIS => span(quality.latency.unwrap_or(Micros::ZERO)),
@@ -451,16 +454,16 @@ notices! {
     }
 
     "rate_limit_exceeded",
-    "The event came too fast and was dropped; after ten such in a minute the connection is closed. \
-     Of set_tempo, tempo_change, tempo_changed, position_sync and seek without a time the newest \
-     waits instead.",
+    "The event exceeded its rate and was dropped. After ten such events within a minute the server \
+     closes the connection. Of set_tempo, tempo_change, tempo_changed, position_sync and a seek \
+     without a time, the newest waits instead.",
     ClientNotice::RateLimitExceeded { event, retry_after } => {
         "eventType": ANY_TEXT => event,
         "retryAfter": MILLIS => span(*retry_after),
     }
 
     "error",
-    "An event without acknowledgement was refused.",
+    "An event without acknowledgement was rejected.",
     ClientNotice::Error { event, reject } => {
         "message": ANY_TEXT => reject.message,
         "code": ERROR_CODE => reject.code.as_str(),
