@@ -414,7 +414,8 @@ pub const SESSION_TTL: Setting = Setting {
     unit: "ms",
     development: "900000",
     production: "900000",
-    help: "Time that a session without members stays in memory.",
+    help: "Time after which a session without members is deleted, from memory and from the \
+           storage.",
     ..PLAIN
 };
 
@@ -771,7 +772,9 @@ pub const STORAGE_TTL: Setting = Setting {
     unit: "ms",
     development: "3600000",
     production: "3600000",
-    help: "Time that a session stays stored after the last server dropped it from memory.",
+    help: "Time that the sessions of a server that has ended stay stored. In Redis it counts \
+           from the server's end, in a file from its next start. A running server deletes \
+           empty sessions after SESSION_TTL.",
     ..PLAIN
 };
 
