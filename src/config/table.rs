@@ -74,7 +74,8 @@ pub const PROFILE: Setting = Setting {
     allowed: Allowed::OneOf(&["development", "production"]),
     development: "development",
     production: "development",
-    help: "Set of defaults. If it is not given, NODE_ENV chooses, if it is one of the two.",
+    help: "Set of defaults. If it is not set, NODE_ENV counts if it is `development` or \
+           `production`.",
     short: "Set of defaults: development or production",
     ..PLAIN
 };
@@ -215,7 +216,7 @@ pub const BATCH_INTERVAL: Setting = Setting {
     development: "5",
     production: "5",
     help: "Maximum time that the events of a session wait to be sent together. Chat may wait \
-           four times as long in a session of 32 members or more. 0 sends at once.",
+           one more interval for every 32 members, at most four in all. 0 sends at once.",
     ..PLAIN
 };
 
@@ -238,10 +239,10 @@ pub const ENGINE_IO_3: Setting = Setting {
     allowed: Allowed::OneOf(&["auto", "on", "off"]),
     development: "auto",
     production: "auto",
-    help: "Whether clients of version 2 (`EIO=3`) may connect. Every member of a session sees \
-           the id that such a client polls with, so the server also checks its address and, \
-           once the client has returned it, the cookie `io`. `auto` on `internet` allows them \
-           WebSockets only; `on` allows polling there too.",
+    help: "Whether socket.io-client 2.x (Engine.IO 3, `EIO=3`) may connect. All members of a \
+           session can see the id with which such a client polls. So the server also checks \
+           its address and, once the client has returned it, the cookie `io`. `auto` on \
+           `internet` allows WebSockets only; `on` allows polling there too.",
     ..PLAIN
 };
 
@@ -623,11 +624,12 @@ pub const ALLOWED_HOSTS: Setting = Setting {
     allowed: Allowed::Described("`auto`, `*`, or a comma-separated list of names"),
     development: "auto",
     production: "auto",
-    help: "Names under which web pages may reach the server. A stranger's name cannot be \
-           pointed at its address (DNS rebinding). `auto` on `lan`: addresses, names without a \
-           dot, .local, .lan, .internal, .home.arpa, and the hosts of CORS_ORIGIN; a list adds \
-           names to these. `auto` on `internet`: any name, but without the token the dashboard \
-           and the metrics need one of these.",
+    help: "Host names that requests may use for this server. It rejects other names, because \
+           an attacker could point a name of their own at this address and read the pages \
+           (DNS rebinding). `auto` on `lan`: IP addresses, names without a dot, .local, \
+           .localhost, .lan, .internal, .home.arpa, and the hosts of CORS_ORIGIN; a list is \
+           added to these. `auto` on `internet`: any name; but if no ADMIN_TOKEN is set, \
+           dashboard and metrics require a name of the `lan` list. `*`: any name.",
     ..PLAIN
 };
 
@@ -682,10 +684,11 @@ pub const EVENT_RATES: Setting = Setting {
     development: "default",
     production: "default",
     help: "Maximum events per second of one client, with bursts of twice that: \
-           position_sync=50, metronome_tick=20, sync_request=10, chat_message=10, \
-           latency_probe=20, clock_sync=20, tempo_change=5, join_session=2, other=5 (each), \
-           total=100; and refusals=10 per minute, after which the client is closed. A list \
-           changes the events that it names.",
+           position_sync=50, sync_request=10, chat_message=10, latency_probe=20, \
+           clock_sync=20, tempo_change=5, join_session=2, other=5 (each), total=100; and \
+           refusals=10 per minute, after which the client is closed. A list changes the \
+           events that it names. metronome_tick is accepted and ignored, because no client \
+           sends it.",
     ..PLAIN
 };
 
@@ -746,8 +749,8 @@ pub const STORAGE: Setting = Setting {
     allowed: Allowed::OneOf(&["auto", "file", "redis", "memory"]),
     development: "auto",
     production: "auto",
-    help: "Place where sessions outlive the process. `auto` is Redis if REDIS_URL or REDIS_HOST \
-           is set, otherwise a file; `memory` stores nothing.",
+    help: "Kind of storage in which sessions outlive the process. `auto` is Redis if \
+           REDIS_URL or REDIS_HOST is set, otherwise a file; `memory` stores nothing.",
     ..PLAIN
 };
 
