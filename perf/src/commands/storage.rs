@@ -60,7 +60,7 @@ impl Shards for Mailbox {
         1
     }
 
-    fn tell(&self, _shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
+    fn send(&self, _shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
         match self.0.try_send(news) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
             Err(TrySendError::Full(news)) => Err(news),
@@ -119,8 +119,8 @@ fn measure(options: &Options) -> Result<(), String> {
         let due = started + OFFER_INTERVAL * turn;
         while let Ok(news) = news.recv_deadline(due) {
             let StorageEvent::Stored { session, outcome, .. } = news else { continue };
-            let place = session.as_str().rsplit('-').next().and_then(|n| n.parse::<usize>().ok());
-            let Some((place, changing)) = place.and_then(|n| Some((n, sessions.get_mut(n)?)))
+            let index = session.as_str().rsplit('-').next().and_then(|n| n.parse::<usize>().ok());
+            let Some((index, changing)) = index.and_then(|n| Some((n, sessions.get_mut(n)?)))
             else {
                 continue;
             };
@@ -135,7 +135,7 @@ fn measure(options: &Options) -> Result<(), String> {
                 _ => refused += 1,
             }
             if changing.changed.is_some() && !std::mem::replace(&mut changing.listed, true) {
-                waiting.push_back(place);
+                waiting.push_back(index);
             }
         }
         let now = Instant::now();
@@ -144,20 +144,20 @@ fn measure(options: &Options) -> Result<(), String> {
             * f64::from(options.sessions * options.changes);
         let due_now = (wanted - done) as u64;
         for n in 0..due_now {
-            let place = ((done as u64 + n) % sessions.len() as u64) as usize;
-            let changing = &mut sessions[place];
+            let index = ((done as u64 + n) % sessions.len() as u64) as usize;
+            let changing = &mut sessions[index];
             changing.record.timeline.version += 1;
             changing.changed.get_or_insert(now);
             if changing.offered.is_none() && !std::mem::replace(&mut changing.listed, true) {
-                waiting.push_back(place);
+                waiting.push_back(index);
             }
         }
         done += due_now as f64;
         changes += if now >= begins { due_now } else { 0 };
         waiting_max = waiting_max.max(waiting.len());
         for _ in 0..OFFERS_MAX {
-            let Some(place) = waiting.pop_front() else { break };
-            let changing = &mut sessions[place];
+            let Some(index) = waiting.pop_front() else { break };
+            let changing = &mut sessions[index];
             changing.listed = false;
             let mut bytes = Vec::new();
             changing.record.print(&mut bytes);
@@ -172,7 +172,7 @@ fn measure(options: &Options) -> Result<(), String> {
                 changing.offered = changing.changed.take();
             } else {
                 changing.listed = true;
-                waiting.push_front(place);
+                waiting.push_front(index);
                 refused += 1;
                 break;
             }

@@ -126,7 +126,7 @@ impl Address {
 
     /// Posts news of the storage, or returns them if the mailbox is full. News for a shard that has
     /// ended are dropped.
-    pub(crate) fn tell(&self, news: StorageEvent) -> Result<(), StorageEvent> {
+    pub(crate) fn post_news(&self, news: StorageEvent) -> Result<(), StorageEvent> {
         match self.notifier.post(|| self.news.try_send(news), || self.wake_poll()) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(news)) => Err(news),
@@ -275,7 +275,7 @@ mod tests {
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (mailbox, address) = mailbox(2, waker);
         for (fits, woken) in [(true, 1), (true, 0), (false, 0)] {
-            assert_eq!(address.tell(StorageEvent::Returned).is_ok(), fits);
+            assert_eq!(address.post_news(StorageEvent::Returned).is_ok(), fits);
             assert_eq!(wakeups(&mut poll), woken);
         }
         assert_eq!(
@@ -284,7 +284,7 @@ mod tests {
         );
         assert_eq!(mailbox.take_news(), None);
         drop(mailbox);
-        assert_eq!(address.tell(StorageEvent::Returned), Ok(()));
+        assert_eq!(address.post_news(StorageEvent::Returned), Ok(()));
     }
 
     #[test]

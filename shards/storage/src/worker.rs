@@ -82,7 +82,7 @@ pub trait Shards: Send + 'static {
     ///
     /// # Errors
     /// The event, if the shard's mailbox is full.
-    fn tell(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent>;
+    fn send(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent>;
 }
 
 /// The state of the thread.
@@ -130,8 +130,8 @@ pub struct Worker {
 #[derive(Clone, Copy)]
 struct Alive {
     refresh: Instant,
-    /// Whether a member was connected when it was last stored. Only known if other servers can be
-    /// heard.
+    /// Whether a member was connected when it was last stored. Only known if messages of other
+    /// servers can be received.
     in_use: bool,
     epoch: u64,
     version: u64,
@@ -205,13 +205,13 @@ impl Worker {
         opened
     }
 
-    /// Starts to receive messages of other servers through `heard`, if the backend can.
+    /// Starts to receive messages of other servers through `receive`, if the backend can.
     pub(super) fn listen(
         &mut self,
-        heard: impl Fn(Foreign) + Send + 'static,
+        receive: impl Fn(Foreign) + Send + 'static,
     ) -> std::io::Result<()> {
         self.listens = true;
-        self.backend.listen(Box::new(heard))
+        self.backend.listen(Box::new(receive))
     }
 
     /// Works until the queue's last request.
@@ -240,7 +240,7 @@ impl Worker {
             self.failed(&failure);
         }
         if self.retry.is_some() {
-            self.tell_unknown();
+            self.report_unknown();
         }
         self.show_ailing();
         self.show_shared();
@@ -300,7 +300,7 @@ impl Worker {
                     self.points.pop_front();
                 }
             }
-            StorageRequest::Foreign(foreign) => self.heard(&foreign),
+            StorageRequest::Foreign(foreign) => self.note_foreign(&foreign),
             StorageRequest::End => {
                 self.ending = true;
                 // Sessions that failed on their own get a last try.
@@ -333,7 +333,7 @@ impl Worker {
 
     /// Handles a message that another server stored or keeps a session. If this server keeps it
     /// too, both must know.
-    fn heard(&mut self, foreign: &Foreign) {
+    fn note_foreign(&mut self, foreign: &Foreign) {
         let Foreign { session, .. } = foreign;
         let known = self.shared.contains_key(session);
         // A session that its last member has left may continue on another server.
@@ -365,7 +365,7 @@ impl Worker {
     /// them.
     fn show_shared(&mut self) {
         let now = (self.clock)();
-        self.shared.retain(|_, heard| now.saturating_duration_since(*heard) < SHARED_FOR);
+        self.shared.retain(|_, announced| now.saturating_duration_since(*announced) < SHARED_FOR);
         let shared = self.shared.len();
         if self.status.shared.swap(shared as u64, Ordering::Relaxed) != shared as u64 {
             match shared {
@@ -534,8 +534,8 @@ impl Worker {
     fn carry_out(&mut self) -> Result<(), Failure> {
         let now = (self.clock)();
         let mut batch = self.pending.batch(|session| may_go(&self.ailing, session, now));
-        for place in (0..batch.len()).rev() {
-            let session = batch[place].0.clone();
+        for index in (0..batch.len()).rev() {
+            let session = batch[index].0.clone();
             if self.unseen.contains(&session) {
                 match self.attempt(|backend| backend.set_aside(&session, Aside::Copy)) {
                     Ok(()) => {
@@ -543,7 +543,7 @@ impl Worker {
                     }
                     Err(Failure::Session(reason)) => {
                         self.ail(&session, reason);
-                        batch.remove(place);
+                        batch.remove(index);
                     }
                     Err(failure) => return Err(failure),
                 }
@@ -654,10 +654,10 @@ impl Worker {
 
     fn store_again(&mut self, shards: &dyn Shards) {
         warn!("storage lost its data: storing all sessions again");
-        self.tell_returned(shards);
+        self.report_return(shards);
     }
 
-    fn tell_returned(&mut self, shards: &dyn Shards) {
+    fn report_return(&mut self, shards: &dyn Shards) {
         for shard in 0..shards.count() {
             self.unsent.push_back((ShardId(shard), StorageEvent::Returned));
         }
@@ -723,7 +723,7 @@ impl Worker {
     /// can be opened, too.
     fn reopen(&mut self, shards: &dyn Shards) {
         self.retry = None;
-        let (pending, told) = (self.pending.len(), self.unsent.len());
+        let (pending, unsent) = (self.pending.len(), self.unsent.len());
         let opened = self.attempt(|backend| backend.connect());
         let back = opened.and_then(|()| self.carry_out()).and_then(|()| self.keep_points());
         if let Err(failure) = back {
@@ -732,8 +732,8 @@ impl Worker {
         }
         // Shards must receive `Lost` before the outcomes of what was just stored, or they would
         // offer that again.
-        let answers = self.unsent.split_off(told);
-        self.tell_returned(shards);
+        let answers = self.unsent.split_off(unsent);
+        self.report_return(shards);
         self.unsent.extend(answers);
         info!("storage is back: storing all sessions again, {pending} of them changed meanwhile");
         self.status.well(Part::Backend);
@@ -742,7 +742,7 @@ impl Worker {
     }
 
     /// Answers waiting loads at once: nothing waits for an unavailable backend.
-    fn tell_unknown(&mut self) {
+    fn report_unknown(&mut self) {
         for (shard, session, _) in std::mem::take(&mut self.loads) {
             let found = self.pending.find(&session).unwrap_or_else(|| {
                 info!(session = session.as_str(); "session {session:?} starts empty: the storage is unavailable");
@@ -757,8 +757,8 @@ impl Worker {
     fn deliver(&mut self, shards: &dyn Shards) {
         let mut full = BTreeSet::new();
         for (shard, news) in std::mem::take(&mut self.unsent) {
-            let told = if full.contains(&shard) { Err(news) } else { shards.tell(shard, news) };
-            if let Err(news) = told {
+            let sent = if full.contains(&shard) { Err(news) } else { shards.send(shard, news) };
+            if let Err(news) = sent {
                 full.insert(shard);
                 self.unsent.push_back((shard, news));
             }

@@ -141,7 +141,7 @@ impl Store {
             }
             match fs::remove_file(&path) {
                 Ok(()) => info!("{} was set aside a week ago: deleted", path.display()),
-                Err(error) => warn!("cannot delete {}: {}", path.display(), said(&error)),
+                Err(error) => warn!("cannot delete {}: {}", path.display(), described(&error)),
             }
         }
     }
@@ -442,17 +442,17 @@ fn unix_millis() -> u64 {
 
 fn failure(error: &Error) -> Failure {
     match error {
-        Error::Io(error) => Failure::Unavailable(said(error)),
+        Error::Io(error) => Failure::Unavailable(described(error)),
         error => Failure::Unavailable(error.to_string()),
     }
 }
 
 fn trouble(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::Unavailable(format!("{}: {}", path.display(), said(error)))
+    Failure::Unavailable(format!("{}: {}", path.display(), described(error)))
 }
 
 /// Explains an error of the operating system.
-fn said(error: &std::io::Error) -> String {
+fn described(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
             "the disk is full; free some space, and storing continues by itself".into()
@@ -698,15 +698,15 @@ mod tests {
         for (page, start) in (0..whole.len()).step_by(PAGE).enumerate() {
             // The beginning of a page describes it; the first page is the file's header.
             let is_used = whole[start..].iter().take(PAGE).any(|byte| *byte != 0);
-            let places: Vec<usize> = match page {
+            let indices: Vec<usize> = match page {
                 0 => (0..320).step_by(3).collect(),
                 _ if is_used => vec![0, 1, 77, 2_000],
                 _ => vec![page % PAGE],
             };
-            for place in places {
+            for index in indices {
                 let mut bytes = whole.clone();
-                bytes[start + place] ^= 1 << (place % 8);
-                let what = format!("bit {} of byte {place} of page {page}", place % 8);
+                bytes[start + index] ^= 1 << (index % 8);
+                let what = format!("bit {} of byte {index} of page {page}", index % 8);
                 found += usize::from(opens(&directory, &bytes, &records, &what));
             }
         }

@@ -28,11 +28,11 @@ pub trait Backend: Send {
     /// Checks that the backend works. Returns false if it works but has lost its data.
     fn check(&mut self) -> Result<bool, Failure>;
 
-    /// Starts to report what other servers store through `heard`, if there can be others.
+    /// Starts to report what other servers store through `receive`, if there can be others.
     ///
     /// # Errors
     /// If the system cannot start a thread.
-    fn listen(&mut self, _heard: Box<dyn Fn(Foreign) + Send>) -> io::Result<()> {
+    fn listen(&mut self, _receive: Box<dyn Fn(Foreign) + Send>) -> io::Result<()> {
         Ok(())
     }
 

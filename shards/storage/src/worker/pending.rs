@@ -86,8 +86,8 @@ impl Pending {
 
     /// Removes a session from the order. It is near the front, since batches are taken from there.
     fn leave(&mut self, session: &SessionId) {
-        if let Some(place) = self.order.iter().position(|other| other == session) {
-            self.order.remove(place);
+        if let Some(index) = self.order.iter().position(|other| other == session) {
+            self.order.remove(index);
         }
     }
 }

@@ -204,9 +204,9 @@ impl Backend for Shared {
         let mut world = self.lock();
         let fault = world.fault.take();
         let mut results = Vec::new();
-        for (place, (session, change)) in changes.iter().enumerate() {
+        for (index, (session, change)) in changes.iter().enumerate() {
             if matches!(fault, Some(Fault::Before))
-                || matches!(fault, Some(Fault::Half)) && place % 2 == 0
+                || matches!(fault, Some(Fault::Half)) && index % 2 == 0
             {
                 results.push(Err(down()));
                 continue;
@@ -301,7 +301,7 @@ impl Shards for Shared {
         SHARDS
     }
 
-    fn tell(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
+    fn send(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
         let mut world = self.lock();
         if world.mail.len() >= world.room {
             return Err(news);
@@ -713,8 +713,8 @@ fn a_full_shard_does_not_delay_the_others() {
         fn count(&self) -> u16 {
             SHARDS
         }
-        fn tell(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
-            if shard == ShardId(0) { Err(news) } else { self.0.tell(shard, news) }
+        fn send(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
+            if shard == ShardId(0) { Err(news) } else { self.0.send(shard, news) }
         }
     }
     let mut band = Band::new();

@@ -180,33 +180,33 @@ impl Link {
     ) -> Vec<usize> {
         let at = open
             .iter()
-            .map(|place| (*place, self.node_of(&requests[*place].key)))
+            .map(|index| (*index, self.node_of(&requests[*index].key)))
             .collect::<Vec<_>>();
-        let places: Vec<Vec<usize>> = (0..self.nodes.len())
+        let indices: Vec<Vec<usize>> = (0..self.nodes.len())
             .map(|n| {
-                at.iter().filter(|(_, node)| *node == Some(n)).map(|(place, _)| *place).collect()
+                at.iter().filter(|(_, node)| *node == Some(n)).map(|(index, _)| *index).collect()
             })
             .collect();
         // Send to all nodes before waiting for the first.
-        let sent: Vec<RedisResult<()>> = places
+        let sent: Vec<RedisResult<()>> = indices
             .iter()
             .zip(&mut self.nodes)
-            .map(|(places, node)| {
+            .map(|(indices, node)| {
                 let commands: Vec<&Cmd> =
-                    places.iter().map(|place| &requests[*place].command).collect();
+                    indices.iter().map(|index| &requests[*index].command).collect();
                 node.send(&commands, replicas, self.endpoint.timeout)
             })
             .collect();
         let mut unanswered = Vec::new();
-        for ((places, node), sent) in places.iter().zip(&mut self.nodes).zip(sent) {
+        for ((indices, node), sent) in indices.iter().zip(&mut self.nodes).zip(sent) {
             let received = match sent {
-                Ok(()) => node.receive(places.len(), replicas, began, self.endpoint.timeout),
-                Err(error) => places.iter().map(|_| Some(Err(error.clone()))).collect(),
+                Ok(()) => node.receive(indices.len(), replicas, began, self.endpoint.timeout),
+                Err(error) => indices.iter().map(|_| Some(Err(error.clone()))).collect(),
             };
-            for (place, answer) in places.iter().zip(received) {
+            for (index, answer) in indices.iter().zip(received) {
                 match answer {
-                    Some(answer) => answers[*place] = answer,
-                    None => unanswered.push(*place),
+                    Some(answer) => answers[*index] = answer,
+                    None => unanswered.push(*index),
                 }
             }
         }
@@ -609,26 +609,26 @@ mod tests {
 
     #[test]
     fn redirections_are_parsed() {
-        let said = |text: &str| {
+        let redirection = |text: &str| {
             let answer = redis::parse_redis_value(text.as_bytes()).unwrap();
             redirection(&answer.extract_error().unwrap_err())
         };
-        assert_eq!(said("-ASK 123 stage:6380\r\n"), Some((true, "stage".into(), 6_380)));
-        assert_eq!(said("-MOVED 123 ::1:6380\r\n"), Some((false, "::1".into(), 6_380)));
-        assert_eq!(said("-MOVED\r\n"), None);
-        assert_eq!(said("-OOM command not allowed\r\n"), None);
+        assert_eq!(redirection("-ASK 123 stage:6380\r\n"), Some((true, "stage".into(), 6_380)));
+        assert_eq!(redirection("-MOVED 123 ::1:6380\r\n"), Some((false, "::1".into(), 6_380)));
+        assert_eq!(redirection("-MOVED\r\n"), None);
+        assert_eq!(redirection("-OOM command not allowed\r\n"), None);
     }
 
     #[test]
     fn unserved_slots_are_detected() {
         let info = Client::open("redis://stage:7000").unwrap().get_connection_info().clone();
-        let said = |last: u16| {
+        let slots = |last: u16| {
             let text =
                 format!("*1\r\n*3\r\n:0\r\n:{last}\r\n*3\r\n$0\r\n\r\n:7001\r\n$2\r\nid\r\n");
             ranges(&redis::parse_redis_value(text.as_bytes()).unwrap(), &info)
         };
-        let whole = said(16_383);
+        let whole = slots(16_383);
         assert_eq!(whole[0].2.addr().to_string(), "stage:7001");
-        assert!(covers_all(&whole) && !covers_all(&said(16_382)));
+        assert!(covers_all(&whole) && !covers_all(&slots(16_382)));
     }
 }

@@ -270,9 +270,9 @@ impl Store {
             if *applied == Ok(Applied::Done) {
                 match change {
                     Change::Put { epoch, version, .. } => {
-                        news.tell(session, Event::Stored, *epoch, *version)
+                        news.publish(session, Event::Stored, *epoch, *version)
                     }
-                    Change::Delete { epoch } => news.tell(session, Event::Deleted, *epoch, 0),
+                    Change::Delete { epoch } => news.publish(session, Event::Deleted, *epoch, 0),
                 }
             }
         }
@@ -345,15 +345,15 @@ impl Backend for Store {
         Ok(())
     }
 
-    fn listen(&mut self, heard: Box<dyn Fn(Foreign) + Send>) -> io::Result<()> {
-        self.news = Some(News::start(&self.endpoint, &self.server, heard)?);
+    fn listen(&mut self, receive: Box<dyn Fn(Foreign) + Send>) -> io::Result<()> {
+        self.news = Some(News::start(&self.endpoint, &self.server, receive)?);
         Ok(())
     }
 
     fn announce(&mut self, kept: &[Foreign]) {
         let Some(news) = &self.news else { return };
         for Foreign { session, epoch, version, .. } in kept {
-            news.tell(session, Event::Kept, *epoch, *version);
+            news.publish(session, Event::Kept, *epoch, *version);
         }
     }
 
@@ -536,12 +536,12 @@ fn senseless() -> Failure {
 }
 
 fn applied(answer: &Value) -> Result<Applied, Failure> {
-    let said = match answer {
+    let reply = match answer {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).unwrap_or_default(),
         Value::SimpleString(text) => text,
         _ => "",
     };
-    match (said, said.parse()) {
+    match (reply, reply.parse()) {
         ("done", _) => Ok(Applied::Done),
         ("senseless", _) => Ok(Applied::Senseless),
         (_, Ok(epoch)) => Ok(Applied::Outdated { epoch }),
@@ -574,7 +574,7 @@ fn fields(bytes: &[u8]) -> Vec<Vec<u8>> {
         );
         field("memberCount", record.seats.len().to_string());
         let song = record.song.zip(record.setlist.as_ref());
-        let song = song.and_then(|(place, setlist)| setlist.songs.get(place as usize));
+        let song = song.and_then(|(index, setlist)| setlist.songs.get(index as usize));
         field("songId", song.map_or_else(String::new, |song| song.id.clone()));
     }
     fields
@@ -593,10 +593,10 @@ mod tests {
 
     #[test]
     fn an_invalid_answer_affects_only_its_session() {
-        let said = |text: &str| redis::parse_redis_value(text.as_bytes()).unwrap();
-        assert_eq!(applied(&said("$4\r\ndone\r\n")), Ok(Applied::Done));
-        assert_eq!(applied(&said("$9\r\nsenseless\r\n")), Ok(Applied::Senseless));
-        assert_eq!(applied(&said("$2\r\n12\r\n")), Ok(Applied::Outdated { epoch: 12 }));
+        let reply = |text: &str| redis::parse_redis_value(text.as_bytes()).unwrap();
+        assert_eq!(applied(&reply("$4\r\ndone\r\n")), Ok(Applied::Done));
+        assert_eq!(applied(&reply("$9\r\nsenseless\r\n")), Ok(Applied::Senseless));
+        assert_eq!(applied(&reply("$2\r\n12\r\n")), Ok(Applied::Outdated { epoch: 12 }));
         for text in [
             ":5\r\n",
             "*0\r\n",
@@ -607,12 +607,12 @@ mod tests {
             ",nan\r\n",
             "$2\r\n-1\r\n",
         ] {
-            assert_eq!(applied(&said(text)), Err(senseless()), "{text:?}");
+            assert_eq!(applied(&reply(text)), Err(senseless()), "{text:?}");
         }
         let topology = Topology::parse("redis://stage").unwrap();
         let endpoint = Endpoint { topology, replicas: 0, timeout: Duration::from_secs(1) };
         let store = Store::new(endpoint, Duration::from_secs(1));
-        let failure = |text: &str| store.failure(&said(text).extract_error().unwrap_err());
+        let failure = |text: &str| store.failure(&reply(text).extract_error().unwrap_err());
         for text in [
             "-ERR user_script:3: attempt to compare\r\n",
             "-WRONGTYPE no\r\n",

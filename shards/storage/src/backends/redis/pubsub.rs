@@ -68,15 +68,15 @@ pub struct News {
 }
 
 impl News {
-    /// Starts to publish and to subscribe. Messages of other servers go to `heard`, which must not
-    /// block.
+    /// Starts to publish and to subscribe. `receive` gets the messages of other servers. It must
+    /// not block.
     ///
     /// # Errors
     /// If the system cannot start a thread.
     pub fn start(
         endpoint: &Endpoint,
         server: &str,
-        heard: impl Fn(Foreign) + Send + 'static,
+        receive: impl Fn(Foreign) + Send + 'static,
     ) -> io::Result<Self> {
         let (messages, waiting) = sync_channel(WAITING_MAX);
         let ended = Arc::new(AtomicBool::new(false));
@@ -92,12 +92,12 @@ impl News {
             server: server.to_owned(),
             ended: Arc::clone(&ended),
         };
-        thread::Builder::new().name("subscriber".into()).spawn(move || subscriber.run(&heard))?;
+        thread::Builder::new().name("subscriber".into()).spawn(move || subscriber.run(&receive))?;
         Ok(Self { server: server.to_owned(), messages, ended })
     }
 
     /// Publishes an event of a session, if there is room.
-    pub fn tell(&self, session: &SessionId, event: Event, epoch: u64, version: u64) {
+    pub fn publish(&self, session: &SessionId, event: Event, epoch: u64, version: u64) {
         let (server, session_id) = (self.server.clone(), session.as_str().to_owned());
         // If the queue is full, the message is lost, as it is for servers that subscribe later.
         let _ = self.messages.try_send(Message { server, session_id, event, epoch, version });
@@ -167,10 +167,10 @@ struct Subscriber {
 }
 
 impl Subscriber {
-    fn run(&self, heard: &dyn Fn(Foreign)) {
+    fn run(&self, receive: &dyn Fn(Foreign)) {
         let mut backoff = Backoff::default();
         while !self.ended.load(Ordering::Relaxed) {
-            if let Err(error) = self.listen(heard, &mut backoff) {
+            if let Err(error) = self.listen(receive, &mut backoff) {
                 debug!("cannot receive messages of other servers: {error}");
                 thread::sleep(backoff.pause(chance()));
             }
@@ -178,7 +178,7 @@ impl Subscriber {
     }
 
     /// Receives messages until the connection is lost or the server ends.
-    fn listen(&self, heard: &dyn Fn(Foreign), backoff: &mut Backoff) -> RedisResult<()> {
+    fn listen(&self, receive: &dyn Fn(Foreign), backoff: &mut Backoff) -> RedisResult<()> {
         let mut connection = open_any(&self.endpoint)?;
         connection.set_read_timeout(Some(SILENCE.max(self.endpoint.timeout)))?;
         let mut subscription = connection.as_pubsub();
@@ -188,7 +188,7 @@ impl Subscriber {
             match subscription.get_message() {
                 Ok(message) => {
                     if let Some(foreign) = self.read(message.get_payload_bytes()) {
-                        heard(foreign);
+                        receive(foreign);
                     }
                 }
                 Err(error) if error.is_timeout() => subscription.ping::<Value>().map(|_| ())?,
@@ -223,7 +223,7 @@ mod tests {
         let topology = super::super::endpoint::Topology::parse("redis://stage").unwrap();
         let endpoint = Endpoint { topology, replicas: 0, timeout: SILENCE };
         let subscriber = Subscriber { endpoint, server: "me".into(), ended: Arc::default() };
-        let said = |server: &str, event: &str| {
+        let read = |server: &str, event: &str| {
             let text = format!(
                 r#"{{"server":"{server}","sessionId":"s","event":"{event}","epoch":7,"version":3}}"#
             );
@@ -231,10 +231,10 @@ mod tests {
                 .read(text.as_bytes())
                 .map(|foreign| (foreign.epoch, foreign.version, foreign.stored))
         };
-        assert_eq!(said("you", "stored"), Some((7, 3, true)));
-        assert_eq!(said("you", "kept"), Some((7, 3, false)));
+        assert_eq!(read("you", "stored"), Some((7, 3, true)));
+        assert_eq!(read("you", "kept"), Some((7, 3, false)));
         assert_eq!(
-            (said("me", "stored"), said("you", "deleted"), said("you", "sung")),
+            (read("me", "stored"), read("you", "deleted"), read("you", "sung")),
             (None, None, None)
         );
         assert!(subscriber.read(b"not JSON").is_none());

@@ -128,7 +128,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn said(text: &str) -> Value {
+    fn reply(text: &str) -> Value {
         redis::parse_redis_value(text.as_bytes()).unwrap()
     }
 
@@ -140,19 +140,19 @@ mod tests {
             ("*1\r\n*-1\r\n", Kind::SortedSet),
             ("*0\r\n", Kind::SortedSet),
         ] {
-            assert_eq!(kind(&Ok(said(text))), expected, "{text:?}");
+            assert_eq!(kind(&Ok(reply(text))), expected, "{text:?}");
         }
-        let refused = said("-NOPERM no\r\n").extract_error();
+        let refused = reply("-NOPERM no\r\n").extract_error();
         assert_eq!(kind(&refused), Kind::SortedSet);
     }
 
     #[test]
     fn points_are_parsed_from_both_kinds_of_series() {
         let members = "*3\r\n$7\r\n1000:.5\r\n$4\r\nodd!\r\n$6\r\n2000:7\r\n";
-        assert_eq!(points(said(members)), [(1_000, 0.5), (2_000, 7.0)]);
+        assert_eq!(points(reply(members)), [(1_000, 0.5), (2_000, 7.0)]);
         let samples = "*2\r\n*2\r\n:1000\r\n+0.5\r\n*2\r\n:2000\r\n$1\r\n7\r\n";
-        assert_eq!(points(said(samples)), [(1_000, 0.5), (2_000, 7.0)]);
-        assert_eq!(points(said("+OK\r\n")), []);
+        assert_eq!(points(reply(samples)), [(1_000, 0.5), (2_000, 7.0)]);
+        assert_eq!(points(reply("+OK\r\n")), []);
     }
 
     #[test]
