@@ -54,19 +54,19 @@ pub enum Denied {
 ///
 /// # Errors
 /// The reason why it may not.
-pub fn judge(token: Option<&Token>, question: &HttpRequest) -> Result<(), Denied> {
-    if question.named == Named::Foreign {
+pub fn judge(token: Option<&Token>, request: &HttpRequest) -> Result<(), Denied> {
+    if request.named == Named::Foreign {
         return Err(Denied::Host);
     }
     if let Some(token) = token {
-        let (scheme, guess) = question.authorization.split_once(' ').unwrap_or_default();
+        let (scheme, guess) = request.authorization.split_once(' ').unwrap_or_default();
         let vouched = scheme.eq_ignore_ascii_case("bearer") && token.is(guess.trim());
         return if vouched { Ok(()) } else { Err(Denied::Token) };
     }
-    if question.forwarded || !question.peer.to_canonical().is_loopback() {
+    if request.forwarded || !request.peer.to_canonical().is_loopback() {
         return Err(Denied::Machine);
     }
-    if question.named == Named::Known { Ok(()) } else { Err(Denied::Host) }
+    if request.named == Named::Known { Ok(()) } else { Err(Denied::Host) }
 }
 
 impl Denied {
@@ -99,7 +99,7 @@ mod tests {
 
     const SECRET: &str = "correct-horse-battery";
 
-    fn question(peer: &str) -> HttpRequest {
+    fn request(peer: &str) -> HttpRequest {
         let peer: IpAddr = peer.parse().unwrap();
         HttpRequest {
             forwarded: false,
@@ -116,14 +116,14 @@ mod tests {
         }
     }
 
-    fn judged(question: &HttpRequest, token: Option<&str>) -> u16 {
+    fn judged(request: &HttpRequest, token: Option<&str>) -> u16 {
         let token = token.map(|text| Token::parse(text).unwrap());
-        judge(token.as_ref(), question).map_or_else(|denied| denied.answer().status, |()| 200)
+        judge(token.as_ref(), request).map_or_else(|denied| denied.answer().status, |()| 200)
     }
 
     fn status(peer: &str, forwarded: bool, token: Option<&str>, authorization: &str) -> u16 {
         judged(
-            &HttpRequest { forwarded, authorization: authorization.into(), ..question(peer) },
+            &HttpRequest { forwarded, authorization: authorization.into(), ..request(peer) },
             token,
         )
     }
@@ -132,7 +132,7 @@ mod tests {
     fn without_a_token_only_this_machine_has_access() {
         for peer in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(status(peer, false, None, ""), 200, "{peer}");
-            assert_eq!(status(peer, true, None, ""), 403, "a proxy speaks for others: {peer}");
+            assert_eq!(status(peer, true, None, ""), 403, "a proxy forwards for others: {peer}");
         }
         for peer in ["192.0.2.7", "::ffff:192.0.2.7", "2001:db8::1", "::"] {
             assert_eq!(status(peer, false, None, ""), 403, "{peer}");
@@ -160,13 +160,13 @@ mod tests {
 
     #[test]
     fn a_foreign_host_name_is_rejected_and_a_public_one_needs_the_token() {
-        let named = |named| HttpRequest { named, ..question("127.0.0.1") };
+        let named = |named| HttpRequest { named, ..request("127.0.0.1") };
         let with_token = |named| HttpRequest {
             authorization: format!("Bearer {SECRET}"),
-            ..HttpRequest { named, ..question("192.0.2.7") }
+            ..HttpRequest { named, ..request("192.0.2.7") }
         };
         assert_eq!(judged(&named(Named::Foreign), None), 421);
-        assert_eq!(judged(&named(Named::Public), None), 421, "no token vouches for it");
+        assert_eq!(judged(&named(Named::Public), None), 421, "it needs a token");
         assert_eq!(judged(&with_token(Named::Foreign), Some(SECRET)), 421);
         assert_eq!(judged(&with_token(Named::Public), Some(SECRET)), 200);
     }

@@ -88,8 +88,8 @@ impl Assets {
         if_none_match: &str,
         takes_gzip: bool,
     ) -> Option<HttpResponse> {
-        let place = ASSETS.iter().position(|asset| asset.path == path)?;
-        let (asset, made) = (&ASSETS[place], &self.made[place]);
+        let index = ASSETS.iter().position(|asset| asset.path == path)?;
+        let (asset, made) = (&ASSETS[index], &self.made[index]);
         let (tag, body, packed) = match &made.packed {
             Some((tag, packed)) if takes_gzip => (tag, packed.as_slice(), true),
             _ => (&made.tag, asset.body, false),

@@ -53,11 +53,11 @@ impl Budget {
             return Ok(());
         }
         const SECOND: u64 = 1_000_000;
-        let place = self.keys.hash_one(subnet_key(peer)) as usize % PLACES;
+        let index = self.keys.hash_one(subnet_key(peer)) as usize % PLACES;
         // Rounded down, so that an address never gets less than its budget.
         let each = SECOND / self.per_second;
         let taken =
-            self.full_at[place].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
+            self.full_at[index].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
                 let after = full_at.max(now) + each;
                 (after - now <= each * self.per_second).then_some(after)
             });

@@ -34,15 +34,15 @@ use assets::Assets;
 use budget::Budget;
 pub use probes::Progress;
 use prometheus::{Format, Process};
-use reporter::Questions;
 pub use reporter::Reporter;
+use reporter::Requests;
 
-/// Answers on the shards' threads: pages, probes, and the decision who may see the rest.
+/// Answers on the shards' threads: pages, probes, and the decision about access to other pages.
 pub struct Site {
     assets: Assets,
     reports: Arc<Reports>,
     /// The queue to the reporter.
-    questions: Questions,
+    requests: Requests,
     progress: Arc<Progress>,
     admin_token: Option<Token>,
     budget: Budget,
@@ -72,11 +72,11 @@ impl Site {
         per_second: u32,
     ) -> (Self, Reporter) {
         let reports = Arc::new(reports);
-        let (questions, reporter) = Reporter::new(Arc::clone(&reports));
+        let (requests, reporter) = Reporter::new(Arc::clone(&reports));
         let site = Self {
             assets: Assets::embedded(),
             reports,
-            questions,
+            requests,
             progress,
             admin_token,
             budget: Budget::new(per_second),
@@ -105,14 +105,14 @@ impl Site {
     }
 
     /// Passes a request to the reporter. Returns an answer only if too many wait.
-    fn later(&self, asker: Asker, question: &HttpRequest) -> Option<HttpResponse> {
-        self.questions.try_send((asker, question.clone())).is_err().then(busy)
+    fn later(&self, asker: Asker, request: &HttpRequest) -> Option<HttpResponse> {
+        self.requests.try_send((asker, request.clone())).is_err().then(busy)
     }
 
     /// Checks whether a request may see what it asks for.
-    fn admit(&self, question: &HttpRequest) -> Result<(), Denied> {
-        let judged = || admin::judge(self.admin_token.as_ref(), question);
-        match Audience::of(&question.path) {
+    fn admit(&self, request: &HttpRequest) -> Result<(), Denied> {
+        let judged = || admin::judge(self.admin_token.as_ref(), request);
+        match Audience::of(&request.path) {
             Audience::Everybody => Ok(()),
             Audience::Operators => judged(),
             Audience::Browsers => judged().or_else(|denied| match denied {
@@ -124,13 +124,13 @@ impl Site {
 
     /// Answers a request that may not see what it asks for. A browser that asks for the dashboard
     /// receives it without data, and it asks for the token.
-    fn deny(&self, question: &HttpRequest, denied: Denied) -> HttpResponse {
+    fn deny(&self, request: &HttpRequest, denied: Denied) -> HttpResponse {
         let mut answer = denied.answer();
-        let HttpRequest { path, peer, host, .. } = question;
+        let HttpRequest { path, peer, host, .. } = request;
         if denied == Denied::Host {
             log::warn!(path:%, peer:%; "refused {path} under the name {host:.100}: \
                 add the name to ALLOWED_HOSTS if it is yours");
-        } else if path == DASHBOARD && question.accept.contains("text/html") {
+        } else if path == DASHBOARD && request.accept.contains("text/html") {
             let page = self.assets.answer(path, "", false);
             answer.body = page.map_or(answer.body, |page| page.body);
             answer.headers.retain(|(name, _)| name != "Content-Type");
@@ -142,13 +142,13 @@ impl Site {
 
 impl Reports {
     /// Answers a request on the reporter's thread.
-    fn answer(&self, question: &HttpRequest) -> HttpResponse {
-        let answer = match question.path.as_str() {
-            "/metrics/history" => self.history(question),
+    fn answer(&self, request: &HttpRequest) -> HttpResponse {
+        let answer = match request.path.as_str() {
+            "/metrics/history" => self.history(request),
             "/dashboard/data" => self.dashboard(),
-            _ => self.metrics(question),
+            _ => self.metrics(request),
         };
-        reporter::packed(answer, question.takes_gzip)
+        reporter::packed(answer, request.takes_gzip)
     }
 
     /// Prints `/health`. Only operators receive details.
@@ -166,10 +166,10 @@ impl Reports {
     }
 
     /// Prints `/metrics`: as JSON, or as text for Prometheus if `Accept` prefers that.
-    fn metrics(&self, question: &HttpRequest) -> HttpResponse {
+    fn metrics(&self, request: &HttpRequest) -> HttpResponse {
         let (report, uptime) = (self.monitor.newest(), self.monitor.uptime());
-        let always_text = (question.path == "/metrics/prometheus").then_some(Format::Prometheus);
-        if let Some(format) = text_format(&question.accept).or(always_text) {
+        let always_text = (request.path == "/metrics/prometheus").then_some(Format::Prometheus);
+        if let Some(format) = text_format(&request.accept).or(always_text) {
             let (shards, process) = (self.totals.shards(), Process::now());
             let text =
                 prometheus::text(format, &shards, &report, uptime, &self.storage.status, &process);
@@ -186,12 +186,12 @@ impl Reports {
 
     /// Prints `/metrics/history`. With `?metric=`, the points of that metric; otherwise rows, with
     /// `?since=` Unix time in milliseconds and `?limit=` rows. Invalid values count as not given.
-    fn history(&self, question: &HttpRequest) -> HttpResponse {
-        if parameter(&question.query, "metric").is_some() {
-            return history::answer(&self.storage.history, &question.query);
+    fn history(&self, request: &HttpRequest) -> HttpResponse {
+        if parameter(&request.query, "metric").is_some() {
+            return history::answer(&self.storage.history, &request.query);
         }
         let number =
-            |name: &str| parameter(&question.query, name).and_then(|text| text.parse::<u64>().ok());
+            |name: &str| parameter(&request.query, name).and_then(|text| text.parse::<u64>().ok());
         let limit =
             number("limit").map_or(HISTORY_ROWS, |limit| limit.min(usize::MAX as u64) as usize);
         answer(200, JSON, self.monitor.history(number("since").unwrap_or(0), limit))
@@ -300,37 +300,37 @@ fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 }
 
 impl Host for Site {
-    fn answer(&self, asker: Asker, question: &HttpRequest) -> Option<HttpResponse> {
+    fn answer(&self, asker: Asker, request: &HttpRequest) -> Option<HttpResponse> {
         // Probes have no budget: a refused probe could make a supervisor end the server, and a
         // refusal costs as much as the answer.
-        match question.path.as_str() {
+        match request.path.as_str() {
             "/livez" => return Some(probes::live(&self.reports.monitor.newest())),
             "/readyz" => {
                 return Some(probes::ready(&self.progress, &self.reports.monitor.newest()));
             }
             _ => {}
         }
-        if let Err(wait) = self.budget.take(question.peer) {
+        if let Err(wait) = self.budget.take(request.peer) {
             return Some(too_many(wait));
         }
-        if let Err(denied) = self.admit(question) {
-            return Some(self.deny(question, denied));
+        if let Err(denied) = self.admit(request) {
+            return Some(self.deny(request, denied));
         }
-        let answer = match question.path.as_str() {
-            "/" if prefers_json(&question.accept) => {
+        let answer = match request.path.as_str() {
+            "/" if prefers_json(&request.accept) => {
                 varying(answer(200, JSON, br#"{"ok":true}"#.as_slice()))
             }
             "/metrics" | "/metrics/prometheus" | "/metrics/history" | "/dashboard/data" => {
-                return self.later(asker, question);
+                return self.later(asker, request);
             }
-            "/asyncapi.json" => self.protocol(question.takes_gzip),
+            "/asyncapi.json" => self.protocol(request.takes_gzip),
             "/health" => {
-                self.reports.health(admin::judge(self.admin_token.as_ref(), question).is_ok())
+                self.reports.health(admin::judge(self.admin_token.as_ref(), request).is_ok())
             }
-            path => match self.assets.answer(path, &question.if_none_match, question.takes_gzip) {
+            path => match self.assets.answer(path, &request.if_none_match, request.takes_gzip) {
                 Some(page) if path == "/" => varying(page),
                 Some(file) => file,
-                None => not_found(question),
+                None => not_found(request),
             },
         };
         Some(answer)
@@ -400,15 +400,15 @@ fn busy() -> HttpResponse {
 
 /// Answers a request for an unknown path: with a page for people, JSON for programs, and a hint for
 /// paths that look like `/socket.io/`. The path is not repeated, so nothing needs escaping.
-fn not_found(question: &HttpRequest) -> HttpResponse {
-    let meant = question.path.to_ascii_lowercase();
+fn not_found(request: &HttpRequest) -> HttpResponse {
+    let meant = request.path.to_ascii_lowercase();
     if ["/socket.io", "/socketio", "/socket-io", "/engine.io"]
         .iter()
         .any(|near| meant.starts_with(near))
     {
         return answer(404, JSON, NEARLY_SOCKET_IO.as_bytes());
     }
-    if question.accept.contains("text/html") {
+    if request.accept.contains("text/html") {
         return answer(404, HTML, NOT_FOUND_PAGE.as_bytes());
     }
     answer(404, JSON, br#"{"error":"Not found"}"#.as_slice())
@@ -466,7 +466,7 @@ mod tests {
     }
 
     /// A request from this machine.
-    fn question(path: &str, accept: &str, if_none_match: &str) -> HttpRequest {
+    fn request(path: &str, accept: &str, if_none_match: &str) -> HttpRequest {
         HttpRequest {
             forwarded: false,
             host: "localhost".into(),
@@ -483,8 +483,8 @@ mod tests {
     }
 
     fn ask(path: &str, accept: &str, if_none_match: &str) -> HttpResponse {
-        let ((site, reporter), question) = (site(), question(path, accept, if_none_match));
-        site.answer(ASKER, &question).unwrap_or_else(|| reporter.reports.answer(&question))
+        let ((site, reporter), request) = (site(), request(path, accept, if_none_match));
+        site.answer(ASKER, &request).unwrap_or_else(|| reporter.reports.answer(&request))
     }
 
     fn header<'a>(answer: &'a HttpResponse, name: &str) -> &'a str {
@@ -520,18 +520,18 @@ mod tests {
 
     #[test]
     fn strangers_learn_from_health_neither_paths_nor_shards() {
-        let stranger = |question: HttpRequest| {
-            let answer = site().0.answer(ASKER, &question).unwrap();
+        let stranger = |request: HttpRequest| {
+            let answer = site().0.answer(ASKER, &request).unwrap();
             assert_eq!(answer.status, 200);
             serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()
         };
-        let own = question("/health", "", "");
-        for question in [
+        let own = request("/health", "", "");
+        for request in [
             HttpRequest { peer: [192, 0, 2, 1].into(), ..own.clone() },
             HttpRequest { forwarded: true, ..own.clone() },
             HttpRequest { named: Named::Foreign, ..own.clone() },
         ] {
-            let health = stranger(question);
+            let health = stranger(request);
             assert!(health.get("shards").is_none() && health["status"] == "healthy", "{health}");
         }
         assert!(stranger(own).get("shards").is_some());
@@ -556,7 +556,7 @@ mod tests {
     #[test]
     fn a_stranger_s_name_gets_421_for_all_pages_of_the_operators() {
         let (site, _reporter) = site();
-        let foreign = |path: &str| HttpRequest { named: Named::Foreign, ..question(path, "", "") };
+        let foreign = |path: &str| HttpRequest { named: Named::Foreign, ..request(path, "", "") };
         for path in
             ["/dashboard", "/dashboard.js", "/dashboard/data", "/metrics", "/metrics/nowhere"]
         {
@@ -572,7 +572,7 @@ mod tests {
         let (site, _reporter) = site();
         let denied = |accept: &str| {
             let peer = [192, 0, 2, 1].into();
-            site.answer(ASKER, &HttpRequest { peer, ..question("/dashboard", accept, "") }).unwrap()
+            site.answer(ASKER, &HttpRequest { peer, ..request("/dashboard", accept, "") }).unwrap()
         };
         let page = denied("text/html,*/*;q=0.8");
         assert_eq!((page.status, header(&page, "Content-Type")), (403, HTML));
@@ -680,15 +680,11 @@ mod tests {
     #[test]
     fn too_many_requests_get_429_but_probes_are_exempt() {
         let (site, _reporter) = site();
-        let health = question("/health", "", "");
+        let health = request("/health", "", "");
         let answers = (0..1_000).filter_map(|_| site.answer(ASKER, &health));
         let refused = answers.into_iter().find(|answer| answer.status == 429).unwrap();
         for probe in ["/livez", "/readyz"] {
-            assert_eq!(
-                site.answer(ASKER, &question(probe, "", "")).unwrap().status,
-                200,
-                "{probe}"
-            );
+            assert_eq!(site.answer(ASKER, &request(probe, "", "")).unwrap().status, 200, "{probe}");
         }
         assert_eq!(header(&refused, "Retry-After"), "1");
         assert_eq!(refused.body.as_ref(), br#"{"error":"Too many requests"}"#);
@@ -697,11 +693,11 @@ mod tests {
     #[test]
     fn slow_answers_are_queued_for_the_reporter_and_a_full_queue_gets_503() {
         let (site, reporter) = site();
-        let metrics = question("/metrics", "", "");
+        let metrics = request("/metrics", "", "");
         assert_eq!(site.answer(ASKER, &metrics), None);
         let refused = (0..90).find_map(|_| site.answer(ASKER, &metrics)).unwrap();
         assert_eq!((refused.status, header(&refused, "Retry-After")), (503, "1"));
-        assert_eq!(site.answer(ASKER, &question("/health", "", "")).unwrap().status, 200);
+        assert_eq!(site.answer(ASKER, &request("/health", "", "")).unwrap().status, 200);
         let (posted, answers) = crossbeam_channel::unbounded();
         // The first try finds a full mailbox.
         let tries = std::sync::atomic::AtomicU32::new(0);
@@ -722,7 +718,7 @@ mod tests {
     #[test]
     fn a_rejected_request_does_not_reach_the_reporter() {
         let (site, reporter) = site();
-        let forwarded = HttpRequest { forwarded: true, ..question("/metrics", "", "") };
+        let forwarded = HttpRequest { forwarded: true, ..request("/metrics", "", "") };
         assert_eq!(site.answer(ASKER, &forwarded).unwrap().status, 403);
         drop(site);
         let thread = reporter.start(|_, answer| panic!("{answer:?}")).unwrap();
@@ -733,10 +729,10 @@ mod tests {
     fn a_client_that_accepts_gzip_gets_compressed_answers() {
         let (site, reporter) = site();
         for path in ["/metrics/prometheus", "/asyncapi.json", "/app.js"] {
-            let whole = question(path, "", "");
+            let whole = request(path, "", "");
             let packed = HttpRequest { takes_gzip: true, ..whole.clone() };
-            let ask = |question| {
-                site.answer(ASKER, question).unwrap_or_else(|| reporter.reports.answer(question))
+            let ask = |request| {
+                site.answer(ASKER, request).unwrap_or_else(|| reporter.reports.answer(request))
             };
             let (whole, packed) = (ask(&whole), ask(&packed));
             let encodings = [&whole, &packed].map(|answer| header(answer, "Content-Encoding"));
@@ -748,7 +744,7 @@ mod tests {
             let words = |body: &[u8]| String::from_utf8_lossy(body).split([' ', '\n']).count();
             assert_eq!(words(&unpacked), words(&whole.body), "{path}");
         }
-        let health = HttpRequest { takes_gzip: true, ..question("/health", "", "") };
+        let health = HttpRequest { takes_gzip: true, ..request("/health", "", "") };
         assert_eq!(header(&site.answer(ASKER, &health).unwrap(), "Content-Encoding"), "");
     }
 

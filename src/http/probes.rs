@@ -73,7 +73,7 @@ fn status(well: bool) -> u16 {
 mod tests {
     use super::*;
 
-    fn told(answer: &HttpResponse) -> (u16, &str) {
+    fn parts(answer: &HttpResponse) -> (u16, &str) {
         (answer.status, std::str::from_utf8(&answer.body).unwrap_or_default())
     }
 
@@ -81,30 +81,30 @@ mod tests {
     fn a_server_is_live_unless_a_shard_hangs() {
         let mut report =
             Report { status: crate::monitor::thresholds::Status::Unhealthy, ..Report::default() };
-        assert_eq!(told(&live(&report)), (200, r#"{"live":true}"#));
+        assert_eq!(parts(&live(&report)), (200, r#"{"live":true}"#));
         report.stalled = 1;
-        assert_eq!(told(&live(&report)), (503, r#"{"live":false}"#));
+        assert_eq!(parts(&live(&report)), (503, r#"{"live":false}"#));
     }
 
     #[test]
     fn a_server_is_ready_between_start_and_drain_while_it_has_memory() {
         let (progress, mut report) = (Progress::default(), Report::default());
         assert_eq!(
-            told(&ready(&progress, &report)),
+            parts(&ready(&progress, &report)),
             (503, r#"{"ready":false,"reasons":["starting"]}"#)
         );
         progress.started();
-        assert_eq!(told(&ready(&progress, &report)), (200, r#"{"ready":true}"#));
+        assert_eq!(parts(&ready(&progress, &report)), (200, r#"{"ready":true}"#));
         report.memory = FreeMemory::Low;
-        assert_eq!(told(&ready(&progress, &report)).0, 200);
+        assert_eq!(parts(&ready(&progress, &report)).0, 200);
         report.memory = FreeMemory::Out;
         assert_eq!(
-            told(&ready(&progress, &report)),
+            parts(&ready(&progress, &report)),
             (503, r#"{"ready":false,"reasons":["memory"]}"#)
         );
         progress.draining();
         progress.started();
         let both = r#"{"ready":false,"reasons":["draining","memory"]}"#;
-        assert_eq!(told(&ready(&progress, &report)), (503, both));
+        assert_eq!(parts(&ready(&progress, &report)), (503, both));
     }
 }

@@ -517,7 +517,10 @@ mod tests {
                 "bandsync_alert{name=\"storage\"} 1",
             ],
         );
-        assert!(!text.contains("process_virtual_memory_max_bytes"), "it is unlimited");
+        assert!(
+            !text.contains("process_virtual_memory_max_bytes"),
+            "an unlimited value is left out"
+        );
         for name in thresholds::names().filter(|name| *name != thresholds::STORAGE) {
             holds(&text, &[&format!("bandsync_alert{{name=\"{name}\"}} 0")]);
         }
@@ -552,6 +555,10 @@ mod tests {
         );
         assert!(text.ends_with("\n# EOF\n") && !text.contains("_total counter"));
         let of = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
-        assert_eq!(of(&text), of(&written(Format::Prometheus)), "the same is said in both");
+        assert_eq!(
+            of(&text),
+            of(&written(Format::Prometheus)),
+            "both formats have the same samples"
+        );
     }
 }

@@ -19,7 +19,7 @@ use super::Reports;
 use super::assets::gzip;
 
 /// Maximum requests that wait. Guessed: far more than a few dashboards and scrapers send at once.
-const QUESTIONS_MAX: usize = 64;
+const REQUESTS_MAX: usize = 64;
 
 /// Pause before an answer is posted again to a shard whose mailbox is full.
 const AGAIN: Duration = Duration::from_millis(5);
@@ -28,29 +28,29 @@ const AGAIN: Duration = Duration::from_millis(5);
 const GZIP_MIN: usize = 1_024;
 
 /// The queue from the shards.
-pub type Questions = Sender<(Asker, HttpRequest)>;
+pub type Requests = Sender<(Asker, HttpRequest)>;
 
 /// The reporter before its thread starts.
 pub struct Reporter {
-    questions: Receiver<(Asker, HttpRequest)>,
+    requests: Receiver<(Asker, HttpRequest)>,
     pub(super) reports: Arc<Reports>,
 }
 
 impl Reporter {
-    pub(super) fn new(reports: Arc<Reports>) -> (Questions, Self) {
-        let (sender, receiver) = bounded(QUESTIONS_MAX);
-        (sender, Self { questions: receiver, reports })
+    pub(super) fn new(reports: Arc<Reports>) -> (Requests, Self) {
+        let (sender, receiver) = bounded(REQUESTS_MAX);
+        (sender, Self { requests: receiver, reports })
     }
 
-    /// Starts the thread, which ends when the last [`Questions`] is dropped. `post` sends an
+    /// Starts the thread, which ends when the last [`Requests`] is dropped. `post` sends an
     /// answer, or returns it if the shard's mailbox is full.
     pub fn start<Post>(self, post: Post) -> io::Result<JoinHandle<()>>
     where
         Post: Fn(Asker, HttpResponse) -> Result<(), HttpResponse> + Send + 'static,
     {
         let run = move || {
-            for (asker, question) in &self.questions {
-                let mut answer = self.reports.answer(&question);
+            for (asker, request) in &self.requests {
+                let mut answer = self.reports.answer(&request);
                 while let Err(back) = post(asker, answer) {
                     answer = back;
                     std::thread::sleep(AGAIN);
