@@ -74,7 +74,7 @@ struct Finding {
     mark: Mark,
     what: &'static str,
     /// The finding, and the remedy if one is needed.
-    told: String,
+    text: String,
 }
 
 /// Examines everything and prints the findings. Returns 0 if the server can run, with or without
@@ -96,13 +96,13 @@ pub fn run(config: &Config) -> ExitCode {
     findings.extend(SYSCTLS.iter().map(|one| sysctl(one, number(&one.path()))));
     findings.extend(storage(&config.storage.target));
     for note in &config.notes {
-        tell(&Finding { mark: Mark::Advice, what: "configuration", told: note.clone() }.line());
+        tell(&Finding { mark: Mark::Advice, what: "configuration", text: note.clone() }.line());
     }
     tell(
         &Finding {
             mark: Mark::Good,
             what: "configuration",
-            told: "every setting is allowed".into(),
+            text: "every setting is allowed".into(),
         }
         .line(),
     );
@@ -125,8 +125,8 @@ pub fn list_settings(config: &Config) -> ExitCode {
 }
 
 impl Finding {
-    fn new(mark: Mark, what: &'static str, told: impl Into<String>) -> Self {
-        Self { mark, what, told: told.into() }
+    fn new(mark: Mark, what: &'static str, text: impl Into<String>) -> Self {
+        Self { mark, what, text: text.into() }
     }
 
     fn line(&self) -> String {
@@ -135,7 +135,7 @@ impl Finding {
             Mark::Advice => "advice ",
             Mark::Trouble => "TROUBLE",
         };
-        format!("{mark}  {}: {}", self.what, self.told)
+        format!("{mark}  {}: {}", self.what, self.text)
     }
 }
 
@@ -177,9 +177,9 @@ fn files() -> Finding {
 fn cores(config: &Config) -> Finding {
     let (cores, shards) = (config.threads.cores, config.threads.shards);
     if shards > cores.usable() {
-        let told =
+        let text =
             format!("{shards} shards share {cores} and wait for each other: use --shards auto");
-        return Finding::new(Mark::Advice, "cores", told);
+        return Finding::new(Mark::Advice, "cores", text);
     }
     let pinned = if config.threads.pin { "each pinned to one" } else { "not pinned" };
     Finding::new(Mark::Good, "cores", format!("{shards} shards on {cores}, {pinned}"))
@@ -290,14 +290,14 @@ fn log_file(config: &Config) -> Finding {
 }
 
 fn admin(config: &Config) -> Finding {
-    let told = match (config.host.is_loopback(), &config.admin_token) {
+    let text = match (config.host.is_loopback(), &config.admin_token) {
         (_, Some(_)) => "dashboard and metrics require ADMIN_TOKEN, also from this machine",
         (true, None) => "dashboard and metrics are open to this machine",
         (false, None) => {
             "dashboard and metrics are open to this machine only; ADMIN_TOKEN opens them to others"
         }
     };
-    Finding::new(Mark::Good, "operator pages", told)
+    Finding::new(Mark::Good, "operator pages", text)
 }
 
 /// Examines the storage: whether its file can be written, or whether each node of Redis answers.
@@ -345,8 +345,8 @@ fn file(directory: Option<&Path>) -> Finding {
 /// check needs no password and cannot reveal one.
 fn redis(address: &ConnectionAddr) -> Finding {
     let ConnectionAddr::Tcp(host, port) = address else {
-        let told = format!("{address} uses TLS, which this check cannot test");
-        return Finding::new(Mark::Advice, "Redis", told);
+        let text = format!("{address} uses TLS, which this check cannot test");
+        return Finding::new(Mark::Advice, "Redis", text);
     };
     match ping(&format!("{host}:{port}")) {
         Ok(()) => Finding::new(Mark::Good, "Redis", format!("{address} answers")),
@@ -416,7 +416,7 @@ mod tests {
         let config = config(&[("HOST", "localhost"), ("PORT", &port_text)]);
         let finding = port(&config);
         assert_eq!(finding.mark, Mark::Trouble);
-        assert!(finding.told.contains("in use"), "{finding:?}");
+        assert!(finding.text.contains("in use"), "{finding:?}");
         drop(taken);
         assert_eq!(port(&config).mark, Mark::Good);
     }
@@ -427,7 +427,7 @@ mod tests {
         assert_eq!(clock("hpet").mark, Mark::Advice);
         let low = sysctl(&SYSCTLS[0], Some(128));
         assert_eq!(low.mark, Mark::Advice);
-        assert!(low.told.ends_with("is refused: sysctl net.core.somaxconn=4096"), "{low:?}");
+        assert!(low.text.ends_with("is refused: sysctl net.core.somaxconn=4096"), "{low:?}");
         for one in &SYSCTLS {
             assert_eq!(sysctl(one, Some(one.enough)).mark, Mark::Good);
             assert_eq!(sysctl(one, None).mark, Mark::Good);
@@ -462,7 +462,7 @@ mod tests {
         answer.join().unwrap();
         assert_eq!((findings.len(), findings[0].mark), (1, Mark::Good), "{findings:?}");
         assert!(
-            findings[0].told.contains(&address) && !findings[0].told.contains("hush"),
+            findings[0].text.contains(&address) && !findings[0].text.contains("hush"),
             "{findings:?}"
         );
         let gone = asked(&format!("redis+cluster://me:hush@{address},{address}"));

@@ -156,8 +156,8 @@ fn parting(entry: &Entry<'_>, actual: Outcome, stage: &Stage) -> String {
         entry.index,
         entry.at.as_micros() as f64 / 1e6,
         describe(&entry.input),
-        told(entry.outcome),
-        told(actual),
+        described(entry.outcome),
+        described(actual),
     );
     if let Some(message) = stage.panic() {
         let _ = write!(text, "\n            {message}");
@@ -168,7 +168,7 @@ fn parting(entry: &Entry<'_>, actual: Outcome, stage: &Stage) -> String {
     text
 }
 
-fn told(outcome: Outcome) -> String {
+fn described(outcome: Outcome) -> String {
     match outcome {
         Outcome::Nothing => "no outputs".into(),
         Outcome::Outputs { count: 1, digest } => {

@@ -348,9 +348,9 @@ mod tests {
             setting.variable.into(),
             format!(".env: {}", setting.variable),
         ];
-        for (place, expected) in names.into_iter().enumerate() {
+        for (index, expected) in names.into_iter().enumerate() {
             let mut sources = ["", "", ""];
-            sources[place] = &text;
+            sources[index] = &text;
             let Err(error) = Config::check(&given(sources)) else { panic!("{sources:?} is taken") };
             let ConfigError::Refused { name, value: shown, allowed } = &error else {
                 panic!("{error:?}")

@@ -1127,9 +1127,9 @@ mod tests {
     #[test]
     fn old_values_are_converted() {
         let converted =
-            |place: usize, values: &[Option<&str>]| (PREDECESSORS[place].convert)(values);
-        let check = |place, value, expected: Option<&str>| {
-            assert_eq!(converted(place, &[Some(value)]).as_deref(), expected, "{value}");
+            |index: usize, values: &[Option<&str>]| (PREDECESSORS[index].convert)(values);
+        let check = |index, value, expected: Option<&str>| {
+            assert_eq!(converted(index, &[Some(value)]).as_deref(), expected, "{value}");
         };
         check(0, "true", Some("redis"));
         check(0, "false", Some("file"));

@@ -79,13 +79,13 @@ impl History {
     pub fn json(&self, since: u64, max: usize) -> Vec<u8> {
         let newer = self.rows.iter().rev().take_while(|(at, _)| *at > since).take(max).count();
         let mut out = br#"{"fields":["#.to_vec();
-        for (place, field) in FIELDS.iter().enumerate() {
-            let comma = if place == 0 { "" } else { "," };
+        for (index, field) in FIELDS.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
             out.extend_from_slice(format!("{comma}\"{field}\"").as_bytes());
         }
         out.extend_from_slice(br#"],"rows":["#);
-        for (place, (_, row)) in self.rows.iter().skip(self.rows.len() - newer).enumerate() {
-            if place > 0 {
+        for (index, (_, row)) in self.rows.iter().skip(self.rows.len() - newer).enumerate() {
+            if index > 0 {
                 out.push(b',');
             }
             out.extend_from_slice(row.as_bytes());

@@ -178,8 +178,8 @@ impl Meter {
 
 impl Totals {
     fn add(&mut self, bounds: &[u64], value: u64, count: u64) {
-        let place = bounds.partition_point(|bound| *bound < value);
-        if let Some(bucket) = self.buckets.get_mut(place) {
+        let index = bounds.partition_point(|bound| *bound < value);
+        if let Some(bucket) = self.buckets.get_mut(index) {
             *bucket += count;
         }
         self.count += count;
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(meter.end_second()[ROUND_TRIP].count, 2);
         meter.add(&measured([40_000_000]));
         assert_eq!(meter.end_second()[ROUND_TRIP].count, 1);
-        assert_eq!(meter.spreads(true)[ROUND_TRIP].count, 3, "what there is of the first interval");
+        assert_eq!(meter.spreads(true)[ROUND_TRIP].count, 3, "the first interval so far");
         meter.end_interval();
         assert_eq!(meter.spreads(false)[ROUND_TRIP].count, 3);
         assert_eq!(meter.end_second()[ROUND_TRIP], Spread::default());

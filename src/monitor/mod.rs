@@ -493,7 +493,7 @@ impl Watch {
     }
 
     /// Sheds memory and returns memory to the system, as the alerts require. Returns the memory
-    /// pressure that the shards are told.
+    /// pressure that the shards receive.
     fn mind_memory(&mut self, later: &Reading) -> FreeMemory {
         let alerts = self.thresholds.alerts();
         let raised = |name| alerts.iter().any(|alert| alert.name == name);
@@ -826,7 +826,7 @@ mod tests {
     struct Made {
         shards: Mutex<Vec<ShardTotals>>,
         round_trips: Mutex<Vec<u64>>,
-        told: Mutex<Vec<FreeMemory>>,
+        pressures: Mutex<Vec<FreeMemory>>,
         queues: Mutex<Vec<Queue>>,
     }
 
@@ -848,7 +848,7 @@ mod tests {
         }
 
         fn set_memory(&self, memory: FreeMemory) {
-            self.told.lock().push(memory);
+            self.pressures.lock().push(memory);
         }
     }
 
@@ -895,7 +895,7 @@ mod tests {
         full.read();
         assert_eq!(watch.newest.lock().memory, FreeMemory::Low);
         assert_eq!(full.newest.lock().memory, FreeMemory::Out);
-        assert_eq!(*made.told.lock(), [FreeMemory::Low, FreeMemory::Out]);
+        assert_eq!(*made.pressures.lock(), [FreeMemory::Low, FreeMemory::Out]);
     }
 
     #[test]
@@ -920,7 +920,7 @@ mod tests {
         assert!(whole.total() >= first.total(), "{whole:?}");
         busy(&watch);
         watch.read();
-        assert_eq!(watch.newest.lock().cpu, whole, "the running interval is not told of");
+        assert_eq!(watch.newest.lock().cpu, whole, "the running interval is not included");
     }
 
     #[test]

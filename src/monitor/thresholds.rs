@@ -352,7 +352,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// Name, condition, time and message of each alert, for the table in `src/README.md`.
 #[cfg(test)]
 pub fn rows() -> Vec<[String; 4]> {
-    // A time that no rule has of its own stands for the setting.
+    // No rule has this time of its own, so it marks the setting.
     let setting = SECONDS(987);
     let limits = Limits {
         target_latency_ms: 1.0,
@@ -587,7 +587,7 @@ mod tests {
                     self.thresholds.observe(&Readings { at: SECONDS(self.second), ..readings }),
                 );
             }
-            changes.iter().map(told).collect()
+            changes.iter().map(label).collect()
         }
     }
 
@@ -610,7 +610,7 @@ mod tests {
         }
     }
 
-    fn told(change: &Change) -> String {
+    fn label(change: &Change) -> String {
         match change {
             Change::Raised(alert) => format!("+{}", alert.name),
             Change::Cleared(alert) => format!("-{}", alert.name),
@@ -671,14 +671,14 @@ mod tests {
     #[test]
     fn a_reading_that_oscillates_around_the_limit_raises_one_alert() {
         let mut run = Run::learned();
-        let mut told = Vec::new();
+        let mut changes = Vec::new();
         for second in 0..300 {
             let megabytes = if second % 2 == 0 { 501 } else { 480 };
-            told.extend(
+            changes.extend(
                 run.seconds(1, Readings { resident_bytes: megabytes * 1_000_000, ..calm() }),
             );
         }
-        assert_eq!(told, ["+memory"]);
+        assert_eq!(changes, ["+memory"]);
     }
 
     #[test]
@@ -694,13 +694,13 @@ mod tests {
     fn rare_answers_are_enough_to_judge_latency() {
         let mut run = Run::learned();
         let silent = Readings { latency_mean_ms: None, latency_p99_ms: None, ..calm() };
-        let mut told = Vec::new();
+        let mut changes = Vec::new();
         for _ in 0..10 {
-            told.extend(run.seconds(1, Readings { latency_mean_ms: Some(70.0), ..calm() }));
-            told.extend(run.seconds(4, silent));
+            changes.extend(run.seconds(1, Readings { latency_mean_ms: Some(70.0), ..calm() }));
+            changes.extend(run.seconds(4, silent));
         }
-        assert_eq!(told, ["+sync_latency_mean"]);
-        assert_eq!(run.seconds(60, silent), ["-sync_latency_mean"], "who is gone is not far away");
+        assert_eq!(changes, ["+sync_latency_mean"]);
+        assert_eq!(run.seconds(60, silent), ["-sync_latency_mean"], "lost members have no latency");
     }
 
     #[test]

@@ -168,7 +168,7 @@ mod tests {
             text.starts_with("BandSync") && text.contains("alert storage raised: the storage"),
             "{text}"
         );
-        assert!(!text.contains("limit"), "it is yes or no: {text}");
+        assert!(!text.contains("limit"), "an alert without a value has no limit: {text}");
         let alert = super::super::thresholds::storage_alert(Duration::from_secs(3));
         let text = sentence(&Event { timestamp: 9, event: "cleared", alert });
         assert!(text.contains("alert storage cleared. It was: the storage"), "{text}");

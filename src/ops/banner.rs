@@ -59,15 +59,15 @@ fn text(
     let others = reachable.iter().copied().filter(|address| Some(*address) != tablets);
     let addresses: Vec<IpAddr> = tablets.into_iter().chain(others).collect();
     let hidden = addresses.len().saturating_sub(ADDRESSES_MAX);
-    for (place, address) in addresses.iter().take(ADDRESSES_MAX).enumerate() {
+    for (index, address) in addresses.iter().take(ADDRESSES_MAX).enumerate() {
         let more = match hidden {
             0 => String::new(),
-            _ if place + 1 < ADDRESSES_MAX => String::new(),
+            _ if index + 1 < ADDRESSES_MAX => String::new(),
             _ => format!("  and {hidden} more of this machine's addresses"),
         };
         line(
             &mut head,
-            if place == 0 { "open" } else { "" },
+            if index == 0 { "open" } else { "" },
             &format!("{}{more}", url(*address, port)),
         );
     }
@@ -85,10 +85,10 @@ fn text(
     let used = head.lines().count() + rest.lines().count() + 1 + config.notes.len();
     let assignments =
         config.effective.iter().filter(|setting| setting.differs).map(Effective::assignment);
-    for (place, settings) in
+    for (index, settings) in
         wrapped(assignments, LINES_MAX.saturating_sub(used).max(1)).iter().enumerate()
     {
-        line(&mut rest, if place == 0 { "settings" } else { "" }, settings);
+        line(&mut rest, if index == 0 { "settings" } else { "" }, settings);
     }
     line(&mut rest, "stop", "Ctrl-C");
     (head, rest)

@@ -47,19 +47,19 @@ type CallSite = (&'static str, u32);
 static QUEUE: OnceLock<Sender<Entry>> = OnceLock::new();
 
 /// Lines that did not fit into the queue, or that the disk did not take.
-static LOST: Lost = Lost { all: AtomicU64::new(0), untold: AtomicU64::new(0) };
+static LOST: Lost = Lost { all: AtomicU64::new(0), unreported: AtomicU64::new(0) };
 
 /// Counts lost lines.
 struct Lost {
     all: AtomicU64,
     /// Lost lines that the log has not reported yet.
-    untold: AtomicU64,
+    unreported: AtomicU64,
 }
 
 impl Lost {
     fn add(&self, count: u64) {
         self.all.fetch_add(count, Ordering::Relaxed);
-        self.untold.fetch_add(count, Ordering::Relaxed);
+        self.unreported.fetch_add(count, Ordering::Relaxed);
     }
 }
 
@@ -105,7 +105,7 @@ impl Levels {
     /// named parts log.
     pub fn parse(text: &str) -> Option<Self> {
         let mut levels = Self { all: LevelFilter::Off, parts: Vec::new() };
-        let mut said = false;
+        let mut has_default = false;
         for item in text.split(',').map(str::trim) {
             match item.split_once('=') {
                 Some((part, level)) => {
@@ -113,8 +113,8 @@ impl Levels {
                     let fits = !part.is_empty() && part.chars().all(known);
                     levels.parts.push((fits.then(|| part.to_owned())?, self::level(level)?));
                 }
-                None if said => return None,
-                None => (said, levels.all) = (true, self::level(item)?),
+                None if has_default => return None,
+                None => (has_default, levels.all) = (true, self::level(item)?),
             }
         }
         Some(levels)
@@ -267,8 +267,8 @@ fn write_all(entries: &Receiver<Entry>, lost: &Lost, style: Style, sink: &mut im
         };
         if patience.elapsed() >= REPEATS_WINDOW {
             patience = Instant::now();
-            for told in repeats.end_window() {
-                write_line(sink, &style.own_line(&told), lost);
+            for line in repeats.end_window() {
+                write_line(sink, &style.own_line(&line), lost);
             }
         }
         match entry {
@@ -283,13 +283,13 @@ fn write_all(entries: &Receiver<Entry>, lost: &Lost, style: Style, sink: &mut im
             Some(Entry::Reopen) => sink.reopen(),
             None => {}
         }
-        let count = lost.untold.load(Ordering::Relaxed);
+        let count = lost.unreported.load(Ordering::Relaxed);
         if count > 0 {
-            let told = format!(
+            let line = format!(
                 "{count} lines of the log were lost: they came faster than they could be written, or the disk was full"
             );
-            if put_line(sink, &style.own_line(&told)).is_ok() {
-                lost.untold.fetch_sub(count, Ordering::Relaxed);
+            if put_line(sink, &style.own_line(&line)).is_ok() {
+                lost.unreported.fetch_sub(count, Ordering::Relaxed);
             }
         }
     }
@@ -375,13 +375,13 @@ impl Style {
     }
 
     /// A line of the log about itself.
-    fn own_line(self, told: &str) -> String {
+    fn own_line(self, message: &str) -> String {
         let (time, level) = (Timestamp(SystemTime::now()), Level::Warn);
         match self {
             Self::Json => {
-                json_line(&time, level, "bandsync::ops::logging", told, Fields::default())
+                json_line(&time, level, "bandsync::ops::logging", message, Fields::default())
             }
-            Self::Coloured | Self::Plain => format!("{time} {level:5} {told}"),
+            Self::Coloured | Self::Plain => format!("{time} {level:5} {message}"),
         }
     }
 }
@@ -585,7 +585,7 @@ mod tests {
         assert_eq!(written, REPEATS_MAX as usize);
         assert!(repeats.allow(("flood", 2)));
         assert_eq!(repeats.end_window(), ["50 more lines from flood:1 were left out"]);
-        assert!(repeats.allow(("flood", 1)), "the next second begins anew");
+        assert!(repeats.allow(("flood", 1)), "the next second has its own limit");
         assert_eq!(repeats.end_window(), [""; 0]);
     }
 
@@ -612,7 +612,7 @@ mod tests {
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
-    static NOTHING_LOST: Lost = Lost { all: AtomicU64::new(0), untold: AtomicU64::new(0) };
+    static NOTHING_LOST: Lost = Lost { all: AtomicU64::new(0), unreported: AtomicU64::new(0) };
 
     fn line(text: &str) -> Entry {
         Entry::Line { place: ("", 0), line: text.into() }
@@ -643,7 +643,7 @@ mod tests {
 
     #[test]
     fn lines_lost_on_a_full_disk_are_counted_and_reported_later() {
-        let lost = Lost { all: AtomicU64::new(0), untold: AtomicU64::new(0) };
+        let lost = Lost { all: AtomicU64::new(0), unreported: AtomicU64::new(0) };
         // Each lost line is written and reported, so three lines are six writes.
         let mut disk = Disk { full_for: 6, text: String::new() };
         let (queue, entries) = bounded(8);
@@ -655,6 +655,6 @@ mod tests {
         let lines: Vec<&str> = disk.text.lines().collect();
         assert_eq!((lines.len(), lines[0]), (2, "four"));
         assert!(lines[1].contains("WARN  3 lines of the log were lost"), "{}", lines[1]);
-        assert_eq!((lost.all.into_inner(), lost.untold.into_inner()), (3, 0));
+        assert_eq!((lost.all.into_inner(), lost.unreported.into_inner()), (3, 0));
     }
 }

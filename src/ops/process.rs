@@ -91,7 +91,7 @@ pub fn facts() -> Facts {
 /// `/proc/self/stat`.
 fn process(stat: &str) -> Option<(u64, u64, u64)> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-    let number = |place: usize| fields.get(place)?.parse().ok();
+    let number = |index: usize| fields.get(index)?.parse().ok();
     Some((number(17)?, number(19)?, number(20)?))
 }
 
@@ -323,13 +323,13 @@ mod tests {
         let by_file = UnixDatagram::bind(&file).unwrap();
         let by_name =
             UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-        let mut told = [0; 16];
+        let mut notice = [0; 16];
         for (socket, path) in
             [(by_file, file.clone().into_os_string()), (by_name, format!("@{name}").into())]
         {
             send_notice(&path, "READY=1").unwrap();
-            let length = socket.recv(&mut told).unwrap();
-            assert_eq!(&told[..length], b"READY=1");
+            let length = socket.recv(&mut notice).unwrap();
+            assert_eq!(&notice[..length], b"READY=1");
         }
         std::fs::remove_file(file).unwrap();
     }

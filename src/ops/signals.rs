@@ -34,15 +34,15 @@ impl Stopping {
     /// SIGHUP only reopens the log's file: a terminal that is closed by mistake must not end the
     /// gig. Rust's runtime ignores SIGPIPE, so a closed pipe is an error of the write.
     pub fn watch() -> io::Result<Self> {
-        let told = Arc::new(AtomicBool::new(false));
+        let signalled = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             // The order matters: the first signal finds the flag down, passes, and raises it.
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&told))?;
-            flag::register(signal, Arc::clone(&told))?;
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&signalled))?;
+            flag::register(signal, Arc::clone(&signalled))?;
         }
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
         let (reason, reasons) = channel();
-        let tell = reason.clone();
+        let sender = reason.clone();
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             for signal in signals.forever() {
                 if signal == SIGHUP {
@@ -50,7 +50,7 @@ impl Stopping {
                     // gig.
                     logging::reopen();
                     info!("SIGHUP: reopening the log's file");
-                } else if tell.send(Reason::Signal(signal)).is_err() {
+                } else if sender.send(Reason::Signal(signal)).is_err() {
                     return;
                 }
             }

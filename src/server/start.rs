@@ -175,7 +175,7 @@ impl Server {
         self.announce_end();
         self.fleet.drain(within);
         let ends = self.fleet.join();
-        // It ends with the last shard that could ask it; a panic of its was told in the log.
+        // It ends with the last shard. A panic in it was logged.
         let _ = self.reporter.join();
         debug!("the shards ended: {ends:?}");
         if let Some(recorder) = self.recorder {

@@ -44,8 +44,8 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
         same = false;
         tell(&format!(
             "the first {shared} inputs are the same; then\n< {}\n> {}",
-            told(left),
-            told(right)
+            described(left),
+            described(right)
         ));
         tell(&format!(
             "{} inputs more here, {} there",
@@ -66,7 +66,7 @@ fn fields(settings: &Settings) -> Map<String, Value> {
     }
 }
 
-fn told(take: Option<&Take>) -> String {
+fn described(take: Option<&Take>) -> String {
     let Some(take) = take else { return "nothing more".into() };
     let outcome = match take.outcome {
         Outcome::Nothing => "no outputs".into(),

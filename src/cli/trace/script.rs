@@ -117,9 +117,9 @@ impl Script {
     /// Plays the inputs, and passes each with its outputs to `watch`, which may stop the run.
     pub fn play(&self, mut watch: impl FnMut(usize, &Take, Outcome, &Stage) -> ControlFlow<()>) {
         let mut stage = Stage::new(self.header.settings.clone());
-        for (place, take) in self.takes.iter().enumerate() {
+        for (index, take) in self.takes.iter().enumerate() {
             let outcome = stage.play_input(take.at, &take.input());
-            if watch(place, take, outcome, &stage).is_break() || outcome == Outcome::Panic {
+            if watch(index, take, outcome, &stage).is_break() || outcome == Outcome::Panic {
                 return;
             }
         }
@@ -158,7 +158,7 @@ impl Script {
             );
         }
         packer.end(&mut bytes, &end);
-        let told = |error: io::Error| Fault::Described(format!("{}: {error}", path.display()));
-        fs::write(path, bytes).map_err(told)
+        let failed = |error: io::Error| Fault::Described(format!("{}: {error}", path.display()));
+        fs::write(path, bytes).map_err(failed)
     }
 }

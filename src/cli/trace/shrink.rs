@@ -69,7 +69,7 @@ impl Check {
             return parts.map(|parts| parts.then_some(script.takes.len()));
         }
         let mut failed = None;
-        script.play(|place, _, outcome, stage| {
+        script.play(|index, _, outcome, stage| {
             let found = match self {
                 Self::Says(text) => {
                     stage.outputs().bytes.windows(text.len()).any(|bytes| bytes == text)
@@ -79,7 +79,7 @@ impl Check {
             if !found {
                 return ControlFlow::Continue(());
             }
-            failed = Some(place + 1);
+            failed = Some(index + 1);
             ControlFlow::Break(())
         });
         Ok(failed)
@@ -133,11 +133,11 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
         })?;
         script = script.thinned(|_, take| take.conn().is_none_or(|conn| conns.contains(&conn)));
 
-        let places = search.smallest((0..script.takes.len()).collect(), |kept| {
+        let indices = search.smallest((0..script.takes.len()).collect(), |kept| {
             let kept: BTreeSet<usize> = kept.iter().copied().collect();
-            script.thinned(|place, _| kept.contains(&place))
+            script.thinned(|index, _| kept.contains(&index))
         })?;
-        script = script.thinned(|place, _| places.binary_search(&place).is_ok());
+        script = script.thinned(|index, _| indices.binary_search(&index).is_ok());
         if script.takes.len() == before || search.tries == 0 {
             break;
         }
