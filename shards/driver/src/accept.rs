@@ -224,7 +224,7 @@ mod tests {
         poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
         accept.report();
         let Accepted::Connection(socket, peer) = accept.accept(Micros::ZERO, &stats) else {
-            panic!("nobody came")
+            panic!("no connection arrived")
         };
         assert_eq!(peer, IpAddr::from(Ipv4Addr::LOCALHOST));
         assert!(socket.nodelay().unwrap());

@@ -86,12 +86,12 @@ impl<S> Connection<S> {
 const _: () =
     assert!(size_of::<Slot<TcpStream>>() <= if cfg!(debug_assertions) { 128 } else { 64 });
 
-/// A place in the table. It fills one cache line, because a tick goes to hundreds of connections
+/// A slot of the table. It fills one cache line, because a tick goes to hundreds of connections
 /// that are not in the cache.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Slot<S> {
-    /// Number of connections that have left the place, so that no id is used twice.
+    /// Number of connections that have left the slot, so that no id is used twice.
     generation: u32,
     conn: Option<Connection<S>>,
 }
@@ -122,7 +122,7 @@ impl<S> Connections<S> {
             (self.slots.len() - 1) as u32
         });
         let slot = &mut self.slots[index as usize];
-        assert!(slot.conn.is_none(), "place {index} is taken");
+        assert!(slot.conn.is_none(), "slot {index} is taken");
         slot.conn = Some(conn);
         ConnId { index, generation: slot.generation }
     }
@@ -138,7 +138,7 @@ impl<S> Connections<S> {
         self.get_mut(id).filter(|conn| conn.phase == Phase::Open)
     }
 
-    /// Prefetches the places of these connections. The processor fetches them together, in about
+    /// Prefetches the slots of these connections. The processor fetches them together, in about
     /// the time of one.
     pub(crate) fn fetch<'a>(&self, ids: impl Iterator<Item = &'a ConnId>) {
         let generation =
@@ -146,7 +146,7 @@ impl<S> Connections<S> {
         std::hint::black_box(ids.fold(0, |read, id| read ^ generation(id)));
     }
 
-    /// The connection at this place, and its id.
+    /// The connection in this slot, and its id.
     pub(crate) fn at_mut(&mut self, index: u32) -> Option<(ConnId, &mut Connection<S>)> {
         let slot = self.slots.get_mut(index as usize)?;
         let id = ConnId { index, generation: slot.generation };
@@ -167,7 +167,7 @@ impl<S> Connections<S> {
 }
 
 /// Returns the token under which epoll reports a connection. It holds the whole id, so that a late
-/// report of an earlier connection at the same place is recognized.
+/// report of an earlier connection in the same slot is recognized.
 pub(crate) fn token(id: ConnId) -> Token {
     Token((id.generation as usize) << 32 | id.index as usize)
 }

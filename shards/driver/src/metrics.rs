@@ -16,7 +16,7 @@ use crate::telemetry::{DoubleBuffer, Histograms};
 #[derive(Debug)]
 pub struct SharedMetrics<C> {
     shards: Vec<PerShard<C>>,
-    /// The memory that the process has left, as a place in [`MEMORY`].
+    /// The memory that the process has left, as an index in [`MEMORY`].
     memory: AtomicU8,
     /// The time until which rosters are wanted, in microseconds of the server's clock.
     rosters_until: AtomicU64,
@@ -67,8 +67,8 @@ impl<C: Copy + Default> SharedMetrics<C> {
     /// Reports to all shards how much memory the process has left. They learn of it within a
     /// second.
     pub fn set_memory(&self, memory: FreeMemory) {
-        let place = MEMORY.iter().position(|other| *other == memory).unwrap_or_default();
-        self.memory.store(place as u8, Ordering::Relaxed);
+        let index = MEMORY.iter().position(|other| *other == memory).unwrap_or_default();
+        self.memory.store(index as u8, Ordering::Relaxed);
     }
 
     /// Asks all shards for a roster each second, until this time.
@@ -127,7 +127,7 @@ pub struct Stats {
     pub open: Counter,
     /// Times that mail had to wait because the other shard's mailbox was full.
     pub mailbox_full: Counter,
-    /// Highest number of connections and letters that waited in this shard's mailbox at once.
+    /// Highest number of connections and messages that waited in this shard's mailbox at once.
     pub mail_max: Peak,
     /// Bytes read.
     pub bytes_in: Counter,

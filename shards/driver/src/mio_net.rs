@@ -130,8 +130,8 @@ impl Net for MioNet {
         }
     }
 
-    fn sent(&self, place: usize) -> Option<io::Result<usize>> {
-        self.ring.as_ref()?.result(place)
+    fn sent(&self, index: usize) -> Option<io::Result<usize>> {
+        self.ring.as_ref()?.result(index)
     }
 
     fn watch(&mut self, socket: &mut TcpStream, id: ConnId) -> io::Result<()> {

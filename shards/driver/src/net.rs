@@ -51,9 +51,9 @@ pub trait Net {
     /// Offers bytes to many sockets at once. [`Net::sent`] returns the results.
     fn send_all(&mut self, requests: &[SendRequest<Self::Key>], bytes: &[u8]);
 
-    /// The result of a request by its place in the last [`Net::send_all`]. `None` if the request
+    /// The result of a request by its index in the last [`Net::send_all`]. `None` if the request
     /// was not begun and must be sent by [`Net::send`].
-    fn sent(&self, place: usize) -> Option<io::Result<usize>>;
+    fn sent(&self, index: usize) -> Option<io::Result<usize>>;
 
     /// Starts to report input at a new socket, including input that is there already.
     ///
@@ -95,7 +95,7 @@ pub trait Net {
 pub struct SendRequest<K> {
     /// The socket.
     pub socket: K,
-    /// A place in the bytes that are passed with the requests.
+    /// A span of the bytes that are passed with the requests.
     pub bytes: Span,
 }
 
@@ -143,7 +143,7 @@ pub trait Shell<N: Net, M: Machine> {
     /// Observes an input before the machine handles it. Received bytes are still as they were read.
     fn input(&mut self, at: Micros, input: &Input<'_>, machine: &M);
 
-    /// Observes the outputs of that input: those from the place `from` of the list on.
+    /// Observes the outputs of that input: those from index `from` of the list on.
     fn outputs(&mut self, outputs: &Outputs, from: usize, machine: &M);
 
     /// Records the time that the machine took for one input.
@@ -158,7 +158,7 @@ pub trait Shell<N: Net, M: Machine> {
     /// Calls `open` until it finds the mailbox empty, at most `most` times.
     fn open_mailbox(&mut self, most: usize, open: impl FnMut(&mut Self) -> bool);
 
-    /// Takes the next connection or letter from another shard.
+    /// Takes the next connection or message from another shard.
     fn mail(&mut self) -> Option<Mail<N::Socket>>;
 
     /// Takes the next news of the storage.

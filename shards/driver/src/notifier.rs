@@ -135,20 +135,20 @@ pub(crate) mod tests {
             self.woken.notify_one();
         }
 
-        /// Posts a letter. Returns false if there is no room.
-        pub(crate) fn post(&self, letter: T) -> bool {
-            self.put(&self.mail, letter)
+        /// Posts a message. Returns false if there is no room.
+        pub(crate) fn post(&self, message: T) -> bool {
+            self.put(&self.mail, message)
         }
 
-        fn tell(&self, news: T) -> bool {
+        fn post_news(&self, news: T) -> bool {
             self.put(&self.news, news)
         }
 
-        fn put(&self, queue: &Mutex<VecDeque<T>>, letter: T) -> bool {
+        fn put(&self, queue: &Mutex<VecDeque<T>>, message: T) -> bool {
             let put = || {
                 let mut queue = queue.lock().unwrap();
                 let has_room = queue.len() < self.room;
-                has_room.then(|| queue.push_back(letter)).ok_or(())
+                has_room.then(|| queue.push_back(message)).ok_or(())
             };
             self.notifier.post(put, || self.wake()).is_ok()
         }
@@ -175,37 +175,37 @@ pub(crate) mod tests {
         /// and of news.
         pub(crate) fn turn(&self, mail_waits: &mut bool, most: usize) -> Vec<T> {
             let woken = self.sleep(*mail_waits);
-            let mut letters = Vec::new();
+            let mut messages = Vec::new();
             *mail_waits = self.notifier.take_mail(woken, most, || {
                 let (mail, news) = (self.take(), self.take_news());
                 let some = mail.is_some() || news.is_some();
-                letters.extend(mail.into_iter().chain(news));
+                messages.extend(mail.into_iter().chain(news));
                 some
             });
-            letters
+            messages
         }
     }
 
-    /// Runs a shard until it has taken `count` letters. Loom reports it if it sleeps for ever.
+    /// Runs a shard until it has taken `count` messages. Loom reports it if it sleeps for ever.
     fn receive(model: &Model, count: usize) -> Vec<u8> {
-        let (mut letters, mut mail_waits) = (Vec::new(), false);
-        while letters.len() < count {
-            letters.extend(model.turn(&mut mail_waits, usize::MAX));
+        let (mut messages, mut mail_waits) = (Vec::new(), false);
+        while messages.len() < count {
+            messages.extend(model.turn(&mut mail_waits, usize::MAX));
         }
-        letters
+        messages
     }
 
-    /// Runs a shard that takes at most `most` pieces of mail per turn, until `is_over`; then it
-    /// looks a last time.
+    /// Runs a shard that takes at most `most` pieces of mail per turn, until `is_over` and a last
+    /// look after it.
     fn receive_until(model: &Model, most: usize, is_over: impl Fn() -> bool) -> Vec<u8> {
-        let (mut letters, mut mail_waits, mut over) = (Vec::new(), false, false);
+        let (mut messages, mut mail_waits, mut over) = (Vec::new(), false, false);
         while !over || mail_waits {
-            letters.extend(model.turn(&mut mail_waits, most));
+            messages.extend(model.turn(&mut mail_waits, most));
             if !over && is_over() {
                 (over, mail_waits) = (true, true);
             }
         }
-        letters
+        messages
     }
 
     /// Connections and news share a notifier, and a turn takes a limited number of both. Nothing
@@ -219,25 +219,29 @@ pub(crate) mod tests {
             let senders = [true, false].map(|is_mail| {
                 let model = Arc::clone(&model);
                 thread::spawn(move || {
-                    assert!(if is_mail { model.post(1) && model.post(2) } else { model.tell(3) })
+                    assert!(if is_mail {
+                        model.post(1) && model.post(2)
+                    } else {
+                        model.post_news(3)
+                    })
                 })
             });
-            let (mut letters, mut mail_waits) = (Vec::new(), false);
-            while letters.len() < 3 {
-                letters.extend(model.turn(&mut mail_waits, 1));
+            let (mut messages, mut mail_waits) = (Vec::new(), false);
+            while messages.len() < 3 {
+                messages.extend(model.turn(&mut mail_waits, 1));
             }
-            letters.sort_unstable();
-            assert_eq!(letters, [1, 2, 3]);
+            messages.sort_unstable();
+            assert_eq!(messages, [1, 2, 3]);
             for sender in senders {
                 sender.join().unwrap();
             }
         });
     }
 
-    /// Two senders post two letters each and announce that they have ended. The shard ends when
-    /// both have, after a last look. It finds all four letters, those of each sender in order.
+    /// Two senders post two messages each and announce that they have ended. The shard ends when
+    /// both have, after a last look. It finds all four messages, those of each sender in order.
     #[test]
-    fn four_letters_of_two_senders_arrive_before_the_end() {
+    fn four_messages_of_two_senders_arrive_before_the_end() {
         let mut bounded = loom::model::Builder::new();
         bounded.preemption_bound = Some(2);
         bounded.check(|| {
@@ -251,10 +255,13 @@ pub(crate) mod tests {
                     model.notify();
                 })
             });
-            let letters = receive_until(&model, 1, || ended.iter().all(Flag::is_set));
+            let messages = receive_until(&model, 1, || ended.iter().all(Flag::is_set));
             for sender in [0, 10] {
-                let of_sender: Vec<u8> =
-                    letters.iter().copied().filter(|letter| letter / 10 * 10 == sender).collect();
+                let of_sender: Vec<u8> = messages
+                    .iter()
+                    .copied()
+                    .filter(|message| message / 10 * 10 == sender)
+                    .collect();
                 assert_eq!(of_sender, [sender, sender + 1]);
             }
             for sender in senders {
@@ -263,8 +270,8 @@ pub(crate) mod tests {
         });
     }
 
-    /// News that find no room come back to the storage, which posts them again. Each arrives once
-    /// and in order.
+    /// If news do not fit, the storage gets them back and posts them again. Each arrives once and
+    /// in order.
     #[test]
     fn rejected_news_is_retried_and_arrives_in_order() {
         loom::model(|| {
@@ -272,14 +279,14 @@ pub(crate) mod tests {
             let storage = {
                 let model = Arc::clone(&model);
                 thread::spawn(move || {
-                    let (first, second) = (model.tell(1), model.tell(2));
+                    let (first, second) = (model.post_news(1), model.post_news(2));
                     assert!(first);
                     second
                 })
             };
             let mut news = receive(&model, 1);
             if !storage.join().unwrap() {
-                assert!(model.tell(2), "there is room again");
+                assert!(model.post_news(2), "there is room again");
             }
             if news.len() < 2 {
                 news.extend(receive(&model, 1));
@@ -292,13 +299,13 @@ pub(crate) mod tests {
     fn no_wake_up_is_lost() {
         loom::model(|| {
             let model = Model::new(2);
-            let senders = [1, 2].map(|letter| {
+            let senders = [1, 2].map(|message| {
                 let model = Arc::clone(&model);
-                thread::spawn(move || assert!(model.post(letter)))
+                thread::spawn(move || assert!(model.post(message)))
             });
-            let mut letters = receive(&model, 2);
-            letters.sort_unstable();
-            assert_eq!(letters, [1, 2]);
+            let mut messages = receive(&model, 2);
+            messages.sort_unstable();
+            assert_eq!(messages, [1, 2]);
             for sender in senders {
                 sender.join().unwrap();
             }
@@ -321,14 +328,14 @@ pub(crate) mod tests {
                     posted
                 })
             };
-            let letters = receive_until(&model, usize::MAX, || ended.is_set());
-            assert_eq!(letters.len(), usize::from(sender.join().unwrap()));
+            let messages = receive_until(&model, usize::MAX, || ended.is_set());
+            assert_eq!(messages.len(), usize::from(sender.join().unwrap()));
         });
     }
 
-    /// A full mailbox rejects a letter, which then arrives with the next try.
+    /// A full mailbox rejects a message, which then arrives with the next try.
     #[test]
-    fn a_full_mailbox_rejects_a_letter_and_loses_none() {
+    fn a_full_mailbox_rejects_a_message_and_loses_none() {
         loom::model(|| {
             let model = Model::new(1);
             let sender = {
@@ -338,11 +345,11 @@ pub(crate) mod tests {
                     model.post(2)
                 })
             };
-            let mut letters = receive(&model, 1);
-            if sender.join().unwrap() && letters.len() == 1 {
-                letters.extend(receive(&model, 1));
+            let mut messages = receive(&model, 1);
+            if sender.join().unwrap() && messages.len() == 1 {
+                messages.extend(receive(&model, 1));
             }
-            assert!(letters == [1] || letters == [1, 2]);
+            assert!(messages == [1] || messages == [1, 2]);
         });
     }
 }

@@ -8,7 +8,7 @@ pub(crate) fn pin_to_core(n: usize) -> io::Result<()> {
     let allowed = mask()?;
     let cores: Vec<usize> =
         (0..libc::CPU_SETSIZE as usize).filter(|core| contains(&allowed, *core)).collect();
-    let Some(core) = n.checked_rem(cores.len()).map(|place| cores[place]) else {
+    let Some(core) = n.checked_rem(cores.len()).map(|index| cores[index]) else {
         return Err(io::Error::other("the process may run on no core"));
     };
     set_core(core)

@@ -18,7 +18,7 @@ const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 /// The ring of one shard.
 pub(crate) struct Ring {
     ring: IoUring,
-    /// The results of the last submit by the place of the request, as the kernel returns them: a
+    /// The results of the last submit by the index of the request, as the kernel returns them: a
     /// count of bytes, or a negated error.
     results: Vec<Option<i32>>,
 }
@@ -43,7 +43,7 @@ impl Ring {
         self.results.clear();
         self.results.resize(requests.len(), None);
         for (part, requests) in requests.chunks(ENTRIES as usize).enumerate() {
-            for (place, request) in requests.iter().enumerate() {
+            for (index, request) in requests.iter().enumerate() {
                 let bytes = &bytes[request.bytes.range()];
                 let entry = opcode::Send::new(
                     types::Fd(request.socket),
@@ -52,7 +52,7 @@ impl Ring {
                 )
                 .flags(FLAGS)
                 .build()
-                .user_data((part * ENTRIES as usize + place) as u64);
+                .user_data((part * ENTRIES as usize + index) as u64);
                 // SAFETY: the bytes are borrowed until this function returns, and it returns when
                 // the kernel has finished every request that it took.
                 let pushed = unsafe { self.ring.submission().push(&entry) };
@@ -82,8 +82,8 @@ impl Ring {
 
     /// The number of bytes that the kernel accepted of a request. `None` if the request must be
     /// sent by a plain call.
-    pub(crate) fn result(&self, place: usize) -> Option<io::Result<usize>> {
-        match self.results[place]? {
+    pub(crate) fn result(&self, index: usize) -> Option<io::Result<usize>> {
+        match self.results[index]? {
             error if error == -libc::EINTR => None,
             error if error == -libc::EAGAIN => Some(Ok(0)),
             error if error < 0 => Some(Err(io::Error::from_raw_os_error(-error))),

@@ -166,7 +166,8 @@ mod tests {
         /// that belongs to the other shard. Returns the number of connections that arrived.
         fn run(&self, id: usize, accepts: bool) -> u32 {
             let mailbox = &self.mailboxes[id];
-            let (mut heeded, mut told_end, mut arrived, mut mail_waits) = (false, false, 0, false);
+            let (mut stopped, mut reported_end, mut arrived, mut mail_waits) =
+                (false, false, 0, false);
             loop {
                 for live in mailbox.turn(&mut mail_waits, usize::MAX) {
                     arrived += 1;
@@ -174,16 +175,16 @@ mod tests {
                     drop(live);
                 }
                 let asked = self.shutdown.until().is_some();
-                if asked && !heeded {
+                if asked && !stopped {
                     let leaving = accepts.then(|| self.shutdown.enter());
                     self.shutdown.stopped(ShardId(id as u16));
-                    heeded = true;
+                    stopped = true;
                     if let Some(live) = leaving {
                         assert!(self.mailboxes[1 - id].post(live));
                     }
                 }
-                if heeded && self.shutdown.is_quiet() {
-                    if !std::mem::replace(&mut told_end, true) {
+                if stopped && self.shutdown.is_quiet() {
+                    if !std::mem::replace(&mut reported_end, true) {
                         self.mailboxes.iter().for_each(|mailbox| mailbox.notify());
                     }
                     return arrived;

@@ -370,12 +370,12 @@ impl<N: Net, M: Machine> Turn<N, M> {
     fn read_ready<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, budget: Budget) {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut ready = std::mem::take(&mut self.todo.ready);
-        let (mut heard, mut unfinished) = (0, 0);
-        while let Some(id) = ready.get(heard).copied()
+        let (mut seen, mut unfinished) = (0, 0);
+        while let Some(id) = ready.get(seen).copied()
             && !self.is_backed_up(shell.unposted())
             && budget.has_time(self.now, self.writer.touched())
         {
-            heard += 1;
+            seen += 1;
             if self.read(net, shell, id, &mut buffer) {
                 ready[unfinished] = id;
                 unfinished += 1;
@@ -384,7 +384,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
             }
         }
         // Connections that were not read this time come first next time.
-        ready.drain(unfinished..heard);
+        ready.drain(unfinished..seen);
         ready.rotate_left(unfinished);
         assert!(self.todo.ready.is_empty(), "nothing becomes ready while reading");
         self.todo.ready = ready;
@@ -615,10 +615,10 @@ impl<N: Net, M: Machine> Turn<N, M> {
     fn end_turn<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         loop {
             let mut next = 0;
-            while let Some(place) = self.todo.asks.get(next) {
-                let place = *place;
+            while let Some(index) = self.todo.asks.get(next) {
+                let index = *index;
                 next += 1;
-                self.answer(net, shell, place);
+                self.answer(net, shell, index);
             }
             self.todo.asks.clear();
             self.read_clock(shell);
@@ -634,8 +634,8 @@ impl<N: Net, M: Machine> Turn<N, M> {
     /// once.
     fn pass_orders<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         let mut next = 0;
-        while let Some(place) = self.todo.orders.get(next) {
-            let order = self.out.list.get(*place);
+        while let Some(index) = self.todo.orders.get(next) {
+            let order = self.out.list.get(*index);
             let refusal = order.and_then(|output| self.pass_order(shell, output));
             next += 1;
             if let Some(news) = refusal {
@@ -669,10 +669,10 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
     }
 
-    /// Has the host answer the request at this place of the outputs, if its connection is still
+    /// Has the host answer the request at this index of the outputs, if its connection is still
     /// open.
-    fn answer<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, place: usize) {
-        let Some(Output::Request { conn, request }) = self.out.list.get(place) else { return };
+    fn answer<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, index: usize) {
+        let Some(Output::Request { conn, request }) = self.out.list.get(index) else { return };
         let conn = *conn;
         if self.conns.open_mut(conn).is_some()
             && let Some(response) = shell.answer(Asker { shard: self.id, conn }, request)

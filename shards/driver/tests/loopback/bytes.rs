@@ -13,7 +13,7 @@ use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
 
 use crate::support::{
-    Manners, OFTEN, PATIENCE, PLAN, Server, Silent, echo, fanout, often, pattern, read, send,
+    Behaviour, OFTEN, PATIENCE, PLAN, Server, Silent, echo, fanout, often, pattern, read, send,
     wait_until,
 };
 
@@ -60,13 +60,13 @@ fn many_connections_on_several_shards_are_all_answered() {
 #[test]
 fn a_turn_does_not_read_for_long_and_every_client_is_served() {
     const WORK: Duration = Duration::from_millis(1);
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let machine = move |_: Micros, input: Input<'_>, _: &mut Outputs| match input {
         Input::Received { conn, .. } => {
             thread::sleep(WORK);
-            tell.send(Some(conn)).unwrap();
+            sender.send(Some(conn)).unwrap();
         }
-        Input::TurnEnded => tell.send(None).unwrap(),
+        Input::TurnEnded => sender.send(None).unwrap(),
         _ => {}
     };
     let plan = Plan { read_bytes: 100, ..PLAN };
@@ -75,22 +75,22 @@ fn a_turn_does_not_read_for_long_and_every_client_is_served() {
     for socket in &mut sockets {
         socket.write_all(&pattern(1_000)).unwrap();
     }
-    let mut heard: Vec<ConnId> = Vec::new();
+    let mut received: Vec<ConnId> = Vec::new();
     let mut in_turn = 0;
-    while heard.len() < 500 {
-        match told.recv_timeout(PATIENCE).unwrap() {
+    while received.len() < 500 {
+        match receiver.recv_timeout(PATIENCE).unwrap() {
             Some(conn) => {
                 in_turn += 1;
-                heard.push(conn);
+                received.push(conn);
             }
             None => in_turn = 0,
         }
-        // Two inputs within the budget, and the one that exhausts it.
+        // Two inputs fit the budget, and a third one exhausts it.
         assert!(in_turn <= 3, "{in_turn} reads in one turn");
     }
-    for conn in &heard {
-        let count = heard.iter().filter(|other| *other == conn).count();
-        assert_eq!(count, 10, "everybody has said all");
+    for conn in &received {
+        let count = received.iter().filter(|other| *other == conn).count();
+        assert_eq!(count, 10, "each client's input was read");
     }
     drop(sockets);
     server.end();
@@ -99,10 +99,10 @@ fn a_turn_does_not_read_for_long_and_every_client_is_served() {
 /// epoll reports input once. The rest that a turn leaves must be read without another report.
 #[test]
 fn input_beyond_the_limit_of_a_turn_is_read_in_the_next_turn() {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let machine = move |_: Micros, input: Input<'_>, _: &mut Outputs| {
         if let Input::Received { bytes, .. } = input {
-            tell.send(bytes.to_vec()).unwrap();
+            sender.send(bytes.to_vec()).unwrap();
         }
     };
     let plan = Plan { read_bytes: 100, ..PLAN };
@@ -112,7 +112,7 @@ fn input_beyond_the_limit_of_a_turn_is_read_in_the_next_turn() {
     socket.write_all(&bytes).unwrap();
     let mut got = Vec::new();
     often(|| {
-        let piece = told.recv_timeout(PATIENCE).unwrap();
+        let piece = receiver.recv_timeout(PATIENCE).unwrap();
         assert_eq!(piece.len(), 100);
         got.extend(piece);
     });
@@ -121,7 +121,7 @@ fn input_beyond_the_limit_of_a_turn_is_read_in_the_next_turn() {
     server.end();
 }
 
-/// A connection that never stops sending must not make another one wait.
+/// A connection that sends without a pause must not delay another one.
 #[test]
 fn a_busy_connection_does_not_starve_a_quiet_one() {
     let server = Server::start(vec![|_: Micros, input: Input<'_>, out: &mut Outputs| {
@@ -153,27 +153,27 @@ fn a_busy_connection_does_not_starve_a_quiet_one() {
 #[test]
 fn a_slow_reader_is_reported_at_each_mark_and_when_its_backlog_ends() {
     const BYTES: usize = 3_000_000;
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let server =
         Server::start(vec![move |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
             Input::Received { conn, .. } => send(out, conn, &pattern(BYTES / 10)),
-            Input::Backlog { bytes, .. } => tell.send(bytes).unwrap(),
+            Input::Backlog { bytes, .. } => sender.send(bytes).unwrap(),
             _ => {}
         }]);
     let mut socket = server.connect_narrow(4_096);
     for n in 1..=10 {
-        // One answer after the other, so that each mark is passed in a turn of its own.
+        // Each answer is awaited, so that each mark is passed in a turn of its own.
         socket.write_all(b"more").unwrap();
         wait_until(|| server.stats(0).bytes_in.get() == 4 * n);
     }
     let mut marks = Vec::new();
     while marks.last().is_none_or(|bytes| *bytes < 2_500_000) {
-        marks.push(told.recv_timeout(PATIENCE).unwrap());
+        marks.push(receiver.recv_timeout(PATIENCE).unwrap());
     }
     assert!(marks.windows(2).all(|two| two[0] / 65_536 < two[1] / 65_536), "{marks:?}");
     let got = read(&mut socket, BYTES);
     assert!(got.chunks(BYTES / 10).all(|answer| answer == pattern(BYTES / 10)));
-    let rest: Vec<u32> = std::iter::from_fn(|| Some(told.recv_timeout(PATIENCE).unwrap()))
+    let rest: Vec<u32> = std::iter::from_fn(|| Some(receiver.recv_timeout(PATIENCE).unwrap()))
         .take_while(|bytes| *bytes > 0)
         .collect();
     assert!(rest.len() <= 1, "{rest:?}");
@@ -189,7 +189,7 @@ struct Ticker {
     tick: u32,
 }
 
-impl Manners for Ticker {
+impl Behaviour for Ticker {
     fn react(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs) {
         match input {
             Input::Opened { conn, .. } => {

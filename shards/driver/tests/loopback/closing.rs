@@ -10,10 +10,9 @@ use bandsync_engine::words::time::Micros;
 
 use crate::support::{PATIENCE, Server, close, often, pattern, read, read_all, send, wait_until};
 
-/// A machine that echoes, and reports for each connection that ended the reason and the number of
-/// bytes received.
-fn teller(
-    tell: mpsc::Sender<(usize, CloseCause)>,
+/// A machine that echoes, and reports the bytes received and the reason of each end.
+fn reporting(
+    sender: mpsc::Sender<(usize, CloseCause)>,
 ) -> impl FnMut(Micros, Input<'_>, &mut Outputs) + Send + 'static {
     let mut received = 0;
     move |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
@@ -21,82 +20,82 @@ fn teller(
             received += bytes.len();
             send(out, conn, bytes);
         }
-        Input::Closed { cause, .. } => tell.send((received, cause)).unwrap(),
+        Input::Closed { cause, .. } => sender.send((received, cause)).unwrap(),
         _ => {}
     }
 }
 
 #[test]
 fn a_half_close_follows_all_bytes_and_all_answers_are_still_sent() {
-    let (tell, told) = mpsc::channel();
-    let server = Server::start(vec![teller(tell)]);
+    let (sender, receiver) = mpsc::channel();
+    let server = Server::start(vec![reporting(sender)]);
     let mut socket = server.connect_narrow(4_096);
     let bytes = pattern(2_000_000);
     socket.write_all(&bytes).unwrap();
     socket.shutdown(Shutdown::Write).unwrap();
-    // The client reads the answers only when the server knows of the end.
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (2_000_000, CloseCause::Ended));
+    // The client reads the answers only after the server has read the end.
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), (2_000_000, CloseCause::Ended));
     assert!(read_all(&mut socket) == bytes);
     server.end();
 }
 
 #[test]
 fn a_reset_is_a_failure() {
-    let (tell, told) = mpsc::channel();
-    let server = Server::start(vec![teller(tell)]);
+    let (sender, receiver) = mpsc::channel();
+    let server = Server::start(vec![reporting(sender)]);
     let mut socket = server.connect();
     socket.write_all(b"here").unwrap();
     assert_eq!(read(&mut socket, 4), b"here");
     socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
     drop(socket);
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (4, CloseCause::Failed));
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), (4, CloseCause::Failed));
     server.end();
 }
 
 #[test]
 fn a_reset_under_unsent_bytes_is_a_failure() {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let server =
         Server::start(vec![move |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
             Input::Opened { conn, .. } => send(out, conn, &pattern(8_000_000)),
-            Input::Backlog { bytes, .. } => tell.send(Ok(bytes)).unwrap(),
-            Input::Closed { cause, .. } => tell.send(Err(cause)).unwrap(),
+            Input::Backlog { bytes, .. } => sender.send(Ok(bytes)).unwrap(),
+            Input::Closed { cause, .. } => sender.send(Err(cause)).unwrap(),
             _ => {}
         }]);
     let socket = server.connect();
-    assert!(told.recv_timeout(PATIENCE).unwrap().is_ok());
+    assert!(receiver.recv_timeout(PATIENCE).unwrap().is_ok());
     // Unread bytes turn the close into a reset.
     drop(socket);
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Err(CloseCause::Failed));
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), Err(CloseCause::Failed));
     server.end();
 }
 
 /// Without a limit, one turn could fill the memory before the machine learns of the backlog.
 #[test]
 fn a_connection_with_too_many_unsent_bytes_fails() {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let server =
         Server::start(vec![move |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
             Input::Opened { conn, .. } => send(out, conn, &pattern(32_000_000)),
-            Input::Closed { cause, .. } => tell.send(cause).unwrap(),
+            Input::Closed { cause, .. } => sender.send(cause).unwrap(),
             _ => {}
         }]);
     let socket = server.connect();
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), CloseCause::Failed);
+    assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), CloseCause::Failed);
     drop(socket);
     server.end();
 }
 
-/// Nothing else happens on the shard that could wake it, so the end alone must.
+/// Nothing else wakes the shard, so the end must.
 #[test]
 fn the_end_of_a_quiet_connection_is_reported_at_once() {
-    let (tell, told) = mpsc::channel();
-    let server = Server::start(vec![teller(tell)]);
+    let (sender, receiver) = mpsc::channel();
+    let server = Server::start(vec![reporting(sender)]);
     often(|| {
         let socket = server.connect();
         wait_until(|| server.stats(0).open.get() == 1);
         socket.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (0, CloseCause::Ended));
+        assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), (0, CloseCause::Ended));
         wait_until(|| server.stats(0).open.get() == 0);
     });
     server.end();
@@ -137,7 +136,7 @@ fn an_abort_resets_at_once() {
     server.end();
 }
 
-/// A peer that neither reads nor ends is cut off, although the machine no longer knows it.
+/// A peer that neither reads nor ends is cut off, although the machine has closed the connection.
 #[test]
 fn a_peer_that_never_closes_is_cut_off() {
     let server = Server::start(vec![|_: Micros, input: Input<'_>, out: &mut Outputs| {

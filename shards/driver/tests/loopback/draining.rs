@@ -11,7 +11,7 @@ use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 
 use crate::support::{
-    Manners, PATIENCE, Server, close, echo, hand_over, often, read, read_all, send, wait_until,
+    Behaviour, PATIENCE, Server, close, echo, hand_over, often, read, read_all, send, wait_until,
 };
 
 /// A machine that says goodbye to every connection, whenever it opens.
@@ -23,7 +23,7 @@ struct Polite {
     on: Option<ShardId>,
 }
 
-impl Manners for Polite {
+impl Behaviour for Polite {
     fn react(&mut self, _: Micros, input: Input<'_>, out: &mut Outputs) {
         match input {
             Input::Opened { conn, .. } | Input::Arrived { conn, .. } => self.conns.push(conn),
@@ -105,7 +105,7 @@ struct Open {
     first: Option<ConnId>,
 }
 
-impl Manners for Open {
+impl Behaviour for Open {
     fn react(&mut self, _: Micros, input: Input<'_>, out: &mut Outputs) {
         match input {
             Input::Opened { conn, .. } if self.first.is_none() => self.first = Some(conn),
@@ -134,11 +134,14 @@ fn a_drain_accepts_late_connections_but_does_not_wait_for_them() {
     }
     drop(first);
     assert_eq!(server.fleet.join(), [End::Drained]);
-    assert!(late.iter_mut().all(|socket| read_all(socket).is_empty()), "the end closes them");
+    assert!(
+        late.iter_mut().all(|socket| read_all(socket).is_empty()),
+        "the server's end closes them"
+    );
     assert!(TcpStream::connect(address).is_err());
 }
 
-/// Connections may be on their way between shards when the drain begins.
+/// When the drain begins, connections may be between two shards.
 #[test]
 fn connections_being_handed_over_receive_a_goodbye_too() {
     let wander = |to| Polite { on: Some(ShardId(to)), ..Polite::default() };
@@ -179,7 +182,7 @@ fn a_drain_can_be_cut_short() {
 #[derive(Clone, Default)]
 struct Fragile(Polite);
 
-impl Manners for Fragile {
+impl Behaviour for Fragile {
     fn react(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs) {
         if let Input::Received { bytes, .. } = &input {
             assert!(*bytes != b"break", "as asked");

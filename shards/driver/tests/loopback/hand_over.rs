@@ -13,7 +13,7 @@ use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 
 use crate::support::{
-    Manners, PLAN, Server, Silent, hand_over, pattern, read, read_all, send, wait_until,
+    Behaviour, PLAN, Server, Silent, hand_over, pattern, read, read_all, send, wait_until,
 };
 
 /// A machine that echoes, and hands a connection over to the next shard at regular numbers of
@@ -47,7 +47,7 @@ impl Wanderer {
     }
 }
 
-impl Manners for Wanderer {
+impl Behaviour for Wanderer {
     fn react(&mut self, _: Micros, input: Input<'_>, out: &mut Outputs) {
         match input {
             Input::Received { conn, bytes } => self.echo(conn, bytes, out),
@@ -105,7 +105,7 @@ enum Held {
     Receiver(mpsc::Receiver<()>),
 }
 
-impl Manners for Held {
+impl Behaviour for Held {
     fn react(&mut self, _: Micros, input: Input<'_>, out: &mut Outputs) {
         match (self, input) {
             (Self::Sender, Input::Received { conn, bytes }) => {

@@ -1,4 +1,4 @@
-//! The surroundings of a machine: the host that answers for it, and the tap that records it.
+//! The host that answers for a machine, and the tap that records it.
 
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -44,7 +44,7 @@ fn ask(conn: ConnId, path: &str) -> Output {
     Output::Request { conn, request }
 }
 
-/// A host that passes questions on, and answers none at once.
+/// A host that passes requests on, and answers none at once.
 struct Slow(Mutex<Sender<Asker>>);
 
 impl Host for Slow {
@@ -62,8 +62,8 @@ fn a_late_answer_reaches_only_the_connection_that_asked() {
         Input::Closed { conn, .. } => close(out, conn, Close::Abort),
         _ => {}
     };
-    let (questions, asked) = channel();
-    let host = Arc::new(Slow(Mutex::new(questions)));
+    let (requests, asked) = channel();
+    let host = Arc::new(Slow(Mutex::new(requests)));
     let server = Server::start_with(PLAN, vec![machine], host, |_| Box::new(NoTap));
     let post = server.fleet.post();
     let answer = |text: &str| HttpResponse {

@@ -15,8 +15,8 @@ use bandsync_engine::words::time::Micros;
 /// Time limit of every wait. Guessed: anything that takes longer is stuck.
 pub const PATIENCE: Duration = Duration::from_secs(8);
 
-/// The behavior of a machine of the tests. All methods have defaults.
-pub trait Manners: Send + 'static {
+/// The behaviour of a machine of the tests. All methods have defaults.
+pub trait Behaviour: Send + 'static {
     fn react(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs);
 
     fn next_deadline(&self) -> Option<Micros> {
@@ -24,7 +24,7 @@ pub trait Manners: Send + 'static {
     }
 }
 
-impl<F: FnMut(Micros, Input<'_>, &mut Outputs) + Send + 'static> Manners for F {
+impl<F: FnMut(Micros, Input<'_>, &mut Outputs) + Send + 'static> Behaviour for F {
     fn react(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs) {
         self(at, input, out);
     }
@@ -33,7 +33,7 @@ impl<F: FnMut(Micros, Input<'_>, &mut Outputs) + Send + 'static> Manners for F {
 /// A machine that panics if the driver breaks its contract: if an input names a connection that was
 /// closed or never opened, or if time goes back.
 pub struct Strict<M> {
-    manners: M,
+    behaviour: M,
     open: BTreeSet<ConnId>,
     /// Connections that were open when the drain began, until they close.
     awaited: Option<BTreeSet<ConnId>>,
@@ -42,20 +42,20 @@ pub struct Strict<M> {
 }
 
 impl<M> Strict<M> {
-    pub fn new(manners: M) -> Self {
-        Self { manners, open: BTreeSet::new(), awaited: None, seen: 0, last: Micros::ZERO }
+    pub fn new(behaviour: M) -> Self {
+        Self { behaviour, open: BTreeSet::new(), awaited: None, seen: 0, last: Micros::ZERO }
     }
 
     fn note(&mut self, input: &Input<'_>) {
         match *input {
             Input::Opened { conn, .. } | Input::Arrived { conn, .. } => {
-                assert!(self.open.insert(conn), "{conn} is there already");
+                assert!(self.open.insert(conn), "{conn} is already open");
             }
-            Input::Closed { conn, .. } => assert!(self.open.remove(&conn), "{conn} was not there"),
+            Input::Closed { conn, .. } => assert!(self.open.remove(&conn), "{conn} was not open"),
             Input::Received { conn, .. }
             | Input::Backlog { conn, .. }
             | Input::Responded { conn, .. } => {
-                assert!(self.open.contains(&conn), "{conn} is not there");
+                assert!(self.open.contains(&conn), "{conn} is not open");
             }
             Input::ShardMessage { .. }
             | Input::Storage { .. }
@@ -67,7 +67,7 @@ impl<M> Strict<M> {
     }
 }
 
-impl<M: Manners> Machine for Strict<M> {
+impl<M: Behaviour> Machine for Strict<M> {
     /// Connections that are open.
     type Counters = usize;
 
@@ -78,7 +78,7 @@ impl<M: Manners> Machine for Strict<M> {
         if out.list.is_empty() {
             self.seen = 0;
         }
-        self.manners.react(at, input, out);
+        self.behaviour.react(at, input, out);
         for output in &out.list[self.seen..] {
             if let Output::Close { conn, .. } | Output::HandOver { conn, .. } = output {
                 self.open.remove(conn);
@@ -88,7 +88,7 @@ impl<M: Manners> Machine for Strict<M> {
     }
 
     fn next_deadline(&self) -> Option<Micros> {
-        self.manners.next_deadline()
+        self.behaviour.next_deadline()
     }
 
     fn is_drained(&self) -> bool {
@@ -100,7 +100,7 @@ impl<M: Manners> Machine for Strict<M> {
     }
 }
 
-/// Appends bytes, and returns their place.
+/// Appends bytes, and returns their span.
 pub fn span(out: &mut Outputs, bytes: &[u8]) -> Span {
     let start = out.bytes.len() as u32;
     out.bytes.extend_from_slice(bytes);
@@ -156,12 +156,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one shard for each of these.
-    pub fn start<M: Manners>(shards: Vec<M>) -> Self {
+    /// Starts one shard for each machine.
+    pub fn start<M: Behaviour>(shards: Vec<M>) -> Self {
         Self::start_with(PLAN, shards, Arc::new(Silent), |_| Box::new(NoTap))
     }
 
-    pub fn start_with<M: Manners>(
+    pub fn start_with<M: Behaviour>(
         plan: Plan,
         shards: Vec<M>,
         host: Arc<dyn Host>,
@@ -201,9 +201,9 @@ impl Server {
     /// Drains the server. Every shard must end in order, with no connection left open.
     pub fn end(self) {
         self.fleet.drain(Duration::MAX);
-        let (tell, told) = mpsc::channel();
-        std::thread::spawn(move || tell.send(self.fleet.join()));
-        let ends = told.recv_timeout(PATIENCE).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || sender.send(self.fleet.join()));
+        let ends = receiver.recv_timeout(PATIENCE).unwrap();
         assert!(ends.iter().all(|end| *end == End::Drained), "{ends:?}");
         let open: u64 = (0..self.metrics.shards())
             .map(|shard| self.metrics.stats(ShardId(shard)).open.get())
@@ -238,13 +238,16 @@ pub fn read_all(socket: &mut TcpStream) -> Vec<u8> {
 pub fn wait_until(mut condition: impl FnMut() -> bool) {
     let clock = Clock::start();
     while !condition() {
-        assert!(u128::from(clock.now().as_micros()) < PATIENCE.as_micros(), "this never happens");
+        assert!(
+            u128::from(clock.now().as_micros()) < PATIENCE.as_micros(),
+            "the condition was not met in time"
+        );
         std::thread::yield_now();
     }
 }
 
-/// Number of repetitions that shows wake-ups. A shard wakes by itself once a second, so something
-/// that is done this often within [`PATIENCE`] was woken for.
+/// Number of repetitions that shows wake-ups. A shard wakes by itself once a second, so this many
+/// repetitions within [`PATIENCE`] need wake-ups.
 pub const OFTEN: usize = 20;
 
 /// Calls `what` [`OFTEN`] times, which must not take longer than [`PATIENCE`] in all.
