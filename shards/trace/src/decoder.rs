@@ -156,16 +156,16 @@ impl Decoder {
 
     fn received(&mut self, entry: &Entry<'_>, conn: ConnId, bytes: &[u8], lines: &mut Vec<Line>) {
         let person = self.people.entry(conn).or_default();
-        let mut said: Vec<(usize, String, String)> = Vec::new();
+        let mut messages: Vec<(usize, String, String)> = Vec::new();
         match &mut person.reader {
             None => {
                 let text = String::from_utf8_lossy(bytes);
                 let first = text.lines().next().unwrap_or_default().to_owned();
                 if first.contains("transport=polling") {
                     polled(&text)
-                        .for_each(|(bytes, (event, text))| said.push((bytes, event, text)));
+                        .for_each(|(bytes, (event, text))| messages.push((bytes, event, text)));
                 }
-                said.insert(0, (bytes.len(), "http".into(), first));
+                messages.insert(0, (bytes.len(), "http".into(), first));
                 // Not by the server's answer, which is missing when only inputs are decoded.
                 if text.to_ascii_lowercase().contains("\r\nupgrade: websocket\r\n") {
                     person.reader = Some(Reader::default());
@@ -192,7 +192,7 @@ impl Decoder {
                             close.map_or_else(String::new, |close| close.code.to_string()),
                         ),
                         Err(error) => {
-                            said.push((
+                            messages.push((
                                 copy.len() - before,
                                 "broken frame".into(),
                                 error.to_string(),
@@ -202,14 +202,14 @@ impl Decoder {
                             break;
                         }
                     };
-                    said.push((at - before, event, text));
+                    messages.push((at - before, event, text));
                 }
-                if said.is_empty() && !bytes.is_empty() {
-                    said.push((bytes.len(), "part of a frame".into(), String::new()));
+                if messages.is_empty() && !bytes.is_empty() {
+                    messages.push((bytes.len(), "part of a frame".into(), String::new()));
                 }
             }
         }
-        for (bytes, event, text) in said {
+        for (bytes, event, text) in messages {
             if let Some(session) = field(&text, "sessionId") {
                 person.session = Some(session);
             }

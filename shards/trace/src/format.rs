@@ -477,18 +477,18 @@ pub(crate) mod tests {
     #[test]
     fn a_changed_byte_is_detected_and_all_blocks_before_it_are_read() {
         let (bytes, ends) = small();
-        for place in 0..bytes.len() {
+        for index in 0..bytes.len() {
             let mut bytes = bytes.clone();
-            bytes[place] ^= 1;
-            let whole = ends.iter().filter(|end| **end <= place).count();
+            bytes[index] ^= 1;
+            let whole = ends.iter().filter(|end| **end <= index).count();
             match read(&bytes) {
                 Ok((count, Ending::Damaged | Ending::Cut)) => {
-                    assert_eq!(count, whole - 1, "byte {place}")
+                    assert_eq!(count, whole - 1, "byte {index}")
                 }
                 Err(FormatError::NoTrace | FormatError::OtherVersion | FormatError::Headless) => {
-                    assert_eq!(whole, 0, "byte {place}");
+                    assert_eq!(whole, 0, "byte {index}");
                 }
-                other => panic!("byte {place}: {other:?}"),
+                other => panic!("byte {index}: {other:?}"),
             }
         }
     }
@@ -497,10 +497,10 @@ pub(crate) mod tests {
     fn a_trace_of_another_version_is_recognized() {
         let mut bytes = small().0;
         bytes[ANY_MAGIC.len()] = b'1';
-        let told = SegmentReader::new(&bytes[..]).map(|_| ()).unwrap_err();
-        assert!(matches!(told, FormatError::OtherVersion), "{told}");
-        let told = SegmentReader::new(&b"GET / HTTP/1.1\r\n"[..]).map(|_| ()).unwrap_err();
-        assert!(matches!(told, FormatError::NoTrace), "{told}");
+        let error = SegmentReader::new(&bytes[..]).map(|_| ()).unwrap_err();
+        assert!(matches!(error, FormatError::OtherVersion), "{error}");
+        let error = SegmentReader::new(&b"GET / HTTP/1.1\r\n"[..]).map(|_| ()).unwrap_err();
+        assert!(matches!(error, FormatError::NoTrace), "{error}");
     }
 
     #[test]

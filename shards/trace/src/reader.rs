@@ -99,11 +99,11 @@ pub fn gather(paths: &[PathBuf], mut left_out: impl FnMut(&Fault)) -> Result<Vec
 }
 
 fn traces_in(directory: &Path) -> Result<Vec<PathBuf>, Fault> {
-    let told =
+    let failed =
         |error: std::io::Error| Fault::Described(format!("{}: {error}", directory.display()));
     let mut files = Vec::new();
-    for entry in fs::read_dir(directory).map_err(told)? {
-        let path = entry.map_err(told)?.path();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
         if path.extension().is_some_and(|extension| extension == "trace") {
             files.push(path);
         }
@@ -141,8 +141,8 @@ impl Run {
             let broken = |error| Fault::File(path.clone(), error);
             let mut before = 0;
             while let Some(block) = reader.next_block().map_err(broken)? {
-                for (place, entry) in block.entries().enumerate() {
-                    if place % PAUSE == 0 {
+                for (index, entry) in block.entries().enumerate() {
+                    if index % PAUSE == 0 {
                         advance(0);
                     }
                     if act(&entry.map_err(broken)?).is_break() {

@@ -52,17 +52,17 @@ impl Redactor {
             match found {
                 Found::Begin(conn) => drop(self.conns.insert(conn.index, Stream::default())),
                 Found::End(conn) => drop(self.conns.remove(&conn.index)),
-                Found::Bytes(conn, place) => {
+                Found::Bytes(conn, range) => {
                     let stream = self.conns.entry(conn.index).or_default();
-                    stream.redact(&self.key, &mut entries[place]);
+                    stream.redact(&self.key, &mut entries[range]);
                 }
-                Found::Arrival(conn, place) => self.arrival(conn, &mut entries[place]),
-                Found::ShardMessage(place) => {
+                Found::Arrival(conn, range) => self.arrival(conn, &mut entries[range]),
+                Found::ShardMessage(range) => {
                     let mut json = Json::default();
-                    entries[place].iter_mut().for_each(|byte| json.take(&self.key, byte));
+                    entries[range].iter_mut().for_each(|byte| json.take(&self.key, byte));
                 }
-                Found::Record(place) => {
-                    Record::cover_secrets(&mut entries[place], |secret| {
+                Found::Record(range) => {
+                    Record::cover_secrets(&mut entries[range], |secret| {
                         cover_text(&self.key, secret)
                     });
                 }
@@ -73,8 +73,8 @@ impl Redactor {
 
     fn arrival(&mut self, conn: ConnId, state: &mut [u8]) {
         let (unread, mut stream) = match transport::unread(state) {
-            Some(Unread::Frames(place)) => (place, Stream::Frames(Frames::default())),
-            Some(Unread::Requests(place)) => (place, Stream::default()),
+            Some(Unread::Frames(range)) => (range, Stream::Frames(Frames::default())),
+            Some(Unread::Requests(range)) => (range, Stream::default()),
             None => (state.len()..state.len(), Stream::default()),
         };
         let mut json = Json::default();
@@ -103,24 +103,24 @@ fn step(entries: &[u8], at: usize) -> Option<(usize, Found)> {
     let (_, input) = trace::read_input(&mut rest).ok()?;
     let input_end = entries.len() - rest.len();
     trace::read_outcome(&mut rest).ok()?;
-    let place = |bytes: &[u8]| {
+    let range = |bytes: &[u8]| {
         let start = bytes.as_ptr() as usize - entries.as_ptr() as usize;
         start..start + bytes.len()
     };
     let found = match input {
         Recorded::Opened { conn, .. } => Found::Begin(conn),
         Recorded::Closed { conn, .. } => Found::End(conn),
-        Recorded::Received { conn, bytes } => Found::Bytes(conn, place(bytes)),
-        Recorded::Arrived { conn, state, .. } => Found::Arrival(conn, place(state)),
-        Recorded::ShardMessage { message } => Found::ShardMessage(place(message)),
+        Recorded::Received { conn, bytes } => Found::Bytes(conn, range(bytes)),
+        Recorded::Arrived { conn, state, .. } => Found::Arrival(conn, range(state)),
+        Recorded::ShardMessage { message } => Found::ShardMessage(range(message)),
         // Answers of the server hold no secret of a member.
         Recorded::Responded { .. } => Found::Else,
         Recorded::Storage { event } => match event.as_ref() {
             StorageEvent::Loaded { found: LoadResult::Record(record), .. } => {
                 // The record was copied while reading, and is the last field of its input.
-                let place = input_end - record.len()..input_end;
-                assert!(entries[place.clone()] == **record, "a record ends its input");
-                Found::Record(place)
+                let range = input_end - record.len()..input_end;
+                assert!(entries[range.clone()] == **record, "a record ends its input");
+                Found::Record(range)
             }
             StorageEvent::Loaded { .. } | StorageEvent::Stored { .. } | StorageEvent::Returned => {
                 Found::Else
@@ -672,8 +672,8 @@ impl Veil {
             _ => ALPHANUMERIC,
         };
         let read_as = if self.digits > 0 { read.to_ascii_lowercase() } else { read };
-        if let Some(place) = among.iter().position(|known| *known == read_as) {
-            *byte = among[shuffle(key, (self.hash, 0), among.len(), place)];
+        if let Some(index) = among.iter().position(|known| *known == read_as) {
+            *byte = among[shuffle(key, (self.hash, 0), among.len(), index)];
         }
         self.digits = if read == b'%' { 2 } else { self.digits.saturating_sub(1) };
         self.hash = key.hash_one((self.hash, read));
@@ -797,8 +797,8 @@ impl Cover {
     /// character stand for every other.
     fn ascii_row(&self, key: &RandomState, row: u8) -> u8 {
         const FREE: [u8; 3] = [3, 4, 6];
-        let place = FREE.iter().position(|free| *free == row);
-        place.map_or(row, |place| FREE[shuffle(key, (self.hash, 1), FREE.len(), place)])
+        let index = FREE.iter().position(|free| *free == row);
+        index.map_or(row, |index| FREE[shuffle(key, (self.hash, 1), FREE.len(), index)])
     }
 
     /// The cover of the lower half of an ASCII character of this row.
@@ -807,9 +807,9 @@ impl Cover {
             matches!(row << 4 | low, b' '..=b'~') && !b"\"/\\".contains(&(row << 4 | low))
         };
         let free: Vec<u8> = (0..16).filter(is_free).collect();
-        let place = free.iter().position(|known| *known == low);
+        let index = free.iter().position(|known| *known == low);
         let salt = 16 | u64::from(row);
-        place.map_or(low, |place| free[shuffle(key, (self.hash, salt), free.len(), place)])
+        index.map_or(low, |index| free[shuffle(key, (self.hash, salt), free.len(), index)])
     }
 
     /// The cover of bits 7 and 6 of a code point from U+0800 on.
@@ -840,14 +840,14 @@ impl Cover {
     }
 }
 
-/// The new place of a place in a permutation of `count`, shuffled by the key and these numbers.
-fn shuffle(key: &RandomState, by: (u64, u64), count: usize, place: usize) -> usize {
+/// The new index of an index in a permutation of `count`, shuffled by the key and these numbers.
+fn shuffle(key: &RandomState, by: (u64, u64), count: usize, index: usize) -> usize {
     let mut shuffled: Vec<usize> = (0..count).collect();
-    for place in (1..count).rev() {
-        let other = key.hash_one((by, place)) % (place as u64 + 1);
-        shuffled.swap(place, other as usize);
+    for index in (1..count).rev() {
+        let other = key.hash_one((by, index)) % (index as u64 + 1);
+        shuffled.swap(index, other as usize);
     }
-    shuffled[place]
+    shuffled[index]
 }
 
 /// Covers a secret that is a plain text, so that it equals the same secret in a JSON string.

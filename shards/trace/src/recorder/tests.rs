@@ -180,7 +180,7 @@ fn a_slow_disk_ends_the_recording_but_not_the_shard() {
     assert_eq!(ending, Ending::Marked(End::Stopped("the disk is too slow".into())));
     assert!(
         entries.len() as u64 > 2 * turns - 3,
-        "what was taken is written: {} of {turns}",
+        "accepted entries are written: {} of {turns}",
         entries.len()
     );
 }

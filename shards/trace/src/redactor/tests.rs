@@ -59,10 +59,10 @@ fn message(key: &RandomState, text: &str) -> String {
 #[test]
 fn secrets_are_covered_and_everything_else_is_kept() {
     let key = RandomState::new();
-    let told = r#"420["join_session",{"sessionId":"a","passcode":"hidden","x":"passcode","leaderPin" : "4711x","n":"token: 5"}]"#;
-    let redacted = message(&key, told);
+    let input = r#"420["join_session",{"sessionId":"a","passcode":"hidden","x":"passcode","leaderPin" : "4711x","n":"token: 5"}]"#;
+    let redacted = message(&key, input);
     assert!(!redacted.contains("hidden") && !redacted.contains("4711x"), "{redacted}");
-    assert_eq!(redacted.len(), told.len());
+    assert_eq!(redacted.len(), input.len());
     for part in [
         r#"420["join_session",{"sessionId":"a","passcode":""#,
         r#"","x":"passcode","leaderPin" : ""#,
@@ -111,23 +111,23 @@ fn covered_secrets_are_equal_only_if_the_secrets_were() {
 #[test]
 fn heads_and_bodies_of_requests_are_redacted() {
     let key = RandomState::new();
-    let told = "POST /x?a=b&token=hid%64en&c=d HTTP/1.1\r\nHost: hidden.example\r\nContent-Length: 41\r\nAuthorization: Bearer \
+    let input = "POST /x?a=b&token=hid%64en&c=d HTTP/1.1\r\nHost: hidden.example\r\nContent-Length: 41\r\nAuthorization: Bearer \
                 hidden1\r\ncookie:k=hidden2\r\n\r\n42[\"join_session\",{\"passcode\":\"hidden3\"}]";
-    let redacted = String::from_utf8(redact(&key, &[told.as_bytes()])).unwrap();
+    let redacted = String::from_utf8(redact(&key, &[input.as_bytes()])).unwrap();
     for secret in ["hid%64en", "hidden1", "hidden2", "hidden3"] {
         assert!(!redacted.contains(secret), "{redacted}");
     }
     assert!(redacted.contains("?a=b&token=") && redacted.contains("&c=d HTTP"), "{redacted}");
     assert!(redacted.contains("Host: hidden.example\r\n"), "{redacted}");
-    assert_eq!(redacted.len(), told.len());
+    assert_eq!(redacted.len(), input.len());
 }
 
 #[test]
 fn a_cookie_is_redacted_unless_it_names_a_session() {
-    let told = "GET / HTTP/1.1\r\nCookie: hidden0; io=AbCdEfGhIjKlMnOpQrSt;iota=hidden1; xio=hidden2\r\n\
+    let input = "GET / HTTP/1.1\r\nCookie: hidden0; io=AbCdEfGhIjKlMnOpQrSt;iota=hidden1; xio=hidden2\r\n\
                 COOKIE: hidden3=io=hidden4; io=second\r\nA: b\r\n\r\n";
     for _ in 0..200 {
-        let redacted = String::from_utf8(redact(&RandomState::new(), &[told.as_bytes()])).unwrap();
+        let redacted = String::from_utf8(redact(&RandomState::new(), &[input.as_bytes()])).unwrap();
         assert!(!redacted.contains("hidden"), "{redacted}");
         let shown = |line: &str| {
             let pairs = line.split(';').map(str::trim);
@@ -160,12 +160,12 @@ fn compressed_frames_are_overwritten_with_zeros() {
     ];
     let redacted = redact(&key, &[UPGRADE.as_bytes(), &parts.concat()]);
     let mut rest = &redacted[UPGRADE.len()..];
-    let told = parts.each_ref().map(|part| {
-        let (told, after) = rest.split_at(part.len());
+    let covered = parts.each_ref().map(|part| {
+        let (part, after) = rest.split_at(part.len());
         rest = after;
-        unmasked(told)
+        unmasked(part)
     });
-    assert_eq!(told, ["\0".repeat(10), "ping".into(), "\0".repeat(8), "plain".into()]);
+    assert_eq!(covered, ["\0".repeat(10), "ping".into(), "\0".repeat(8), "plain".into()]);
 }
 
 #[test]
@@ -240,8 +240,8 @@ fn first_sid(handshake: &str) -> String {
     let mut bytes = handshake.as_bytes().to_vec();
     engine.handle(Micros::ZERO, Input::Received { conn: CONN, bytes: &mut bytes }, &mut outputs);
     engine.handle(Micros::ZERO, Input::TurnEnded, &mut outputs);
-    let said = String::from_utf8_lossy(&outputs.bytes);
-    let (_, rest) = said.split_once("\"sid\":\"").unwrap();
+    let text = String::from_utf8_lossy(&outputs.bytes);
+    let (_, rest) = text.split_once("\"sid\":\"").unwrap();
     rest.split_once('"').unwrap().0.to_owned()
 }
 
@@ -310,7 +310,7 @@ fn text_that_looks_like_a_secret_is_kept() {
 fn a_covered_number_is_valid_json_only_if_the_original_was() {
     let key = RandomState::new();
     let shape = |text: &str| message(&key, &format!(r#"{{"leaderPin":{text},"b":2}}"#));
-    for (told, covered) in [
+    for (plain, covered) in [
         ("00", "01"),
         ("0", "0"),
         ("0471", "0111"),
@@ -320,7 +320,7 @@ fn a_covered_number_is_valid_json_only_if_the_original_was() {
         ("905", "111"),
         ("[0,00,-0,905]", "[0,01,-0,111]"),
     ] {
-        assert_eq!(shape(told), format!(r#"{{"leaderPin":{covered},"b":2}}"#));
+        assert_eq!(shape(plain), format!(r#"{{"leaderPin":{covered},"b":2}}"#));
     }
 }
 
