@@ -78,8 +78,8 @@ impl Shard {
         cx: &mut Cx<'_>,
     ) {
         let opened = record.map(|record| self.band.preview(record, cx));
-        for place in 0..waiting.len() {
-            let PendingJoin::Local { client, payload, .. } = &waiting[place] else { continue };
+        for index in 0..waiting.len() {
+            let PendingJoin::Local { client, payload, .. } = &waiting[index] else { continue };
             let id = *client;
             let client = self.transport.connections.client(id);
             let Some((seat, member)) = client.and_then(|client| client.seated()) else {
@@ -91,7 +91,7 @@ impl Shard {
             let admits =
                 opened.as_ref().is_none_or(|session| session.admit(member, &join, 0).is_ok());
             if admits && self.band.is_left_empty(Some(seat)) {
-                waiting[..=place].rotate_right(1);
+                waiting[..=index].rotate_right(1);
                 return self.leave_session(id, LeaveReason::Left, cx);
             }
         }

@@ -51,7 +51,7 @@ pub(super) fn settings() -> Settings {
         limits: Limits { stale_after: HOUR, silence_max: HOUR, ..Limits::PRODUCTION },
         tick_interval: Micros::from_millis(16),
         batch_interval: Micros::from_millis(5),
-        // Long, so that members need not answer; the tests that are about pings say otherwise.
+        // Long, so that members need not answer. Tests of pings set a shorter one.
         ping_interval: HOUR,
         ping_timeout: Micros::from_millis(5_000),
         heartbeat_interval: Micros::from_secs(5),
@@ -70,22 +70,22 @@ pub(super) fn settings() -> Settings {
     }
 }
 
-/// Shards and what their connections have been sent.
+/// Shards, and the bytes that they sent to their connections.
 struct World {
     shards: Vec<Engine>,
     now: Micros,
     out: Outputs,
     next: u32,
-    /// Where each connection is now, as its first id.
+    /// The present shard and id of each connection, by its first id.
     places: BTreeMap<ConnId, (usize, ConnId)>,
     sent: BTreeMap<ConnId, Vec<u8>>,
     closed: BTreeMap<ConnId, Close>,
     handed_over: u32,
     trace: Vec<u8>,
     outputs: Vec<u8>,
-    /// Messages that shards sent to each other and have not read, and whether they wait for
-    /// [`deliver`](Self::deliver).
+    /// Unread messages between shards.
     messages: VecDeque<(usize, Vec<u8>)>,
+    /// Whether messages wait for [`deliver`](Self::deliver).
     slow_mail: bool,
     /// Outputs for the storage, with the record if one is to be stored.
     orders: Vec<(Output, Vec<u8>)>,
@@ -124,13 +124,13 @@ impl World {
         id
     }
 
-    /// Opens a connection and takes it up to the Socket.IO connect.
+    /// Opens a connection, upgrades it, and connects to the main namespace.
     fn client(&mut self, shard: usize) -> ConnId {
         let id = self.open(shard);
         self.bytes(id, UPGRADE);
         self.say(id, "40");
-        let heard = self.heard(id);
-        assert!(heard.last().unwrap().starts_with("40{\"sid\":"), "{heard:?}");
+        let received = self.received(id);
+        assert!(received.last().unwrap().starts_with("40{\"sid\":"), "{received:?}");
         id
     }
 
@@ -143,7 +143,7 @@ impl World {
         self.bytes(id, &masked(text));
     }
 
-    /// One turn of every shard, at the time it is now.
+    /// Ends a turn of every shard, at the current time.
     fn turn(&mut self) {
         for shard in 0..self.shards.len() {
             self.input(shard, Input::TurnEnded);
@@ -151,7 +151,7 @@ impl World {
         }
     }
 
-    /// Lets time pass as a driver would, waking shards when they asked for it.
+    /// Lets time pass. Wakes the shards at their deadlines, as a driver does.
     fn pass(&mut self, span: Micros) {
         let end = self.now + span;
         while let Some(next) =
@@ -222,36 +222,36 @@ impl World {
         }
     }
 
-    /// Brings the messages that are on their way.
+    /// Delivers the messages between shards.
     fn deliver(&mut self) {
         for (to, message) in std::mem::take(&mut self.messages) {
             self.input(to, Input::ShardMessage { message: &message });
         }
     }
 
-    /// The messages that a connection was sent since it was last asked, close frames as `close
+    /// Takes the messages sent to a connection since the last call. A close frame becomes `close
     /// <code>`.
-    fn heard(&mut self, id: ConnId) -> Vec<String> {
+    fn received(&mut self, id: ConnId) -> Vec<String> {
         let bytes = self.sent.remove(&id).unwrap_or_default();
         let text =
             bytes.windows(4).position(|w| w == b"\r\n\r\n").filter(|_| bytes.starts_with(b"HTTP"));
         messages(&bytes[text.map_or(0, |end| end + 4)..])
     }
 
-    /// The names of the events that a connection was sent.
+    /// Takes the messages sent to a connection, and returns the names of the events.
     fn events(&mut self, id: ConnId) -> Vec<String> {
-        let heard = self.heard(id);
+        let received = self.received(id);
         let name = |message: &String| {
             message
                 .strip_prefix("42[\"")
                 .and_then(|rest| rest.split_once('"'))
                 .map(|(name, _)| name.to_owned())
         };
-        heard.iter().filter_map(name).collect()
+        received.iter().filter_map(name).collect()
     }
 }
 
-/// A client's frame, masked.
+/// Returns a masked frame of a client.
 fn masked(text: &str) -> Vec<u8> {
     let mask = [0x12, 0x34, 0x56, 0x78];
     let mut frame = vec![0x81];
@@ -273,13 +273,13 @@ fn masked(text: &str) -> Vec<u8> {
     frame
 }
 
-/// The messages of a server's frames.
+/// Returns the messages in the server's frames.
 fn messages(mut bytes: &[u8]) -> Vec<String> {
     let mut messages = Vec::new();
     while let [kind, length, rest @ ..] = bytes {
         let (length, rest) = match length {
             126 => (usize::from(u16::from_be_bytes([rest[0], rest[1]])), &rest[2..]),
-            127 => panic!("no message of ours is that long"),
+            127 => panic!("no message of the tests is that long"),
             length => (usize::from(*length), rest),
         };
         let (body, rest) = rest.split_at(length);
@@ -299,15 +299,15 @@ fn join(session: &str, name: &str) -> String {
     format!(r#"42["join_session",{{"sessionId":"{session}","displayName":"{name}"}}]"#)
 }
 
-/// A leader and a follower in session `s`, who have heard what there is to hear of that.
+/// A leader and a follower in session `s`. The messages of their joins are dropped.
 fn duo(world: &mut World) -> (ConnId, ConnId) {
     let shards = world.shards.len();
     let (ann, bob) = (world.client(0), world.client(shards - 1));
     world.say(ann, &join("s", "Ann"));
     world.say(bob, &join("s", "Bob"));
     world.pass(Micros::from_millis(10));
-    world.heard(ann);
-    world.heard(bob);
+    world.received(ann);
+    world.received(bob);
     (ann, bob)
 }
 
@@ -321,13 +321,13 @@ fn a_connection_is_upgraded_and_greeted() {
     let sent = String::from_utf8_lossy(&world.sent[&id]).into_owned();
     assert!(sent.starts_with("HTTP/1.1 101 "), "{sent}");
     assert!(sent.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{sent}");
-    let heard = world.heard(id);
-    assert!(heard[0].starts_with(r#"0{"sid":""#), "{heard:?}");
+    let received = world.received(id);
+    assert!(received[0].starts_with(r#"0{"sid":""#), "{received:?}");
     assert!(
-        heard[0].ends_with(
+        received[0].ends_with(
             r#","upgrades":[],"pingInterval":3600000,"pingTimeout":5000,"maxPayload":1000000}"#
         ),
-        "{heard:?}"
+        "{received:?}"
     );
 }
 
@@ -356,8 +356,8 @@ fn an_acknowledgement_precedes_the_notice() {
     let mut world = World::new(settings());
     let (ann, _) = duo(&mut world);
     world.say(ann, r#"427["play",{"sessionId":"s"}]"#);
-    let heard = world.heard(ann);
-    assert!(heard[0].starts_with(r#"437[{"ok":true"#), "{heard:?}");
+    let received = world.received(ann);
+    assert!(received[0].starts_with(r#"437[{"ok":true"#), "{received:?}");
 }
 
 #[test]
@@ -365,13 +365,17 @@ fn a_refusal_is_an_acknowledgement_or_an_error() {
     let mut world = World::new(settings());
     let (_, bob) = duo(&mut world);
     world.say(bob, r#"421["play",{"sessionId":"s"}]"#);
-    let heard = world.heard(bob);
-    assert!(heard[0].starts_with(r#"431[{"ok":false,"error":{"code":"not_leader""#), "{heard:?}");
-    world.say(bob, r#"42["play",{"sessionId":"s"}]"#);
-    let heard = world.heard(bob);
+    let received = world.received(bob);
     assert!(
-        heard[0].starts_with(r#"42["error",{"#) && heard[0].contains(r#""code":"not_leader""#),
-        "{heard:?}"
+        received[0].starts_with(r#"431[{"ok":false,"error":{"code":"not_leader""#),
+        "{received:?}"
+    );
+    world.say(bob, r#"42["play",{"sessionId":"s"}]"#);
+    let received = world.received(bob);
+    assert!(
+        received[0].starts_with(r#"42["error",{"#)
+            && received[0].contains(r#""code":"not_leader""#),
+        "{received:?}"
     );
 }
 
@@ -400,10 +404,10 @@ fn without_a_window_nothing_waits_beyond_the_turn() {
     assert_eq!(world.events(bob), ["play", "snapshot"]);
 }
 
-/// The numbers of `"positionMs"` in the ticks that a member heard.
+/// Takes the messages sent to a member, and returns the `positionMs` of the ticks.
 fn positions(world: &mut World, id: ConnId) -> Vec<f64> {
     let ticks =
-        world.heard(id).into_iter().filter(|message| message.starts_with(r#"42["scroll_tick""#));
+        world.received(id).into_iter().filter(|message| message.starts_with(r#"42["scroll_tick""#));
     let position = |tick: String| {
         let (_, rest) = tick.split_once(r#""positionMs":"#).unwrap();
         rest.split_once(',').unwrap().0.parse().unwrap()
@@ -418,13 +422,13 @@ fn all_members_receive_the_same_ticks_on_the_grid() {
     world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
     let started = world.now;
     world.pass(Micros::from_secs(60));
-    let heard = positions(&mut world, ann);
-    assert_eq!(heard, positions(&mut world, bob));
-    assert_eq!(heard.len(), 3_750);
-    let apart: Vec<f64> = heard.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let received = positions(&mut world, ann);
+    assert_eq!(received, positions(&mut world, bob));
+    assert_eq!(received.len(), 3_750);
+    let apart: Vec<f64> = received.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(apart.iter().all(|apart| (apart - 16.0).abs() < 0.0005), "ticks are 16 ms apart");
     let last = (world.now - started).as_micros() as f64 / 1_000.0;
-    assert!(last - heard.last().unwrap() <= 16.0);
+    assert!(last - received.last().unwrap() <= 16.0);
 }
 
 #[test]
@@ -438,9 +442,9 @@ fn a_delayed_shard_sends_one_late_tick_with_the_right_position() {
     world.now = world.now + Micros::from_secs(5);
     world.turn();
     world.pass(MS(32));
-    let heard = positions(&mut world, ann);
-    assert_eq!(heard.len(), 3, "one late tick instead of 312, then the grid goes on");
-    assert!(heard[0] >= 5_000.0 && before < world.now);
+    let received = positions(&mut world, ann);
+    assert_eq!(received.len(), 3, "one late tick instead of 312, then the grid goes on");
+    assert!(received[0] >= 5_000.0 && before < world.now);
 }
 
 #[test]
@@ -449,11 +453,11 @@ fn after_a_seek_the_next_tick_continues_from_the_new_position() {
     let (ann, bob) = duo(&mut world);
     world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
     world.pass(MS(200));
-    world.heard(bob);
+    world.received(bob);
     world.say(ann, r#"42["seek",{"sessionId":"s","position":60000}]"#);
     world.pass(MS(16));
-    let heard = positions(&mut world, bob);
-    assert!((60_000.0..=60_016.0).contains(&heard[0]), "{heard:?}");
+    let received = positions(&mut world, bob);
+    assert!((60_000.0..=60_016.0).contains(&received[0]), "{received:?}");
 }
 
 #[test]
@@ -505,7 +509,7 @@ fn members_from_different_shards_can_share_a_session() {
         for second in 0..4 {
             let mut world = World::new(Settings { shards: 4, ..settings() });
             let (ann, bob) = (world.client(first), world.client(second));
-            // All in one read, and the last message only in part.
+            // One read has all messages, but only a part of the last one.
             let mut burst = masked(&join("s", "Ann"));
             burst.extend(masked(r#"425["play",{"sessionId":"s"}]"#));
             let last = masked(r#"42["chat_message",{"sessionId":"s","message":"one"}]"#);
@@ -515,16 +519,16 @@ fn members_from_different_shards_can_share_a_session() {
             world.say(bob, &join("s", "Bob"));
             world.say(bob, r#"42["chat_message",{"sessionId":"s","message":"two"}]"#);
             world.pass(MS(10));
-            let heard = world.heard(ann);
+            let received = world.received(ann);
             assert!(
-                heard.iter().any(|message| message.starts_with("435[{\"ok\":true")),
-                "{heard:?}"
+                received.iter().any(|message| message.starts_with("435[{\"ok\":true")),
+                "{received:?}"
             );
             let chats: Vec<&String> =
-                heard.iter().filter(|m| m.starts_with("42[\"chat_message\"")).collect();
+                received.iter().filter(|m| m.starts_with("42[\"chat_message\"")).collect();
             assert!(chats[0].contains("one") && chats[1].contains("two"), "{chats:?}");
             let moved = u32::from(first as u16 != home) + u32::from(second as u16 != home);
-            assert_eq!(world.handed_over, moved, "each is handed over once");
+            assert_eq!(world.handed_over, moved, "each connection is handed over once");
         }
     }
 }
@@ -539,7 +543,7 @@ fn a_member_can_move_to_a_session_on_another_shard() {
             world.say(ann, &format!(r#"42{n}["join_session",{{"sessionId":"{name}"}}]"#));
             world.pass(Micros::from_secs(1));
             assert!(
-                world.heard(ann).iter().any(|m| m.starts_with(&format!("43{n}[{{\"ok\":true"))),
+                world.received(ann).iter().any(|m| m.starts_with(&format!("43{n}[{{\"ok\":true"))),
                 "{name}"
             );
             SessionId::parse(&name).unwrap().shard(4).0
@@ -549,7 +553,7 @@ fn a_member_can_move_to_a_session_on_another_shard() {
         + u32::from(shards[0] != 0);
     assert_eq!(world.handed_over, moves);
     let members: u32 = world.shards.iter().map(|shard| shard.counters().members).sum();
-    assert_eq!(members, 1, "it has left each of the others");
+    assert_eq!(members, 1, "it left the others");
 }
 
 #[test]
@@ -593,16 +597,16 @@ fn a_silent_client_is_pinged_and_then_closed() {
     let mut pings = 0;
     for _ in 0..20 {
         world.pass(MS(500));
-        let heard = world.heard(bob);
-        for _ in heard.iter().filter(|message| *message == "2") {
+        let received = world.received(bob);
+        for _ in received.iter().filter(|message| *message == "2") {
             pings += 1;
             world.say(bob, "3");
         }
     }
     assert!(pings >= 3 && world.places.contains_key(&bob), "bob answers and stays");
     assert!(!world.places.contains_key(&ann), "ann is silent");
-    let heard = world.heard(ann);
-    assert_eq!(heard.last().unwrap(), "close");
+    let received = world.received(ann);
+    assert_eq!(received.last().unwrap(), "close");
 }
 
 #[test]
@@ -672,15 +676,15 @@ fn a_draining_server_notifies_and_closes_its_clients() {
     let (ann, bob) = duo(&mut world);
     let idle = world.open(0);
     world.bytes(idle, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(world.closed.get(&idle), None, "it is kept for another request");
+    assert_eq!(world.closed.get(&idle), None, "it stays open for another request");
     world.input(0, Input::Drain);
     for id in [ann, bob] {
-        let heard = world.heard(id);
+        let received = world.received(id);
         assert!(
-            heard[0].starts_with(r#"42["error""#) && heard[0].contains("draining"),
-            "{heard:?}"
+            received[0].starts_with(r#"42["error""#) && received[0].contains("draining"),
+            "{received:?}"
         );
-        assert_eq!(heard[1..], ["41", "close 1001"]);
+        assert_eq!(received[1..], ["41", "close 1001"]);
     }
     assert!(world.closed.contains_key(&idle) && world.shards[0].is_drained());
 }
@@ -703,7 +707,7 @@ fn a_request_unread_at_the_start_of_a_drain_is_answered() {
     world.pass(MS(999));
     assert_eq!(world.closed.get(&silent), None);
     world.pass(MS(1));
-    assert!(world.closed.contains_key(&silent), "the end does not wait longer for its request");
+    assert!(world.closed.contains_key(&silent), "the drain waits no longer for its request");
 }
 
 #[test]
@@ -742,7 +746,7 @@ fn a_draining_server_answers_probes_and_refuses_clients() {
     ] {
         let late = world.open(0);
         assert_eq!(world.closed.get(&late), None, "it is accepted");
-        assert!(world.shards[0].is_drained(), "the end does not wait for it");
+        assert!(world.shards[0].is_drained(), "the drain does not wait for it");
         world.bytes(late, request);
         let sent = String::from_utf8_lossy(&world.sent[&late]).into_owned();
         assert!(sent.starts_with(&format!("HTTP/1.1 {status} ")), "{sent}");
@@ -780,7 +784,7 @@ fn a_reader_with_too_much_unsent_output_is_closed() {
     let (ann, bob) = duo(&mut world);
     let (_, conn) = world.places[&bob];
     world.input(0, Input::Backlog { conn, bytes: Limits::PRODUCTION.backlog_bytes_max });
-    assert!(world.places.contains_key(&bob), "at the mark");
+    assert!(world.places.contains_key(&bob), "at the limit");
     world.input(0, Input::Backlog { conn, bytes: Limits::PRODUCTION.backlog_bytes_max + 1 });
     assert_eq!(world.closed.get(&bob), Some(&Close::Abort));
     world.pass(MS(10));
@@ -796,12 +800,12 @@ fn connections_and_sessions_are_limited() {
     for (n, id) in clients.iter().take(3).enumerate() {
         world.say(*id, &format!(r#"421["join_session",{{"sessionId":"s{n}"}}]"#));
     }
-    let last = world.heard(clients[2]);
+    let last = world.received(clients[2]);
     assert!(last[0].contains(r#""code":"session_full""#), "{last:?}");
-    // Once one of the two is empty, it makes room.
+    // An empty session is evicted for a new one.
     world.say(clients[0], r#"42["leave_session",{"sessionId":"s0"}]"#);
     world.say(clients[2], r#"422["join_session",{"sessionId":"s2"}]"#);
-    assert!(world.heard(clients[2]).iter().any(|m| m.starts_with("432[{\"ok\":true")));
+    assert!(world.received(clients[2]).iter().any(|m| m.starts_with("432[{\"ok\":true")));
 }
 
 #[test]
@@ -839,7 +843,7 @@ fn a_protocol_violation_closes_the_connection() {
         let mut world = World::new(settings());
         let id = world.client(0);
         world.bytes(id, bytes);
-        assert_eq!(world.heard(id), [answer], "{what}");
+        assert_eq!(world.received(id), [answer], "{what}");
         assert_eq!(world.closed.get(&id), Some(&Close::Gently), "{what}");
     }
 }
@@ -849,7 +853,7 @@ fn another_namespace_is_refused_and_the_connection_stays() {
     let mut world = World::new(settings());
     let id = world.client(0);
     world.say(id, "40/admin,{}");
-    assert_eq!(world.heard(id), [r#"44/admin,{"message":"Invalid namespace"}"#]);
+    assert_eq!(world.received(id), [r#"44/admin,{"message":"Invalid namespace"}"#]);
     assert!(world.places.contains_key(&id));
 }
 
@@ -933,7 +937,7 @@ fn a_roster_lists_members_without_secrets() {
     world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
     let mut out = Vec::new();
     world.shards[0].roster(&mut out);
-    assert_eq!(out, b"[]", "a session without anybody is not listed");
+    assert_eq!(out, b"[]", "an empty session is not listed");
 }
 
 #[test]
@@ -951,13 +955,13 @@ fn out_of_memory_empty_sessions_are_evicted_and_members_stay() {
 
     let newcomer = world.open(0);
     world.bytes(newcomer, UPGRADE);
-    let told = String::from_utf8_lossy(&world.sent[&newcomer]).into_owned();
-    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("Retry-After: 5"), "{told}");
+    let answer = String::from_utf8_lossy(&world.sent[&newcomer]).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: 5"), "{answer}");
     let operator = world.open(0);
     world.bytes(operator, b"GET /health HTTP/1.1\r\nHost: band\r\n\r\n");
     assert!(String::from_utf8_lossy(&world.sent[&operator]).starts_with("HTTP/1.1 200 "));
     world.say(ann, r#"427["play",{"sessionId":"s"}]"#);
-    assert!(world.heard(ann).iter().any(|message| message.starts_with(r#"437[{"ok":true"#)));
+    assert!(world.received(ann).iter().any(|message| message.starts_with(r#"437[{"ok":true"#)));
 
     world.input(0, Input::Memory(FreeMemory::Enough));
     world.client(0);

@@ -1,10 +1,10 @@
-//! Members of a session who want to join another one that may not let them in.
+//! Members that ask to join another session, which may reject them.
 
 use super::*;
 
 const SHARDS: u16 = 4;
 
-/// A session on the first shard, and another one on this shard.
+/// The names of a session on the first shard and of another one on `shard`.
 fn names(shard: u16, shards: u16) -> (String, String) {
     let mut names = (0..).map(|n| format!("session-{n}"));
     let mut on = |shard| {
@@ -21,8 +21,8 @@ fn chat(session: &str, text: &str) -> String {
     format!(r#"42["chat_message",{{"sessionId":"{session}","message":"{text}"}}]"#)
 }
 
-/// Somebody in a session with a passcode, somebody in another, who is returned, and somebody who
-/// hears that one.
+/// Opens a locked session with one member and an open one with two, Bob and a witness. Returns Bob
+/// and the witness.
 fn neighbours(world: &mut World, locked: &str, open: &str) -> (ConnId, ConnId) {
     let keeper = world.client(0);
     world.say(keeper, &join_with(1, locked, "right"));
@@ -31,8 +31,8 @@ fn neighbours(world: &mut World, locked: &str, open: &str) -> (ConnId, ConnId) {
         world.say(conn, &join(open, "Bob"));
     }
     world.pass(MS(20));
-    world.heard(bob);
-    world.heard(witness);
+    world.received(bob);
+    world.received(witness);
     (bob, witness)
 }
 
@@ -43,23 +43,23 @@ fn a_member_rejected_by_another_session_keeps_its_seat() {
             let mut world = World::new(Settings { shards, ..settings() });
             let (open, locked) = names(target, shards);
             let (bob, witness) = neighbours(&mut world, &locked, &open);
-            // In one read, what it says next as well.
+            // The message after the join arrives in the same read.
             let mut burst = masked(&join_with(7, &locked, "wrong"));
             burst.extend(masked(&chat(&open, "still here")));
             world.bytes(bob, &burst);
             world.pass(MS(20));
-            let heard = world.heard(bob);
+            let received = world.received(bob);
             let refused = r#"437[{"ok":false,"error":{"code":"bad_passcode","message":"#;
             assert!(
-                heard[0].starts_with(refused) && heard[0].contains(r#""field":"passcode""#),
-                "{heard:?}"
+                received[0].starts_with(refused) && received[0].contains(r#""field":"passcode""#),
+                "{received:?}"
             );
             assert_eq!(world.events(witness), ["chat_message"], "{locked}");
 
             world.say(bob, &join_with(8, &locked, "right"));
             world.pass(MS(20));
-            let heard = world.heard(bob);
-            assert!(heard.iter().any(|m| m.starts_with(r#"438[{"ok":true"#)), "{heard:?}");
+            let received = world.received(bob);
+            assert!(received.iter().any(|m| m.starts_with(r#"438[{"ok":true"#)), "{received:?}");
             assert!(world.events(witness).contains(&"user_left".to_owned()));
             let members: u32 = world.shards.iter().map(|shard| shard.counters().members).sum();
             assert_eq!(members, 3);
@@ -78,13 +78,13 @@ fn a_member_rejected_as_full_or_rate_limited_keeps_its_seat() {
         world.pass(Micros::from_secs(1));
         world.say(bob, &join_with(n, &locked, "wrong"));
     }
-    let heard = world.heard(bob).join("\n");
-    assert!(heard.contains(r#"4310[{"ok":false,"error":{"code":"rate_limited""#), "{heard}");
+    let received = world.received(bob).join("\n");
+    assert!(received.contains(r#"4310[{"ok":false,"error":{"code":"rate_limited""#), "{received}");
     world.pass(Micros::from_secs(600));
     world.say(bob, &join_with(12, &locked, "right"));
-    let heard = world.heard(bob).join("\n");
-    assert!(heard.contains(r#"4312[{"ok":false,"error":{"code":"session_full""#), "{heard}");
-    world.heard(witness);
+    let received = world.received(bob).join("\n");
+    assert!(received.contains(r#"4312[{"ok":false,"error":{"code":"session_full""#), "{received}");
+    world.received(witness);
     world.say(bob, &chat(&open, "still here"));
     world.pass(MS(20));
     assert_eq!(world.events(witness).last().unwrap(), "chat_message");
@@ -97,7 +97,7 @@ fn an_admission_for_a_closed_connection_is_ignored() {
     let (bob, witness) = neighbours(&mut world, &locked, &open);
     world.slow_mail = true;
     world.say(bob, &join_with(7, &locked, "right"));
-    world.say(bob, &chat(&open, "said too late"));
+    world.say(bob, &chat(&open, "sent too late"));
     assert_eq!(world.messages.len(), 1);
     let (shard, conn) = world.places[&bob];
     world.input(shard, Input::Closed { conn, cause: CloseCause::Failed });
@@ -109,11 +109,11 @@ fn an_admission_for_a_closed_connection_is_ignored() {
     assert_eq!(
         (world.messages.len(), world.handed_over),
         (0, 2),
-        "only the ways to their first sessions"
+        "only the hand-overs to their first sessions"
     );
     let members: u32 = world.shards.iter().map(|shard| shard.counters().members).sum();
     assert_eq!(members, 2);
-    // Nor does a message that nobody wrote do anything.
+    // A malformed message has no effect either.
     world.input(0, Input::ShardMessage { message: b"nonsense" });
     world.turn();
 }
@@ -128,12 +128,12 @@ fn a_recovered_member_does_not_receive_the_answer_to_its_earlier_join() {
     let bob = world.open(0);
     world.bytes(bob, UPGRADE);
     world.say(bob, "40");
-    let greeting = world.heard(bob).pop().unwrap();
+    let greeting = world.received(bob).pop().unwrap();
     let pid = greeting.split_once(r#""pid":""#).unwrap().1.split_once('"').unwrap().0.to_owned();
     world.say(bob, &join(&open, "Bob"));
     world.pass(MS(20));
-    let heard = world.heard(bob);
-    let offset = heard
+    let received = world.received(bob);
+    let offset = received
         .iter()
         .rev()
         .find_map(|m| m.strip_suffix("\"]")?.rsplit_once('"'))
@@ -154,13 +154,12 @@ fn a_recovered_member_does_not_receive_the_answer_to_its_earlier_join() {
     }
     world.pass(MS(20));
     let acks: Vec<String> =
-        world.heard(back).into_iter().filter(|m| m.starts_with("437")).collect();
+        world.received(back).into_iter().filter(|m| m.starts_with("437")).collect();
     assert!(acks.len() == 1 && acks[0].starts_with(r#"437[{"ok":true"#), "{acks:?}");
     assert_eq!(world.shards[3].counters().members, 1);
 }
 
-/// A seat that one was promised nobody else takes, so of two who come at once the second stays
-/// where it was; and it is not kept for ever.
+/// A reserved seat is not given to another member, and the reservation expires.
 #[test]
 fn the_second_of_two_members_that_want_the_last_seat_is_rejected() {
     let mut world = World::new(Settings { shards: SHARDS, session_members_max: 2, ..settings() });
@@ -171,7 +170,7 @@ fn the_second_of_two_members_that_want_the_last_seat_is_rejected() {
     world.say(bob, &join(&open, "Bob"));
     world.say(cyd, &join(&other, "Cyd"));
     world.pass(MS(20));
-    world.heard(cyd);
+    world.received(cyd);
     world.slow_mail = true;
     world.say(bob, &join_with(7, &full, ""));
     world.say(cyd, &join_with(8, &full, ""));
@@ -181,12 +180,12 @@ fn the_second_of_two_members_that_want_the_last_seat_is_rejected() {
     }
     world.slow_mail = false;
     world.pass(MS(20));
-    assert!(world.heard(bob).iter().any(|m| m.starts_with(r#"437[{"ok":true"#)));
-    let heard = world.heard(cyd).join("\n");
-    assert!(heard.contains(r#"438[{"ok":false,"error":{"code":"session_full""#), "{heard}");
-    assert_eq!(world.shards[3].counters().members, 1, "it is where it was");
+    assert!(world.received(bob).iter().any(|m| m.starts_with(r#"437[{"ok":true"#)));
+    let received = world.received(cyd).join("\n");
+    assert!(received.contains(r#"438[{"ok":false,"error":{"code":"session_full""#), "{received}");
+    assert_eq!(world.shards[3].counters().members, 1, "the rejected member keeps its seat");
 
-    // Who is lost on its way keeps a seat for a second.
+    // If an admitted member is lost before its hand-over, its seat stays reserved for a second.
     world.say(
         bob,
         r#"42["leave_session",{"sessionId":""}]"#.replace("\"\"", &format!("\"{full}\"")).as_str(),
@@ -205,7 +204,7 @@ fn the_second_of_two_members_that_want_the_last_seat_is_rejected() {
     world.pass(MS(600));
     world.say(cyd, &join_with(10, &full, ""));
     world.pass(MS(20));
-    let heard = world.heard(cyd).join("\n");
-    assert!(heard.contains(r#"439[{"ok":false,"error":{"code":"session_full""#), "{heard}");
-    assert!(heard.contains(r#"4310[{"ok":true"#), "{heard}");
+    let received = world.received(cyd).join("\n");
+    assert!(received.contains(r#"439[{"ok":false,"error":{"code":"session_full""#), "{received}");
+    assert!(received.contains(r#"4310[{"ok":true"#), "{received}");
 }

@@ -1,5 +1,5 @@
-//! Clients of version 3 that poll: their id is public, so something else must tell them from
-//! others.
+//! Polling clients of version 3. Their id is public, so a request also needs their address or
+//! cookie.
 
 use super::*;
 use crate::io::Version3;
@@ -19,7 +19,7 @@ fn world(shards: u16) -> World {
     World::new(Settings { shards, transports, policy, ..settings() })
 }
 
-/// Where a request comes from: its `X-Forwarded-For` and its cookie.
+/// The origin of a request: its `X-Forwarded-For` and its cookie.
 #[derive(Clone, Copy)]
 struct From<'a>(&'a str, Option<&'a str>);
 
@@ -30,7 +30,8 @@ impl From<'_> {
     }
 }
 
-/// The status, head and body of the answer, if there is one yet.
+/// Sends a request. Returns the status, head and body of the answer; without an answer 0 and empty
+/// texts.
 fn ask(
     world: &mut World,
     shard: usize,
@@ -75,7 +76,7 @@ impl Old {
         ask(world, shard, from, &self.path("polling"), Some("1:2")).0
     }
 
-    /// Everything that somebody who knows the id may try.
+    /// Tries all attacks that are possible with a known id. All must fail.
     fn attack(&self, world: &mut World, shard: usize, from: From<'_>) {
         let play = r#"42["play",{"sessionId":"s"}]"#;
         let play = format!("{}:{play}", play.len());
@@ -94,7 +95,7 @@ impl Old {
             sent.starts_with("HTTP/1.1 400 ") && sent.ends_with("Session ID unknown"),
             "{sent}"
         );
-        // A body that never comes, and one that is begun beside another.
+        // An incomplete body must not block the client's own.
         let id = world.open(shard);
         let head = format!(
             "POST {} HTTP/1.1\r\n{}Content-Length: 9\r\n\r\n1:",
@@ -124,12 +125,12 @@ fn a_public_id_serves_only_the_address_that_opened_it() {
                 ann.attack(&mut world, shard, From(from, None));
             }
         }
-        let heard = ask(&mut world, 0, From(ANN, None), &ann.path("polling"), None).2;
-        assert!(heard.contains(&ann.sid) && !heard.contains(r#""play""#), "{heard}");
+        let received = ask(&mut world, 0, From(ANN, None), &ann.path("polling"), None).2;
+        assert!(received.contains(&ann.sid) && !received.contains(r#""play""#), "{received}");
         assert_eq!(
             ann.ping(&mut world, last, From(ANN, None)),
             200,
-            "none of this costs the session"
+            "the attacks do not close the session"
         );
     }
 }
@@ -144,7 +145,7 @@ fn once_a_client_returned_the_cookie_it_is_required() {
     assert_eq!(
         ann.ping(&mut world, 0, From(ANN, Some("AAAAAAAAAAAAAAAAAAAA"))),
         200,
-        "another's means nothing"
+        "a wrong cookie before the first right one is ignored"
     );
     assert_eq!(ann.ping(&mut world, 1, From(ANN, Some(&cookie))), 200);
     for wrong in [None, Some("AAAAAAAAAAAAAAAAAAAA"), Some(&*ann.sid), Some(""), Some(&cookie[1..])]
@@ -154,7 +155,7 @@ fn once_a_client_returned_the_cookie_it_is_required() {
     ann.attack(&mut world, 1, From(EVE, Some(&cookie)));
     let (status, head, _) =
         ask(&mut world, 0, From(ANN, Some(&cookie)), &ann.path("polling"), None);
-    assert!(status == 200 && !head.contains("Set-Cookie"), "it is told once: {head}");
+    assert!(status == 200 && !head.contains("Set-Cookie"), "the cookie is sent once: {head}");
 }
 
 #[test]
@@ -169,7 +170,7 @@ fn two_pages_of_a_browser_share_its_cookie() {
         assert_eq!(page.ping(&mut world, 0, From(ANN, Some(&cookie))), 200);
         page.attack(&mut world, 0, From(ANN, None));
     }
-    // What other servers left behind is no cookie of ours.
+    // A cookie of another server is ignored.
     let other = Old::open(&mut world, 0, From(ANN, Some("of another server")));
     assert_eq!(other.ping(&mut world, 0, From(ANN, None)), 200);
 }
@@ -219,11 +220,11 @@ fn version_3_can_be_limited_to_websocket() {
     let (status, _, body) =
         ask(&mut world, 0, From(ANN, None), "/socket.io/?EIO=3&transport=polling", None);
     assert_eq!((status, &*body), (400, r#"{"code":5,"message":"Unsupported protocol version"}"#));
-    let mut told = Vec::new();
-    world.shards[0].disconnects().take(|one| told.push((one.manner, one.why.into_owned())));
+    let mut reported = Vec::new();
+    world.shards[0].disconnects().take(|one| reported.push((one.manner, one.why.into_owned())));
     assert!(
-        matches!(&told[..], [(Manner::Misconfigured, why)] if why.contains("ENGINE_IO_3=on")),
-        "{told:?}"
+        matches!(&reported[..], [(Manner::Misconfigured, why)] if why.contains("ENGINE_IO_3=on")),
+        "{reported:?}"
     );
     let id = world.open(0);
     world.bytes(

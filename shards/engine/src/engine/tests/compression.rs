@@ -48,7 +48,7 @@ impl Peer {
         }
     }
 
-    /// Says something compressed, if that makes it shorter.
+    /// Sends a text, compressed if that makes it shorter.
     fn say(&mut self, world: &mut World, text: &str) {
         if !self.agreed {
             return world.say(self.id, text);
@@ -64,13 +64,13 @@ impl Peer {
         }
     }
 
-    /// The messages that came, and how many of them were compressed.
-    fn heard(&mut self, world: &mut World) -> (Vec<String>, usize) {
+    /// Takes the messages sent to the client. Returns them and the number of compressed ones.
+    fn received(&mut self, world: &mut World) -> (Vec<String>, usize) {
         let bytes = world.sent.remove(&self.id).unwrap_or_default();
         let head =
             bytes.windows(4).position(|w| w == b"\r\n\r\n").filter(|_| bytes.starts_with(b"HTTP"));
         let mut rest = &bytes[head.map_or(0, |end| end + 4)..];
-        let (mut heard, mut deflated) = (Vec::new(), 0);
+        let (mut received, mut deflated) = (Vec::new(), 0);
         while let [kind, length, tail @ ..] = rest {
             let (length, tail) = match length {
                 126 => (usize::from(u16::from_be_bytes([tail[0], tail[1]])), &tail[2..]),
@@ -88,9 +88,9 @@ impl Peer {
                 0x88 => format!("close {}", u16::from_be_bytes([body[0], body[1]])).into_bytes(),
                 other => panic!("frame {other:#x}"),
             };
-            heard.push(String::from_utf8(message).unwrap());
+            received.push(String::from_utf8(message).unwrap());
         }
-        (heard, deflated)
+        (received, deflated)
     }
 }
 
@@ -123,15 +123,15 @@ fn long_messages_are_compressed_both_ways_and_short_ones_are_not() {
                 ann.say(&mut world, &command);
                 world.pass(Micros::from_secs(1));
             }
-            let (heard, deflated) = ann.heard(&mut world);
+            let (received, deflated) = ann.received(&mut world);
             let snapshots: Vec<&String> =
-                heard.iter().filter(|m| m.starts_with(r#"42["snapshot""#)).collect();
-            assert!(snapshots.last().unwrap().contains(&format!("4 {words}")), "{heard:?}");
-            let long = heard.iter().filter(|message| message.len() >= 1_024).count();
+                received.iter().filter(|m| m.starts_with(r#"42["snapshot""#)).collect();
+            assert!(snapshots.last().unwrap().contains(&format!("4 {words}")), "{received:?}");
+            let long = received.iter().filter(|message| message.len() >= 1_024).count();
             assert!(long >= 5);
-            assert_eq!(deflated, long, "what is long is compressed, and nothing else");
+            assert_eq!(deflated, long, "exactly the long messages are compressed");
             assert!(
-                heard
+                received
                     .iter()
                     .filter(|message| message.starts_with("43"))
                     .all(|ack| ack.contains(r#""ok":true"#))
@@ -151,7 +151,8 @@ fn a_shared_message_is_compressed_once_for_each_window() {
             "permessage-deflate; server_max_window_bits=9",
             format!("{ALONE}; server_max_window_bits=9"),
         ),
-        // A window that is too small for us: it gets everything as it is.
+        // The deflater cannot use so small a window, so this client receives everything
+        // uncompressed.
         (
             "permessage-deflate; server_max_window_bits=8",
             format!("{ALONE}; server_max_window_bits=8"),
@@ -164,7 +165,7 @@ fn a_shared_message_is_compressed_once_for_each_window() {
         peers.push(peer);
     }
     world.pass(MS(10));
-    peers.iter_mut().for_each(|peer| drop(peer.heard(&mut world)));
+    peers.iter_mut().for_each(|peer| drop(peer.received(&mut world)));
     let text = "verse chorus, ".repeat(30) + "end";
     peers[0].say(
         &mut world,
@@ -174,9 +175,9 @@ fn a_shared_message_is_compressed_once_for_each_window() {
     let raw: Vec<Vec<u8>> = peers.iter().map(|peer| world.sent[&peer.id].clone()).collect();
     assert_eq!(raw[0], raw[1]);
     assert!(raw[0] != raw[2] && raw[2].len() < raw[3].len() && raw[3] == raw[4]);
-    let heard: Vec<_> = peers.iter_mut().map(|peer| peer.heard(&mut world)).collect();
-    assert!(heard.iter().all(|(messages, _)| messages == &heard[0].0), "all understand the same");
-    assert_eq!(heard.iter().map(|(_, deflated)| *deflated).collect::<Vec<_>>(), [1, 1, 1, 0, 0]);
+    let received: Vec<_> = peers.iter_mut().map(|peer| peer.received(&mut world)).collect();
+    assert!(received.iter().all(|(messages, _)| messages == &received[0].0), "equal messages");
+    assert_eq!(received.iter().map(|(_, deflated)| *deflated).collect::<Vec<_>>(), [1, 1, 1, 0, 0]);
 }
 
 #[test]
@@ -189,16 +190,16 @@ fn bad_compression_closes_the_connection() {
         let mut world = World::new(compressing(false));
         let mut peer = Peer::new(&mut world, 0, "permessage-deflate", ALONE);
         peer.say(&mut world, "40");
-        peer.heard(&mut world);
+        peer.received(&mut world);
         let mut frame = masked_bytes(payload);
         frame[0] = 0xc1;
         world.bytes(peer.id, &frame);
-        assert_eq!(peer.heard(&mut world).0, [code]);
+        assert_eq!(peer.received(&mut world).0, [code]);
     }
     let mut world = World::new(compressing(false));
     let id = world.client(0);
     world.bytes(id, &[0xc1, 0x80, 0, 0, 0, 0]);
-    assert_eq!(world.heard(id), ["close 1002"], "compressed without having agreed on it");
+    assert_eq!(world.received(id), ["close 1002"], "compression was not negotiated");
 }
 
 #[test]

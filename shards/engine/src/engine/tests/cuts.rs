@@ -1,10 +1,10 @@
-//! The way in which the bytes of requests are cut changes nothing.
+//! The split of requests into reads does not change the outputs.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// A session of long-polling that is open already, on another shard than the connection.
+/// Open long-polling clients, on another shard than the connection.
 struct Open {
     world: World,
     sid: String,
@@ -39,8 +39,8 @@ const BODIES: [&str; 8] = [
     "1",
 ];
 
-/// Requests as they could come one behind the other: right ones, wrong ones, with bodies where they
-/// belong and where not.
+/// Requests for one connection: valid and invalid ones, with bodies in expected and unexpected
+/// places.
 fn request() -> impl Strategy<Value = Vec<u8>> {
     let method = prop::sample::select(vec!["GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE"]);
     let target = prop::sample::select(vec![
@@ -95,8 +95,8 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// Runs a client whose bytes are cut at these places. Returns what was sent, how the connection was
-/// closed, what was counted, and the reported disconnects.
+/// Runs a client whose bytes are split at `cuts`. Returns the sent bytes, the way in which the
+/// connection was closed, the counters, and the reported disconnects.
 fn run(raw: &[u8], cuts: &[usize]) -> impl PartialEq + std::fmt::Debug + use<> {
     let Open { mut world, .. } = open();
     let id = world.open(0);
@@ -109,16 +109,16 @@ fn run(raw: &[u8], cuts: &[usize]) -> impl PartialEq + std::fmt::Debug + use<> {
     }
     world.turn();
     world.pass(MS(20));
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for shard in &mut world.shards {
-        shard.disconnects().take(|one| told.push((one.manner, one.why.into_owned())));
+        shard.disconnects().take(|one| reported.push((one.manner, one.why.into_owned())));
     }
     let counted: Vec<_> = world.shards.iter().map(Engine::counters).collect();
     (
         world.sent.get(&id).map(|sent| sent.escape_ascii().to_string()),
         world.closed.get(&id).copied(),
         counted,
-        told,
+        reported,
     )
 }
 
@@ -128,10 +128,10 @@ proptest! {
     #[test]
     fn requests_are_parsed_the_same_for_any_split_of_the_input(
         requests in prop::collection::vec(request(), 1..5),
-        places in prop::collection::vec(any::<prop::sample::Index>(), 1..6),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 1..6),
     ) {
         let Open { sid, old, .. } = open();
-        let place = |bytes: Vec<u8>, name: &[u8], value: &str| {
+        let replace = |bytes: Vec<u8>, name: &[u8], value: &str| {
             let at = bytes.windows(name.len()).position(|window| window == name);
             match at {
                 Some(at) => [&bytes[..at], value.as_bytes(), &bytes[at + name.len()..]].concat(),
@@ -140,15 +140,15 @@ proptest! {
         };
         let all: Vec<Vec<u8>> = requests
             .into_iter()
-            .map(|bytes| place(place(bytes, b"sid=SID", &format!("sid={sid}")), b"sid=OLD", &format!("sid={old}")))
+            .map(|bytes| replace(replace(bytes, b"sid=SID", &format!("sid={sid}")), b"sid=OLD", &format!("sid={old}")))
             .collect();
         let raw = all.concat();
         let shown = raw.escape_ascii().to_string();
         let whole = run(&raw, &[]);
-        let mut cuts: Vec<usize> = places.iter().map(|place| place.index(raw.len())).collect();
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(raw.len())).collect();
         cuts.sort_unstable();
         prop_assert_eq!(&run(&raw, &cuts), &whole, "{} cut at {:?}", shown, cuts);
-        // Each request for itself, and each head for itself.
+        // Splits between requests, and between heads and bodies.
         let mut ends: Vec<usize> = all.iter().scan(0, |end, one| { *end += one.len(); Some(*end) }).collect();
         ends.extend(raw.windows(4).enumerate().filter(|(_, bytes)| *bytes == b"\r\n\r\n").map(|(at, _)| at + 4));
         ends.sort_unstable();

@@ -1,4 +1,4 @@
-//! Sessions of so many members that not everybody is told of everybody.
+//! Large sessions, in which joins and leaves are counted and not announced one by one.
 
 use super::*;
 
@@ -17,8 +17,8 @@ fn newcomer(world: &mut World) -> ConnId {
 }
 
 /// Returns the payloads of the events of this name that a connection received.
-fn heard(world: &mut World, id: ConnId, name: &str) -> Vec<serde_json::Value> {
-    let messages = world.heard(id);
+fn received(world: &mut World, id: ConnId, name: &str) -> Vec<serde_json::Value> {
+    let messages = world.received(id);
     let events = messages.iter().filter_map(|message| message.strip_prefix("42"));
     let events = events.map(|event| serde_json::from_str::<serde_json::Value>(event).unwrap());
     events.filter(|event| event[0] == name).map(|event| event[1].clone()).collect()
@@ -30,7 +30,7 @@ fn joins_within_a_second_are_counted_in_one_room_stats() {
     let [first, second, third] = [(); 3].map(|()| newcomer(&mut world));
     world.pass(Micros::from_secs(2));
     for id in [first, second, third] {
-        world.heard(id);
+        world.received(id);
     }
     for _ in 0..20 {
         newcomer(&mut world);
@@ -39,10 +39,17 @@ fn joins_within_a_second_are_counted_in_one_room_stats() {
     let counts = |stats: Vec<serde_json::Value>| -> Vec<u64> {
         stats.iter().map(|stats| stats["memberCount"].as_u64().unwrap()).collect()
     };
-    assert_eq!(counts(heard(&mut world, first, "room_stats")), [13, 23]);
-    assert_eq!(heard(&mut world, second, "user_joined"), [(); 0].map(|()| serde_json::Value::Null));
+    assert_eq!(counts(received(&mut world, first, "room_stats")), [13, 23]);
+    assert_eq!(
+        received(&mut world, second, "user_joined"),
+        [(); 0].map(|()| serde_json::Value::Null)
+    );
     world.pass(Micros::from_secs(60));
-    assert_eq!(counts(heard(&mut world, third, "room_stats")), [13, 23], "and none without need");
+    assert_eq!(
+        counts(received(&mut world, third, "room_stats")),
+        [13, 23],
+        "no change, no statistics"
+    );
 }
 
 #[test]
@@ -51,10 +58,10 @@ fn a_large_session_s_snapshot_has_a_member_count_and_a_bounded_size() {
     let mut named = Vec::new();
     for count in 1..=20 {
         let id = newcomer(&mut world);
-        let snapshot = heard(&mut world, id, "snapshot").remove(0);
+        let snapshot = received(&mut world, id, "snapshot").remove(0);
         named.push(snapshot["members"].as_array().unwrap().len());
-        let told = snapshot.get("memberCount").map(|count| count.as_u64().unwrap());
-        assert_eq!(told, (count > 2).then_some(count));
+        let member_count = snapshot.get("memberCount").map(|count| count.as_u64().unwrap());
+        assert_eq!(member_count, (count > 2).then_some(count));
     }
     assert_eq!(named, [[1, 2].as_slice(), &[1; 18]].concat());
 }

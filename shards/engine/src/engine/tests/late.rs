@@ -1,4 +1,4 @@
-//! Values that come faster than they may: the newest one wins.
+//! Values above their rate: the newest one wins.
 
 use super::*;
 use crate::words::limits::RateLimits;
@@ -7,11 +7,11 @@ fn tempo(ack: u32, bpm: u32) -> String {
     format!(r#"42{ack}["set_tempo",{{"sessionId":"s","tempo":{bpm}}}]"#)
 }
 
-/// The acknowledgements that a member was sent, with their ids, in order; and everything else that
-/// it was sent.
+/// Takes the messages sent to a member. Returns the acknowledgements with their ids, in order, and
+/// all other messages.
 fn acks(world: &mut World, id: ConnId) -> (Vec<(u32, String)>, Vec<String>) {
-    let heard = world.heard(id).into_iter().partition(|text| text.starts_with("43"));
-    let (acks, others): (Vec<String>, Vec<String>) = heard;
+    let received = world.received(id).into_iter().partition(|text| text.starts_with("43"));
+    let (acks, others): (Vec<String>, Vec<String>) = received;
     let read = |ack: String| {
         let (id, text) = ack[2..].split_once('[').unwrap();
         (id.parse().unwrap(), text.to_owned())
@@ -46,11 +46,11 @@ fn a_dragged_slider_ends_at_its_last_value() {
     let (superseded, applied): (Vec<_>, Vec<_>) =
         acks.iter().partition(|(_, text)| text.contains(r#""superseded":true,"epoch":"#));
     assert!(acks.iter().all(|(_, text)| text.starts_with(r#"{"ok":true,"#)), "{acks:?}");
-    // Ten at once, and five each second.
+    // A burst of ten, then five per second.
     assert_eq!((applied.len(), superseded.len()), (18, 42));
-    let told =
-        world.heard(bob).iter().filter(|text| text.contains(r#"42["tempo_changed""#)).count();
-    assert_eq!(told, 18);
+    let changes =
+        world.received(bob).iter().filter(|text| text.contains(r#"42["tempo_changed""#)).count();
+    assert_eq!(changes, 18);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_waiting_value_is_applied_before_any_later_command() {
         for n in 0..13 {
             world.say(ann, &tempo(n, 60 + n));
         }
-        assert_eq!(bpm(&world), 69, "ten at once");
+        assert_eq!(bpm(&world), 69, "a burst of ten");
         world.say(ann, &format!(r#"42100["{later}",{{"sessionId":"s","message":"x"}}]"#));
         assert_eq!(bpm(&world), 72, "{later}");
         let (acks, _) = acks(&mut world, ann);
@@ -111,9 +111,9 @@ fn values_of_several_events_are_applied_in_order_of_arrival() {
         world.say(ann, &change(20 + n, 80 + n));
     }
     world.pass(MS(5));
-    world.heard(ann);
-    world.heard(bob);
-    // There is room for the second of them later, and it must not overtake the third.
+    world.received(ann);
+    world.received(bob);
+    // The rate admits the second of them later, and the third must wait for it.
     for text in [change(31, 91), tempo(11, 71), change(32, 92)] {
         world.say(ann, &text);
     }
@@ -144,10 +144,10 @@ fn applying_a_waiting_value_first_applies_earlier_ones() {
     for n in 0..2 {
         world.say(ann, &change(n, 60 + n));
     }
-    world.heard(ann);
+    world.received(ann);
     world.say(ann, &change(2, 62));
     world.say(ann, &tempo(20, 90));
-    // The change would have to wait for a second, but the tempo behind it has room sooner.
+    // The rate admits the change after a second, but the tempo behind it sooner.
     world.pass(MS(200));
     let (acks, _) = acks(&mut world, ann);
     assert_eq!(acks.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2, 20]);
@@ -161,8 +161,8 @@ fn a_new_value_within_its_rate_supersedes_the_waiting_one() {
     for n in 0..11 {
         world.say(ann, &tempo(n, 60 + n));
     }
-    world.heard(ann);
-    // In one turn, before the timer that brings the eleventh.
+    world.received(ann);
+    // In the turn that admits the eleventh, before its timer fires.
     world.now = world.now + MS(200);
     world.say(ann, &tempo(11, 99));
     let (acks, _) = acks(&mut world, ann);
@@ -184,7 +184,7 @@ fn a_retried_command_does_not_supersede_a_newer_one() {
     for n in 0..10 {
         world.say(ann, &tempo(n, 60 + n));
     }
-    world.heard(ann);
+    world.received(ann);
     for text in [named(11, 97, 7), named(12, 95, 5)] {
         world.say(ann, &text);
     }
@@ -218,8 +218,8 @@ fn a_retried_command_does_not_change_the_order() {
     for n in 20..30 {
         world.say(ann, &tempo(n, 60 + n));
     }
-    world.heard(ann);
-    // The seek has room first, and the tempo came before it.
+    world.received(ann);
+    // The rate admits the seek first, but the tempo came before it.
     for text in [named(31, 97, 7), seek(32, 5_000), named(33, 95, 5)] {
         world.say(ann, &text);
     }
@@ -245,7 +245,7 @@ fn a_waiting_value_is_dropped_with_its_connection_or_namespace() {
         }
         world.pass(Micros::from_secs(1));
         assert_eq!(bpm(&world), 69, "{bye:?}");
-        world.heard(bob);
+        world.received(bob);
         if bye == "41" {
             world.say(ann, "40");
             world.say(ann, &join("s", "Ann"));
@@ -287,7 +287,7 @@ fn a_command_that_cannot_wait_is_rejected_and_counted() {
             world.say(ann, &format!(r#"42["seek",{{"sessionId":"s","position":{n}}}]"#));
             world.say(ann, r#"42["cue",{"sessionId":"s","text":"x"}]"#);
             world.say(ann, &format!("42{}{bad}", 100 + n));
-            world.heard(ann);
+            world.received(ann);
         }
         for n in 0..9 {
             let ack = 200 + n;
@@ -295,24 +295,23 @@ fn a_command_that_cannot_wait_is_rejected_and_counted() {
                 world.say(ann, &format!("42{ack}{bad}"));
             }
         }
-        let heard = world.heard(ann).join("\n");
+        let received = world.received(ann).join("\n");
         let limited = r#"[{"ok":false,"error":{"code":"rate_limited","message":"too many of these: try again in"#;
         assert!(
-            heard.contains(&format!("43200{limited}")) && heard.contains(r#","retryAfter":"#),
-            "{heard}"
+            received.contains(&format!("43200{limited}")) && received.contains(r#","retryAfter":"#),
+            "{received}"
         );
-        assert!(heard.contains(r#"42["rate_limit_exceeded",{"eventType":"#), "{heard}");
+        assert!(received.contains(r#"42["rate_limit_exceeded",{"eventType":"#), "{received}");
         assert!(world.closed.contains_key(&ann), "{bad}");
     }
 }
 
-/// However much is said, the total of a connection holds, also for what other commands bring
-/// forward.
+/// The total rate of a connection also covers waiting values that other commands flush.
 #[test]
 fn waiting_values_count_against_the_total_rate() {
     let mut world = World::new(settings());
     let (ann, bob) = duo(&mut world);
-    let mut told = 0;
+    let mut changes = 0;
     for round in 0..1_000 {
         for n in 0..3 {
             world.say(ann, &tempo(0, 60 + (round + n) % 100));
@@ -322,15 +321,15 @@ fn waiting_values_count_against_the_total_rate() {
             world.say(ann, r#"42["chat_message",{"sessionId":"s","message":"x"}]"#);
         }
         world.pass(MS(10));
-        told += world
-            .heard(bob)
+        changes += world
+            .received(bob)
             .iter()
             .filter(|text| text.contains(r#"42["tempo"#) || text.contains(r#"42["seek"#))
             .count();
-        world.heard(ann);
+        world.received(ann);
     }
     assert_eq!(world.closed.get(&ann), None);
-    assert!((100..=1_200).contains(&told), "{told} in ten seconds");
+    assert!((100..=1_200).contains(&changes), "{changes} in ten seconds");
 }
 
 #[test]
@@ -349,10 +348,14 @@ fn a_waiting_report_counts_from_its_arrival() {
         world.say(ann, &report(100));
     }
     world.pass(MS(10));
-    world.heard(bob);
+    world.received(bob);
     world.pass(Micros::from_secs(2));
-    let heard = world.heard(bob);
-    let told: Vec<&String> = heard.iter().filter(|text| text.contains("position_sync")).collect();
-    assert!(told.len() == 1 && told[0].contains(r#""positionMs":1100,"#), "{told:?}");
-    assert!(!heard.iter().any(|text| text.contains("snapshot")), "nobody was moved");
+    let received = world.received(bob);
+    let reports: Vec<&String> =
+        received.iter().filter(|text| text.contains("position_sync")).collect();
+    assert!(reports.len() == 1 && reports[0].contains(r#""positionMs":1100,"#), "{reports:?}");
+    assert!(
+        !received.iter().any(|text| text.contains("snapshot")),
+        "the report corrects no member"
+    );
 }

@@ -1,12 +1,12 @@
-//! The lead when networks fail and requests meet, under the engine's clock.
+//! The lead after network failures and with concurrent requests, under the engine's clock.
 use super::*;
 
-/// The member's id, as its connect told.
+/// Joins session `s`. Returns the connection and the member's id.
 fn member(world: &mut World, shard: usize, name: &str) -> (ConnId, String) {
     let conn = world.open(shard);
     world.bytes(conn, UPGRADE);
     world.say(conn, "40");
-    let connect = world.heard(conn).pop().unwrap();
+    let connect = world.received(conn).pop().unwrap();
     let id = connect.split('"').nth(3).unwrap().to_owned();
     world.say(conn, &join("s", name));
     (conn, id)
@@ -16,7 +16,7 @@ fn three(world: &mut World) -> [(ConnId, String); 3] {
     let band = ["Ann", "Bob", "Cyd"].map(|name| member(world, 0, name));
     world.pass(Micros::from_millis(10));
     for (conn, _) in &band {
-        world.heard(*conn);
+        world.received(*conn);
     }
     band
 }
@@ -40,12 +40,12 @@ fn ticks_continue_without_a_gap_while_a_lost_leader_is_replaced() {
     world.pass(Micros::from_secs(1));
     lose(&mut world, ann);
     world.pass(Micros::from_secs(15));
-    let heard = world.heard(cyd).join("\n");
+    let received = world.received(cyd).join("\n");
     assert!(
-        heard.contains("leader_disconnected")
-            && heard.contains(&format!("\"leaderSocketId\":\"{bob_id}\""))
+        received.contains("leader_disconnected")
+            && received.contains(&format!("\"leaderSocketId\":\"{bob_id}\""))
     );
-    for text in [heard, world.heard(bob).join("\n")] {
+    for text in [received, world.received(bob).join("\n")] {
         let ticks: Vec<f64> = text
             .lines()
             .filter(|line| line.starts_with("42[\"scroll_tick\""))
@@ -68,17 +68,17 @@ fn the_first_of_two_claims_in_one_window_wins_and_both_are_answered() {
     claims(&mut world, bob, 1);
     claims(&mut world, cyd, 2);
     world.pass(Micros::from_millis(20));
-    let (won, lost) = (world.heard(bob).join("\n"), world.heard(cyd).join("\n"));
+    let (won, lost) = (world.received(bob).join("\n"), world.received(cyd).join("\n"));
     assert!(won.starts_with("431[{\"ok\":true"), "{won}");
     assert!(lost.starts_with("432[{\"ok\":false,\"error\":{\"code\":\"not_allowed\""), "{lost}");
-    for told in [won, lost, world.heard(ann).join("\n")] {
+    for messages in [won, lost, world.received(ann).join("\n")] {
         let snapshots: Vec<&str> =
-            told.lines().filter(|line| line.contains("\"leaderSocketId\"")).collect();
-        assert_eq!(snapshots.len(), 1, "one window, one snapshot: {told}");
+            messages.lines().filter(|line| line.contains("\"leaderSocketId\"")).collect();
+        assert_eq!(snapshots.len(), 1, "one window, one snapshot: {messages}");
         assert!(snapshots[0].contains(&format!("\"leaderSocketId\":\"{bob_id}\"")));
     }
     claims(&mut world, cyd, 3);
-    assert!(world.heard(cyd)[0].starts_with("433[{\"ok\":true"), "a later claim is a new one");
+    assert!(world.received(cyd)[0].starts_with("433[{\"ok\":true"), "a later claim is a new one");
 }
 
 #[test]
@@ -87,6 +87,6 @@ fn a_former_leader_s_late_command_is_refused() {
     let [(ann, _), (bob, _), _] = three(&mut world);
     claims(&mut world, bob, 1);
     world.say(ann, r#"427["seek",{"sessionId":"s","position":5000}]"#);
-    let heard = world.heard(ann);
-    assert!(heard[0].contains("\"code\":\"not_leader\""), "{heard:?}");
+    let received = world.received(ann);
+    assert!(received[0].contains("\"code\":\"not_leader\""), "{received:?}");
 }

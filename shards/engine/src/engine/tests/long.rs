@@ -1,4 +1,4 @@
-//! Set lists: the only long messages there are.
+//! Set lists, the only long messages.
 
 use super::*;
 use crate::wire::deflate::Inflater;
@@ -37,24 +37,27 @@ fn buffers_grown_by_a_long_message_are_freed() {
     world.pass(Micros::from_secs(1));
     world.sent.clear();
 
-    // In the pieces that a driver reads.
+    // In pieces of the size that a driver reads.
     for piece in masked(&set_setlist()).chunks(64 * 1024) {
         world.bytes(leader, piece);
     }
     world.pass(Micros::from_secs(1));
-    let heard = world.sent.remove(&leader).unwrap();
-    assert!(heard.len() > 850_000, "the leader gets it as it is: {}", heard.len());
-    let heard = world.sent.remove(&follower).unwrap();
+    let received = world.sent.remove(&leader).unwrap();
+    assert!(received.len() > 850_000, "the leader receives it uncompressed: {}", received.len());
+    let received = world.sent.remove(&follower).unwrap();
     assert!(
-        (1_000..500_000).contains(&heard.len()),
-        "the follower gets it compressed: {}",
-        heard.len()
+        (1_000..500_000).contains(&received.len()),
+        "the follower receives it compressed: {}",
+        received.len()
     );
 
     let engine = &world.shards[0];
     assert!(engine.kept_bytes() < SMALL, "the shard keeps {} bytes", engine.kept_bytes());
     world.say(leader, r#"421["play",{"sessionId":"s"}]"#);
-    assert!(world.heard(leader)[0].starts_with(r#"431[{"ok":true"#), "and it reads on");
+    assert!(
+        world.received(leader)[0].starts_with(r#"431[{"ok":true"#),
+        "the shard goes on reading"
+    );
     assert!(world.shards[0].kept_bytes() < SMALL);
 }
 
@@ -75,7 +78,7 @@ fn outputs_shrink_after_a_long_message() {
     let mut outputs = Outputs::default();
     outputs.bytes.resize(3_000_000, 0);
     outputs.clear();
-    assert!(outputs.bytes.capacity() >= 3_000_000, "as much may be needed again");
+    assert!(outputs.bytes.capacity() >= 3_000_000, "the next turn may need as much");
     outputs.bytes.resize(1_000, 0);
     outputs.clear();
     assert!(outputs.bytes.capacity() <= Outputs::KEPT_BYTES_MAX);

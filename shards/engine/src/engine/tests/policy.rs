@@ -13,7 +13,7 @@ fn world(change: impl FnOnce(&mut Settings)) -> World {
     World::new(settings)
 }
 
-/// A request as it stands, with an empty line behind it.
+/// Sends the lines of a request and an empty line. Returns the answer.
 fn ask(world: &mut World, lines: &[&str]) -> String {
     let id = world.open(0);
     world.bytes(id, format!("{}\r\n\r\n", lines.join("\r\n")).as_bytes());
@@ -43,9 +43,12 @@ fn an_address_has_a_limited_number_of_connections() {
     let first = world.client(0);
     world.client(0);
     let third = world.open(0);
-    let told = String::from_utf8_lossy(&world.sent[&third]).into_owned();
-    assert!(told.starts_with("HTTP/1.1 429 ") && told.contains("\r\nRetry-After: 5\r\n"), "{told}");
-    assert!(told.ends_with(r#"{"error":"Too many connections"}"#), "{told}");
+    let answer = String::from_utf8_lossy(&world.sent[&third]).into_owned();
+    assert!(
+        answer.starts_with("HTTP/1.1 429 ") && answer.contains("\r\nRetry-After: 5\r\n"),
+        "{answer}"
+    );
+    assert!(answer.ends_with(r#"{"error":"Too many connections"}"#), "{answer}");
     assert_eq!(world.closed.get(&third), Some(&Close::Gently));
     world.say(first, "1");
     world.client(0);
@@ -60,9 +63,12 @@ fn an_address_that_connects_too_fast_receives_a_retry_after() {
         world.open(0);
     }
     let refused = world.open(0);
-    let told = String::from_utf8_lossy(&world.sent[&refused]).into_owned();
-    assert!(told.starts_with("HTTP/1.1 429 ") && told.contains("\r\nRetry-After: 1\r\n"), "{told}");
-    assert!(told.ends_with(r#"{"error":"Too many requests"}"#), "{told}");
+    let answer = String::from_utf8_lossy(&world.sent[&refused]).into_owned();
+    assert!(
+        answer.starts_with("HTTP/1.1 429 ") && answer.contains("\r\nRetry-After: 1\r\n"),
+        "{answer}"
+    );
+    assert!(answer.ends_with(r#"{"error":"Too many requests"}"#), "{answer}");
     world.pass(SECOND);
     world.client(0);
     world.turn();
@@ -82,7 +88,7 @@ fn clients_behind_a_proxy_are_counted_separately() {
     world.turn();
 }
 
-/// An upgrade whose header lines are any bytes.
+/// Sends an upgrade with additional header lines of any bytes. Returns the status.
 fn raw_upgrade(world: &mut World, lines: &[&[u8]]) -> String {
     let id = world.open(0);
     let mut head = UPGRADE_LINES.join("\r\n").into_bytes();
@@ -115,9 +121,14 @@ fn clients_whose_address_cannot_be_read_share_one_count() {
         &[b"Via: 1.1 \xff"],
         &[b"Forwarded: for=192.0.2.1"],
     ];
-    let told: Vec<String> = unreadable.iter().map(|lines| raw_upgrade(&mut world, lines)).collect();
-    assert_eq!(told, ["101", "101", "429", "429", "429", "429"]);
-    assert_eq!(raw_upgrade(&mut world, &[b"X-Forwarded-For: 198.51.100.1"]), "101", "it is known");
+    let statuses: Vec<String> =
+        unreadable.iter().map(|lines| raw_upgrade(&mut world, lines)).collect();
+    assert_eq!(statuses, ["101", "101", "429", "429", "429", "429"]);
+    assert_eq!(
+        raw_upgrade(&mut world, &[b"X-Forwarded-For: 198.51.100.1"]),
+        "101",
+        "a readable address has its own count"
+    );
     world.turn();
 }
 
@@ -149,7 +160,7 @@ fn a_forwarded_request_never_counts_as_loopback() {
             });
         }
         for n in 0..4 {
-            assert_eq!(raw_upgrade(&mut world, &[]), "101", "a program here: {n}");
+            assert_eq!(raw_upgrade(&mut world, &[]), "101", "a program on this machine: {n}");
         }
         let claims: Vec<String> =
             (0..8).map(|_| raw_upgrade(&mut world, &[b"X-Forwarded-For: 127.0.0.1"])).collect();
@@ -227,7 +238,7 @@ fn a_direct_client_cannot_forge_its_address() {
         "101"
     );
     let id = world.open(0);
-    assert!(world.sent[&id].starts_with(b"HTTP/1.1 429 "), "its address is what counts");
+    assert!(world.sent[&id].starts_with(b"HTTP/1.1 429 "), "the address of the connection counts");
 }
 
 #[test]
@@ -262,7 +273,7 @@ fn a_page_under_a_foreign_host_name_is_rejected() {
         let lines = [format!("Host: {host}:3001"), format!("Origin: http://{host}:3001")];
         assert_eq!(status(&upgrade(&mut world, &[&lines[0], &lines[1]])), code, "{host}");
     }
-    // Programs may call it what they want.
+    // A request without an origin is not from a page, so any name is allowed.
     assert_eq!(status(&upgrade(&mut world, &["Host: evil.example"])), "101");
 }
 
@@ -274,19 +285,20 @@ fn the_settings_determine_the_rates() {
     for _ in 0..5 {
         world.say(id, r#"42["clock_sync",{"t0":1}]"#);
     }
-    let heard = world.heard(id);
-    let of = |name: &str| heard.iter().filter(|text| text.contains(name)).count();
-    assert_eq!((of("\"t1\":"), of("rate_limit_exceeded")), (2, 3), "{heard:?}");
+    let received = world.received(id);
+    let of = |name: &str| received.iter().filter(|text| text.contains(name)).count();
+    assert_eq!((of("\"t1\":"), of("rate_limit_exceeded")), (2, 3), "{received:?}");
 }
 
-/// Passes time as a client does that answers every ping, and says when its connection was closed.
+/// Passes time for a client that answers every ping. Returns the second in which its connection was
+/// closed.
 fn listen(world: &mut World, id: ConnId, seconds: u64) -> Option<u64> {
     for second in 1..=seconds {
         world.pass(SECOND);
         if world.closed.contains_key(&id) {
             return Some(second);
         }
-        if world.heard(id).iter().any(|text| text == "2") {
+        if world.received(id).iter().any(|text| text == "2") {
             world.say(id, "3");
         }
     }
@@ -318,9 +330,9 @@ fn a_stale_client_is_pinged_and_closed_despite_a_long_ping_interval() {
     });
     let (id, lively) = (world.client(0), world.client(0));
     world.pass(Micros::from_secs(29));
-    assert!(!world.heard(id).contains(&"2".to_owned()));
+    assert!(!world.received(id).contains(&"2".to_owned()));
     world.pass(Micros::from_secs(2));
-    assert!(world.heard(id).contains(&"2".to_owned()));
+    assert!(world.received(id).contains(&"2".to_owned()));
     world.say(lively, "3");
     world.pass(Micros::from_secs(28));
     assert!(!world.closed.contains_key(&id));
@@ -347,7 +359,7 @@ fn missing_attachments_close_the_connection() {
 fn a_flood_of_pings_is_answered_by_seventeen_pongs() {
     let mut world = World::new(settings());
     let id = world.client(0);
-    world.heard(id);
+    world.received(id);
     world.sent.remove(&id);
     let pings: Vec<u8> = (0..1_000_u16).flat_map(|n| frame(0x89, &n.to_be_bytes())).collect();
     world.bytes(id, &pings);
@@ -370,7 +382,7 @@ fn a_rejected_page_is_reported_once_with_its_name_and_the_setting() {
         settings.policy.hosts = Hosts::Local(Vec::new());
         settings.transports.polling = true;
     });
-    let told = |world: &mut World| {
+    let reported = |world: &mut World| {
         let mut all = Vec::new();
         world.shards[0].disconnects().take(|one| all.push((one.manner, one.why.into_owned())));
         all
@@ -379,7 +391,7 @@ fn a_rejected_page_is_reported_once_with_its_name_and_the_setting() {
     assert_eq!(status(&upgrade(&mut world, &page)), "403");
     let why =
         "refused a page under the name band.example: add the name to ALLOWED_HOSTS if it is yours";
-    assert_eq!(told(&mut world), [(Manner::Misconfigured, why.to_owned())]);
+    assert_eq!(reported(&mut world), [(Manner::Misconfigured, why.to_owned())]);
 
     let poll = "GET /socket.io/?EIO=4&transport=polling HTTP/1.1";
     assert_eq!(
@@ -388,13 +400,13 @@ fn a_rejected_page_is_reported_once_with_its_name_and_the_setting() {
     );
     let why = "refused a page of https://band.example at 127.0.0.1:3001: \
         add its origin to CORS_ORIGIN if it is yours";
-    assert_eq!(told(&mut world), [(Manner::Misconfigured, why.to_owned())]);
+    assert_eq!(reported(&mut world), [(Manner::Misconfigured, why.to_owned())]);
 
     assert_eq!(status(&ask(&mut world, &[poll, "Host: band.example"])), "403");
-    assert!(told(&mut world)[0].1.contains("ALLOWED_HOSTS"));
+    assert!(reported(&mut world)[0].1.contains("ALLOWED_HOSTS"));
     let long = format!("Origin: http://{}\u{202e}", "x".repeat(200));
     assert_eq!(status(&ask(&mut world, &[poll, "Host: localhost", &long])), "403");
-    assert!(told(&mut world)[0].1.len() < 250, "it is cut");
+    assert!(reported(&mut world)[0].1.len() < 250, "it is cut");
 }
 
 /// Returns the reported disconnects: session, whether the client was expelled, and the reason.
@@ -424,7 +436,7 @@ fn every_disconnect_is_reported_with_its_reason() {
     let (shard, conn) = world.places[&cy];
     world.input(shard, Input::Closed { conn, cause: CloseCause::Ended });
     let goodbye = (in_session("s"), false, "client namespace disconnect".to_owned());
-    assert_eq!(disconnects(&mut world), [goodbye], "told once");
+    assert_eq!(disconnects(&mut world), [goodbye], "reported once");
 
     let bob = world.client(0);
     world.say(bob, "44");
@@ -433,8 +445,12 @@ fn every_disconnect_is_reported_with_its_reason() {
     let eve = world.client(0);
     world.say(eve, &join("s", "Eve"));
     world.bytes(eve, &[0x83, 0x80, 0, 0, 0, 0]);
-    let told = disconnects(&mut world);
-    assert_eq!((told.len(), &told[0].0, told[0].1), (1, &in_session("s"), true), "{told:?}");
+    let reported = disconnects(&mut world);
+    assert_eq!(
+        (reported.len(), &reported[0].0, reported[0].1),
+        (1, &in_session("s"), true),
+        "{reported:?}"
+    );
 
     let mob = world.client(0);
     for _ in 0..40 {
@@ -454,7 +470,7 @@ fn every_disconnect_is_reported_with_its_reason() {
 
     let plain = world.open(0);
     world.bytes(plain, b"GET / HTTP/1.1\r\nHost: band\r\nConnection: close\r\n\r\n");
-    assert_eq!(disconnects(&mut world), [], "a page that was fetched is nothing to tell");
+    assert_eq!(disconnects(&mut world), [], "a fetched page is not reported");
     let scanner = world.open(0);
     world.bytes(scanner, b"\x16\x03\x01\x02\x00\x01\r\n\r\n");
     assert_eq!(disconnects(&mut world), [(None, true, "Bad Request".to_owned())]);
@@ -463,8 +479,8 @@ fn every_disconnect_is_reported_with_its_reason() {
 /// Tries a passcode and returns the outcome.
 fn try_passcode(world: &mut World, id: ConnId, passcode: &str) -> String {
     world.say(id, &format!(r#"427["join_session",{{"sessionId":"s","passcode":"{passcode}"}}]"#));
-    let heard = world.heard(id);
-    heard.into_iter().find(|message| message.starts_with("437")).unwrap()
+    let received = world.received(id);
+    received.into_iter().find(|message| message.starts_with("437")).unwrap()
 }
 
 #[test]
@@ -478,19 +494,22 @@ fn a_guessing_address_is_slowed_down_without_locking_others_out() {
         assert!(try_passcode(&mut world, thief, "wrong").contains("bad_passcode"));
     }
     for passcode in ["wrong", "right"] {
-        let told = try_passcode(&mut world, thief, passcode);
-        assert!(told.contains("rate_limited") && told.contains("try again in 60 s"), "{told}");
+        let outcome = try_passcode(&mut world, thief, passcode);
+        assert!(
+            outcome.contains("rate_limited") && outcome.contains("try again in 60 s"),
+            "{outcome}"
+        );
     }
-    // Another connection of the same address is the same thief.
+    // Guesses count per address, not per connection.
     let again = from(&mut world, "203.0.113.2");
     assert!(try_passcode(&mut world, again, "wrong").contains("rate_limited"));
     let bob = from(&mut world, "203.0.113.3");
     assert!(
         try_passcode(&mut world, bob, "right").contains(r#""ok":true"#),
-        "others are not kept out"
+        "other addresses can join"
     );
 
-    // Many addresses together: each gets one guess once the session had enough of them.
+    // Many addresses together: after the session's limit each address has one guess.
     for n in 0..20 {
         let bot = from(&mut world, &format!("198.51.100.{n}"));
         assert!(try_passcode(&mut world, bot, "wrong").contains("bad_passcode"));
@@ -501,13 +520,13 @@ fn a_guessing_address_is_slowed_down_without_locking_others_out() {
     let cid = from(&mut world, "203.0.113.4");
     assert!(
         try_passcode(&mut world, cid, "right").contains(r#""ok":true"#),
-        "and still keep nobody out"
+        "other addresses can still join"
     );
     world.pass(Micros::from_secs(60));
     assert!(try_passcode(&mut world, thief, "wrong").contains("bad_passcode"));
 }
 
-/// A world where nobody is too fast, and a connection to it that speaks for an address.
+/// Returns a world without rates of events, behind a trusted proxy.
 fn unhurried(change: impl FnOnce(&mut Settings)) -> World {
     let no_rates =
         RateLimits { join_session: 0, total: 0, refusals_max: 0, ..RateLimits::default() };
@@ -518,13 +537,14 @@ fn unhurried(change: impl FnOnce(&mut Settings)) -> World {
     })
 }
 
+/// Connects a client from an address behind the proxy.
 fn client_from(world: &mut World, address: &str) -> ConnId {
     let id = world.open(0);
     let speaks_for = format!("X-Forwarded-For: {address}");
     let lines = [&UPGRADE_LINES[..], &["Host: band", &speaks_for]].concat();
     world.bytes(id, format!("{}\r\n\r\n", lines.join("\r\n")).as_bytes());
     world.say(id, "40");
-    world.heard(id);
+    world.received(id);
     id
 }
 
@@ -532,12 +552,12 @@ fn client_from(world: &mut World, address: &str) -> ConnId {
 fn try_join(world: &mut World, id: ConnId, session: &str, fields: &str) -> String {
     world.say(id, &format!(r#"427["join_session",{{"sessionId":"{session}"{fields}}}]"#));
     world.pass(MS(1));
-    let heard = world.heard(id);
-    heard.into_iter().find(|message| message.starts_with("437")).unwrap()
+    let received = world.received(id);
+    received.into_iter().find(|message| message.starts_with("437")).unwrap()
 }
 
-/// A seat is no place to guess from: its guesses count as those of everybody else, on the session's
-/// own shard and from another one, against the address and against the session.
+/// Guesses of a member count like those of any client: on the session's shard and from another one,
+/// for the address and for the session.
 #[test]
 fn a_pin_cannot_be_guessed_from_a_seat() {
     for shards in [1, 4] {
@@ -559,19 +579,19 @@ fn a_pin_cannot_be_guessed_from_a_seat() {
             let eve = client_from(&mut world, address);
             assert!(try_join(&mut world, eve, seat, "").contains(r#""ok":true"#));
             for pin in 0..10 {
-                let told =
+                let outcome =
                     try_join(&mut world, eve, &locked, &format!(r#","leaderPin":"{pin:04}""#));
                 assert!(
-                    told.contains("bad_passcode") && told.contains(r#""field":"leaderPin""#),
-                    "{told}"
+                    outcome.contains("bad_passcode") && outcome.contains(r#""field":"leaderPin""#),
+                    "{outcome}"
                 );
             }
             for pin in ["0000", "4711"] {
-                let told = try_join(&mut world, eve, &locked, &format!(r#","leaderPin":"{pin}""#));
-                assert!(told.contains("rate_limited"), "{told}");
+                let outcome =
+                    try_join(&mut world, eve, &locked, &format!(r#","leaderPin":"{pin}""#));
+                assert!(outcome.contains("rate_limited"), "{outcome}");
             }
-            // Another connection of the same address is the same guesser, and she still has her
-            // seat.
+            // Guesses count per address, not per connection. The guesser keeps its seat.
             let again = client_from(&mut world, address);
             assert!(
                 try_join(&mut world, again, &locked, r#","leaderPin":"4711""#)
@@ -581,11 +601,11 @@ fn a_pin_cannot_be_guessed_from_a_seat() {
                 eve,
                 &format!(r#"428["set_role",{{"sessionId":"{locked}","role":"leader"}}]"#),
             );
-            assert!(world.heard(eve).iter().any(|m| m.starts_with(r#"438[{"ok":false"#)));
-            let told = try_join(&mut world, eve, seat, "");
-            assert!(told.contains(r#""ok":true"#), "{told}");
+            assert!(world.received(eve).iter().any(|m| m.starts_with(r#"438[{"ok":false"#)));
+            let outcome = try_join(&mut world, eve, seat, "");
+            assert!(outcome.contains(r#""ok":true"#), "{outcome}");
         }
-        // Together they have used up what the session takes from addresses that guess.
+        // All guesses together have used up the session's limit for guessing addresses.
         for n in 0..10 {
             let bot = client_from(&mut world, &format!("198.51.100.{n}"));
             assert!(
@@ -617,11 +637,11 @@ fn guesses_of_a_network_are_bounded_without_locking_members_out() {
         world.input(shard, Input::Closed { conn, cause: CloseCause::Ended });
     }
     assert!((1_024..1_100).contains(&compared), "{compared} guesses of one /48 were compared");
-    // Others are not kept out, and neither is an address of that network that has been here before.
+    // Other networks can join, and so can an address of this network that joined earlier.
     for address in ["2001:db8:2::1", "2001:db8:1:1::b", "203.0.113.4"] {
         let member = client_from(&mut world, address);
-        let told = try_join(&mut world, member, "s", &fields("right"));
-        assert!(told.contains(r#""ok":true"#), "{address}: {told}");
+        let outcome = try_join(&mut world, member, "s", &fields("right"));
+        assert!(outcome.contains(r#""ok":true"#), "{address}: {outcome}");
     }
     let stranger = client_from(&mut world, "2001:db8:1:ffff::1");
     assert!(try_join(&mut world, stranger, "s", &fields("right")).contains("rate_limited"));
@@ -638,12 +658,13 @@ fn short_secrets_are_refused_where_strangers_may_guess() {
         assert!(try_join(&mut world, ann, "first", "").contains(r#""ok":true"#));
         for session in ["a", "b", "c", "d", "first"] {
             for field in ["passcode", "leaderPin"] {
-                // To a session that is there it is a passcode like any other, and "first" has none.
-                let told = try_join(&mut world, ann, session, &format!(r#","{field}":"1234567""#));
-                let refused = told.contains("invalid_payload")
-                    && told.contains(&format!(r#""field":"{field}""#))
-                    && told.contains("at least 8 characters");
-                assert_eq!(refused, session != "first", "{told}");
+                // The minimum length applies to new sessions. "first" exists and has no secret.
+                let outcome =
+                    try_join(&mut world, ann, session, &format!(r#","{field}":"1234567""#));
+                let refused = outcome.contains("invalid_payload")
+                    && outcome.contains(&format!(r#""field":"{field}""#))
+                    && outcome.contains("at least 8 characters");
+                assert_eq!(refused, session != "first", "{outcome}");
             }
         }
         for (field, secret, is_taken) in [
@@ -654,8 +675,8 @@ fn short_secrets_are_refused_where_strangers_may_guess() {
             let update =
                 format!(r#"428["update_settings",{{"sessionId":"first","{field}":"{secret}"}}]"#);
             world.say(ann, &update);
-            let heard = world.heard(ann);
-            let answer = heard.iter().find(|message| message.starts_with("438")).unwrap();
+            let received = world.received(ann);
+            let answer = received.iter().find(|message| message.starts_with("438")).unwrap();
             assert_eq!(answer.contains(r#""ok":true"#), is_taken, "{answer}");
             assert!(is_taken || answer.contains("at least 8 characters"), "{answer}");
         }
@@ -679,7 +700,7 @@ fn low_memory_closes_slow_readers_earlier() {
     assert!(world.closed.is_empty(), "there is time to read a large message");
     world.pass(Micros::from_secs(1));
     world.input(0, Input::Memory(FreeMemory::Enough));
-    assert!(world.closed.is_empty(), "nor is there need");
+    assert!(world.closed.is_empty(), "enough memory is free");
     world.input(0, Input::Memory(FreeMemory::Low));
     assert_eq!(world.closed, BTreeMap::from([(mute, Close::Abort)]));
 }

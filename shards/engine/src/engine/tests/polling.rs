@@ -1,4 +1,4 @@
-//! Long-polling, its change to a WebSocket, and clients that speak version 3.
+//! Long-polling, the upgrade to a WebSocket, and clients of version 3.
 
 use super::*;
 use crate::words::policy::PeerLimits;
@@ -9,7 +9,7 @@ fn polling() -> Settings {
     Settings { transports, ..settings() }
 }
 
-/// A client of long-polling, each of whose requests may come to another shard.
+/// A long-polling client. Each request may arrive at another shard.
 struct Poller {
     version: u8,
     sid: String,
@@ -52,7 +52,7 @@ impl Poller {
         answer(world, id).unwrap()
     }
 
-    /// A request whose body lacks so many bytes.
+    /// Sends a request whose body lacks `missing` bytes.
     fn begin_post(&self, world: &mut World, shard: usize, body: &str, missing: usize) -> ConnId {
         let id = world.open(shard);
         let (path, length) = (self.path("polling"), body.len() + missing);
@@ -62,51 +62,51 @@ impl Poller {
         id
     }
 
-    /// Asks until a request waits: what came, and that request.
+    /// Polls until a request waits. Returns the bodies and that request.
     fn listen(&self, world: &mut World, shard: usize) -> (String, ConnId) {
-        let mut heard = String::new();
+        let mut received = String::new();
         loop {
             let id = self.get(world, shard);
             world.turn();
             match answer(world, id) {
-                Some((_, body)) => heard += &body,
-                None => return (heard, id),
+                Some((_, body)) => received += &body,
+                None => return (received, id),
             }
         }
     }
 
-    /// Asks until nothing more comes, and lets time pass.
+    /// Polls and lets time pass until a poll waits. Returns the packets.
     fn fetch(&self, world: &mut World, shard: usize) -> Vec<String> {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         for _ in 0..20 {
             let id = self.get(world, shard);
             world.pass(MS(10));
             world.turn();
             match answer(world, id) {
                 Some((200, body)) if self.version == 4 => {
-                    heard.extend(body.split('\u{1e}').map(str::to_owned));
+                    received.extend(body.split('\u{1e}').map(str::to_owned));
                 }
-                Some((200, body)) => heard.push(body),
+                Some((200, body)) => received.push(body),
                 Some(other) => panic!("{other:?}"),
-                // Its connection goes, and the next test step has it polling again.
+                // The waiting poll is answered, so that the test can poll again.
                 None => {
                     self.post(world, shard, if self.version == 4 { "3" } else { "1:2" });
-                    heard.extend(drain(world, id));
-                    return heard;
+                    received.extend(drain(world, id));
+                    return received;
                 }
             }
         }
-        heard
+        received
     }
 }
 
-/// Leaves a waiting request answered, by a probe that takes nothing over.
+/// Lets time pass, and returns the body of a waiting request if it was answered.
 fn drain(world: &mut World, id: ConnId) -> Option<String> {
     world.pass(MS(10));
     answer(world, id).map(|(_, body)| body)
 }
 
-/// The answer that a connection got since it was last asked.
+/// Takes the answer sent on a connection: its status and body.
 fn answer(world: &mut World, id: ConnId) -> Option<(u16, String)> {
     let sent = String::from_utf8(world.sent.remove(&id)?).unwrap();
     let (head, body) = sent.split_once("\r\n\r\n").unwrap();
@@ -116,7 +116,7 @@ fn answer(world: &mut World, id: ConnId) -> Option<(u16, String)> {
     Some((status, body.to_owned()))
 }
 
-/// A WebSocket that wants to become the poller's transport.
+/// Opens a WebSocket to which the poller may upgrade.
 fn candidate(world: &mut World, poller: &Poller, shard: usize) -> ConnId {
     let id = world.open(shard);
     let upgrade = String::from_utf8(UPGRADE.to_vec()).unwrap();
@@ -148,9 +148,9 @@ fn a_member_can_poll_through_any_shard() {
         let (status, body) = answer(&mut world, waiting).unwrap();
         assert!(status == 200 && body.starts_with("40{\"sid\":"), "{body}");
 
-        // Everything in one body, of which the first moves the session to its shard.
+        // One body with several packets. The first joins, which moves the client to another shard.
         let waiting = bob.get(&mut world, 0);
-        assert_eq!(answer(&mut world, waiting), None, "there is nothing to say");
+        assert_eq!(answer(&mut world, waiting), None, "no packet is queued");
         let burst = [
             &join("s", "Bob"),
             r#"421["chat_message",{"sessionId":"s","message":"one"}]"#,
@@ -158,22 +158,22 @@ fn a_member_can_poll_through_any_shard() {
         ];
         assert_eq!(bob.post(&mut world, last, &burst.join("\u{1e}")), (200, "ok".into()));
         world.pass(MS(10));
-        let mut heard: Vec<String> = Vec::new();
+        let mut received: Vec<String> = Vec::new();
         for shard in 0..=last {
             if let Some((200, body)) = answer(&mut world, waiting) {
-                heard.extend(texts(&body).into_iter().map(str::to_owned));
+                received.extend(texts(&body).into_iter().map(str::to_owned));
             }
             let next = bob.get(&mut world, shard);
             world.turn();
             if let Some((200, body)) = answer(&mut world, next) {
-                heard.extend(texts(&body).into_iter().map(str::to_owned));
+                received.extend(texts(&body).into_iter().map(str::to_owned));
             } else {
                 break;
             }
         }
-        assert!(heard.iter().any(|m| m.starts_with(r#"42["snapshot""#)), "{heard:?}");
-        assert!(heard.iter().any(|m| m.starts_with("431[{\"ok\":true")), "{heard:?}");
-        assert!(heard.iter().any(|m| m.starts_with(r#"42["chat_message""#)), "{heard:?}");
+        assert!(received.iter().any(|m| m.starts_with(r#"42["snapshot""#)), "{received:?}");
+        assert!(received.iter().any(|m| m.starts_with("431[{\"ok\":true")), "{received:?}");
+        assert!(received.iter().any(|m| m.starts_with(r#"42["chat_message""#)), "{received:?}");
         world.pass(MS(10));
         assert!(world.events(ann).contains(&"chat_message".to_owned()));
     }
@@ -197,22 +197,22 @@ fn a_poller_upgrades_to_a_websocket_without_missing_messages() {
 
         let socket = candidate(&mut world, &bob, last);
         world.say(socket, "2probe");
-        assert_eq!(world.heard(socket), ["3probe"], "and no open packet");
+        assert_eq!(world.received(socket), ["3probe"], "and no open packet");
         world.turn();
         assert_eq!(answer(&mut world, waiting), Some((200, "6".into())));
-        // Said between the probe and the change.
+        // Sent between the probe and the upgrade.
         assert_eq!(bob.post(&mut world, 0, r#"421["play",{"sessionId":"s"}]"#), (200, "ok".into()));
         world.say(socket, "5");
         world.pass(MS(50));
-        let heard = world.heard(socket);
-        assert!(heard[0].starts_with("431[{\"ok\":true"), "{heard:?}");
-        assert!(heard.iter().any(|m| m.starts_with(r#"42["scroll_tick""#)), "{heard:?}");
+        let received = world.received(socket);
+        assert!(received[0].starts_with("431[{\"ok\":true"), "{received:?}");
+        assert!(received.iter().any(|m| m.starts_with(r#"42["scroll_tick""#)), "{received:?}");
 
         let late = bob.get(&mut world, 0);
         let (status, body) = answer(&mut world, late).unwrap();
         assert!(status == 400 && body.contains(r#""code":"#), "{body}");
         world.say(socket, r#"422["latency_probe",{"timestamp":1}]"#);
-        assert!(world.heard(socket).iter().any(|m| m.starts_with("432[")));
+        assert!(world.received(socket).iter().any(|m| m.starts_with("432[")));
         let members: u32 = world.shards.iter().map(|shard| shard.counters().members).sum();
         assert_eq!(members, 1);
     }
@@ -242,12 +242,12 @@ fn an_upgrading_websocket_follows_its_client_to_another_shard() {
             both.extend(masked(r#"421["latency_probe",{"timestamp":1}]"#));
             world.bytes(socket, &both);
             world.pass(MS(10));
-            let mut heard = world.heard(socket);
-            heard.extend(answer(&mut world, waiting).map(|(_, body)| body));
+            let mut received = world.received(socket);
+            received.extend(answer(&mut world, waiting).map(|(_, body)| body));
             for start in ["3probe", "431[", r#"42["user_joined""#] {
                 assert!(
-                    heard.iter().any(|m| m.contains(start)),
-                    "{shard} to {home}, {start}: {heard:?}"
+                    received.iter().any(|m| m.contains(start)),
+                    "{shard} to {home}, {start}: {received:?}"
                 );
             }
             assert_eq!(world.shards[home].counters().members, 1);
@@ -262,26 +262,26 @@ fn a_misbehaving_upgrade_closes_only_its_own_websocket() {
     for says in ["5", "2", "40", "3probe"] {
         let socket = candidate(&mut world, &bob, 0);
         world.say(socket, says);
-        assert_eq!(world.heard(socket), ["close"], "{says}");
+        assert_eq!(world.received(socket), ["close"], "{says}");
         assert_eq!(world.closed.get(&socket), Some(&Close::Gently));
     }
     let silent = candidate(&mut world, &bob, 0);
     world.say(silent, "2probe");
     world.pass(Micros::from_secs(11));
-    assert_eq!(world.heard(silent), ["3probe", "close"]);
-    // The session is there still, and its requests wait again.
+    assert_eq!(world.received(silent), ["3probe", "close"]);
+    // The client stays connected, and can poll again.
     assert_eq!(bob.post(&mut world, 0, "40").0, 200);
     let waiting = bob.get(&mut world, 0);
     assert!(answer(&mut world, waiting).unwrap().1.starts_with("40{"));
     let waiting = bob.get(&mut world, 0);
     assert_eq!(answer(&mut world, waiting), None);
 
-    // Once a WebSocket has taken over, another is let in and closed at once.
+    // After the upgrade another WebSocket is accepted and closed at once.
     let socket = candidate(&mut world, &bob, 0);
     world.say(socket, "2probe");
     world.say(socket, "5");
     let second = candidate(&mut world, &bob, 0);
-    assert_eq!(world.heard(second), ["close"]);
+    assert_eq!(world.received(second), ["close"]);
     assert!(world.places.contains_key(&socket));
 }
 
@@ -359,7 +359,7 @@ fn a_silent_or_slow_poller_is_closed() {
         world.say(ann, &format!(r#"42["seek",{{"sessionId":"s","position":{n}}}]"#));
         world.pass(Micros::from_secs(1));
     }
-    assert_eq!(world.shards[0].counters().members, 1, "who does not fetch is not waited for");
+    assert_eq!(world.shards[0].counters().members, 1, "a client that does not poll is closed");
 }
 
 #[test]
@@ -388,7 +388,7 @@ fn invalid_polling_requests_are_rejected() {
         format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000001\r\n\r\n").as_bytes(),
     );
     assert_eq!(answer(&mut world, id).unwrap().0, 413);
-    assert_eq!(world.shards[0].counters().clients, 1, "none of this costs the session");
+    assert_eq!(world.shards[0].counters().clients, 1, "invalid requests do not close the session");
 
     let mut world = World::new(settings());
     let id = world.open(0);
@@ -405,39 +405,42 @@ fn a_version_3_client_sends_pings_and_is_connected_at_once() {
     let id = world.open(0);
     let upgrade = String::from_utf8(UPGRADE.to_vec()).unwrap();
     world.bytes(id, upgrade.replace("EIO=4", "EIO=3").as_bytes());
-    let heard = world.heard(id);
-    let sid = heard[0].split_once(r#""sid":""#).unwrap().1.split_once('"').unwrap().0.to_owned();
-    assert_eq!(heard[1..], ["40"]);
+    let received = world.received(id);
+    let sid = received[0].split_once(r#""sid":""#).unwrap().1.split_once('"').unwrap().0.to_owned();
+    assert_eq!(received[1..], ["40"]);
     world.say(id, "2");
     world.say(id, "2probe");
-    assert_eq!(world.heard(id), ["3", "3"]);
+    assert_eq!(world.received(id), ["3", "3"]);
     world.say(id, r#"421["join_session",{"sessionId":"s"}]"#);
-    let heard = world.heard(id);
-    assert!(heard.iter().any(|m| m.starts_with("431[") && m.contains(&sid)), "{heard:?}");
+    let received = world.received(id);
+    assert!(received.iter().any(|m| m.starts_with("431[") && m.contains(&sid)), "{received:?}");
     world.say(id, "40/nope,");
-    let heard = world.heard(id);
-    assert!(heard.contains(&r#"44/nope,{"message":"Invalid namespace"}"#.to_owned()), "{heard:?}");
-    // A binary event: the number of the packet's type comes first.
+    let received = world.received(id);
+    assert!(
+        received.contains(&r#"44/nope,{"message":"Invalid namespace"}"#.to_owned()),
+        "{received:?}"
+    );
+    // A binary event. In version 3 its attachment begins with the packet type.
     world.say(id, r#"451-2["chat_message",{"_placeholder":true,"num":0}]"#);
     let mut frame = masked("\u{4}\u{1}\u{2}");
     frame[0] = 0x82;
     world.bytes(id, &frame);
-    assert!(world.heard(id).iter().any(|m| m.starts_with("432[")));
-    // It is heard of or it is gone.
+    assert!(world.received(id).iter().any(|m| m.starts_with("432[")));
+    // A client that sends no pings is closed.
     for _ in 0..4 {
         world.pass(MS(5_000));
         world.say(id, "2");
     }
-    world.heard(id);
+    world.received(id);
     world.pass(MS(7_600));
     assert_eq!(world.closed.get(&id), Some(&Close::Gently));
 
     let mut world = World::new(polling());
     let id = world.open(0);
     world.bytes(id, upgrade.replace("EIO=4", "EIO=3").as_bytes());
-    world.heard(id);
+    world.received(id);
     world.say(id, "3");
-    assert_eq!(world.heard(id), ["close"], "it has not been pinged");
+    assert_eq!(world.received(id), ["close"], "the server sent no ping");
 }
 
 #[test]
@@ -450,8 +453,11 @@ fn version_3_polling_bodies_carry_lengths() {
     let join = r#"421["join_session",{"sessionId":"s","displayName":"É🎸"}]"#;
     let units: usize = join.chars().map(char::len_utf16).sum();
     assert_eq!(bob.post(&mut world, 0, &format!("{units}:{join}1:2")), (200, "ok".into()));
-    let heard = bob.fetch(&mut world, 0).concat();
-    assert!(heard.contains("431[{") && heard.contains("1:3") && heard.contains("É🎸"), "{heard}");
+    let received = bob.fetch(&mut world, 0).concat();
+    assert!(
+        received.contains("431[{") && received.contains("1:3") && received.contains("É🎸"),
+        "{received}"
+    );
     assert_eq!(bob.post(&mut world, 0, "nonsense").0, 400);
 }
 
@@ -505,7 +511,7 @@ fn two_bodies_at_once_close_the_polling_client() {
     let other = bob.begin_post(&mut world, 0, "40", 1);
     assert_eq!(answer(&mut world, other).unwrap().0, 400);
     world.bytes(begun, b"0");
-    assert_eq!(answer(&mut world, begun).unwrap().0, 400, "of a session that is gone");
+    assert_eq!(answer(&mut world, begun).unwrap().0, 400, "the session is closed");
 }
 
 #[test]
@@ -515,7 +521,7 @@ fn an_incomplete_body_closes_the_polling_client() {
     let begun = bob.begin_post(&mut world, 0, "40", 1);
     world.input(0, Input::Closed { conn: begun, cause: CloseCause::Failed });
     let next = bob.begin_post(&mut world, 0, "40", 1);
-    assert_eq!(answer(&mut world, next).unwrap().0, 400, "of a session that is gone");
+    assert_eq!(answer(&mut world, next).unwrap().0, 400, "the session is closed");
 }
 
 #[test]
@@ -543,12 +549,16 @@ fn a_polling_client_counts_for_its_address_besides_its_requests() {
     let (_bob, _) = Poller::new(&mut world, 0, 4);
     let third = world.open(0);
     world.bytes(third, b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(answer(&mut world, third).unwrap().0, 429, "a connection is left, and no session");
+    assert_eq!(
+        answer(&mut world, third).unwrap().0,
+        429,
+        "the connection fits the limit, the session does not"
+    );
 }
 
 #[test]
 fn a_rejected_poller_keeps_its_seat_and_an_admitted_one_moves() {
-    // The first name on shard 0, and one that is on each.
+    // One session on shard 0, and one on each shard.
     let mut names = (0..).map(|n| format!("session-{n}"));
     let mut on = |shard| {
         names.find(|name| SessionId::parse(name).unwrap().shard(4) == ShardId(shard)).unwrap()
@@ -578,19 +588,22 @@ fn a_rejected_poller_keeps_its_seat_and_an_admitted_one_moves() {
             ];
             assert_eq!(bob.post(world, 3, &burst.join("\u{1e}")), (200, "ok".into()));
             world.pass(MS(20));
-            let mut heard = answer(world, waiting).unwrap().1;
+            let mut received = answer(world, waiting).unwrap().1;
             let (more, next) = bob.listen(world, 3);
-            heard += &more;
+            received += &more;
             waiting = next;
-            heard
+            received
         };
-        let heard = try_it(&mut world, "wrong");
-        assert!(heard.contains(r#"437[{"ok":false,"error":{"code":"bad_passcode""#), "{heard}");
-        assert!(heard.contains(r#"438[{"ok":true"#), "{heard}");
+        let received = try_it(&mut world, "wrong");
+        assert!(
+            received.contains(r#"437[{"ok":false,"error":{"code":"bad_passcode""#),
+            "{received}"
+        );
+        assert!(received.contains(r#"438[{"ok":true"#), "{received}");
         assert!(world.events(witness).contains(&"chat_message".to_owned()));
-        let heard = try_it(&mut world, "right");
-        assert!(heard.contains(r#"437[{"ok":true"#), "{heard}");
-        assert!(heard.contains(r#"438[{"ok":false,"error":{"code":"not_member""#), "{heard}");
+        let received = try_it(&mut world, "right");
+        assert!(received.contains(r#"437[{"ok":true"#), "{received}");
+        assert!(received.contains(r#"438[{"ok":false,"error":{"code":"not_member""#), "{received}");
         let members: u32 = world.shards.iter().map(|shard| shard.counters().members).sum();
         assert_eq!(members, 3);
     }
@@ -613,11 +626,11 @@ fn a_poller_that_upgrades_during_a_load_still_joins() {
     world.say(socket, "5");
     world.say(socket, r#"423["latency_probe",{"timestamp":2}]"#);
     world.pass(MS(600));
-    let heard = world.heard(socket);
-    let acks: Vec<&String> = heard.iter().filter(|m| m.starts_with("43")).collect();
-    assert!(acks[0].starts_with(r#"431[{"ok":true"#), "{heard:?}");
+    let received = world.received(socket);
+    let acks: Vec<&String> = received.iter().filter(|m| m.starts_with("43")).collect();
+    assert!(acks[0].starts_with(r#"431[{"ok":true"#), "{received:?}");
     assert!(
         acks[1].starts_with("432[") && acks[2].starts_with("433["),
-        "in the order in which they were said"
+        "in the order in which they were sent"
     );
 }

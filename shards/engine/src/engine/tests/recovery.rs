@@ -1,4 +1,4 @@
-//! Members that lose their connection and come back to their seat.
+//! Members that lose their connection and recover their seat.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn recovering() -> Settings {
     }
 }
 
-/// The values that a client keeps for its return.
+/// The values that a client keeps for its recovery.
 #[derive(Clone, Debug, Default)]
 struct Client {
     sid: String,
@@ -23,10 +23,9 @@ struct Client {
 }
 
 impl Client {
-    /// Takes note of messages as `socket.io-client` does: of ids when connected, of the last
-    /// argument of events.
-    fn notes(&mut self, heard: &[String]) {
-        for message in heard {
+    /// Keeps the ids of a connect and the offset of an event, as `socket.io-client` does.
+    fn notes(&mut self, received: &[String]) {
+        for message in received {
             if let Some(packet) = message.strip_prefix("40") {
                 let packet: serde_json::Value = serde_json::from_str(packet).unwrap();
                 self.sid = packet["sid"].as_str().unwrap().into();
@@ -45,7 +44,7 @@ impl Client {
     }
 }
 
-/// A leader and a follower in session `s`, and what the clients keep in mind.
+/// A leader and a follower in session `s`, and the values that their clients keep.
 fn noting_duo(world: &mut World) -> [(ConnId, Client); 2] {
     let last = world.shards.len() - 1;
     let duo = [(0, "Ann"), (last, "Bob")].map(|(shard, name)| {
@@ -57,7 +56,7 @@ fn noting_duo(world: &mut World) -> [(ConnId, Client); 2] {
     });
     world.pass(MS(10));
     duo.map(|(id, mut client)| {
-        client.notes(&world.heard(id));
+        client.notes(&world.received(id));
         (id, client)
     })
 }
@@ -69,15 +68,15 @@ fn lose(world: &mut World, id: ConnId) {
     world.pass(MS(10));
 }
 
-/// Opens a connection and connects as who the client was.
+/// Opens a connection and connects with the values that the client kept.
 fn come_back(world: &mut World, shard: usize, client: &mut Client) -> (ConnId, Vec<String>) {
     let id = world.open(shard);
     world.bytes(id, UPGRADE);
     world.say(id, &client.connect());
-    let mut heard = world.heard(id);
-    assert!(heard.remove(0).starts_with("0{"));
-    client.notes(&heard);
-    (id, heard)
+    let mut received = world.received(id);
+    assert!(received.remove(0).starts_with("0{"));
+    client.notes(&received);
+    (id, received)
 }
 
 fn chat(world: &mut World, from: ConnId, text: &str) {
@@ -85,8 +84,8 @@ fn chat(world: &mut World, from: ConnId, text: &str) {
     world.pass(MS(10));
 }
 
-/// The names of events, and `connected`.
-fn names(heard: &[String]) -> Vec<&str> {
+/// Returns the names of events, and `connected` for a connect.
+fn names(received: &[String]) -> Vec<&str> {
     let name = |message: &'_ String| -> &'static str {
         match message {
             m if m.starts_with("40{") => "connected",
@@ -98,7 +97,7 @@ fn names(heard: &[String]) -> Vec<&str> {
             other => panic!("{other}"),
         }
     };
-    heard.iter().map(name).collect()
+    received.iter().map(name).collect()
 }
 
 #[test]
@@ -112,26 +111,26 @@ fn a_recovered_member_keeps_its_id_and_receives_missed_events_in_order() {
             chat(&mut world, ann, "one");
             chat(&mut world, ann, "two");
             assert_eq!(
-                names(&world.heard(ann)),
+                names(&world.received(ann)),
                 ["user_left", "room_stats", "chat_message", "chat_message"],
-                "the others are told that it left"
+                "the others receive that it left"
             );
-            let (bob, heard) = come_back(&mut world, shard, &mut client);
-            // Not that it left itself.
-            assert_eq!(names(&heard), ["chat_message", "chat_message", "connected", "snapshot"]);
-            assert!(heard[0].contains("one") && heard[1].contains("two"), "{heard:?}");
+            let (bob, received) = come_back(&mut world, shard, &mut client);
+            // It does not receive its own `user_left`.
+            assert_eq!(names(&received), ["chat_message", "chat_message", "connected", "snapshot"]);
+            assert!(received[0].contains("one") && received[1].contains("two"), "{received:?}");
             assert_eq!((&client.sid, &client.pid), (&before.sid, &before.pid));
 
             world.pass(MS(10));
-            assert_eq!(names(&world.heard(ann)), ["user_joined", "room_stats"]);
+            assert_eq!(names(&world.received(ann)), ["user_joined", "room_stats"]);
             assert_eq!(
-                names(&world.heard(bob)),
+                names(&world.received(bob)),
                 ["user_joined", "room_stats"],
-                "and nothing twice"
+                "nothing is sent twice"
             );
             chat(&mut world, bob, "three");
-            let heard = world.heard(ann);
-            assert!(heard[0].contains(&before.sid), "it says so as who it was: {heard:?}");
+            let received = world.received(ann);
+            assert!(received[0].contains(&before.sid), "it sends under its old id: {received:?}");
         }
     }
 }
@@ -141,11 +140,11 @@ fn events_in_flight_during_a_disconnect_are_sent_again() {
     let mut world = World::new(recovering());
     let [(ann, _), (bob, mut client)] = noting_duo(&mut world);
     chat(&mut world, ann, "lost on the way");
-    // Sent, and never read.
-    world.heard(bob);
+    // The client never reads these messages.
+    world.received(bob);
     lose(&mut world, bob);
-    let (_, heard) = come_back(&mut world, 0, &mut client);
-    assert_eq!(names(&heard), ["chat_message", "connected", "snapshot"]);
+    let (_, received) = come_back(&mut world, 0, &mut client);
+    assert_eq!(names(&received), ["chat_message", "connected", "snapshot"]);
 }
 
 #[test]
@@ -160,13 +159,14 @@ fn a_recovered_member_receives_the_newest_version_after_a_lead_change() {
     world.say(cid, "40");
     world.say(cid, &join("s", "Cid"));
     world.pass(MS(10));
-    let version = |heard: &[String]| {
-        let newest = heard.iter().rfind(|message| message.starts_with("42[\"snapshot\"")).unwrap();
+    let version = |received: &[String]| {
+        let newest =
+            received.iter().rfind(|message| message.starts_with("42[\"snapshot\"")).unwrap();
         newest.split_once(r#""version":"#).unwrap().1.split_once(',').unwrap().0.to_owned()
     };
-    let newest = version(&world.heard(cid));
-    let (_, heard) = come_back(&mut world, 0, &mut client);
-    assert_eq!(version(&heard), newest);
+    let newest = version(&world.received(cid));
+    let (_, received) = come_back(&mut world, 0, &mut client);
+    assert_eq!(version(&received), newest);
 }
 
 #[test]
@@ -187,17 +187,17 @@ fn a_recovered_member_must_show_a_changed_pin() {
         });
         world.pass(MS(10));
         let mut client = Client::default();
-        client.notes(&world.heard(bob));
+        client.notes(&world.received(bob));
         lose(&mut world, bob);
         if changed {
             world.say(ann, r#"42["update_settings",{"sessionId":"s","leaderPin":"2222"}]"#);
         }
         let (bob, _) = come_back(&mut world, 0, &mut client);
         world.pass(MS(10));
-        world.heard(bob);
+        world.received(bob);
         world.say(bob, r#"421["set_role",{"sessionId":"s","role":"leader"}]"#);
-        let heard = world.heard(bob);
-        let ack = heard.iter().find_map(|message| message.strip_prefix("431")).unwrap();
+        let received = world.received(bob);
+        let ack = received.iter().find_map(|message| message.strip_prefix("431")).unwrap();
         let ack: serde_json::Value = serde_json::from_str(ack).unwrap();
         assert_eq!(ack[0]["error"]["code"].as_str(), code, "{ack}");
     }
@@ -213,12 +213,12 @@ fn a_second_use_of_a_pid_moves_the_seat_to_the_newer_connection() {
     let mut thief = client.clone();
     come_back(&mut world, 0, &mut client);
     let sid = thief.sid.clone();
-    // While its owner is there, whoever shows it takes the seat over: a network may fail without a
-    // word.
-    let (_, heard) = come_back(&mut world, 0, &mut thief);
-    assert_eq!((names(&heard).last(), thief.sid == sid), (Some(&"snapshot"), true));
+    // A connection may fail silently, so a newer one with the pid takes the seat over, even while
+    // the older one is open.
+    let (_, received) = come_back(&mut world, 0, &mut thief);
+    assert_eq!((names(&received).last(), thief.sid == sid), (Some(&"snapshot"), true));
     world.pass(MS(10));
-    assert_eq!(world.shards[0].counters().members, 2, "nobody sits twice");
+    assert_eq!(world.shards[0].counters().members, 2, "no member has two seats");
 }
 
 #[test]
@@ -229,8 +229,8 @@ fn a_member_that_left_on_purpose_does_not_recover() {
         let before = client.clone();
         world.say(bob, goodbye);
         lose(&mut world, bob);
-        let (_, heard) = come_back(&mut world, 0, &mut client);
-        assert_eq!(names(&heard), ["connected"], "after {goodbye}");
+        let (_, received) = come_back(&mut world, 0, &mut client);
+        assert_eq!(names(&received), ["connected"], "after {goodbye}");
         assert!(client.sid != before.sid && client.pid != before.pid);
     }
 }
@@ -242,16 +242,16 @@ fn an_invalid_pid_or_offset_does_not_recover() {
     lose(&mut world, bob);
     let ahead = client.offset.rsplit_once('.').unwrap().0.to_owned() + ".999";
     for (what, pid, offset) in [
-        ("another's pid", "AAAAAAAAAAAAAAAAAAAA", &*client.offset),
-        ("no pid of ours", "x", &*client.offset),
-        ("no offset of ours", &*client.pid, "Q84k5cT"),
-        ("a shard that there is not", &*client.pid, "7.0.0.1"),
-        ("a session that there is not", &*client.pid, "0.9.9.1"),
-        ("an event that was not told yet", &*client.pid, &*ahead),
+        ("an unknown pid", "AAAAAAAAAAAAAAAAAAAA", &*client.offset),
+        ("a malformed pid", "x", &*client.offset),
+        ("a malformed offset", &*client.pid, "Q84k5cT"),
+        ("an unknown shard", &*client.pid, "7.0.0.1"),
+        ("an unknown session", &*client.pid, "0.9.9.1"),
+        ("an event that was not sent yet", &*client.pid, &*ahead),
     ] {
         let mut pretender = Client { pid: pid.into(), offset: offset.into(), ..client.clone() };
-        let (_, heard) = come_back(&mut world, 0, &mut pretender);
-        assert_eq!(names(&heard), ["connected"], "{what}");
+        let (_, received) = come_back(&mut world, 0, &mut pretender);
+        assert_eq!(names(&received), ["connected"], "{what}");
         assert!(pretender.sid != client.sid && pretender.pid != client.pid, "{what}");
     }
 }
@@ -279,8 +279,8 @@ fn a_member_that_missed_more_than_is_kept_does_not_recover() {
     for _ in 0..10 {
         chat(&mut world, ann, &"x".repeat(400));
     }
-    let (_, heard) = come_back(&mut world, 0, &mut client);
-    assert_eq!(names(&heard), ["connected"]);
+    let (_, received) = come_back(&mut world, 0, &mut client);
+    assert_eq!(names(&received), ["connected"]);
     assert_ne!(client.sid, before.sid);
 }
 
@@ -291,26 +291,29 @@ fn a_recovered_leader_leads_again_unless_it_was_replaced() {
         let [(ann, mut client), (bob, _)] = noting_duo(&mut world);
         lose(&mut world, ann);
         world.pass(Micros::from_secs(seconds));
-        world.heard(bob);
-        let (ann, heard) = come_back(&mut world, 0, &mut client);
-        assert!(heard.iter().any(|message| message.starts_with("40{")), "{heard:?}");
+        world.received(bob);
+        let (ann, received) = come_back(&mut world, 0, &mut client);
+        assert!(received.iter().any(|message| message.starts_with("40{")), "{received:?}");
         world.say(ann, r#"421["play",{"sessionId":"s"}]"#);
-        let heard = world.heard(ann);
-        let ok = heard.iter().any(|message| message.starts_with(r#"431[{"ok":true"#));
-        assert_eq!(ok, role == "leader", "{heard:?}");
+        let received = world.received(ann);
+        let ok = received.iter().any(|message| message.starts_with(r#"431[{"ok":true"#));
+        assert_eq!(ok, role == "leader", "{received:?}");
     }
-    // Nobody else was there to take the lead.
+    // Without another member the lead is not given away.
     let mut world = World::new(recovering());
     let [(ann, mut client), (bob, _)] = noting_duo(&mut world);
     world.say(bob, r#"42["leave_session",{"sessionId":"s"}]"#);
     world.pass(MS(10));
-    client.notes(&world.heard(ann));
+    client.notes(&world.received(ann));
     lose(&mut world, ann);
     world.pass(Micros::from_secs(60));
     let (ann, _) = come_back(&mut world, 0, &mut client);
     world.say(ann, r#"421["play",{"sessionId":"s"}]"#);
-    let heard = world.heard(ann);
-    assert!(heard.iter().any(|message| message.starts_with(r#"431[{"ok":true"#)), "{heard:?}");
+    let received = world.received(ann);
+    assert!(
+        received.iter().any(|message| message.starts_with(r#"431[{"ok":true"#)),
+        "{received:?}"
+    );
 }
 
 #[test]
@@ -321,16 +324,22 @@ fn only_replayable_events_carry_an_offset() {
     world.say(bob, r#"42["latency_probe",{"timestamp":1}]"#);
     world.say(bob, r#"42["sync_request",{"sessionId":"s"}]"#);
     world.pass(Micros::from_secs(6));
-    let heard = [world.heard(ann), world.heard(bob)].concat();
+    let received = [world.received(ann), world.received(bob)].concat();
     let mut seen = 0;
-    for message in heard.iter().filter(|message| message.starts_with("42")) {
+    for message in received.iter().filter(|message| message.starts_with("42")) {
         let event: Vec<serde_json::Value> = serde_json::from_str(&message[2..]).unwrap();
         let lasts = ["play", "snapshot"].contains(&event[0].as_str().unwrap());
         assert_eq!(event.len(), if lasts { 3 } else { 2 }, "{message}");
         seen += usize::from(lasts);
     }
-    assert!(seen >= 4 && heard.iter().any(|m| m.starts_with("42[\"scroll_tick\"")), "{heard:?}");
-    assert!(heard.iter().any(|m| m.starts_with("431[{") && m.ends_with("}]")), "no ack has one");
+    assert!(
+        seen >= 4 && received.iter().any(|m| m.starts_with("42[\"scroll_tick\"")),
+        "{received:?}"
+    );
+    assert!(
+        received.iter().any(|m| m.starts_with("431[{") && m.ends_with("}]")),
+        "an acknowledgement has no offset"
+    );
 }
 
 #[test]
@@ -361,7 +370,7 @@ fn kept_events_expire_in_an_inactive_session() {
 fn low_memory_drops_kept_events_but_keeps_recoverable_sessions() {
     let mut world = World::new(recovering());
     let [(ann, mut client), (bob, _)] = noting_duo(&mut world);
-    client.notes(&world.heard(ann));
+    client.notes(&world.received(ann));
     assert!(world.shards[0].counters().recovery_bytes > 0);
     for id in [ann, bob] {
         let (shard, conn) = world.places[&id];
@@ -378,8 +387,8 @@ fn low_memory_drops_kept_events_but_keeps_recoverable_sessions() {
     assert_eq!(world.shards[0].counters().sessions, 0);
 }
 
-/// Fault 30: a leader's commands reach the server, the answers do not, and it sends all of them
-/// again in any order: from its seat, and as somebody new.
+/// Fault 30: a leader's commands reach the server, but the answers are lost. The leader sends all
+/// commands again, in any order: after a recovery, and as a new member.
 #[test]
 fn commands_retried_after_a_reconnect_are_applied_once() {
     let setlist = r#"{"title":"","songs":[{"id":"a","title":"A","format":"text","body":""},{"id":"b","title":"B","format":"text","body":""},{"id":"c","title":"C","format":"text","body":""}]}"#;
@@ -403,7 +412,7 @@ fn commands_retried_after_a_reconnect_are_applied_once() {
             world.say(ann, command);
         }
         world.pass(MS(10));
-        world.heard(bob);
+        world.received(bob);
         lose(&mut world, ann);
         if !keeps_seat {
             client.pid = "A".repeat(20);
@@ -413,30 +422,33 @@ fn commands_retried_after_a_reconnect_are_applied_once() {
             world.say(again, &join("s", "Ann"));
         }
         world.pass(MS(10));
-        world.heard(again);
+        world.received(again);
         let version = world.shards[0].session(&s).unwrap().version();
         for number in [3, 1, 5, 2, 4, 5] {
             world.say(again, &commands[number - 1]);
         }
         world.pass(MS(10));
         let acks: Vec<String> =
-            world.heard(again).into_iter().filter(|text| text.starts_with("43")).collect();
+            world.received(again).into_iter().filter(|text| text.starts_with("43")).collect();
         assert!(
             acks.len() == 6 && acks.iter().all(|ack| ack.contains(r#""repeated":true"#)),
             "keeps its seat: {keeps_seat}; {acks:?}"
         );
-        let heard = world.heard(bob).join("\n");
-        assert!(!heard.contains("chat_message") && !heard.contains("song_changed"), "{heard}");
+        let received = world.received(bob).join("\n");
+        assert!(
+            !received.contains("chat_message") && !received.contains("song_changed"),
+            "{received}"
+        );
         let session = world.shards[0].session(&s).unwrap();
-        assert_eq!(session.version(), version, "nothing was decided");
-        // What comes next is applied, and so is a command of another client with the same number.
+        assert_eq!(session.version(), version, "no command was applied again");
+        // Later commands are applied, and so is another client's command with the same number.
         for next in
             [say(6, "play", ""), say(7, "pause", ""), say(1, "play", "").replace("phone", "pedal")]
         {
             world.say(again, &next);
         }
         world.pass(MS(10));
-        let acks = world.heard(again).into_iter().filter(|text| text.starts_with("43"));
+        let acks = world.received(again).into_iter().filter(|text| text.starts_with("43"));
         let refused = if keeps_seat { "" } else { "not_leader" };
         for ack in acks {
             assert!(!ack.contains("repeated") && ack.contains(refused), "{ack}");
@@ -444,7 +456,7 @@ fn commands_retried_after_a_reconnect_are_applied_once() {
     }
 }
 
-/// A member that makes up client after client has nobody's commands forgotten but its own.
+/// A member that sends commands under many client names evicts only its own entries.
 #[test]
 fn a_member_cannot_evict_the_commands_of_others() {
     let mut world = World::new(settings());
@@ -459,23 +471,23 @@ fn a_member_cannot_evict_the_commands_of_others() {
     };
     let send = |world: &mut World, conn, client: &str| {
         world.say(conn, &chat(client));
-        let heard = world.heard(conn);
-        heard.into_iter().find(|message| message.starts_with("437")).unwrap()
+        let received = world.received(conn);
+        received.into_iter().find(|message| message.starts_with("437")).unwrap()
     };
     assert!(!send(&mut world, ann, "ann").contains("repeated"));
     for client in 0..300 {
-        let told = send(&mut world, eve, &format!("eve{client}"));
-        assert!(told.contains(r#""ok":true"#) && !told.contains("repeated"), "{told}");
+        let ack = send(&mut world, eve, &format!("eve{client}"));
+        assert!(ack.contains(r#""ok":true"#) && !ack.contains("repeated"), "{ack}");
         world.pass(Micros::from_secs(1));
     }
     assert!(send(&mut world, ann, "ann").contains(r#""repeated":true"#));
     assert!(
         send(&mut world, eve, "eve296").contains(r#""repeated":true"#),
-        "her last four are known"
+        "the member's last four are remembered"
     );
 }
 
-/// A refused member may try again, because nothing was applied.
+/// A rejected command was not applied, so it may be sent again.
 #[test]
 fn a_rejected_command_is_applied_when_retried() {
     let mut world = World::new(recovering());
@@ -495,7 +507,7 @@ fn a_rejected_command_is_applied_when_retried() {
     world.say(bob, play);
     world.pass(MS(10));
     let acks: Vec<String> =
-        world.heard(bob).into_iter().filter(|text| text.starts_with("431")).collect();
+        world.received(bob).into_iter().filter(|text| text.starts_with("431")).collect();
     let found = ["not_leader", r#""ok":true,"epoch""#, "repeated"]
         .map(|part| acks.iter().position(|ack| ack.contains(part)));
     assert_eq!(found, [Some(0), Some(1), Some(2)], "{acks:?}");
@@ -506,7 +518,7 @@ fn a_replayed_user_joined_has_the_same_bytes() {
     let mut world = World::new(recovering());
     let [(ann, _), (bob, mut client)] = noting_duo(&mut world);
     lose(&mut world, bob);
-    world.heard(ann);
+    world.received(ann);
     let cyd = world.open(0);
     world.bytes(cyd, UPGRADE);
     world.say(cyd, "40");
@@ -515,12 +527,13 @@ fn a_replayed_user_joined_has_the_same_bytes() {
         r#"42["join_session",{"sessionId":"s","displayName":"Cyd \"Ö\" \\","instrument":"tuba"}]"#,
     );
     world.pass(MS(10));
-    let told = |heard: Vec<String>| {
-        let joined =
-            heard.into_iter().filter(|text| text.contains("user_joined") && text.contains("tuba"));
+    let joins = |received: Vec<String>| {
+        let joined = received
+            .into_iter()
+            .filter(|text| text.contains("user_joined") && text.contains("tuba"));
         joined.collect::<Vec<_>>()
     };
-    let there = told(world.heard(ann));
-    let (_, heard) = come_back(&mut world, 0, &mut client);
-    assert_eq!((there.len(), told(heard)), (1, there));
+    let there = joins(world.received(ann));
+    let (_, received) = come_back(&mut world, 0, &mut client);
+    assert_eq!((there.len(), joins(received)), (1, there));
 }

@@ -1,5 +1,4 @@
-//! Sessions that come from the storage and go there, with a storage that answers when the test says
-//! so.
+//! Sessions are loaded and stored, with a storage that the test answers for.
 
 use super::*;
 use crate::band::CLOCK_EPOCH_MAX;
@@ -17,30 +16,30 @@ fn id(name: &str) -> SessionId {
 }
 
 impl World {
-    fn tell(&mut self, event: &StorageEvent) {
+    fn report(&mut self, event: &StorageEvent) {
         self.input(0, Input::Storage { event });
     }
 
     fn found(&mut self, name: &str, found: LoadResult) {
-        self.tell(&StorageEvent::Loaded { session: id(name), found });
+        self.report(&StorageEvent::Loaded { session: id(name), found });
     }
 
-    /// Answers everything that was to be stored since the last time, and returns the records.
+    /// Answers all pending stores with `outcome`, and returns the records.
     fn keep(&mut self, outcome: StoreResult) -> Vec<Record> {
         let mut records = Vec::new();
         for (order, bytes) in std::mem::take(&mut self.orders) {
             if let Output::Store { session, epoch, version, .. } = order {
                 records.push(Record::parse(&bytes).unwrap());
-                self.tell(&StorageEvent::Stored { session, epoch, version, outcome });
+                self.report(&StorageEvent::Stored { session, epoch, version, outcome });
             }
         }
         records
     }
 
-    /// The acknowledgement of the join, passing over everything else.
+    /// Takes the messages sent to a connection, and returns the acknowledgement of its join.
     fn acknowledged(&mut self, conn: ConnId) -> Option<serde_json::Value> {
-        let heard = self.heard(conn);
-        let ack = heard.iter().find_map(|message| message.strip_prefix("431"))?;
+        let received = self.received(conn);
+        let ack = received.iter().find_map(|message| message.strip_prefix("431"))?;
         Some(serde_json::from_str::<serde_json::Value>(ack).unwrap()[0].clone())
     }
 }
@@ -48,14 +47,14 @@ impl World {
 const JOIN: &str = r#"421["join_session",{"sessionId":"s","displayName":"Ann"}]"#;
 const PLAY: &str = r#"42["play",{"sessionId":"s"}]"#;
 
-/// A member of a session of which nothing was stored, after its own record was kept.
+/// A member that created a session, after the session was stored.
 fn alone(world: &mut World) -> ConnId {
     let ann = world.client(0);
     world.say(ann, JOIN);
     world.found("s", LoadResult::Nothing);
     world.pass(MS(20));
     assert_eq!(world.keep(StoreResult::Stored).len(), 1);
-    world.heard(ann);
+    world.received(ann);
     ann
 }
 
@@ -64,14 +63,14 @@ fn a_join_waits_for_its_load_only() {
     let mut world = world();
     let ann = world.client(0);
     world.say(ann, JOIN);
-    // Said before the answer, acted on after it.
+    // Sent before the load is answered, and applied after it.
     world.say(ann, PLAY);
     world.pass(MS(100));
-    assert_eq!(world.heard(ann), [""; 0]);
+    assert_eq!(world.received(ann), [""; 0]);
     assert_eq!(world.orders, [(Output::Load { session: id("s") }, Vec::new())]);
     world.found("s", LoadResult::Nothing);
-    let heard = world.heard(ann).join("\n");
-    assert!(heard.contains("431[{\"ok\":true") && !heard.contains("restored"), "{heard}");
+    let received = world.received(ann).join("\n");
+    assert!(received.contains("431[{\"ok\":true") && !received.contains("restored"), "{received}");
     world.pass(MS(10));
     assert!(world.events(ann).contains(&"play".to_owned()));
 }
@@ -83,7 +82,7 @@ fn members_that_join_during_a_load_are_admitted_in_order() {
     for conn in all {
         world.say(conn, JOIN);
     }
-    assert_eq!(world.orders.len(), 1, "asked once");
+    assert_eq!(world.orders.len(), 1, "one load for all");
     world.input(0, Input::Closed { conn: all[0], cause: CloseCause::Failed });
     world.found("s", LoadResult::Nothing);
     let roles = all.map(|conn| world.acknowledged(conn).map(|ack| ack["role"].clone()));
@@ -101,7 +100,7 @@ fn a_join_waits_for_a_silent_storage_for_a_limited_time() {
     world.pass(MS(1));
     let ack = world.acknowledged(ann).unwrap();
     assert_eq!((&ack["ok"], &ack["restored"]), (&true.into(), &false.into()), "{ack}");
-    // Too late: what was begun stays.
+    // The answer is too late: the new session stays.
     world.found("s", LoadResult::Nothing);
     world.turn();
 }
@@ -118,7 +117,7 @@ fn a_restored_session_continues_at_the_wall_clock_position() {
     let mut bytes = Vec::new();
     stored.print(&mut bytes);
 
-    // Another process, whose own clock says less, a minute later by the wall clock.
+    // Another process, a minute later by the wall clock, with an earlier monotonic clock.
     let started_unix_ms = settings().started_unix_ms + 60_000;
     let mut second = World::new(Settings {
         storage_wait: Some(WAIT),
@@ -129,8 +128,8 @@ fn a_restored_session_continues_at_the_wall_clock_position() {
     let bob = second.client(0);
     second.say(bob, JOIN);
     second.found("s", LoadResult::Record(bytes.into()));
-    let heard = second.heard(bob);
-    let snapshot = heard.iter().find(|message| message.starts_with("42[\"snapshot\"")).unwrap();
+    let received = second.received(bob);
+    let snapshot = received.iter().find(|message| message.starts_with("42[\"snapshot\"")).unwrap();
     let snapshot: serde_json::Value = serde_json::from_str(&snapshot[2..]).unwrap();
     let expected = 60_000.0 + (second.now.as_micros() as f64 - began.as_micros() as f64) / 1_000.0;
     assert_eq!(snapshot[1]["position"].as_f64(), Some(expected), "{snapshot}");
@@ -196,11 +195,11 @@ fn a_rejected_record_is_retried() {
 fn a_returning_storage_receives_every_session_once() {
     let mut world = world();
     let ann = alone(&mut world);
-    world.tell(&StorageEvent::Returned);
+    world.report(&StorageEvent::Returned);
     world.pass(MS(20));
     assert_eq!(world.orders.len(), 1, "nothing changed, but it may be lost");
-    // What is on its way already is not offered twice.
-    world.tell(&StorageEvent::Returned);
+    // A pending record is not offered twice.
+    world.report(&StorageEvent::Returned);
     world.pass(MS(20));
     assert_eq!(world.keep(StoreResult::Stored).len(), 1);
     world.pass(MS(20));
@@ -222,8 +221,8 @@ fn a_session_raises_its_epoch_above_a_newer_stored_one() {
     let stored = world.keep(StoreResult::Stored).pop().unwrap();
     assert_eq!(stored.timeline.epoch, epoch + 1);
     assert!(stored.timeline.is_playing_at(world.now), "the state is kept");
-    let heard = world.heard(ann);
-    let newest = heard.iter().rfind(|message| message.starts_with("42[\"snapshot\"")).unwrap();
+    let received = world.received(ann);
+    let newest = received.iter().rfind(|message| message.starts_with("42[\"snapshot\"")).unwrap();
     assert!(newest.contains("\"epoch\":2000000000001"), "{newest}");
 }
 
@@ -292,7 +291,7 @@ fn many_changed_sessions_are_stored_in_portions() {
     }
     world.pass(MS(20));
     world.keep(StoreResult::Stored);
-    world.tell(&StorageEvent::Returned);
+    world.report(&StorageEvent::Returned);
     let mut most = 0;
     for _ in 0..10 {
         let before = world.orders.len();
@@ -340,7 +339,7 @@ fn a_rejoined_session_evicted_to_storage_is_not_deleted() {
     assert_eq!(world.acknowledged(ann).unwrap()["restored"], true);
     world.pass(MS(20));
     world.keep(StoreResult::Stored);
-    // Longer than its time would have been.
+    // Longer than the time to live of the evicted session.
     for _ in 0..20 {
         world.say(ann, r#"42["sync_request",{"sessionId":"s"}]"#);
         world.pass(Micros::from_secs(60));
@@ -360,7 +359,7 @@ fn a_recreated_session_is_newer_than_one_from_a_fast_clock() {
     world.keep(StoreResult::Outdated { epoch });
     world.say(ann, r#"42["leave_session",{"sessionId":"s"}]"#);
     world.pass(MS(1_000));
-    world.heard(ann);
+    world.received(ann);
     world.say(ann, JOIN);
     world.found("s", LoadResult::Nothing);
     let ack = world.acknowledged(ann).unwrap();
@@ -376,7 +375,7 @@ fn a_member_that_moves_frees_room_for_its_new_session() {
     world.say(ann, &join("other", "Ann"));
     world.found("other", LoadResult::Nothing);
     world.pass(MS(20));
-    assert!(world.heard(ann).iter().any(|message| message.starts_with("42[\"snapshot\"")));
+    assert!(world.received(ann).iter().any(|message| message.starts_with("42[\"snapshot\"")));
     let sessions = |name| world.shards[0].session(&id(name)).is_some();
     assert_eq!((sessions("s"), sessions("other")), (false, true));
 }
@@ -391,7 +390,8 @@ fn only_a_stored_session_is_evicted_to_make_room() {
         world.say(ann, &join(name, "Ann"));
         world.found(name, LoadResult::Nothing);
         world.say(ann, &format!(r#"42["leave_session",{{"sessionId":"{name}"}}]"#));
-        // The record of joining, and that of leaving; only the second session's are taken.
+        // One record after joining, one after leaving. Only those of the second session are
+        // stored.
         for _ in 0..2 {
             world.pass(MS(110));
             for (order, _) in std::mem::take(&mut world.orders) {
@@ -401,7 +401,7 @@ fn only_a_stored_session_is_evicted_to_make_room() {
                     } else {
                         StoreResult::Refused
                     };
-                    world.tell(&StorageEvent::Stored { session, epoch, version, outcome });
+                    world.report(&StorageEvent::Stored { session, epoch, version, outcome });
                 }
             }
         }
@@ -412,7 +412,7 @@ fn only_a_stored_session_is_evicted_to_make_room() {
     let has = |name| world.shards[0].session(&id(name)).is_some();
     assert_eq!([has("first"), has("second"), has("third")], [true, false, true]);
     let forgets = world.orders.iter().filter(|(order, _)| matches!(order, Output::Forget { .. }));
-    assert_eq!(forgets.count(), 0, "what is stored stays");
+    assert_eq!(forgets.count(), 0, "no stored session is deleted");
 }
 
 #[test]
@@ -423,13 +423,14 @@ fn an_impossible_epoch_affects_its_own_session_only() {
         world.say(ann, PLAY);
         world.pass(MS(10));
         assert_eq!(world.keep(StoreResult::Outdated { epoch }).len(), 1);
-        // It rises as far as a record may, and is stored once at most, not for ever.
+        // The epoch rises up to the maximum of a record, and the session is stored at most once
+        // more.
         world.pass(MS(20));
         let again = world.keep(StoreResult::Outdated { epoch: u64::MAX });
         assert_eq!(again.len(), usize::from(epoch < Record::EPOCH_MAX), "{epoch}");
         world.pass(MS(1_000));
         assert_eq!(world.keep(StoreResult::Stored).len(), 0, "{epoch}");
-        // Sessions that begin later stay on the clock.
+        // New sessions still take their epoch from the clock.
         let ben = world.client(0);
         world.say(ben, &join("other", "Ben").replacen("42", "421", 1));
         world.found("other", LoadResult::Nothing);

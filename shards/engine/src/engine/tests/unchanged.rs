@@ -1,11 +1,11 @@
-//! Commands that change nothing: they are answered, and nobody else hears of them.
+//! Commands that change nothing: only their sender receives the outcome.
 
 use super::*;
 
 /// Returns the messages that a member received, without the ticks.
-fn heard(world: &mut World, id: ConnId) -> Vec<String> {
-    let heard = world.heard(id);
-    heard.into_iter().filter(|text| !text.contains("scroll_tick")).collect()
+fn received(world: &mut World, id: ConnId) -> Vec<String> {
+    let received = world.received(id);
+    received.into_iter().filter(|text| !text.contains("scroll_tick")).collect()
 }
 
 fn version(text: &str) -> &str {
@@ -39,7 +39,7 @@ fn a_command_without_effect_is_answered_to_its_sender_only() {
     ];
     let mut world = World::new(settings());
     let (ann, bob) = duo(&mut world);
-    // So that all of them have been done before.
+    // The state that the commands below set again.
     for text in [
         r#"42["update_message",{"sessionId":"s","message":"hello"}]"#,
         r#"42["set_setlist",{"sessionId":"s","setlist":{"title":"","songs":[{"id":"1","title":"1","format":"text","body":""}]}}]"#,
@@ -48,7 +48,7 @@ fn a_command_without_effect_is_answered_to_its_sender_only() {
         world.say(ann, text);
     }
     world.pass(Micros::from_secs(10));
-    for (name, fields, told) in CASES {
+    for (name, fields, notices) in CASES {
         if name == "play" {
             world.say(ann, r#"42["play",{"sessionId":"s"}]"#);
         }
@@ -57,21 +57,22 @@ fn a_command_without_effect_is_answered_to_its_sender_only() {
             world.pass(MS(250));
         }
         for id in [ann, bob] {
-            world.heard(id);
+            world.received(id);
         }
         world.say(ann, r#"428["sync_request",{"sessionId":"s"}]"#);
-        let before = world.heard(ann).iter().map(|text| version(text).to_owned()).next().unwrap();
-        // At the same instant, so that the music is where it was.
+        let before =
+            world.received(ann).iter().map(|text| version(text).to_owned()).next().unwrap();
+        // At the same instant, so that the position is unchanged.
         world.say(ann, &format!(r#"427["{name}",{{"sessionId":"s"{fields}}}]"#));
-        let mut answer = heard(&mut world, ann);
+        let mut answer = received(&mut world, ann);
         world.pass(MS(10));
-        answer.extend(heard(&mut world, ann));
+        answer.extend(received(&mut world, ann));
         assert!(answer[0].starts_with(r#"437[{"ok":true,"epoch":"#), "{name}: {answer:?}");
         assert_eq!(version(&answer[0]), before, "{name}");
         let names: Vec<&str> =
             answer[1..].iter().map(|text| text.split('"').nth(1).unwrap()).collect();
-        assert_eq!(names, told, "{name}");
-        assert_eq!(heard(&mut world, bob), Vec::<String>::new(), "{name}");
+        assert_eq!(names, notices, "{name}");
+        assert_eq!(received(&mut world, bob), Vec::<String>::new(), "{name}");
         world.pass(Micros::from_secs(2) - MS(10));
     }
 }
@@ -82,15 +83,15 @@ fn a_follower_that_asks_to_follow_receives_its_role() {
     let (ann, bob) = duo(&mut world);
     world.say(bob, r#"427["set_role",{"sessionId":"s","role":"follower"}]"#);
     world.pass(MS(10));
-    let answer = world.heard(bob);
+    let answer = world.received(bob);
     assert!(answer[0].starts_with(r#"437[{"ok":true,"epoch":"#), "{answer:?}");
     assert!(answer[1].contains(r#""role":"follower","previousRole":"follower""#), "{answer:?}");
     assert!(answer[2].starts_with(r#"42["snapshot""#) && answer.len() == 3, "{answer:?}");
-    assert_eq!(world.heard(ann), Vec::<String>::new());
+    assert_eq!(world.received(ann), Vec::<String>::new());
 }
 
-/// In one window a change of everybody's is told to everybody once, and an answer never overtakes
-/// it.
+/// Within a window each change is sent to all members once. Its sender receives changes and answers
+/// in order.
 #[test]
 fn an_answer_does_not_overtake_a_change() {
     let mut world = World::new(settings());
