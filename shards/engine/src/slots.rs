@@ -66,14 +66,14 @@ impl<T> ChunkedVec<T> {
 
     /// Returns the value at an index.
     #[inline]
-    pub fn get(&self, place: usize) -> Option<&T> {
-        self.pieces.get(place / PIECE)?.get(place % PIECE)
+    pub fn get(&self, index: usize) -> Option<&T> {
+        self.pieces.get(index / PIECE)?.get(index % PIECE)
     }
 
     /// Returns the value at an index, to change it.
     #[inline]
-    pub fn get_mut(&mut self, place: usize) -> Option<&mut T> {
-        self.pieces.get_mut(place / PIECE)?.get_mut(place % PIECE)
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        self.pieces.get_mut(index / PIECE)?.get_mut(index % PIECE)
     }
 
     /// Iterates over all values in order.
@@ -101,15 +101,15 @@ impl<T> Index<usize> for ChunkedVec<T> {
     type Output = T;
 
     #[inline]
-    fn index(&self, place: usize) -> &T {
-        &self.pieces[place / PIECE][place % PIECE]
+    fn index(&self, index: usize) -> &T {
+        &self.pieces[index / PIECE][index % PIECE]
     }
 }
 
 impl<T> IndexMut<usize> for ChunkedVec<T> {
     #[inline]
-    fn index_mut(&mut self, place: usize) -> &mut T {
-        &mut self.pieces[place / PIECE][place % PIECE]
+    fn index_mut(&mut self, index: usize) -> &mut T {
+        &mut self.pieces[index / PIECE][index % PIECE]
     }
 }
 
@@ -117,7 +117,7 @@ impl<T> IndexMut<usize> for ChunkedVec<T> {
 #[derive(Clone, Debug)]
 pub struct Slots<K, T> {
     /// The generation and value at each index.
-    places: ChunkedVec<Option<(u32, T)>>,
+    slots: ChunkedVec<Option<(u32, T)>>,
     len: usize,
     limit: u32,
     keys: PhantomData<fn(K) -> K>,
@@ -126,7 +126,7 @@ pub struct Slots<K, T> {
 impl<K: SlotKey, T> Slots<K, T> {
     /// Creates an empty table for keys with an index below `limit`.
     pub fn new(limit: u32) -> Slots<K, T> {
-        Slots { places: ChunkedVec::default(), len: 0, limit, keys: PhantomData }
+        Slots { slots: ChunkedVec::default(), len: 0, limit, keys: PhantomData }
     }
 
     /// Inserts `value` under `key`.
@@ -135,18 +135,18 @@ impl<K: SlotKey, T> Slots<K, T> {
     /// If the index is in use by any generation, or is not below the limit.
     pub fn insert(&mut self, key: K, value: T) {
         assert!(key.index() < self.limit, "slot {} of at most {}", key.index(), self.limit);
-        let place = key.index() as usize;
-        while self.places.len() <= place {
-            self.places.push(None);
+        let index = key.index() as usize;
+        while self.slots.len() <= index {
+            self.slots.push(None);
         }
-        assert!(self.places[place].is_none(), "slot {place} is taken");
-        self.places[place] = Some((key.generation(), value));
+        assert!(self.slots[index].is_none(), "slot {index} is taken");
+        self.slots[index] = Some((key.generation(), value));
         self.len += 1;
     }
 
     /// Returns the value of exactly this key, `None` if it was removed.
     pub fn get(&self, key: K) -> Option<&T> {
-        match self.places.get(key.index() as usize)? {
+        match self.slots.get(key.index() as usize)? {
             Some((generation, value)) if *generation == key.generation() => Some(value),
             _ => None,
         }
@@ -154,7 +154,7 @@ impl<K: SlotKey, T> Slots<K, T> {
 
     /// Returns the value of exactly this key, to change it.
     pub fn get_mut(&mut self, key: K) -> Option<&mut T> {
-        match self.places.get_mut(key.index() as usize)? {
+        match self.slots.get_mut(key.index() as usize)? {
             Some((generation, value)) if *generation == key.generation() => Some(value),
             _ => None,
         }
@@ -162,26 +162,24 @@ impl<K: SlotKey, T> Slots<K, T> {
 
     /// Removes the value of exactly this key, `None` if it was removed before.
     pub fn remove(&mut self, key: K) -> Option<T> {
-        let place = self.places.get_mut(key.index() as usize)?;
-        let (_, value) = place.take_if(|(generation, _)| *generation == key.generation())?;
+        let slot = self.slots.get_mut(key.index() as usize)?;
+        let (_, value) = slot.take_if(|(generation, _)| *generation == key.generation())?;
         self.len -= 1;
         Some(value)
     }
 
     /// Iterates over all values in order of the index.
     pub fn iter(&self) -> impl Iterator<Item = (K, &T)> {
-        self.places.iter().enumerate().filter_map(|(index, place)| {
-            place
-                .as_ref()
+        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            slot.as_ref()
                 .map(|(generation, value)| (K::from_parts(index as u32, *generation), value))
         })
     }
 
     /// Iterates over all values in order of the index, to change them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
-        self.places.iter_mut().enumerate().filter_map(|(index, place)| {
-            place
-                .as_mut()
+        self.slots.iter_mut().enumerate().filter_map(|(index, slot)| {
+            slot.as_mut()
                 .map(|(generation, value)| (K::from_parts(index as u32, *generation), value))
         })
     }
@@ -330,7 +328,7 @@ mod tests {
             pieces
                 .iter()
                 .enumerate()
-                .all(|(place, value)| *value == 2 * place + usize::from(place == PIECE))
+                .all(|(index, value)| *value == 2 * index + usize::from(index == PIECE))
         );
         assert!(pieces.len() == list.len() && std::ptr::eq(first, &pieces[0]), "nothing has moved");
     }

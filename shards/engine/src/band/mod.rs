@@ -503,7 +503,8 @@ impl Band {
         assert_eq!(self.names.len(), self.rooms.len(), "every session has a name");
         let (mut seated, mut empty, mut logged, mut ticking) = (0, 0, 0, 0);
         for (name, key) in &self.names {
-            let room = self.rooms.get(*key).unwrap_or_else(|| panic!("session {name:?} is gone"));
+            let room =
+                self.rooms.get(*key).unwrap_or_else(|| panic!("session {name:?} has no room"));
             assert_eq!(room.session.id(), name);
             room.check_invariants();
             assert_eq!(

@@ -198,8 +198,8 @@ impl<S> ReplayLog<S> {
         bounds: &mut Bounds<'_>,
     ) -> Option<S> {
         self.prune(now, bounds);
-        let place = self.lost.iter().position(|lost| lost.token == token)?;
-        let lost = self.lost.remove(place)?;
+        let index = self.lost.iter().position(|lost| lost.token == token)?;
+        let lost = self.lost.remove(index)?;
         let since = self.recovering.map_or(lost.since, |(since, _)| since.min(lost.since));
         self.recovering = Some((since, now + bounds.detection_time + bounds.window));
         Some(lost.seat)
@@ -353,7 +353,7 @@ mod tests {
         assert_eq!(missed(&log, 6, BOB), [""; 0]);
         assert!(
             log.covers(6, ANN, false) && !log.covers(7, ANN, false),
-            "nobody has seen what was not sequence yet"
+            "no member has received an event that was not sent yet"
         );
     }
 
@@ -371,12 +371,12 @@ mod tests {
             );
             assert!(log.bytes() <= most && bytes == log.bytes());
         }
-        assert!(log.covers(6, ANN, false) && !log.covers(5, ANN, false), "the last four are known");
+        assert!(log.covers(6, ANN, false) && !log.covers(5, ANN, false), "the last four are kept");
         let large = vec![b'x'; most as usize + 1];
         log.push(Micros::ZERO, Audience::All, (EntryForm::Packet, &large), &mut bounds(&mut bytes));
         assert!(
             bytes == 0 && log.covers(11, ANN, false) && !log.covers(10, ANN, false),
-            "what is larger than all is not kept"
+            "an event above the limit is not kept"
         );
 
         log.push(
@@ -404,11 +404,11 @@ mod tests {
         log.push(secs(70), Audience::All, (EntryForm::Packet, b"70"), &mut bounds);
         log.keep(secs(75), token, (), &mut bounds);
         assert!(log.take(secs(100), token, &mut bounds).is_some());
-        assert!(log.covers(0, ANN, false), "it has missed the same again");
-        // Twenty seconds in which a loss is noticed and the window are over.
+        assert!(log.covers(0, ANN, false), "it missed the same event again");
+        // The detection time of 20 s and the window are over.
         let over = log.deadline(&bounds).unwrap();
         log.prune(over, &mut bounds);
-        assert!(!log.covers(0, ANN, false), "nobody can come back with that any more");
+        assert!(!log.covers(0, ANN, false), "no member can recover with that offset");
         assert_eq!((bytes, log.deadline(&super::tests::bounds(&mut 0))), (0, None));
     }
 
@@ -419,9 +419,12 @@ mod tests {
             let mut bounds = Bounds { detection_time: Micros::from_secs(20), ..bounds(&mut bytes) };
             let now = Micros::from_secs(secs);
             match lost {
-                Some(who) => {
-                    log.keep(now, RecoveryToken(MemberId::from_bytes([who; 15])), (), &mut bounds)
-                }
+                Some(member) => log.keep(
+                    now,
+                    RecoveryToken(MemberId::from_bytes([member; 15])),
+                    (),
+                    &mut bounds,
+                ),
                 None => {
                     let text = secs.to_string();
                     log.push(now, Audience::All, (EntryForm::Packet, text.as_bytes()), &mut bounds);
@@ -431,11 +434,11 @@ mod tests {
         };
         assert_eq!(at(&mut log, 10, None), "10");
         assert_eq!(at(&mut log, 29, None), "10 29");
-        assert_eq!(at(&mut log, 40, None), "29 40", "everybody has heard the first");
+        assert_eq!(at(&mut log, 40, None), "29 40", "no member can have missed the first");
         assert_eq!(at(&mut log, 45, Some(1)), "29 40");
-        assert_eq!(at(&mut log, 100, None), "29 40 100", "the lost one may not have");
+        assert_eq!(at(&mut log, 100, None), "29 40 100", "the lost member may have missed it");
         assert_eq!(at(&mut log, 110, Some(2)), "29 40 100");
-        assert_eq!(at(&mut log, 166, None), "100 166", "the other was lost later");
+        assert_eq!(at(&mut log, 166, None), "100 166", "the second member was lost later");
         assert_eq!(at(&mut log, 231, None), "231");
         let bounds = Bounds { detection_time: Micros::from_secs(20), ..bounds(&mut bytes) };
         assert_eq!(log.deadline(&bounds), Some(Micros::from_secs(271)));
@@ -455,7 +458,7 @@ mod tests {
         }
         assert_eq!(reach(&log, 0), [true, true]);
         log.prune(Micros::from_secs(60), &mut bounds);
-        assert_eq!(reach(&log, 0), [false, false], "the first was for everybody");
+        assert_eq!(reach(&log, 0), [false, false], "the first was for all members");
         assert_eq!(reach(&log, 1), [true, false]);
         assert_eq!(reach(&log, 3), [true, true]);
         assert!(!log.covers(3, ANN, true) && log.covers(4, ANN, true));
@@ -470,7 +473,7 @@ mod tests {
         log.drop_events(&mut bounds);
         assert!(
             !log.covers(4, ANN, false) && log.covers(5, ANN, false),
-            "what is known has a bound"
+            "the number of known dropped events is limited"
         );
     }
 

@@ -516,9 +516,9 @@ impl Room {
         // of them.
         let subscribers = match audience {
             Audience::One(member) | Audience::Sender(member) => {
-                let place =
+                let index =
                     self.subscribers.iter().rposition(|subscriber| subscriber.member == member);
-                place.map_or(&[][..], |place| &self.subscribers[place..=place])
+                index.map_or(&[][..], |index| &self.subscribers[index..=index])
             }
             _ => &self.subscribers[..],
         };

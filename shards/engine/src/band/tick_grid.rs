@@ -26,7 +26,7 @@ impl TickGrid {
         /// More ticks than any stride.
         const STRIDES: u64 = 1 << 16;
         let interval = interval.as_micros();
-        debug_assert!(interval > 0, "ticks lie an interval apart");
+        debug_assert!(interval > 0, "the interval is positive");
         let shift = spread % (interval * STRIDES);
         Self { interval, shift: shift - shift % interval % SLOT.as_micros() }
     }
@@ -38,7 +38,7 @@ impl TickGrid {
 
     /// Returns the time at which a tick is due. The tick must not lie before the shard's start.
     pub fn time_of(self, tick: u64) -> Micros {
-        debug_assert!(tick * self.interval >= self.shift, "tick {tick} lies before the start");
+        debug_assert!(tick * self.interval >= self.shift, "tick {tick} is before the start");
         Micros::from_micros(tick * self.interval - self.shift)
     }
 }

@@ -81,8 +81,8 @@ pub enum Input<'a> {
         /// it is now.
         started_unix_ms: i64,
     },
-    /// The server is going away: all clients are told so and closed. Connections that open later
-    /// are answered over HTTP only, and the end does not wait for them.
+    /// The server is going away: all clients receive a goodbye and are closed. Connections that
+    /// open later are answered over HTTP only, and the end does not wait for them.
     Drain,
     /// The turn is over: due timers fire, and queued packets are sent.
     TurnEnded,
@@ -98,7 +98,7 @@ pub enum FreeMemory {
     Enough,
     /// Low: caches are dropped and slow readers are disconnected.
     Low,
-    /// None: new members are rejected as well, so that the members who are here can stay. Requests
+    /// None: new members are rejected as well, so that the present members can stay. Requests
     /// for pages and for the server's state are still answered.
     Out,
 }

@@ -48,7 +48,7 @@ pub enum Notice {
     },
     /// `leader_request_sent`, to the requester.
     LeaderRequestSent {
-        /// The leader, who is asked.
+        /// The leader that is asked.
         current_leader: MemberId,
     },
     /// `leader_handoff_request`, to the leader.

@@ -67,7 +67,7 @@ impl<W: Default> EventRates<W> {
     ) -> Result<(), Micros> {
         let mine = self.buckets().position(|bucket| bucket.class == class);
         let full_at =
-            mine.and_then(|place| self.buckets().nth(place)).map_or(Micros::ZERO, |b| b.full_at);
+            mine.and_then(|index| self.buckets().nth(index)).map_or(Micros::ZERO, |b| b.full_at);
         let after_class = draw(now, full_at, limits.of(class));
         let after_total = draw(now, self.total_full_at, limits.total);
         let (Ok(full_at), Ok(total_full_at)) = (after_class, after_total) else {
@@ -84,7 +84,7 @@ impl<W: Default> EventRates<W> {
     pub fn take_anyway(&mut self, now: Micros, class: RateClass, limits: &RateLimits) {
         let mine = self.buckets().position(|bucket| bucket.class == class);
         let full_at =
-            mine.and_then(|place| self.buckets().nth(place)).map_or(Micros::ZERO, |b| b.full_at);
+            mine.and_then(|index| self.buckets().nth(index)).map_or(Micros::ZERO, |b| b.full_at);
         if let Ok(full_at) = draw(now, full_at, limits.of(class)) {
             self.note(now, class, full_at, mine);
         }
@@ -94,12 +94,12 @@ impl<W: Default> EventRates<W> {
         }
     }
 
-    /// Sets the time at which the bucket of a class is full again. `mine` is its place, if it has
-    /// one.
+    /// Sets the time at which the bucket of a class is full again. `mine` is the index of its
+    /// bucket, if it has one.
     fn note(&mut self, now: Micros, class: RateClass, full_at: Micros, mine: Option<usize>) {
-        let place = mine.or_else(|| self.buckets().position(|bucket| bucket.full_at <= now));
+        let index = mine.or_else(|| self.buckets().position(|bucket| bucket.full_at <= now));
         let drawn = Bucket { class, full_at };
-        if let Some(bucket) = place.and_then(|place| self.buckets_mut().nth(place)) {
+        if let Some(bucket) = index.and_then(|index| self.buckets_mut().nth(index)) {
             *bucket = drawn;
         } else if full_at > now {
             match &mut self.first {
@@ -186,7 +186,7 @@ mod tests {
         close: bool,
     }
 
-    /// Takes an event, and notes a refusal if there is no room for it.
+    /// Takes an event, and counts a refusal if it exceeds its rate.
     fn attempt(
         rates: &mut EventRates,
         now: Micros,
@@ -201,7 +201,7 @@ mod tests {
         Micros::from_micros(micros)
     }
 
-    /// No limit but on what a test is about.
+    /// No limits except those that a test sets.
     fn unlimited() -> RateLimits {
         RateLimits {
             position_sync: 0,
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn the_tenth_refusal_within_a_minute_closes() {
         let limits = RateLimits { join_session: 1, refusals_max: 10, ..unlimited() };
-        // Takes what there is, until one is refused.
+        // Takes events until one is refused.
         let refuse = |rates: &mut EventRates, now| {
             let mut refused =
                 (0..3).filter_map(|_| attempt(rates, now, RateClass::JoinSession, &limits).err());
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(
             rates.take(START, other, &limits),
             Err(us(8_110_000)),
-            "811 more than there are at once"
+            "811 more than the burst"
         );
         let paid = START + us(8_110_000);
         assert_eq!(taken_at_once(&mut rates, paid, tempo, &limits), 1);
@@ -361,8 +361,8 @@ mod tests {
         assert_eq!(postcard::from_bytes::<EventRates>(&bytes).unwrap(), rates);
     }
 
-    /// A bucket as textbooks draw it: it fills while time passes, an event takes its share.
-    /// Counted in parts of an event, `interval` parts each, one part a microsecond.
+    /// The bucket of the textbooks: it fills while time passes, and each event takes its share. Its
+    /// unit is a part of an event. An event has `interval` parts, and one is added per microsecond.
     struct Pail {
         parts: u64,
         capacity: u64,

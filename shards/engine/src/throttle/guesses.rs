@@ -123,8 +123,8 @@ impl Guard {
         }
         let home = subnet_key(address);
         let insiders = &mut self.0.get_or_insert_default().insiders;
-        let place = insiders.iter().position(|(of, _)| *of == home);
-        let before = place.map(|place| insiders.remove(place).1).unwrap_or_default();
+        let index = insiders.iter().position(|(of, _)| *of == home);
+        let before = index.map(|index| insiders.remove(index).1).unwrap_or_default();
         if insiders.len() == INSIDERS_MAX {
             insiders.remove(0);
         }

@@ -158,13 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn a_released_connection_frees_a_place_for_its_address() {
+    fn a_released_connection_makes_room_for_its_address() {
         let mut peers = PeerTable::default();
         for _ in 0..3 {
             assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Ok(()));
         }
         assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Err(PeerRefusal::Connections));
-        assert_eq!(peers.admit(ip(2), NOW, &LIMITS), Ok(()), "another address is another's");
+        assert_eq!(peers.admit(ip(2), NOW, &LIMITS), Ok(()), "another address has its own limit");
         peers.release(ip(1), NOW);
         peers.release(ip(1), NOW);
         assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Ok(()));
@@ -197,10 +197,10 @@ mod tests {
                 peers.guessed_wrong(six(n * slash_64), NOW);
             }
         }
-        assert_eq!(free, 1_024, "of a whole /48");
+        assert_eq!(free, 1_024, "per /48");
         assert!(
             peers.spares(six(slash_48), NOW + Micros::from_secs(10)),
-            "its neighbour is another customer"
+            "another /48 has its own guesses"
         );
         assert!(peers.spares(six(slash_32), NOW) && peers.spares(ip(1), NOW));
         assert!(peers.spares(six(0), NOW + Micros::from_secs(10)), "one guess is forgotten");

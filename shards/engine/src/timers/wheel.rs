@@ -377,7 +377,7 @@ impl<T: Copy> Wheel<T> {
                     entry.payload.is_some(),
                     "entry {index} is vacant and in slot {slot_index}"
                 );
-                assert_eq!(entry.previous, previous, "entry {index} points back to a stranger");
+                assert_eq!(entry.previous, previous, "entry {index} points back to another timer");
                 assert_eq!(
                     slot(slot_time(entry.deadline)),
                     slot_index,

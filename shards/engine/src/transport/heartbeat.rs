@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(
             (quality.pong_count, quality.timeouts, quality.latency),
             (0, 3, None),
-            "it is lost"
+            "the latency is unknown"
         );
     }
 

@@ -69,13 +69,13 @@ impl Late {
 
     /// Returns the index of the first value whose time has come, and its event.
     pub fn due(&self, now: Micros) -> Option<(usize, ClientEvent)> {
-        let place = self.0.iter().position(|value| value.due <= now)?;
-        Some((place, self.0[place].event))
+        let index = self.0.iter().position(|value| value.due <= now)?;
+        Some((index, self.0[index].event))
     }
 
     /// Sets another time for the value at this index.
-    pub fn postpone(&mut self, place: usize, due: Micros) {
-        self.0[place].due = due;
+    pub fn postpone(&mut self, index: usize, due: Micros) {
+        self.0[index].due = due;
     }
 
     /// Removes and returns the value that has waited longest.

@@ -320,8 +320,8 @@ impl Transport {
         let is_client = |conn: &Connection| matches!(conn.protocol, Protocol::Client(_));
         let clients = self.connections.iter().filter(|(_, conn)| is_client(conn)).count();
         assert_eq!(clients as u32, report.counters.clients, "clients are counted");
-        assert!(self.polling_clients.len() <= clients, "no client is known that is gone");
-        assert!(sender.len() <= clients, "nothing is kept of connections that are gone");
+        assert!(self.polling_clients.len() <= clients, "no removed client is listed");
+        assert!(sender.len() <= clients, "no state of a removed connection is kept");
         let is_counted = |conn: &Connection| is_counted(conn.address(), settings);
         let counted = self.connections.iter().filter(|(_, conn)| is_counted(conn)).count() as u64;
         assert_eq!(counted, peers.connections(), "connections are counted by their addresses");

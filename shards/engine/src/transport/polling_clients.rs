@@ -102,8 +102,8 @@ impl PollingClients {
         let is_it = |(closed, _, since): &(MemberId, Body, Micros)| {
             closed.as_str() == sid && *since + CLOSED_TTL > now
         };
-        let place = self.closed.iter().position(is_it)?;
-        self.closed.remove(place).map(|(_, body, _)| body)
+        let index = self.closed.iter().position(is_it)?;
+        self.closed.remove(index).map(|(_, body, _)| body)
     }
 
     /// Finds the client that a request names. `hops` is the number of hand-overs of the request.

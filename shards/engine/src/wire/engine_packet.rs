@@ -79,8 +79,8 @@ impl Open<'_> {
         out.extend_from_slice(b"0{\"sid\":");
         json::print_string(out, self.sid);
         out.extend_from_slice(b",\"upgrades\":[");
-        for (place, upgrade) in self.upgrades.iter().enumerate() {
-            if place > 0 {
+        for (index, upgrade) in self.upgrades.iter().enumerate() {
+            if index > 0 {
                 out.push(b',');
             }
             json::print_string(out, upgrade);

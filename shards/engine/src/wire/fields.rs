@@ -375,8 +375,8 @@ fn one_of<T: Copy, const N: usize>(
 ) -> Result<T, Reject> {
     let Form::Words(words) = form else { return Err(field.wrong("is required")) };
     let text = field.text().unwrap_or_default();
-    let place = words.iter().position(|word| *word == text);
-    place.and_then(|place| values.get(place)).copied().ok_or_else(|| {
+    let index = words.iter().position(|word| *word == text);
+    index.and_then(|index| values.get(index)).copied().ok_or_else(|| {
         let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
         field.wrong(format!("must be {}", words.join(" or ")))
     })

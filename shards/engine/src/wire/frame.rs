@@ -580,7 +580,7 @@ mod tests {
 
     /// A message of a reader, without the borrow.
     #[derive(Clone, Debug, PartialEq)]
-    enum Said {
+    enum Owned {
         Text(String),
         Binary(Vec<u8>),
         Ping(Vec<u8>),
@@ -592,15 +592,15 @@ mod tests {
 
     const TINY: Limits = Limits { message_bytes_max: 300, fragments_max: 4, ..Limits::TINY };
 
-    fn said(message: Message<'_>) -> Said {
+    fn owned(message: Message<'_>) -> Owned {
         match message {
-            Message::Text(text) => Said::Text(text.into()),
-            Message::Binary(bytes) => Said::Binary(bytes.into()),
-            Message::Ping(bytes) => Said::Ping(bytes.into()),
-            Message::Pong(bytes) => Said::Pong(bytes.into()),
-            Message::Deflated { text, payload } => Said::Deflated(text, payload.into()),
+            Message::Text(text) => Owned::Text(text.into()),
+            Message::Binary(bytes) => Owned::Binary(bytes.into()),
+            Message::Ping(bytes) => Owned::Ping(bytes.into()),
+            Message::Pong(bytes) => Owned::Pong(bytes.into()),
+            Message::Deflated { text, payload } => Owned::Deflated(text, payload.into()),
             Message::Close(close) => {
-                Said::Close(close.map(|close| (close.code, close.reason.into())))
+                Owned::Close(close.map(|close| (close.code, close.reason.into())))
             }
         }
     }
@@ -608,7 +608,7 @@ mod tests {
     fn read_pieces<'a>(
         limits: &Limits,
         pieces: impl IntoIterator<Item = &'a [u8]>,
-    ) -> (Vec<Said>, Reader) {
+    ) -> (Vec<Owned>, Reader) {
         let mut reader = Reader::default();
         let mut all = Vec::new();
         for piece in pieces {
@@ -616,10 +616,10 @@ mod tests {
             let mut at = 0;
             loop {
                 match reader.next(limits, &mut bytes, &mut at) {
-                    Ok(Some(message)) => all.push(said(message)),
+                    Ok(Some(message)) => all.push(owned(message)),
                     Ok(None) => break,
                     Err(error) => {
-                        all.push(Said::Failed(error));
+                        all.push(Owned::Failed(error));
                         return (all, reader);
                     }
                 }
@@ -632,9 +632,9 @@ mod tests {
     }
 
     /// Reads the stream whole, cut in two at every place, and byte by byte, with equal results.
-    fn read(limits: &Limits, stream: &[u8]) -> Vec<Said> {
+    fn read(limits: &Limits, stream: &[u8]) -> Vec<Owned> {
         let (whole, reader) = read_pieces(limits, [stream]);
-        if !reader.in_message() && !matches!(whole.last(), Some(Said::Failed(_))) {
+        if !reader.in_message() && !matches!(whole.last(), Some(Owned::Failed(_))) {
             assert_eq!(
                 (reader.heap_bytes(), &reader.open),
                 (0, &None),
@@ -691,17 +691,17 @@ mod tests {
     #[test]
     fn reads_the_examples_of_the_rfc() {
         let hello = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
-        assert_eq!(read(&TINY, &hello), [Said::Text("Hello".into())]);
+        assert_eq!(read(&TINY, &hello), [Owned::Text("Hello".into())]);
         assert_eq!(frame(TEXT, b"Hello"), hello);
     }
 
     #[test]
     fn reads_messages_whole_and_in_fragments() {
-        let text = |text: &str| Said::Text(text.into());
-        let cases: &[(&[Vec<u8>], &[Said])] = &[
+        let text = |text: &str| Owned::Text(text.into());
+        let cases: &[(&[Vec<u8>], &[Owned])] = &[
             (&[frame(TEXT, b"")], &[text("")]),
-            (&[frame(BINARY, &[0; 125])], &[Said::Binary(vec![0; 125])]),
-            (&[frame(BINARY, &[7; 126])], &[Said::Binary(vec![7; 126])]),
+            (&[frame(BINARY, &[0; 125])], &[Owned::Binary(vec![0; 125])]),
+            (&[frame(BINARY, &[7; 126])], &[Owned::Binary(vec![7; 126])]),
             (&[frame(TEXT, &[b'x'; 300])], &[text(&"x".repeat(300))]),
             (&[frame(TEXT, b"a"), frame(TEXT, b"b")], &[text("a"), text("b")]),
             (
@@ -713,7 +713,7 @@ mod tests {
             (&[frame(TEXT_MORE, b"early"), frame(END, b"")], &[text("early")]),
             (
                 &[frame(BINARY_MORE, &[0xff]), frame(END, &[0xfe])],
-                &[Said::Binary(vec![0xff, 0xfe])],
+                &[Owned::Binary(vec![0xff, 0xfe])],
             ),
             // Each message may have as many fragments as the one before it.
             (
@@ -734,19 +734,19 @@ mod tests {
                     frame(PONG, b""),
                     frame(END, b"c"),
                 ],
-                &[Said::Ping(b"p".into()), Said::Pong(vec![]), text("abc")],
+                &[Owned::Ping(b"p".into()), Owned::Pong(vec![]), text("abc")],
             ),
             (
                 &[frame(PING, &[1; 125]), frame(CLOSE, b"")],
-                &[Said::Ping(vec![1; 125]), Said::Close(None)],
+                &[Owned::Ping(vec![1; 125]), Owned::Close(None)],
             ),
             (
                 &[frame(TEXT_MORE, b"a"), frame(CLOSE, &close_body(1000, b"bye"))],
-                &[Said::Close(Some((1000, "bye".into())))],
+                &[Owned::Close(Some((1000, "bye".into())))],
             ),
             // A length may be written longer than it needs to be.
-            (&[vec![0x82, 0xfe, 0, 1, 0, 0, 0, 0, 9]], &[Said::Binary(vec![9])]),
-            (&[vec![0x82, 0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 9]], &[Said::Binary(vec![9])]),
+            (&[vec![0x82, 0xfe, 0, 1, 0, 0, 0, 0, 9]], &[Owned::Binary(vec![9])]),
+            (&[vec![0x82, 0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 9]], &[Owned::Binary(vec![9])]),
         ];
         for (frames, expected) in cases {
             assert_eq!(read(&TINY, &frames.concat()), *expected, "{frames:02x?}");
@@ -796,7 +796,7 @@ mod tests {
             ),
         ];
         for (frames, error, code) in cases {
-            assert_eq!(read(&TINY, &frames.concat()), [Said::Failed(*error)], "{frames:02x?}");
+            assert_eq!(read(&TINY, &frames.concat()), [Owned::Failed(*error)], "{frames:02x?}");
             assert_eq!(error.code(), *code);
         }
     }
@@ -809,11 +809,11 @@ mod tests {
         ];
         let bad = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535];
         for code in good {
-            let expected = Said::Close(Some((code, "ok".into())));
+            let expected = Owned::Close(Some((code, "ok".into())));
             assert_eq!(read(&TINY, &frame(CLOSE, &close_body(code, b"ok"))), [expected], "{code}");
         }
         for code in bad {
-            let expected = Said::Failed(FrameError::CloseBody);
+            let expected = Owned::Failed(FrameError::CloseBody);
             assert_eq!(read(&TINY, &frame(CLOSE, &close_body(code, b""))), [expected], "{code}");
         }
     }
@@ -847,7 +847,7 @@ mod tests {
             b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80edited",
         ];
         for text in good {
-            let expected = [Said::Text(String::from_utf8(text.to_vec()).unwrap())];
+            let expected = [Owned::Text(String::from_utf8(text.to_vec()).unwrap())];
             assert_eq!(read(&TINY, &frame(TEXT, text)), expected);
             for cut in 0..=text.len() {
                 let frames = [frame(TEXT_MORE, &text[..cut]), frame(END, &text[cut..])].concat();
@@ -857,14 +857,14 @@ mod tests {
         for text in bad {
             assert_eq!(
                 read(&TINY, &frame(TEXT, text)),
-                [Said::Failed(FrameError::Utf8)],
+                [Owned::Failed(FrameError::Utf8)],
                 "{text:02x?}"
             );
             for cut in 0..=text.len() {
                 let frames = [frame(TEXT_MORE, &text[..cut]), frame(END, &text[cut..])].concat();
                 assert_eq!(
                     read(&TINY, &frames),
-                    [Said::Failed(FrameError::Utf8)],
+                    [Owned::Failed(FrameError::Utf8)],
                     "{text:02x?} at {cut}"
                 );
             }
@@ -873,17 +873,14 @@ mod tests {
 
     #[test]
     fn fails_at_the_first_impossible_byte() {
-        // The frame claims 100 bytes; its fourth can no more become UTF-8, and no fifth is needed.
+        // The frame claims 100 bytes. After the fourth the text cannot be UTF-8, so no fifth is
+        // needed.
         let stream = frame_claiming(TEXT, 100, b"abc\xf4\x90");
         assert_eq!(read(&TINY, &stream[..stream.len() - 1]), []);
-        assert_eq!(read(&TINY, &stream), [Said::Failed(FrameError::Utf8)]);
+        assert_eq!(read(&TINY, &stream), [Owned::Failed(FrameError::Utf8)]);
 
         let (_, reader) = read_pieces(&TINY, [&stream[..stream.len() - 1]]);
-        assert_eq!(
-            reader.open.as_ref().unwrap().valid,
-            3,
-            "what is known to be good is not looked at again"
-        );
+        assert_eq!(reader.open.as_ref().unwrap().valid, 3, "valid bytes are not checked again");
     }
 
     #[test]
@@ -955,8 +952,8 @@ mod tests {
             let mut expected = Vec::new();
             for (text, payload, fragments) in messages {
                 expected.push(match text {
-                    true => Said::Text(payload.clone()),
-                    false => Said::Binary(payload.clone().into_bytes()),
+                    true => Owned::Text(payload.clone()),
+                    false => Owned::Binary(payload.clone().into_bytes()),
                 });
                 let bytes = payload.as_bytes();
                 for part in 0..fragments {
@@ -966,8 +963,8 @@ mod tests {
                     stream.extend(frame(first | last, &bytes[from..to]));
                 }
             }
-            let (said, reader) = read_pieces(&Limits::PRODUCTION, stream.chunks(piece));
-            prop_assert_eq!(said, expected);
+            let (messages, reader) = read_pieces(&Limits::PRODUCTION, stream.chunks(piece));
+            prop_assert_eq!(messages, expected);
             prop_assert_eq!(reader.heap_bytes(), 0);
         }
 

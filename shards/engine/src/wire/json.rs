@@ -280,9 +280,9 @@ pub fn check_depth(text: &str) -> Result<(), Reject> {
 
 /// Returns the bytes behind the string that `bytes` begins in.
 fn behind_string(mut bytes: &[u8]) -> &[u8] {
-    while let Some(place) = memchr::memchr2(b'"', b'\\', bytes) {
-        let escapes = bytes[place] == b'\\';
-        bytes = bytes.get(place + 1 + usize::from(escapes)..).unwrap_or_default();
+    while let Some(index) = memchr::memchr2(b'"', b'\\', bytes) {
+        let escapes = bytes[index] == b'\\';
+        bytes = bytes.get(index + 1 + usize::from(escapes)..).unwrap_or_default();
         if !escapes {
             return bytes;
         }
@@ -475,8 +475,8 @@ impl<'a> Visitor<'a> for FieldsVisitor<'_, 'a> {
     }
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(place) = map.next_key_seed(PlaceOf(self.0))? {
-            match self.0.get_mut(place) {
+        while let Some(index) = map.next_key_seed(PlaceOf(self.0))? {
+            match self.0.get_mut(index) {
                 Some(field) => field.value = Some(map.next_value::<&RawValue>()?.get().into()),
                 None => drop(map.next_value::<IgnoredAny>()?),
             }

@@ -131,7 +131,7 @@ pub fn body(packets: &[Packet], version: Version, base64: bool) -> Body {
         return Body { kind: "application/octet-stream", bytes: measured_body(packets) };
     }
     let mut bytes = Vec::new();
-    for (place, packet) in packets.iter().enumerate() {
+    for (index, packet) in packets.iter().enumerate() {
         let text = match packet {
             Packet::Text(text) => Cow::Borrowed(&**text),
             Packet::Binary(attachment) => {
@@ -141,7 +141,7 @@ pub fn body(packets: &[Packet], version: Version, base64: bool) -> Body {
             }
         };
         match version {
-            Version::V4 if place > 0 => bytes.push(SEPARATOR),
+            Version::V4 if index > 0 => bytes.push(SEPARATOR),
             Version::V4 => {}
             Version::V3 => {
                 let units: usize =

@@ -27,15 +27,15 @@ pub fn first(bytes: &[u8], kind: impl Fn(u64) -> u64) -> Option<usize> {
     let (words, rest) =
         if start < 32 * blocks.len() { (&bytes[start..], &[][..]) } else { (rest, rest) };
     let (words, _) = words.as_chunks::<8>();
-    for (place, eight) in words.iter().enumerate() {
+    for (index, eight) in words.iter().enumerate() {
         let found = kind(word(eight));
         if found != 0 {
-            return Some(start + 8 * place + found.trailing_zeros() as usize / 8);
+            return Some(start + 8 * index + found.trailing_zeros() as usize / 8);
         }
     }
     let tail = &rest[rest.len() - rest.len() % 8..];
     let found = tail.iter().position(|byte| kind(ONES * u64::from(*byte)) != 0);
-    found.map(|place| bytes.len() - tail.len() + place)
+    found.map(|index| bytes.len() - tail.len() + index)
 }
 
 #[cfg(test)]
@@ -72,15 +72,15 @@ mod tests {
 
         #[test]
         fn finds_the_first_match_at_any_place(
-            mut bytes in prop::collection::vec(b'a'..=b'z', 0..200), places in prop::collection::vec(0_usize..220, 0..4),
+            mut bytes in prop::collection::vec(b'a'..=b'z', 0..200), indices in prop::collection::vec(0_usize..220, 0..4),
         ) {
-            for place in places {
-                if let Some(byte) = bytes.get_mut(place) {
+            for index in indices {
+                if let Some(byte) = bytes.get_mut(index) {
                     *byte = b'\n';
                 }
             }
-            let place = bytes.iter().position(|byte| *byte == b'\n');
-            prop_assert_eq!(first(&bytes, |word| below(word, 0x20)), place);
+            let index = bytes.iter().position(|byte| *byte == b'\n');
+            prop_assert_eq!(first(&bytes, |word| below(word, 0x20)), index);
         }
     }
 }

@@ -507,7 +507,7 @@ mod tests {
     #[test]
     fn keeps_text_and_attachments_in_order_and_bounded() {
         let (mut assembler, mut reader) = (Assembler::default(), json::Reader::default());
-        assert_eq!(assembler.binary(b"x", 1000), Err(PacketError::Order), "none is due");
+        assert_eq!(assembler.binary(b"x", 1000), Err(PacketError::Order), "no attachment is due");
 
         assembler.text("51-[\"a\"]", &mut reader.begin()).unwrap();
         assert_eq!(assembler.text("2[\"b\"]", &mut reader.begin()), Err(PacketError::Order));

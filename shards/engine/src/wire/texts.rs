@@ -52,16 +52,16 @@ pub enum Lines {
 
 /// Returns the text without control characters. A space replaces one that kept words apart.
 pub fn printable(text: &str, lines: Lines) -> Cow<'_, str> {
-    let Some(place) = first_other(text, lines) else { return Cow::Borrowed(text) };
+    let Some(index) = first_other(text, lines) else { return Cow::Borrowed(text) };
     let (mut printable, mut rest) = (String::with_capacity(text.len()), text);
-    let mut place = Some(place);
-    while let Some(at) = place {
+    let mut index = Some(index);
+    while let Some(at) = index {
         let (same, other) = rest.split_at(at);
         printable.push_str(same);
         let mut chars = other.chars();
         printable.extend(chars.next().and_then(|c| shown(c, lines)));
         rest = chars.as_str();
-        place = first_other(rest, lines);
+        index = first_other(rest, lines);
     }
     printable.push_str(rest);
     Cow::Owned(printable)

@@ -60,14 +60,14 @@ impl MemberId {
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let mut text = [0; 20];
         // A constant function cannot use iterators.
-        let mut place = 0;
-        while place < text.len() {
-            let first = place / 4 * 3;
+        let mut index = 0;
+        while index < text.len() {
+            let first = index / 4 * 3;
             let bits = (bytes[first] as u32) << 16
                 | (bytes[first + 1] as u32) << 8
                 | bytes[first + 2] as u32;
-            text[place] = ALPHABET[(bits >> (18 - 6 * (place % 4))) as usize & 63];
-            place += 1;
+            text[index] = ALPHABET[(bits >> (18 - 6 * (index % 4))) as usize & 63];
+            index += 1;
         }
         Self(text)
     }

@@ -280,7 +280,7 @@ mod tests {
             ("127.0.0.1", &["\u{ff}", "198.51.100.1"], "198.51.100.1"),
             ("127.0.0.1", &["[2001:db8::1]:99"], "2001:db8::1"),
             ("127.0.0.1", &["2001:db8::1"], "2001:db8::1"),
-            // A client of the proxy that is on the proxy's machine, or says so.
+            // A client of the proxy on the proxy's own machine, or one that claims to be there.
             ("127.0.0.1", &["127.0.0.1"], "127.0.0.1"),
             ("127.0.0.1", &["10.1.1.2, 10.1.1.1"], "10.1.1.2"),
         ] {

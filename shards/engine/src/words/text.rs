@@ -17,7 +17,7 @@ mod tests {
         {
             assert!(is_control(c), "{c:?}");
         }
-        // Among them the joiner of families and flags, and marks that belong to Hebrew and Arabic.
+        // They include the joiner of families and flags, and marks of Hebrew and Arabic.
         for c in [
             'a', 'é', ' ', '🎸', 'ש', 'ع', '\u{200d}', '\u{200f}', '\u{2029}', '\u{2030}',
             '\u{206a}',

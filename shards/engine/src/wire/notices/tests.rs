@@ -152,22 +152,22 @@ fn printed(print: impl FnOnce(&mut Vec<u8>)) -> String {
 
 /// `fields` is what follows the session's id; `$T` stands for [`TIMELINE`].
 #[track_caller]
-fn check(said: Notice, name: &str, fields: &str) {
+fn check(value: Notice, name: &str, fields: &str) {
     let fields = fields.replace("$T", TIMELINE);
     let expected = format!(r#"42["{name}",{{"sessionId":"stage",{fields}}}]"#);
-    assert_eq!(printed(|out| notice(out, &session(), &said)), expected);
+    assert_eq!(printed(|out| notice(out, &session(), &value)), expected);
 }
 
 #[track_caller]
-fn check_client(said: ClientNotice<'_>, name: &str, fields: &str) {
-    assert_eq!(printed(|out| client(out, &said)), format!(r#"42["{name}",{{{fields}}}]"#));
+fn check_client(value: ClientNotice<'_>, name: &str, fields: &str) {
+    assert_eq!(printed(|out| client(out, &value)), format!(r#"42["{name}",{{{fields}}}]"#));
 }
 
 #[track_caller]
-fn check_ack(said: Ack, fields: &str) {
+fn check_ack(value: Ack, fields: &str) {
     let fields = fields.replace("$T", TIMELINE);
     let expected = format!(r#"4317[{{"ok":true{fields}}}]"#);
-    assert_eq!(printed(|out| ack(out, 17, Some(&session()), &said)), expected);
+    assert_eq!(printed(|out| ack(out, 17, Some(&session()), &value)), expected);
 }
 
 #[test]
@@ -711,13 +711,13 @@ proptest! {
         name in "[^\\p{Cc}\u{202a}-\u{202e}\u{2066}-\u{2069}]{1,32}", message in "\\PC{0,40}|[\\x00-\\x7f\"\\\\]{0,40}", target in any::<Option<String>>(),
     ) {
         let session = SessionId::parse(&name).unwrap();
-        let said = Notice::Chat {
+        let chat = Notice::Chat {
             from: id(ANN),
             username: target.clone().unwrap_or_default(),
             message: message.clone(),
             timestamp: NOW,
         };
-        let (event, payload) = read_back(&printed(|out| notice(out, &session, &said)));
+        let (event, payload) = read_back(&printed(|out| notice(out, &session, &chat)));
         prop_assert_eq!(event, "chat_message");
         prop_assert_eq!(&payload["sessionId"], &name);
         prop_assert_eq!(&payload["message"], &message);
