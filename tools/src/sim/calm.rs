@@ -23,13 +23,13 @@ impl World<'_> {
             let Some(want) = &one.want else { continue };
             let name = &self.oracle.sessions[usize::from(want.session)].name;
             let (newest, due) = (self.newest(name), due.get(name));
-            let told_why = one.told_why.is_some_and(|at| now - at < 5 * SECOND);
+            let rejected = one.rejected_at.is_some_and(|at| now - at < 5 * SECOND);
             let what = match one.wire.map(|wire| &self.wires[wire]) {
-                _ if told_why => continue,
+                _ if rejected => continue,
                 None => "has no connection".to_owned(),
                 Some(wire) if one.joined != Some(want.session) => {
                     format!(
-                        "is not in s{}, and was not told why: {:?} {:?}",
+                        "is not in s{} without a rejection: {:?} {:?}",
                         want.session, wire.shard, wire.asks
                     )
                 }
@@ -48,9 +48,9 @@ impl World<'_> {
             };
             self.oracle.journal.fail(now, "I18 recovery", format!("member {member} {what}"));
         }
-        for court in 0..self.oracle.sessions.len() {
-            self.check_stored(court);
-            let Some(model) = &self.oracle.sessions[court].model else { continue };
+        for session in 0..self.oracle.sessions.len() {
+            self.check_stored(session);
+            let Some(model) = &self.oracle.sessions[session].model else { continue };
             let away = model
                 .leader
                 .as_ref()
@@ -59,7 +59,7 @@ impl World<'_> {
                 self.oracle.journal.fail(
                     now,
                     "I18 recovery",
-                    format!("the leader of s{court} is gone for good"),
+                    format!("the leader of s{session} is gone for good"),
                 );
             }
         }
@@ -114,18 +114,18 @@ impl World<'_> {
     }
 
     /// Checks that the storage has a session's newest version.
-    fn check_stored(&mut self, court: usize) {
-        let (now, court) = (self.agenda.now, &self.oracle.sessions[court]);
-        let (Some(storage), Some(model)) = (&self.storage, &court.model) else { return };
-        let kept = storage.kept(&court.name);
-        let newest = (court.epoch, model.version);
-        if self.life.stepped && kept.is_some_and(|kept| kept.is_late && kept.epoch > court.epoch) {
+    fn check_stored(&mut self, session: usize) {
+        let (now, oracle) = (self.agenda.now, &self.oracle.sessions[session]);
+        let (Some(storage), Some(model)) = (&self.storage, &oracle.model) else { return };
+        let kept = storage.kept(&oracle.name);
+        let newest = (oracle.epoch, model.version);
+        if self.life.stepped && kept.is_some_and(|kept| kept.is_late && kept.epoch > oracle.epoch) {
             // A server that died had a clock that was ahead, and its record arrived last.
             return;
         }
         let kept = kept.map(|kept| (kept.epoch, kept.version));
-        if model.version > 0 && kept != Some(newest) && now > court.owed.changed_at + SECOND {
-            let what = format!("{kept:?} is stored of {:?}, which is at {newest:?}", court.name);
+        if model.version > 0 && kept != Some(newest) && now > oracle.owed.changed_at + SECOND {
+            let what = format!("{kept:?} is stored of {:?}, which is at {newest:?}", oracle.name);
             self.oracle.journal.fail(now, "I19 stored in the end", what);
         }
     }
@@ -133,7 +133,7 @@ impl World<'_> {
     /// The versions of all sessions that members and pollers want to be in.
     pub fn newest_of_all(&self) -> Newest {
         let bands = self.pollers.iter().filter_map(|poller| SessionId::parse(&poller.session()));
-        let names = self.oracle.sessions.iter().map(|court| court.name.clone()).chain(bands);
+        let names = self.oracle.sessions.iter().map(|oracle| oracle.name.clone()).chain(bands);
         names.filter_map(|name| Some((name.clone(), self.newest(&name)?))).collect()
     }
 

@@ -122,13 +122,13 @@ impl BandClock {
             -0.3
         };
         let (mut upper, mut lower) = (f64::INFINITY, f64::NEG_INFINITY);
-        for (place, sample) in self.ring.iter().enumerate().rev() {
+        for (index, sample) in self.ring.iter().enumerate().rev() {
             let slack = MAX_SKEW * (at - sample.c0);
             upper = upper.min(sample.upper + slack);
             lower = lower.max(sample.lower - slack);
             // The newest sample alone is never void, however odd its stamps.
-            if upper - lower < least && place + 1 < self.ring.len() {
-                return place + 1;
+            if upper - lower < least && index + 1 < self.ring.len() {
+                return index + 1;
             }
         }
         0
@@ -346,10 +346,10 @@ impl Timekeeper {
     /// # Errors
     /// If the error of the estimate exceeds its bound.
     pub fn answered(&mut self, now: u64, id: u64, s1: f64, s2: f64) -> Result<bool, String> {
-        let Some(place) = self.asked.iter().position(|(asked, ..)| *asked == id) else {
+        let Some(index) = self.asked.iter().position(|(asked, ..)| *asked == id) else {
             return Ok(false);
         };
-        let (_, c0, sent) = self.asked.swap_remove(place);
+        let (_, c0, sent) = self.asked.swap_remove(index);
         let c3 = self.device.read(now);
         let stepped = self.band.add(c0, s1, s2, c3);
         self.calm_answers += 1;

@@ -168,8 +168,8 @@ struct VersionFields {
 pub fn offset_of(text: &str) -> Option<(String, u64)> {
     let inside = text.strip_prefix("42[")?.strip_suffix("\"]")?;
     let (_, offset) = inside.rsplit_once(",\"")?;
-    let (place, number) = offset.rsplit_once('.')?;
-    place.bytes().all(|byte| byte == b'.' || byte.is_ascii_digit()).then_some(())?;
+    let (log, number) = offset.rsplit_once('.')?;
+    log.bytes().all(|byte| byte == b'.' || byte.is_ascii_digit()).then_some(())?;
     Some((offset.to_owned(), number.parse().ok()?))
 }
 
@@ -180,7 +180,7 @@ pub fn log_of(offset: &str) -> &str {
 
 /// Decodes a packet. `sessions` is the number of sessions in the world.
 pub fn understand(text: &str, sessions: usize) -> Result<ServerMessage, String> {
-    let fields = |json: &'_ str| -> Result<(), String> {
+    let check = |json: &'_ str| -> Result<(), String> {
         serde_json::from_str::<serde::de::IgnoredAny>(json)
             .map(|_| ())
             .map_err(|error| error.to_string())
@@ -188,11 +188,11 @@ pub fn understand(text: &str, sessions: usize) -> Result<ServerMessage, String> 
     match text.as_bytes() {
         b"2" => return Ok(ServerMessage::EnginePing),
         b"41" => return Ok(ServerMessage::Disconnect),
-        [b'0', ..] => return fields(&text[1..]).map(|()| ServerMessage::EngineOpen),
+        [b'0', ..] => return check(&text[1..]).map(|()| ServerMessage::EngineOpen),
         [b'4', b'0', ..] => {
-            let told: Fields<'_> = parse(&text[2..])?;
-            let sid = told.sid.unwrap_or_default().into_owned();
-            return Ok(ServerMessage::Connected(sid, told.pid.map(Cow::into_owned)));
+            let fields: Fields<'_> = parse(&text[2..])?;
+            let sid = fields.sid.unwrap_or_default().into_owned();
+            return Ok(ServerMessage::Connected(sid, fields.pid.map(Cow::into_owned)));
         }
         [b'4', b'3', ..] => return understand_ack(&text[2..]),
         [b'4', b'4', ..] => return Ok(ServerMessage::Link),
@@ -202,53 +202,53 @@ pub fn understand(text: &str, sessions: usize) -> Result<ServerMessage, String> 
     let (name, json) = inside.and_then(|rest| rest.split_once("\",")).ok_or("no event")?;
     // After the fields there may be the event's offset in the session's log.
     let mut values = serde_json::Deserializer::from_str(json);
-    let told = Fields::deserialize(&mut values).map_err(|error| error.to_string())?;
+    let fields = Fields::deserialize(&mut values).map_err(|error| error.to_string())?;
     let session =
-        told.session_id.as_deref().and_then(|name| name.strip_prefix('s')?.parse::<u16>().ok());
-    let timeline: Option<VersionFields> = match told.timeline {
+        fields.session_id.as_deref().and_then(|name| name.strip_prefix('s')?.parse::<u16>().ok());
+    let timeline: Option<VersionFields> = match fields.timeline {
         Some(raw) => Some(parse(raw.get())?),
         None => None,
     };
-    let version = match (told.epoch, told.version, &timeline) {
+    let version = match (fields.epoch, fields.version, &timeline) {
         (Some(epoch), Some(version), _) => Some((epoch, version)),
         (_, _, Some(timeline)) => Some((timeline.epoch, timeline.version)),
         _ => None,
     };
     if name == "ping" {
-        return Ok(ServerMessage::Ping(told.timestamp.unwrap_or_default() as i64));
+        return Ok(ServerMessage::Ping(fields.timestamp.unwrap_or_default() as i64));
     }
     let (Some(session), Some(version)) = (session, version) else {
-        if let (Some(session), Some(at), "metronome_tick") = (session, told.at_server_ms, name) {
+        if let (Some(session), Some(at), "metronome_tick") = (session, fields.at_server_ms, name) {
             return Ok(ServerMessage::Beat { session, at: micros(at) as u64 });
         }
         return Ok(match session.filter(|session| usize::from(*session) < sessions) {
             Some(session) if name == "chat_message" => ServerMessage::Chat(session),
             None if name == "connection_quality" => ServerMessage::Quality,
-            None if told.session_id.is_none() => ServerMessage::Link,
+            None if fields.session_id.is_none() => ServerMessage::Link,
             _ => ServerMessage::Other,
         });
     };
     if usize::from(session) >= sessions {
-        return Err("nobody knows this session".into());
+        return Err("an unknown session".into());
     }
-    if let ("scroll_tick", Some(position)) = (name, told.position_ms) {
+    if let ("scroll_tick", Some(position)) = (name, fields.position_ms) {
         let position = micros(position);
         return Ok(ServerMessage::Tick { session, version, position, serial: 0 });
     }
-    let sum = told.checksum.map(|sum| Digest::of(sum.as_bytes()));
-    let timeline = told.timeline.map(|raw| Digest::of(raw.get().as_bytes()));
-    let members = told.members.unwrap_or_default();
+    let sum = fields.checksum.map(|sum| Digest::of(sum.as_bytes()));
+    let timeline = fields.timeline.map(|raw| Digest::of(raw.get().as_bytes()));
+    let members = fields.members.unwrap_or_default();
     let snapshot = (name == "snapshot").then(|| Snapshot {
-        position: micros(told.position.unwrap_or(-1.0)),
-        playing: told.is_playing.unwrap_or_default(),
-        leader: told.leader_socket_id.map(Cow::into_owned),
+        position: micros(fields.position.unwrap_or(-1.0)),
+        playing: fields.is_playing.unwrap_or_default(),
+        leader: fields.leader_socket_id.map(Cow::into_owned),
         members: members.into_iter().map(|m| (m.socket_id.into_owned(), m.connected)).collect(),
-        member_count: told.member_count,
+        member_count: fields.member_count,
     });
     // Without the offset, which clients that cannot recover do not receive.
-    let said = &json[..values.into_iter::<serde::de::IgnoredAny>().byte_offset()];
+    let event = &json[..values.into_iter::<serde::de::IgnoredAny>().byte_offset()];
     let change =
-        (snapshot.is_none() && name != "sync_response").then(|| Digest::of(said.as_bytes()));
+        (snapshot.is_none() && name != "sync_response").then(|| Digest::of(event.as_bytes()));
     Ok(ServerMessage::State(State { session, version, sum, timeline, change, snapshot }))
 }
 
@@ -256,24 +256,24 @@ fn understand_ack(text: &str) -> Result<ServerMessage, String> {
     let (id, json) = text.split_once('[').ok_or("no acknowledgement")?;
     let json = json.strip_suffix(']').ok_or("no acknowledgement")?;
     let id = id.parse().map_err(|_| "no acknowledgement id")?;
-    let told: Fields<'_> = parse(json)?;
+    let fields: Fields<'_> = parse(json)?;
     let guessing =
-        told.error.as_ref().is_some_and(|error| error.message.starts_with("too many wrong"));
-    let code = told.error.map(|error| error.code.into_owned()).unwrap_or_default();
+        fields.error.as_ref().is_some_and(|error| error.message.starts_with("too many wrong"));
+    let code = fields.error.map(|error| error.code.into_owned()).unwrap_or_default();
     Ok(ServerMessage::Ack(Ack {
         id,
-        ok: told.ok.ok_or("neither done nor refused")?,
+        ok: fields.ok.ok_or("the acknowledgement has no ok")?,
         code,
         guessing,
-        version: (told.epoch.unwrap_or_default(), told.version.unwrap_or_default()),
-        position: told.position_ms.map(micros),
-        t1: told.t1.map(micros),
-        t2: told.t2.map(micros),
-        restored: told.restored,
-        repeated: told.repeated == Some(true),
-        superseded: told.superseded == Some(true),
-        cut: told.cut == Some(true),
-        pending: told.pending == Some(true),
+        version: (fields.epoch.unwrap_or_default(), fields.version.unwrap_or_default()),
+        position: fields.position_ms.map(micros),
+        t1: fields.t1.map(micros),
+        t2: fields.t2.map(micros),
+        restored: fields.restored,
+        repeated: fields.repeated == Some(true),
+        superseded: fields.superseded == Some(true),
+        cut: fields.cut == Some(true),
+        pending: fields.pending == Some(true),
     }))
 }
 

@@ -314,10 +314,10 @@ impl Model {
     /// # Errors
     /// If the server should not have done so.
     pub fn restore(&mut self, now: u64, id: &str, window: u64) -> Result<(), Wrong> {
-        let place = self.absent.iter().position(|absent| absent.person.id == id);
-        let Absent { mut person, led, pin, since } = self.absent.remove(
-            place.ok_or_else(|| format!("{id} was let in again without having been lost"))?,
-        );
+        let index = self.absent.iter().position(|absent| absent.person.id == id);
+        let Absent { mut person, led, pin, since } = self
+            .absent
+            .remove(index.ok_or_else(|| format!("{id} recovered without having been lost"))?);
         if now > since + window {
             return Err(format!("{id} was let in again {} µs after it was lost", now - since));
         }
@@ -332,8 +332,8 @@ impl Model {
         if self.people.len() >= self.rules.max_members as usize {
             return Err(format!("{id} was let in again as one too many"));
         }
-        let place = self.people.iter().position(|other| other.joined_at > person.joined_at);
-        self.people.insert(place.unwrap_or(self.people.len()), person);
+        let index = self.people.iter().position(|other| other.joined_at > person.joined_at);
+        self.people.insert(index.unwrap_or(self.people.len()), person);
         if led && self.leader.is_none() && self.may_lead(id) {
             self.give_lead(Some(id.to_owned()));
             self.caption("{} is leading");
@@ -368,7 +368,7 @@ impl Model {
         other: &str,
     ) -> Result<Done, Wrong> {
         if !self.people.iter().any(|person| person.id == id && person.connected) {
-            return Err("obeyed somebody who is no member".into());
+            return Err("obeyed somebody that is no member".into());
         }
         if needs_lead(say, self.rules.cues) && !self.leads(id) {
             return Err(format!("obeyed {id}, who does not lead: {say:?}"));
@@ -432,7 +432,7 @@ impl Model {
                     return Err(format!("{id} gave away a lead that it did not have"));
                 }
                 if !self.people.iter().any(|person| person.id == other && person.connected) {
-                    return Err("the lead went to somebody who is not there".into());
+                    return Err("the lead went to a member that is not in the session".into());
                 }
                 self.give_lead(Some(other.to_owned()));
                 true
@@ -532,14 +532,14 @@ impl Model {
     /// Applies an acknowledged report of a position, by the leader or a follower.
     ///
     /// If the report waited for its rate, the music has continued since it `came`.
-    pub fn report(&mut self, now: u64, id: &str, place: u64, came: u64) -> Done {
+    pub fn report(&mut self, now: u64, id: &str, position: u64, came: u64) -> Done {
         if !self.leads(id) {
             return Done::Nothing;
         }
         let waited = if self.music.at(now).playing { now - came } else { 0 };
-        let place = (place + waited).min(86_400_000_000);
-        let off = (self.music.at(now).position.max(0) - i128::from(place)).abs() > 25_000;
-        let moved = off && self.music.seek(now, now, place);
+        let position = (position + waited).min(86_400_000_000);
+        let off = (self.music.at(now).position.max(0) - i128::from(position)).abs() > 25_000;
+        let moved = off && self.music.seek(now, now, position);
         self.version += u64::from(moved);
         Done::Version(self.version)
     }
@@ -675,8 +675,8 @@ impl Model {
     }
 
     fn answer(&mut self, requester: &str) -> Result<(), Wrong> {
-        let place = self.requests.iter().position(|other| other == requester);
-        self.requests.remove(place.ok_or_else(|| format!("{requester} has not asked"))?);
+        let index = self.requests.iter().position(|other| other == requester);
+        self.requests.remove(index.ok_or_else(|| format!("{requester} has not asked"))?);
         Ok(())
     }
 

@@ -224,9 +224,9 @@ impl Music {
         }
         let at = i128::from(at);
         self.wishes.retain(|(other, old)| *other != at || *old == Wish::Start);
-        let place =
+        let index =
             self.wishes.iter().position(|(other, _)| *other >= at).unwrap_or(self.wishes.len());
-        self.wishes.insert(place, (at, wish));
+        self.wishes.insert(index, (at, wish));
     }
 }
 

@@ -40,7 +40,7 @@ struct Port {
 
 /// All wires of a world.
 pub struct SimNet {
-    /// The current behavior of the network: calm at the end.
+    /// The current behaviour of the network: calm at the end.
     pub habits: plan::Net,
     pub calm: bool,
     pub cables: Vec<Cable>,
@@ -313,15 +313,15 @@ impl Net for SimNet {
         let works =
             if breaks { port.luck.below(requests.len() as u64) as usize } else { usize::MAX };
         port.together &= !breaks;
-        for (place, request) in requests.iter().enumerate() {
+        for (index, request) in requests.iter().enumerate() {
             let slice = IoSlice::new(&bytes[request.bytes.range()]);
-            let result = (place < works).then(|| self.offer(request.socket, &[slice]));
+            let result = (index < works).then(|| self.offer(request.socket, &[slice]));
             self.results.push(result);
         }
     }
 
-    fn sent(&self, place: usize) -> Option<io::Result<usize>> {
-        match self.results[place].as_ref()? {
+    fn sent(&self, index: usize) -> Option<io::Result<usize>> {
+        match self.results[index].as_ref()? {
             Ok(count) => Some(Ok(*count)),
             Err(error) => Some(Err(error.kind().into())),
         }

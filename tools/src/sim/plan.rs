@@ -67,7 +67,7 @@ pub struct WorldShape {
     pub driver: Driver,
 }
 
-/// The permanent behavior of the storage.
+/// The permanent behaviour of the storage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Storage {
     /// Time for which a join waits for the storage.
@@ -82,7 +82,7 @@ pub struct Storage {
     pub damage: u64,
 }
 
-/// The permanent behavior of the network.
+/// The permanent behaviour of the network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Net {
     pub delay: u64,
@@ -96,7 +96,7 @@ pub struct Net {
     pub detour: u64,
 }
 
-/// The permanent behavior of the driver.
+/// The permanent behaviour of the driver.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Driver {
     /// Maximum delay of a turn.
@@ -518,7 +518,7 @@ fn draw_new_pin(
     add(3_200 * MS, lost, Act::Say(Say::Claim));
 }
 
-/// The leader reports its place more often than its rate allows, so that its last report waits.
+/// The leader reports its position more often than its rate allows, so that its last report waits.
 fn draw_reports(
     luck: &mut SimRng,
     shape: &WorldShape,

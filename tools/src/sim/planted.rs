@@ -318,7 +318,7 @@ pub fn misplaced(files: &[(String, String)]) -> Vec<String> {
                 continue;
             };
             if !seen.insert(mark) {
-                wrong.push(format!("{place} stands twice"));
+                wrong.push(format!("{place} is there twice"));
             }
             let line = text.lines().nth(at).unwrap_or_default();
             if bug.spoil(line, "BUG").is_none() {
@@ -332,7 +332,7 @@ pub fn misplaced(files: &[(String, String)]) -> Vec<String> {
                 is_name && !known.contains(word) && !OF_THE_LANGUAGE.contains(word)
             });
             if let Some(word) = unknown {
-                wrong.push(format!("{place}: nothing is called {word} any more, see planted.rs"));
+                wrong.push(format!("{place}: no name is {word}, see planted.rs"));
             }
         }
     }

@@ -181,13 +181,13 @@ impl ShardState {
     /// Announces that the storage is available again, after its earlier news.
     pub fn hear_of_return(&mut self, now: u64) {
         self.records.news.iter_mut().for_each(|answer| answer.at = answer.at.min(now));
-        self.hear(Answer { at: now, news: StorageEvent::Returned, model: None });
+        self.receive(Answer { at: now, news: StorageEvent::Returned, model: None });
     }
 
     /// Adds news of the storage.
-    pub fn hear(&mut self, answer: Answer) {
-        let place = self.records.news.partition_point(|other| other.at <= answer.at);
-        self.records.news.insert(place, answer);
+    pub fn receive(&mut self, answer: Answer) {
+        let index = self.records.news.partition_point(|other| other.at <= answer.at);
+        self.records.news.insert(index, answer);
     }
 
     /// The number of pieces of mail that wait for room in other mailboxes, and of connections among
@@ -242,7 +242,7 @@ impl SimShell<'_> {
                 Output::Send { to: id, bytes } => {
                     self.desk.digest.add(1 + u64::from(id.index));
                     let bytes = &out.bytes[bytes.range()];
-                    self.hear_goodbye(*id, bytes);
+                    self.note_goodbye(*id, bytes);
                     self.owe(*id, bytes.len());
                     to.extend(self.listener(*id));
                     if !to.is_empty() {
@@ -252,7 +252,7 @@ impl SimShell<'_> {
                 Output::Fanout { to: ids, bytes, volatile } => {
                     for id in &out.receivers[ids.range()] {
                         self.desk.digest.add(2 + u64::from(id.index));
-                        self.hear_goodbye(*id, &out.bytes[bytes.range()]);
+                        self.note_goodbye(*id, &out.bytes[bytes.range()]);
                         self.owe(*id, if *volatile { 0 } else { bytes.range().len() });
                         to.extend(self.listener(*id));
                     }
@@ -311,10 +311,10 @@ impl SimShell<'_> {
 
     /// Notes bytes that a poller receives in the turn in which the server says goodbye. If its
     /// request was answered before that, no goodbye is owed.
-    fn hear_goodbye(&mut self, id: ConnId, bytes: &[u8]) {
+    fn note_goodbye(&mut self, id: ConnId, bytes: &[u8]) {
         if self.oracle.server.drained[usize::from(self.desk.id)] {
-            if let Some(heard) = self.desk.checks.owed.get_mut(&id) {
-                heard.extend_from_slice(bytes);
+            if let Some(received) = self.desk.checks.owed.get_mut(&id) {
+                received.extend_from_slice(bytes);
             }
         } else {
             self.desk.checks.owed.remove(&id);
@@ -388,7 +388,7 @@ impl SimShell<'_> {
             }
             Input::Backlog { conn, bytes } => {
                 self.oracle.journal.saw(if *bytes > 0 {
-                    "driver: a backlog is told"
+                    "driver: a backlog is reported"
                 } else {
                     "driver: a backlog is gone"
                 });
@@ -403,8 +403,8 @@ impl SimShell<'_> {
             Input::Memory(memory) => {
                 let id = self.desk.id;
                 self.oracle.server.full[usize::from(id)] = *memory == FreeMemory::Out;
-                let here = self.oracle.sessions.iter().filter(|court| court.home == id);
-                let here = here.map(|court| &court.name);
+                let here = self.oracle.sessions.iter().filter(|oracle| oracle.home == id);
+                let here = here.map(|oracle| &oracle.name);
                 let here = here.filter(|name| engine.session(name).is_some()).cloned().collect();
                 return Watched::Memory { memory: *memory, here };
             }
@@ -476,9 +476,9 @@ impl SimShell<'_> {
                 self.oracle.scarce(now, self.desk.id, memory, &gone, self.storage.as_ref());
             }
             Watched::Drain { connected } => {
-                let untold = connected.into_iter().find(|wire| !self.wires[*wire].dismissed);
-                if let Some(wire) = untold {
-                    let what = format!("{} was not told", self.wires[wire].sid);
+                let missed = connected.into_iter().find(|wire| !self.wires[*wire].dismissed);
+                if let Some(wire) = missed {
+                    let what = format!("{} received no goodbye", self.wires[wire].sid);
                     self.oracle.journal.fail(now, "I20 goodbyes", what);
                 }
             }
@@ -502,7 +502,7 @@ impl SimShell<'_> {
         let shard = self.desk.id;
         let storage = self.storage.as_mut();
         if let Some(answer) = storage.and_then(|storage| storage.store(self.now, shard, order)) {
-            self.desk.hear(answer);
+            self.desk.receive(answer);
         }
     }
 }
@@ -656,7 +656,7 @@ impl Shell<SimNet, Engine> for SimShell<'_> {
         match order {
             Order::Load(session) => {
                 let answer = self.storage.as_mut().map(|storage| storage.load(now, session));
-                answer.map(|answer| self.desk.hear(answer)).is_some()
+                answer.map(|answer| self.desk.receive(answer)).is_some()
             }
             Order::Store { session, epoch, version, record } => {
                 let model = self.desk.records.models.pop_front().flatten();

@@ -103,8 +103,8 @@ impl Storage {
 
     /// Stores the records of dead servers that have arrived.
     fn settle(&mut self, now: u64) {
-        while let Some(place) = self.late.iter().position(|(at, _)| *at <= now) {
-            let (_, order) = self.late.remove(place);
+        while let Some(index) = self.late.iter().position(|(at, _)| *at <= now) {
+            let (_, order) = self.late.remove(index);
             if self.away_until.is_none() {
                 let was = self.records.get(&order.session).map(|kept| kept.epoch);
                 self.overdue += 1;

@@ -121,15 +121,19 @@ impl World<'_> {
 
     /// Checks that all pollers received a goodbye in the turn in which the drain began.
     fn check_goodbyes(&mut self, s: usize) {
-        for (id, said) in std::mem::take(&mut self.shards[s].desk.checks.owed) {
+        for (id, received) in std::mem::take(&mut self.shards[s].desk.checks.owed) {
             // In a polling response, or in a frame if the client has upgraded to a WebSocket.
-            let stays_away = said.windows(3).any(|three| matches!(three, b"\x1e41" | b"\x0241"));
-            let told = frames::is_draining(&said)
+            let stays_away =
+                received.windows(3).any(|three| matches!(three, b"\x1e41" | b"\x0241"));
+            let complete = frames::is_draining(&received)
                 && stays_away == (self.oracle.server.goodbye == Goodbye::Disconnect);
-            if told {
-                self.oracle.journal.saw("drain: who polls is told");
+            if complete {
+                self.oracle.journal.saw("drain: pollers receive a goodbye");
             } else {
-                let what = format!("{id:?} {:?} was not told", String::from_utf8_lossy(&said));
+                let what = format!(
+                    "{id:?} received {:?} and no goodbye",
+                    String::from_utf8_lossy(&received)
+                );
                 self.oracle.journal.fail(self.agenda.now, "I20 goodbyes", what);
             }
         }
@@ -145,7 +149,7 @@ impl World<'_> {
             let least = self.wires[wire].owed.saturating_sub(self.net.cables[wire].taken);
             if u64::from(bytes) < least && !self.net.cables[wire].reset {
                 let what = format!("{bytes} bytes where at least {least} wait");
-                self.oracle.journal.fail(now, "I10 a backlog is told as it is", what);
+                self.oracle.journal.fail(now, "I10 backlogs are reported", what);
             }
         }
         for (wire, bytes) in desk.sending.drain(..) {
@@ -225,9 +229,9 @@ impl World<'_> {
     /// Checks that a shard has only sessions of its own.
     fn check_owner(&mut self, s: usize) {
         let engine = self.shards[s].turn.machine();
-        for court in self.oracle.sessions.iter().filter(|court| usize::from(court.home) != s) {
-            if engine.session(&court.name).is_some() {
-                let what = format!("{:?} is on shard {s} as well", court.name);
+        for oracle in self.oracle.sessions.iter().filter(|oracle| usize::from(oracle.home) != s) {
+            if engine.session(&oracle.name).is_some() {
+                let what = format!("{:?} is on shard {s} as well", oracle.name);
                 return self.oracle.journal.fail(self.agenda.now, "I2 one owner", what);
             }
         }
@@ -250,18 +254,18 @@ impl World<'_> {
         let Some(storage) = self.storage.as_ref().filter(|storage| storage.is_faithful()) else {
             return;
         };
-        for court in self.oracle.sessions.iter().filter(|court| usize::from(court.home) == s) {
+        for oracle in self.oracle.sessions.iter().filter(|oracle| usize::from(oracle.home) == s) {
             let Some(model) =
-                court.model.as_ref().filter(|_| engine.session(&court.name).is_some())
+                oracle.model.as_ref().filter(|_| engine.session(&oracle.name).is_some())
             else {
                 continue;
             };
-            let kept = storage.kept(&court.name).map(|kept| (kept.epoch, kept.version));
-            if model.version > 0 && kept < Some((court.epoch, model.version)) {
+            let kept = storage.kept(&oracle.name).map(|kept| (kept.epoch, kept.version));
+            if model.version > 0 && kept < Some((oracle.epoch, model.version)) {
                 let what = format!(
                     "{kept:?} of {:?}, which is at {:?}",
-                    court.name,
-                    (court.epoch, model.version)
+                    oracle.name,
+                    (oracle.epoch, model.version)
                 );
                 return self.oracle.journal.fail(now, "I20 all is stored", what);
             }

@@ -251,7 +251,7 @@ pub struct Wire {
     /// The session of its member, as the server acknowledged.
     pub seat: Option<u16>,
     /// The newest version that the server sent in this session.
-    pub told: (u64, u64),
+    pub version: (u64, u64),
     pub packing: Packing,
     /// The seat that the client tries to recover.
     pub hope: Option<RecoveryClaim>,
@@ -259,7 +259,7 @@ pub struct Wire {
     pub asks: Vec<PendingCall>,
     /// The times at which events were rejected for their rate.
     pub rejected: VecDeque<u64>,
-    /// Places in the stream to the server at which the client disconnects, which has no answer.
+    /// Positions in the stream to the server at which the client disconnects, which has no answer.
     pub marks: VecDeque<u64>,
     /// Number of bytes that earlier turns must have sent, without ticks.
     pub owed: u64,
@@ -287,7 +287,7 @@ pub struct Spent {
     /// Number of ping frames of the client.
     pub pings: u64,
     /// Number of messages of the server that concern this client alone.
-    pub told: u64,
+    pub messages: u64,
     pub needless: u64,
     /// Number of messages that report the connection quality.
     pub reports: u64,
@@ -315,7 +315,7 @@ impl Wire {
             opened: now,
             sid: String::new(),
             seat: None,
-            told: (0, 0),
+            version: (0, 0),
             packing: Packing::default(),
             hope: None,
             asks: Vec::new(),
@@ -383,11 +383,11 @@ pub struct RecoveryClaim {
     /// The number in this offset.
     pub seen: u64,
     /// Numbers of the events that the server sends again.
-    pub told: Vec<u64>,
+    pub resent: Vec<u64>,
     /// The time at which the last event that the client has seen was first sent.
-    pub told_at: u64,
+    pub sent_at: u64,
     /// Number of bytes that all sessions had sent by then.
-    pub told_bytes: u64,
+    pub sent_bytes: u64,
 }
 
 /// A call of a member without an answer.
@@ -399,7 +399,7 @@ pub struct PendingCall {
     /// The client's name of its command: the client, by member and page, and a number.
     pub command: Option<((u16, u16), u64)>,
     pub sent: u64,
-    /// The place in the stream to the server at which the call ends.
+    /// The position in the stream to the server at which the call ends.
     pub end: u64,
     /// The time at which the server read it.
     pub came: Option<u64>,

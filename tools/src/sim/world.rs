@@ -303,7 +303,7 @@ impl<'p> World<'p> {
             return;
         }
         for (shard, answer) in storage.come_back(now) {
-            self.shards[usize::from(shard)].desk.hear(answer);
+            self.shards[usize::from(shard)].desk.receive(answer);
         }
         for shard in 0..self.shards.len() {
             self.shards[shard].desk.hear_of_return(now);

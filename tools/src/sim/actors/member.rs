@@ -39,7 +39,7 @@ pub struct Member {
     pub wire: Option<usize>,
     pub joined: Option<u16>,
     /// The time of the last rejection of a join.
-    pub told_why: Option<u64>,
+    pub rejected_at: Option<u64>,
     pub held: Held,
     habits: Habits,
     identity: Identity,
@@ -93,7 +93,7 @@ struct Line {
     /// Whether the connection is upgraded.
     upgraded: bool,
     rest: Vec<u8>,
-    heard_at: u64,
+    received_at: u64,
     retry_at: u64,
     tries: u32,
     opened: u64,
@@ -127,7 +127,7 @@ impl Member {
             want: None,
             wire: None,
             joined: None,
-            told_why: None,
+            rejected_at: None,
             held: Held::default(),
             habits,
             identity: Identity::default(),
@@ -174,7 +174,7 @@ impl Member {
         let Some(wire) = self.wire else {
             if self.want.is_some() && now >= self.line.retry_at {
                 let wire = cx.open(self.id, self.count(), false);
-                (self.wire, self.line.heard_at, self.line.upgraded) = (Some(wire), now, false);
+                (self.wire, self.line.received_at, self.line.upgraded) = (Some(wire), now, false);
                 (self.joined, self.held.tick) = (None, 0);
                 self.line.rest.clear();
                 match self.habits.terms {
@@ -186,8 +186,8 @@ impl Member {
         };
         let silence =
             shape.ping + shape.ping_timeout + SECOND + 4 * (shape.net.delay + shape.net.detour);
-        if now - self.line.heard_at > silence
-            || cx.wires[wire].spoiled && now - self.line.heard_at > SECOND
+        if now - self.line.received_at > silence
+            || cx.wires[wire].spoiled && now - self.line.received_at > SECOND
         {
             self.abandon(cx);
             return;
@@ -586,14 +586,14 @@ impl Member {
                 ("beat_sync", format!(",\"beatPosition\":12.5,\"masterTime\":{clock}"))
             }
             Say::PositionSync { off } => {
-                let court = &cx.oracle.sessions[usize::from(session)];
-                let place =
-                    court.model.as_ref().map_or(0, |model| model.music.at(now).position as i64);
-                let place = (place + off).clamp(0, 86_400_000_000) as u64;
-                what = CallContent::Report(place);
+                let oracle = &cx.oracle.sessions[usize::from(session)];
+                let position =
+                    oracle.model.as_ref().map_or(0, |model| model.music.at(now).position as i64);
+                let position = (position + off).clamp(0, 86_400_000_000) as u64;
+                what = CallContent::Report(position);
                 (
                     "position_sync",
-                    format!(",\"positionMs\":{},\"timestamp\":{clock}", millis(place)),
+                    format!(",\"positionMs\":{},\"timestamp\":{clock}", millis(position)),
                 )
             }
             Say::ClockSync => ("clock_sync", format!(",\"t0\":{clock}")),
@@ -743,7 +743,7 @@ impl Member {
         }
         let cable = &mut cx.net.cables[w];
         if count > 0 {
-            self.line.heard_at = now;
+            self.line.received_at = now;
             let mut rest = std::mem::take(&mut self.line.rest);
             rest.extend_from_slice(&cable.down.here()[..count]);
             cable.down.took(count);
@@ -766,7 +766,7 @@ impl Member {
             let Some(end) = head_length(bytes) else { return 0 };
             if !bytes.starts_with(b"HTTP/1.1 101") {
                 // The server has no room for another connection.
-                self.told_why = Some(now);
+                self.rejected_at = Some(now);
                 cx.end_stream(w);
                 self.forget_wire(cx);
                 return bytes.len();
@@ -779,29 +779,30 @@ impl Member {
             let frame = &bytes[at..at + whole.length];
             at += whole.length;
             match frame[0] {
-                frames::TEXT => match cx.oracle.memo.heard(frame) {
-                    Some(told) => {
-                        self.see(cx, &told);
-                        self.hear(cx, w, &told.what);
+                frames::TEXT => match cx.oracle.memo.decoded(frame) {
+                    Some(decoded) => {
+                        self.see(cx, &decoded);
+                        self.receive(cx, w, &decoded.what);
                     }
                     None => cx.oracle.journal.fail(
                         now,
                         "I6 as it was sent",
-                        format!("member {m} got what nobody sent"),
+                        format!("member {m} got a frame that was not sent"),
                     ),
                 },
                 frames::DEFLATED => {
                     let (packed, plain) =
                         cx.wires[w].packing.deflated.pop_front().unwrap_or_default();
-                    match cx.oracle.memo.heard_as(plain).filter(|_| packed == Digest::of(frame)) {
-                        Some(told) => {
-                            self.see(cx, &told);
-                            self.hear(cx, w, &told.what);
+                    match cx.oracle.memo.with_digest(plain).filter(|_| packed == Digest::of(frame))
+                    {
+                        Some(decoded) => {
+                            self.see(cx, &decoded);
+                            self.receive(cx, w, &decoded.what);
                         }
                         None => cx.oracle.journal.fail(
                             now,
                             "I6 as it was sent",
-                            format!("member {m} got compressed what nobody sent"),
+                            format!("member {m} got a compressed frame that was not sent"),
                         ),
                     }
                 }
@@ -833,18 +834,18 @@ impl Member {
             .filter(|_| self.habits.remembers);
         let before = before.zip(self.identity.in_session);
         let text = match before {
-            Some(((pid, (offset, seen, told_at, told_bytes)), session)) => {
+            Some(((pid, (offset, seen, sent_at, sent_bytes)), session)) => {
                 let (sid, held) = (self.identity.sid.clone(), self.held.version);
-                cx.wires[w].told = held;
+                cx.wires[w].version = held;
                 cx.wires[w].hope = Some(RecoveryClaim {
                     sid,
                     session,
                     held,
                     offset: offset.clone(),
                     seen: *seen,
-                    told: Vec::new(),
-                    told_at: *told_at,
-                    told_bytes: *told_bytes,
+                    resent: Vec::new(),
+                    sent_at: *sent_at,
+                    sent_bytes: *sent_bytes,
                 });
                 format!("40{{\"pid\":\"{pid}\",\"offset\":\"{offset}\"}}")
             }
@@ -874,21 +875,22 @@ impl Member {
     }
 
     /// Notes the offset of an event.
-    fn see(&mut self, cx: &mut Cx<'_>, told: &Decoded) {
-        let Some((offset, number)) = &told.offset else { return };
+    fn see(&mut self, cx: &mut Cx<'_>, decoded: &Decoded) {
+        let Some((offset, number)) = &decoded.offset else { return };
         let (now, m) = (cx.now(), self.id);
-        let before = self.identity.seen.replace((offset.clone(), *number, told.at, told.bytes));
-        let next = if told.is_snapshot() { *number } else { number.saturating_sub(1) };
+        let before =
+            self.identity.seen.replace((offset.clone(), *number, decoded.at, decoded.bytes));
+        let next = if decoded.is_snapshot() { *number } else { number.saturating_sub(1) };
         if before.is_some_and(|(old, last, ..)| last > next && log_of(&old) == log_of(offset)) {
             let what = format!("member {m} got event {offset} again or out of order");
             cx.oracle.journal.fail(now, "I15 each event once", what);
         }
     }
 
-    fn hear(&mut self, cx: &mut Cx<'_>, w: usize, heard: &ServerMessage) {
+    fn receive(&mut self, cx: &mut Cx<'_>, w: usize, message: &ServerMessage) {
         let (now, m) = (cx.now(), self.id);
         let mute = now < self.habits.mute_until;
-        match heard {
+        match message {
             ServerMessage::Connected(sid, pid) => self.become_somebody(cx, sid, pid.clone()),
             ServerMessage::EnginePing if !mute => self.send_text(cx, w, b"3"),
             ServerMessage::Ping(timestamp) if !mute => {
@@ -915,7 +917,7 @@ impl Member {
                 let refusal =
                     matches!(ack.code.as_str(), "session_full" | "bad_passcode") || ack.guessing;
                 if refusal {
-                    self.told_why = Some(now);
+                    self.rejected_at = Some(now);
                     self.joined = None;
                     self.line.retry_at = now + SECOND;
                 } else if ack.code == "not_member" {

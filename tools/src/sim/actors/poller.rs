@@ -38,10 +38,10 @@ pub struct Poller {
     /// Whether the client is in its session.
     joined: bool,
     /// The time of the last rejection.
-    told_why: Option<u64>,
+    rejected_at: Option<u64>,
     held: (u64, u64),
     talk: Talk,
-    heard_at: u64,
+    received_at: u64,
     retry_at: u64,
     luck: SimRng,
 }
@@ -88,10 +88,10 @@ impl Poller {
             queue: Vec::new(),
             connected: false,
             joined: false,
-            told_why: None,
+            rejected_at: None,
             held: (0, 0),
             talk: Talk::default(),
-            heard_at: 0,
+            received_at: 0,
             retry_at: 0,
             luck: SimRng::new(seed, 5_000 + u64::from(id)),
         }
@@ -131,11 +131,11 @@ impl Poller {
             return;
         }
         if self.get.is_none() && self.socket.is_none() {
-            self.heard_at = now;
+            self.received_at = now;
             return self.get_packets(cx);
         }
         let fed_up = !self.calm && self.luck.one_in(80);
-        if now - self.heard_at > silence || fed_up {
+        if now - self.received_at > silence || fed_up {
             return self.start_over(cx);
         }
         if !self.calm && self.luck.one_in(80) {
@@ -276,7 +276,7 @@ impl Poller {
         if !bytes.is_empty() {
             cx.net.cables[w].down.took(bytes.len());
             cx.tell_room(w);
-            self.heard_at = now;
+            self.received_at = now;
             if let Some(line) = self.lines().find(|line| line.wire == w) {
                 line.rest.extend_from_slice(&bytes);
             }
@@ -311,7 +311,7 @@ impl Poller {
             let expected = std::mem::replace(&mut line.busy, false);
             if status != 200 {
                 // The server no longer knows the Engine.IO session, or has no room.
-                self.told_why = Some(now).filter(|_| status == 503).or(self.told_why);
+                self.rejected_at = Some(now).filter(|_| status == 503).or(self.rejected_at);
                 return self.start_over(cx);
             }
             if !expected {
@@ -355,7 +355,7 @@ impl Poller {
                 line.rest.drain(..end);
                 *stage = Stage::Probing;
                 if !granted {
-                    self.told_why = Some(now);
+                    self.rejected_at = Some(now);
                     return self.start_over(cx);
                 }
                 self.send_packet(cx, w, "2probe");
@@ -399,7 +399,7 @@ impl Poller {
     fn hear_packet(&mut self, cx: &mut Cx<'_>, packet: &str) {
         let (now, p) = (cx.now(), self.id);
         cx.oracle.journal.note(now, || {
-            format!("poller {p} hears {}", packet.chars().take(150).collect::<String>())
+            format!("poller {p} receives {}", packet.chars().take(150).collect::<String>())
         });
         let json = |from: usize| serde_json::from_str::<Value>(&packet[from..]).ok();
         let known = match packet.as_bytes() {
@@ -410,7 +410,7 @@ impl Poller {
             b"6" => true,
             b"1" | b"41" => return self.start_over(cx),
             [b'0', ..] => {
-                self.sid = json(1).and_then(|told| Some(told["sid"].as_str()?.to_owned()));
+                self.sid = json(1).and_then(|open| Some(open["sid"].as_str()?.to_owned()));
                 self.queue.push("40".into());
                 self.sid.is_some()
             }
@@ -418,8 +418,8 @@ impl Poller {
                 (self.connected, self.talk.next_say) = (true, 0);
                 json(2).is_some()
             }
-            [b'4', b'2', ..] => json(2).is_some_and(|event| self.hear_event(cx, &event)),
-            [b'4', b'3', ..] => self.hear_ack(cx, &packet[2..]),
+            [b'4', b'2', ..] => json(2).is_some_and(|event| self.handle_event(cx, &event)),
+            [b'4', b'3', ..] => self.handle_ack(cx, &packet[2..]),
             _ => false,
         };
         if !known {
@@ -428,18 +428,19 @@ impl Poller {
         self.send_queue(cx);
     }
 
-    fn hear_event(&mut self, cx: &mut Cx<'_>, event: &Value) -> bool {
-        let (Some(name), told) = (event[0].as_str(), &event[1]) else { return false };
+    fn handle_event(&mut self, cx: &mut Cx<'_>, event: &Value) -> bool {
+        let (Some(name), payload) = (event[0].as_str(), &event[1]) else { return false };
         if name == "ping" {
-            self.queue.push(format!("42[\"pong\",{{\"timestamp\":{}}}]", told["timestamp"]));
+            self.queue.push(format!("42[\"pong\",{{\"timestamp\":{}}}]", payload["timestamp"]));
         }
         if name == "scroll_tick" {
             // A tick does not wait for the batch that announces its version.
             return true;
         }
-        let timeline = if told["timeline"].is_object() { &told["timeline"] } else { told };
+        let timeline = if payload["timeline"].is_object() { &payload["timeline"] } else { payload };
         let version = timeline["epoch"].as_u64().zip(timeline["version"].as_u64());
-        let Some(version) = version.filter(|_| told["sessionId"] == self.session().as_str()) else {
+        let Some(version) = version.filter(|_| payload["sessionId"] == self.session().as_str())
+        else {
             return true;
         };
         self.joined |= name == "snapshot";
@@ -452,14 +453,14 @@ impl Poller {
         true
     }
 
-    fn hear_ack(&mut self, cx: &mut Cx<'_>, text: &str) -> bool {
+    fn handle_ack(&mut self, cx: &mut Cx<'_>, text: &str) -> bool {
         let Some((id, json)) = text.find('[').map(|at| text.split_at(at)) else { return false };
-        let (Ok(id), Ok(told)) = (id.parse::<u64>(), serde_json::from_str::<Value>(json)) else {
+        let (Ok(id), Ok(ack)) = (id.parse::<u64>(), serde_json::from_str::<Value>(json)) else {
             return false;
         };
-        let code = &told[0]["error"]["code"];
+        let code = &ack[0]["error"]["code"];
         if code == "session_full" {
-            self.told_why = Some(cx.now());
+            self.rejected_at = Some(cx.now());
         }
         self.joined &= code != "not_member";
         let before = self.talk.asks.len();
@@ -497,10 +498,10 @@ impl Poller {
     ) -> Option<String> {
         let late = self.talk.asks.iter().find(|(_, at)| now - at > 3 * SECOND);
         match () {
-            () if self.told_why.is_some_and(|at| now - at < 6 * SECOND) => None,
+            () if self.rejected_at.is_some_and(|at| now - at < 6 * SECOND) => None,
             () if !self.joined && !in_time => None,
             () if !self.joined => {
-                Some(format!("is not in {:?}, and was not told why", self.session()))
+                Some(format!("is not in {:?} without a rejection", self.session()))
             }
             () if newest < Some(self.held) || due.is_some_and(|due| self.held < due) => {
                 Some(format!("holds {:?} of {newest:?}", self.held))

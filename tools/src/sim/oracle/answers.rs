@@ -17,14 +17,14 @@ pub(super) const PROMISED: u64 = 13_000_000;
 impl Oracle {
     /// Checks the answer to a member's call, and applies it to the model.
     pub(super) fn answered(&mut self, now: u64, wire: &mut Wire, ack: &Ack) {
-        let Some(place) = wire.asks.iter().position(|ask| ask.id == ack.id) else {
+        let Some(index) = wire.asks.iter().position(|ask| ask.id == ack.id) else {
             return self.journal.fail(
                 now,
                 "I8 answered once",
                 format!("{} never asked {}", wire.sid, ack.id),
             );
         };
-        let ask = wire.asks.swap_remove(place);
+        let ask = wire.asks.swap_remove(index);
         let is_too_fast = ack.code == "rate_limited" && !ack.guessing;
         if is_too_fast && self.is_patience_over(now, wire) {
             let what = format!("{} exceeds its rates and goes on", wire.sid);
@@ -91,7 +91,7 @@ impl Oracle {
             return if ask.kind().is_some() && newer {
                 Ok(())
             } else {
-                Err(("I25 the newest wins", format!("nothing takes the place of {:?}", ask.what)))
+                Err(("I25 the newest wins", format!("no newer value supersedes {:?}", ask.what)))
             };
         }
         let waited = ask.kind().is_some() && ask.came.is_some_and(|came| came < now);
@@ -127,13 +127,13 @@ impl Oracle {
                 }
                 self.open_session(now, session, ack)?;
                 if wire.seat.is_none() {
-                    wire.told = (0, 0);
+                    wire.version = (0, 0);
                 }
                 wire.seat = Some(ask.session);
-                let court = &mut self.sessions[session];
-                if court.model.as_ref().is_some_and(|model| model.empty_since.is_some()) {
+                let oracle = &mut self.sessions[session];
+                if oracle.model.as_ref().is_some_and(|model| model.empty_since.is_some()) {
                     // Before this join no member was there to receive anything.
-                    court.owed.since = None;
+                    oracle.owed.since = None;
                 }
                 let unix = self.unix(now, session);
                 self.model(session)?
@@ -157,8 +157,8 @@ impl Oracle {
             CallContent::Say(say, at, other) => {
                 self.model(session)?.say(now, &wire.sid, say, *at, other).map_err(wrong)?
             }
-            CallContent::Report(place) => {
-                self.model(session)?.report(now, &wire.sid, *place, ask.came.unwrap_or(now))
+            CallContent::Report(position) => {
+                self.model(session)?.report(now, &wire.sid, *position, ask.came.unwrap_or(now))
             }
         };
         if let CallContent::Say(Say::Message { text }, ..) = &ask.what
@@ -166,21 +166,21 @@ impl Oracle {
         {
             return Err(("I7 acknowledged is done", format!("cut: {}", ack.cut)));
         }
-        let court = &mut self.sessions[session];
+        let oracle = &mut self.sessions[session];
         if alone {
             return Ok(());
         }
-        let version = court.model.as_ref().map_or(0, |model| model.version);
+        let version = oracle.model.as_ref().map_or(0, |model| model.version);
         if matches!(ask.what, CallContent::Say(..))
             && done == Done::Version(version)
-            && version == court.owed.version
+            && version == oracle.owed.version
         {
             self.journal.seen.add("command: changes nothing", 1);
-            court.unchanged.push((wire.sid.clone(), now, false));
+            oracle.unchanged.push((wire.sid.clone(), now, false));
         }
-        court.changed(now);
+        oracle.changed(now);
         if let Done::Version(version) = done {
-            let should = (court.epoch, version);
+            let should = (oracle.epoch, version);
             if ack.version != should {
                 return Err((
                     "I7 acknowledged is done",
@@ -188,12 +188,12 @@ impl Oracle {
                 ));
             }
         }
-        let place = court.model.as_ref().map(|model| model.music.at(now).position);
-        if let (CallContent::Say(Say::Sync { .. }, ..), Some(position), Some(place)) =
-            (&ask.what, ack.position, place)
-            && position != place
+        let expected = oracle.model.as_ref().map(|model| model.music.at(now).position);
+        if let (CallContent::Say(Say::Sync { .. }, ..), Some(position), Some(expected)) =
+            (&ask.what, ack.position, expected)
+            && position != expected
         {
-            return Err(("I4 position", format!("sync says {position}, should be {place}")));
+            return Err(("I4 position", format!("sync says {position}, should be {expected}")));
         }
         Ok(())
     }

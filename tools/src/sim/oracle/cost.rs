@@ -62,7 +62,16 @@ impl Oracle {
     /// messages with few packets, and a silent client receives greeting and heartbeats only.
     pub(super) fn weigh(&mut self, now: u64, wire: &Wire, length: usize) {
         let Spent {
-            packets, pings, told, needless, questions, reports, pongs, beats, since, ..
+            packets,
+            pings,
+            messages,
+            needless,
+            questions,
+            reports,
+            pongs,
+            beats,
+            since,
+            ..
         } = wire.spent;
         let seconds = now.saturating_sub(since) / 1_000_000 + 1;
         // Greeting, connect and goodbye; an answer and a notice for each event. Beyond the rates,
@@ -71,7 +80,9 @@ impl Oracle {
             .min(GREETINGS + 2 * (EVENTS_BURST + EVENTS_A_SECOND * seconds) + needless);
         let own = !wire.spoiled || wire.stray;
         let what = match () {
-            () if own && told > most + reports => format!("{told} messages to {packets} packets"),
+            () if own && messages > most + reports => {
+                format!("{messages} messages to {packets} packets")
+            }
             () if reports > questions + beats / 5 => format!("{reports} reports for {beats} pings"),
             () if own && pongs > pings => format!("{pongs} pongs for {pings} pings"),
             () if length > OWN_BYTES_MAX => format!("a message of {length} bytes"),
@@ -118,15 +129,15 @@ impl Oracle {
         storage: Option<&Storage>,
     ) {
         let recovery = self.rules.recovery;
-        for court in self.sessions.iter_mut().filter(|court| court.home == shard) {
-            court.forgot_at = Some(now);
-            let Some(model) = court.model.as_ref().filter(|_| gone.contains(&court.name)) else {
+        for oracle in self.sessions.iter_mut().filter(|oracle| oracle.home == shard) {
+            oracle.forgot_at = Some(now);
+            let Some(model) = oracle.model.as_ref().filter(|_| gone.contains(&oracle.name)) else {
                 continue;
             };
-            let newest = (court.epoch, model.version);
+            let newest = (oracle.epoch, model.version);
             let right = match storage {
                 Some(storage) => {
-                    let kept = storage.kept(&court.name).map(|kept| (kept.epoch, kept.version));
+                    let kept = storage.kept(&oracle.name).map(|kept| (kept.epoch, kept.version));
                     kept == Some(newest) || !storage.is_honest()
                 }
                 None => {
@@ -135,9 +146,9 @@ impl Oracle {
                 }
             };
             let what =
-                format!("{:?} at {newest:?} is gone with members {:?}", court.name, model.people);
+                format!("{:?} at {newest:?} is gone with members {:?}", oracle.name, model.people);
             let right = right && !model.people.iter().any(|person| person.connected);
-            (court.model, court.ticking.since, court.owed.since) = (None, None, None);
+            (oracle.model, oracle.ticking.since, oracle.owed.since) = (None, None, None);
             if !right && !self.server.draining {
                 return self.journal.fail(now, "I7 what scarce memory may cost", what);
             }

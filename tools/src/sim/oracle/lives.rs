@@ -21,19 +21,19 @@ impl Oracle {
         epoch: u64,
         stored: Option<(Model, Record)>,
     ) {
-        let Some(index) = self.sessions.iter().position(|court| court.name == *session) else {
+        let Some(index) = self.sessions.iter().position(|oracle| oracle.name == *session) else {
             return;
         };
         let unix = self.unix(now, index);
         let (grace, members_max) = (self.rules.grace, self.rules.members_max);
-        let court = &mut self.sessions[index];
+        let oracle = &mut self.sessions[index];
         let before =
-            court.epoch.max(stored.as_ref().map_or(0, |(_, record)| record.timeline.epoch));
-        court.epoch = epoch;
-        court.is_news = false;
-        court.told.chats.clear();
-        court.former.clear();
-        court.restored = stored.is_some().then_some(Some(true));
+            oracle.epoch.max(stored.as_ref().map_or(0, |(_, record)| record.timeline.epoch));
+        oracle.epoch = epoch;
+        oracle.is_news = false;
+        oracle.sent.chats.clear();
+        oracle.former.clear();
+        oracle.restored = stored.is_some().then_some(Some(true));
         let mut model = Model::new(now, members_max);
         let what = if stored.is_some() {
             "session: back from the storage"
@@ -45,9 +45,10 @@ impl Oracle {
             model = kept;
             model.reopen(now, unix, grace, &record);
         }
-        (court.owed.version, court.owed.since, court.ticking.since) = (model.version, None, None);
-        court.model = Some(model);
-        court.dirty = true;
+        (oracle.owed.version, oracle.owed.since, oracle.ticking.since) =
+            (model.version, None, None);
+        oracle.model = Some(model);
+        oracle.dirty = true;
         if epoch <= before {
             self.journal.fail(
                 now,
@@ -60,36 +61,36 @@ impl Oracle {
     /// Notes that the storage has a newer record than the server, which must continue above its
     /// epoch.
     pub fn outdone(&mut self, now: u64, session: &SessionId, epoch: u64) {
-        let Some(court) = self.sessions.iter_mut().find(|court| court.name == *session) else {
+        let Some(oracle) = self.sessions.iter_mut().find(|oracle| oracle.name == *session) else {
             return;
         };
-        if let Some(model) = court.model.as_mut().filter(|_| epoch >= court.epoch) {
+        if let Some(model) = oracle.model.as_mut().filter(|_| epoch >= oracle.epoch) {
             self.journal.seen.add("session: rises above a stored one", 1);
-            court.former.push(court.epoch);
-            (court.epoch, model.version) = (epoch + 1, 1);
-            court.changed(now);
+            oracle.former.push(oracle.epoch);
+            (oracle.epoch, model.version) = (epoch + 1, 1);
+            oracle.changed(now);
         }
     }
 
     /// The model of a session in this version, if that is certain.
     pub fn model_of(&self, session: &SessionId, version: (u64, u64)) -> Option<Model> {
-        let court = self
+        let oracle = self
             .sessions
             .iter()
-            .find(|court| court.name == *session && court.closings.is_none())?;
-        let model = court.model.as_ref()?;
-        ((court.epoch, model.version) == version && !self.server.draining).then(|| model.clone())
+            .find(|oracle| oracle.name == *session && oracle.closings.is_none())?;
+        let model = oracle.model.as_ref()?;
+        ((oracle.epoch, model.version) == version && !self.server.draining).then(|| model.clone())
     }
 
     /// Handles the death of the server. Its wall clock is right, unless it `stepped`.
     pub fn restarted(&mut self, wall: i64, stepped: bool) {
         self.server.walls.fill(wall);
         self.memo.logs.clear();
-        for court in &mut self.sessions {
-            (court.model, court.closings, court.restored) = (None, None, None);
-            court.unchanged.clear();
-            (court.ticking.since, court.owed.since) = (None, None);
-            court.is_news = true;
+        for oracle in &mut self.sessions {
+            (oracle.model, oracle.closings, oracle.restored) = (None, None, None);
+            oracle.unchanged.clear();
+            (oracle.ticking.since, oracle.owed.since) = (None, None);
+            oracle.is_news = true;
         }
         if stepped {
             self.clock_stepped();
@@ -100,31 +101,31 @@ impl Oracle {
     pub(super) fn connected(&mut self, now: u64, wire: &mut Wire, sid: &str) {
         wire.sid = sid.to_owned();
         let Some(hope) = wire.hope.take().filter(|_| !self.server.draining) else { return };
-        let (window, bytes) = (self.rules.recovery, self.memo.told_bytes - hope.told_bytes);
-        let court = &mut self.sessions[usize::from(hope.session)];
+        let (window, bytes) = (self.rules.recovery, self.memo.sent_bytes - hope.sent_bytes);
+        let oracle = &mut self.sessions[usize::from(hope.session)];
         if hope.sid != sid {
             self.journal.seen.add("recovery: denied", 1);
         }
-        let same = court.epoch == hope.held.0 || court.former.contains(&hope.held.0);
-        let what = match court.model.as_mut().filter(|_| same) {
+        let same = oracle.epoch == hope.held.0 || oracle.former.contains(&hope.held.0);
+        let what = match oracle.model.as_mut().filter(|_| same) {
             None if hope.sid == sid => "it came back to a session that is gone".to_owned(),
             None => return,
             Some(model) if hope.sid == sid => {
                 if model.empty_since.is_some() {
-                    court.owed.since = None;
+                    oracle.owed.since = None;
                 }
                 self.journal.recoveries += 1;
                 let restored = model.restore(now, sid, window);
                 wire.seat = Some(hope.session);
-                court.changed(now);
-                let missed = court
-                    .told
+                oracle.changed(now);
+                let missed = oracle
+                    .sent
                     .chats
                     .iter()
-                    .find(|chat| **chat > hope.seen && !hope.told.contains(chat));
+                    .find(|chat| **chat > hope.seen && !hope.resent.contains(chat));
                 match restored {
                     Err(what) => what,
-                    Ok(()) if missed.is_some() => format!("{sid} was not told event {missed:?}"),
+                    Ok(()) if missed.is_some() => format!("{sid} did not receive event {missed:?}"),
                     // The snapshot of the current state follows.
                     Ok(()) => return,
                 }
@@ -135,21 +136,21 @@ impl Oracle {
                     log.and_then(|log| log.iter().find(|(number, _)| *number > hope.seen));
                 let missed_at = match first_missed {
                     // The events between are no longer in the log.
-                    Some((number, _)) if *number > hope.seen + 1 => hope.told_at,
+                    Some((number, _)) if *number > hope.seen + 1 => hope.sent_at,
                     Some((_, at)) => *at,
                     None => now,
                 };
                 // Half of the room may hold events that no member received.
-                let known = now < hope.told_at + window
+                let known = now < hope.sent_at + window
                     && !self.rules.hurry
                     && bytes * 2 < u64::from(self.rules.memory_max)
-                    && court.forgot_at.is_none_or(|at| at < hope.told_at);
+                    && oracle.forgot_at.is_none_or(|at| at < hope.sent_at);
                 let must = known
                     && self.rules.memory_max > 100_000
                     && model.must_restore(now, &hope.sid, window, missed_at + self.rules.silence);
                 model.forget_absent(&hope.sid);
                 if must {
-                    court.denied = Some(hope.sid);
+                    oracle.denied = Some(hope.sid);
                 }
                 return;
             }
@@ -172,9 +173,9 @@ impl Oracle {
     ) -> Result<(), Breach> {
         let (is_crowded, ttl, members_max) =
             (self.rules.is_crowded(), self.rules.empty_ttl, self.rules.members_max);
-        let court = &mut self.sessions[session];
-        if court.model.is_some() && court.epoch == ack.version.0 {
-            let wrong = court.restored.filter(|restored| *restored != ack.restored);
+        let oracle = &mut self.sessions[session];
+        if oracle.model.is_some() && oracle.epoch == ack.version.0 {
+            let wrong = oracle.restored.filter(|restored| *restored != ack.restored);
             return wrong.map_or(Ok(()), |should| {
                 Err((
                     "I7 restored",
@@ -182,10 +183,10 @@ impl Oracle {
                 ))
             });
         }
-        if ack.version.0 <= court.epoch {
-            return Err(("I3 epoch", format!("epoch {} after {}", ack.version.0, court.epoch)));
+        if ack.version.0 <= oracle.epoch {
+            return Err(("I3 epoch", format!("epoch {} after {}", ack.version.0, oracle.epoch)));
         }
-        if let Some(model) = &court.model {
+        if let Some(model) = &oracle.model {
             let empty = model
                 .empty_since
                 .ok_or(("I13 expiry", "a session with members is gone".to_owned()))?;
@@ -193,12 +194,12 @@ impl Oracle {
                 return Err(("I13 expiry", "a session was forgotten before its time".into()));
             }
         }
-        court.epoch = ack.version.0;
-        court.is_news = false;
-        court.told.chats.clear();
-        court.former.clear();
-        (court.restored, court.denied) = (None, None);
-        court.model = Some(Model::new(now, members_max));
+        oracle.epoch = ack.version.0;
+        oracle.is_news = false;
+        oracle.sent.chats.clear();
+        oracle.former.clear();
+        (oracle.restored, oracle.denied) = (None, None);
+        oracle.model = Some(Model::new(now, members_max));
         Ok(())
     }
 
@@ -223,10 +224,10 @@ impl Oracle {
         if wire.seat == Some(session) {
             wire.seat = None;
         }
-        let court = &mut self.sessions[usize::from(session)];
-        if let Some(model) = &mut court.model {
+        let oracle = &mut self.sessions[usize::from(session)];
+        if let Some(model) = &mut oracle.model {
             model.leave(now, &wire.sid);
-            court.changed(now);
+            oracle.changed(now);
         }
     }
 
@@ -234,23 +235,23 @@ impl Oracle {
     pub fn lost(&mut self, now: u64, wire: &mut Wire) {
         let Some(session) = wire.seat.take() else { return };
         self.journal.note(now, || format!("{} is lost to s{session}", wire.sid));
-        let court = &mut self.sessions[usize::from(session)];
-        if let Some(closings) = &mut court.closings {
+        let oracle = &mut self.sessions[usize::from(session)];
+        if let Some(closings) = &mut oracle.closings {
             return closings.push(wire.sid.clone());
         }
-        if let Some(model) = &mut court.model {
+        if let Some(model) = &mut oracle.model {
             model.lost(now, &wire.sid, self.rules.grace);
-            court.changed(now);
+            oracle.changed(now);
         }
     }
 
     /// Notes that the wall clock was set. A server that has not had a session since its start can
     /// take the next epoch from that clock only.
     pub fn clock_stepped(&mut self) {
-        for court in self.sessions.iter_mut().filter(|court| court.is_news) {
-            court.epoch = 0;
-            court.told.facts.clear();
-            court.told.changes.clear();
+        for oracle in self.sessions.iter_mut().filter(|oracle| oracle.is_news) {
+            oracle.epoch = 0;
+            oracle.sent.facts.clear();
+            oracle.sent.changes.clear();
         }
     }
 }

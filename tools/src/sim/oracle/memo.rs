@@ -37,7 +37,7 @@ pub struct Memo {
     /// Number of ticks so far.
     ticks: u64,
     /// Number of bytes that all sessions have sent so far.
-    pub told_bytes: u64,
+    pub sent_bytes: u64,
     /// The numbers and times of the newest events of each session's log, by the first part of their
     /// offsets.
     pub logs: BTreeMap<String, VecDeque<(u64, u64)>>,
@@ -45,12 +45,12 @@ pub struct Memo {
 
 impl Memo {
     /// The message in a frame, if the server has sent the frame.
-    pub fn heard(&self, frame: &[u8]) -> Option<Rc<Decoded>> {
-        self.heard_as(Digest::of(frame))
+    pub fn decoded(&self, frame: &[u8]) -> Option<Rc<Decoded>> {
+        self.with_digest(Digest::of(frame))
     }
 
     /// The message in a frame with this digest, if the server has sent it.
-    pub fn heard_as(&self, key: u64) -> Option<Rc<Decoded>> {
+    pub fn with_digest(&self, key: u64) -> Option<Rc<Decoded>> {
         self.young.get(&key).or_else(|| self.old.get(&key)).cloned()
     }
 
@@ -71,16 +71,16 @@ impl Memo {
         if self.young.len() >= MEMO_MAX {
             self.old = std::mem::take(&mut self.young);
         }
-        self.told_bytes += frame.len() as u64;
-        let told = Rc::new(Decoded { what, offset, at: now, bytes: self.told_bytes });
-        if let Some((offset, number)) = told.offset.as_ref().filter(|_| !told.is_snapshot()) {
+        self.sent_bytes += frame.len() as u64;
+        let decoded = Rc::new(Decoded { what, offset, at: now, bytes: self.sent_bytes });
+        if let Some((offset, number)) = decoded.offset.as_ref().filter(|_| !decoded.is_snapshot()) {
             let log = self.logs.entry(log_of(offset).to_owned()).or_default();
             log.push_back((*number, now));
             if log.len() > LOG_MAX {
                 log.pop_front();
             }
         }
-        self.young.insert(Digest::of(frame), Rc::clone(&told));
-        told
+        self.young.insert(Digest::of(frame), Rc::clone(&decoded));
+        decoded
     }
 }

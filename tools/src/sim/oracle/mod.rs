@@ -81,11 +81,11 @@ impl Oracle {
             }
             _ => return,
         }
-        let told = match self.memo.heard(frame) {
-            Some(told) => told,
+        let decoded = match self.memo.decoded(frame) {
+            Some(decoded) => decoded,
             None => self.read(now, frame),
         };
-        if !matches!(told.what, ServerMessage::Tick { .. }) {
+        if !matches!(decoded.what, ServerMessage::Tick { .. }) {
             self.journal.note(now, || {
                 let to: Vec<&str> =
                     to.iter().map(|wire| wires[*wire].sid.get(..4).unwrap_or("-")).collect();
@@ -93,14 +93,14 @@ impl Oracle {
                 format!("to {}: {}", to.join(" "), text.chars().take(150).collect::<String>())
             });
         }
-        if let Some((_, number)) = &told.offset {
+        if let Some((_, number)) = &decoded.offset {
             for wire in to {
                 if let Some(hope) = &mut wires[*wire].hope {
-                    hope.told.push(*number);
+                    hope.resent.push(*number);
                 }
             }
         }
-        match &told.what {
+        match &decoded.what {
             ServerMessage::Connected(sid, _) => {
                 to.iter().for_each(|wire| self.connected(now, &mut wires[*wire], sid))
             }
@@ -110,8 +110,8 @@ impl Oracle {
             ServerMessage::State(state) => self.stated(now, state, to, wires),
             ServerMessage::Tick { session, .. } if !self.server.draining => {
                 let strangers = to.iter().any(|wire| wires[*wire].seat != Some(*session));
-                let court = &mut self.sessions[usize::from(*session)];
-                let done = court.ticked(now, self.rules.tick, volatile, strangers);
+                let oracle = &mut self.sessions[usize::from(*session)];
+                let done = oracle.ticked(now, self.rules.tick, volatile, strangers);
                 self.journal.check(now, done);
             }
             ServerMessage::EnginePing => {
@@ -123,14 +123,14 @@ impl Oracle {
                     self.journal.fail(
                         now,
                         "I11 no memory for more",
-                        format!("shard {shard} lets somebody in"),
+                        format!("shard {shard} admits a connection"),
                     );
                 }
                 (wires[*wire].upgraded, wires[*wire].opened) = (true, now);
                 wires[*wire].spent.since = now;
             }),
             ServerMessage::Disconnect if self.server.goodbye == Goodbye::Reconnect => {
-                self.journal.fail(now, "I20 goodbyes", "a client is told to stay away".to_owned());
+                self.journal.fail(now, "I20 goodbyes", "a client must not stay away".to_owned());
             }
             ServerMessage::Disconnect => to.iter().for_each(|wire| wires[*wire].dismissed = true),
             ServerMessage::Link
@@ -149,7 +149,7 @@ impl Oracle {
             | ServerMessage::Other => {}
         }
         if !matches!(
-            told.what,
+            decoded.what,
             ServerMessage::State(_)
                 | ServerMessage::Tick { .. }
                 | ServerMessage::Beat { .. }
@@ -158,13 +158,13 @@ impl Oracle {
         ) {
             for wire in to {
                 let spent = &mut wires[*wire].spent;
-                spent.told += u64::from(!matches!(
-                    told.what,
+                spent.messages += u64::from(!matches!(
+                    decoded.what,
                     ServerMessage::EnginePing | ServerMessage::Ping(_)
                 ));
                 // An acknowledgement may contain the state of a session.
                 let length =
-                    if matches!(told.what, ServerMessage::Ack(_)) { 0 } else { frame.len() };
+                    if matches!(decoded.what, ServerMessage::Ack(_)) { 0 } else { frame.len() };
                 self.weigh(now, &wires[*wire], length);
             }
         }
@@ -199,8 +199,8 @@ impl Oracle {
     /// Decodes and checks a frame for the first time.
     fn read(&mut self, now: u64, frame: &[u8]) -> Rc<Decoded> {
         let text = frames::only_payload(frame).and_then(|text| std::str::from_utf8(text).ok());
-        let mut heard = match text.map(|text| understand(text, self.sessions.len())) {
-            Some(Ok(heard)) => heard,
+        let mut message = match text.map(|text| understand(text, self.sessions.len())) {
+            Some(Ok(message)) => message,
             Some(Err(why)) => {
                 let what = format!("{why}: {}", text.unwrap_or_default());
                 self.journal.fail(now, "I16 readable", what);
@@ -212,23 +212,23 @@ impl Oracle {
             }
         };
         let offset = text.and_then(offset_of);
-        match &mut heard {
+        match &mut message {
             ServerMessage::Tick { session, version, position, serial } => {
                 *serial = self.memo.next_tick();
                 if !self.server.draining {
-                    let court = &self.sessions[usize::from(*session)];
-                    self.journal.check(now, court.check_place(now, *version, *position));
+                    let oracle = &self.sessions[usize::from(*session)];
+                    self.journal.check(now, oracle.check_place(now, *version, *position));
                 }
             }
             ServerMessage::Beat { session, at } => {
-                let court = self.sessions.get(usize::from(*session));
-                if let Some(court) = court.filter(|_| !self.server.draining) {
-                    self.journal.check(now, court.check_beat(now, *at, self.rules.batch));
+                let oracle = self.sessions.get(usize::from(*session));
+                if let Some(oracle) = oracle.filter(|_| !self.server.draining) {
+                    self.journal.check(now, oracle.check_beat(now, *at, self.rules.batch));
                 }
             }
             ServerMessage::Chat(session) => {
                 if let Some((_, number)) = offset {
-                    let chats = &mut self.sessions[usize::from(*session)].told.chats;
+                    let chats = &mut self.sessions[usize::from(*session)].sent.chats;
                     chats.push_back(number);
                     if chats.len() > CHATS_MAX {
                         chats.pop_front();
@@ -240,6 +240,6 @@ impl Oracle {
         if reveals(frame) {
             self.journal.fail(now, "I23 secrets", text.unwrap_or_default());
         }
-        self.memo.keep(now, frame, heard, offset)
+        self.memo.keep(now, frame, message, offset)
     }
 }

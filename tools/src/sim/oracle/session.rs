@@ -25,7 +25,7 @@ pub struct SessionOracle {
     pub is_news: bool,
     /// Value of `restored` that a join must be answered with, if that is known.
     pub restored: Option<Option<bool>>,
-    pub told: Sent,
+    pub sent: Sent,
     pub owed: Owed,
     pub ticking: Ticking,
     /// Whether the real session is to be compared.
@@ -87,7 +87,7 @@ impl SessionOracle {
             former: Vec::new(),
             is_news: false,
             restored: None,
-            told: Sent::default(),
+            sent: Sent::default(),
             owed: Owed::default(),
             ticking: Ticking::default(),
             dirty: false,

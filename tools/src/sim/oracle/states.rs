@@ -8,47 +8,47 @@ use super::session::{Fact, VERSIONS_MAX};
 impl Oracle {
     pub(super) fn stated(&mut self, now: u64, state: &State, to: &[usize], wires: &mut [Wire]) {
         let session = usize::from(state.session);
-        let mut told_again = false;
+        let mut is_recovering = false;
         for wire in to {
             let wire = &mut wires[*wire];
             let hopes = wire.hope.as_ref().is_some_and(|hope| hope.session == state.session);
             if wire.seat.is_none() && wire.sid.is_empty() && hopes {
                 // A recovering member receives missed events before its recovery is announced.
-                told_again = true;
+                is_recovering = true;
             } else if wire.seat != Some(state.session) && !self.server.draining {
                 self.journal.fail(
                     now,
-                    "I13 who is told",
-                    format!("{} hears of a session it is not in", wire.sid),
+                    "I13 receivers",
+                    format!("{} receives an event of a session that it is not in", wire.sid),
                 );
             }
-            if state.version < wire.told && !self.server.draining {
+            if state.version < wire.version && !self.server.draining {
                 let what =
-                    format!("{} was sent {:?} after {:?}", wire.sid, state.version, wire.told);
+                    format!("{} was sent {:?} after {:?}", wire.sid, state.version, wire.version);
                 self.journal.fail(now, "I15 in order of version", what);
             }
-            wire.told = state.version;
+            wire.version = state.version;
         }
-        if told_again {
+        if is_recovering {
             return;
         }
         self.answered_alone(now, state, to, wires);
         let seated = wires.iter().filter(|wire| wire.seat == Some(state.session));
-        let behind = seated.filter(|wire| wire.told != state.version).count();
-        let court = &mut self.sessions[session];
+        let behind = seated.filter(|wire| wire.version != state.version).count();
+        let oracle = &mut self.sessions[session];
         if behind <= 1 {
             // The batch was sent, to all members except one that is just leaving. Later changes
             // have a window of their own.
-            court.owed.since = None;
+            oracle.owed.since = None;
         }
         let stale = |(version, sum, _): &Fact| {
             *version != state.version && sum.is_some() && *sum == state.sum
         };
-        if court.told.facts.iter().any(stale) {
+        if oracle.sent.facts.iter().any(stale) {
             let what = format!("the checksum of {:?} is that of another version", state.version);
             return self.journal.fail(now, "I6 checksum of its version", what);
         }
-        let known = court.told.facts.iter_mut().find(|(version, ..)| *version == state.version);
+        let known = oracle.sent.facts.iter_mut().find(|(version, ..)| *version == state.version);
         let clash = match known {
             Some((_, sum, timeline)) => {
                 let clash = differ(*sum, state.sum) || differ(*timeline, state.timeline);
@@ -56,9 +56,9 @@ impl Oracle {
                 clash
             }
             None => {
-                court.told.facts.push_back((state.version, state.sum, state.timeline));
-                if court.told.facts.len() > VERSIONS_MAX {
-                    court.told.facts.pop_front();
+                oracle.sent.facts.push_back((state.version, state.sum, state.timeline));
+                if oracle.sent.facts.len() > VERSIONS_MAX {
+                    oracle.sent.facts.pop_front();
                 }
                 false
             }
@@ -76,42 +76,42 @@ impl Oracle {
     /// Checks an event that one member alone receives: for each version one event announces the
     /// change to all members, and only members whose commands changed nothing receive others.
     fn answered_alone(&mut self, now: u64, state: &State, to: &[usize], wires: &[Wire]) {
-        let court = &mut self.sessions[usize::from(state.session)];
+        let oracle = &mut self.sessions[usize::from(state.session)];
         let others = to.iter().map(|wire| &wires[*wire].sid);
         let mut strangers =
-            others.filter(|sid| !court.unchanged.iter().any(|(own, ..)| own == *sid));
+            others.filter(|sid| !oracle.unchanged.iter().any(|(own, ..)| own == *sid));
         if let Some(change) = state.change {
             let stranger = strangers.next();
-            match court.told.changes.iter().find(|(version, _)| *version == state.version) {
+            match oracle.sent.changes.iter().find(|(version, _)| *version == state.version) {
                 Some((_, first)) if *first != change => {
                     if let Some(sid) = stranger.filter(|_| !self.server.draining) {
-                        let what = format!("{sid} hears of {:?} once more", state.version);
+                        let what = format!("{sid} receives {:?} once more", state.version);
                         return self.journal.fail(now, "I24 what changed nothing", what);
                     }
                 }
                 Some(_) => {}
                 None if stranger.is_none() => {}
                 None => {
-                    court.told.changes.push_back((state.version, change));
-                    if court.told.changes.len() > VERSIONS_MAX {
-                        court.told.changes.pop_front();
+                    oracle.sent.changes.push_back((state.version, change));
+                    if oracle.sent.changes.len() > VERSIONS_MAX {
+                        oracle.sent.changes.pop_front();
                     }
                 }
             }
         }
-        let told = |sid: &String| to.iter().any(|wire| wires[*wire].sid == *sid);
-        court
+        let receives = |sid: &String| to.iter().any(|wire| wires[*wire].sid == *sid);
+        oracle
             .unchanged
             .iter_mut()
-            .filter(|(sid, ..)| told(sid))
+            .filter(|(sid, ..)| receives(sid))
             .for_each(|(.., done)| *done = true);
     }
 
     /// Checks that a snapshot shows the state at the time of sending.
     fn shown(&mut self, now: u64, state: &State, snapshot: &Snapshot) {
-        let court = &self.sessions[usize::from(state.session)];
+        let oracle = &self.sessions[usize::from(state.session)];
         let Some(model) =
-            court.model.as_ref().filter(|_| court.closings.is_none() && !self.server.draining)
+            oracle.model.as_ref().filter(|_| oracle.closings.is_none() && !self.server.draining)
         else {
             return;
         };
@@ -119,11 +119,11 @@ impl Oracle {
         let (people, count) = model.named(self.rules.members_listed);
         let members = snapshot.members.iter().map(|(id, connected)| (id.as_str(), *connected));
         let what = match () {
-            () if state.version != (court.epoch, model.version) => {
+            () if state.version != (oracle.epoch, model.version) => {
                 format!(
                     "a snapshot of {:?} is sent at {:?}",
                     state.version,
-                    (court.epoch, model.version)
+                    (oracle.epoch, model.version)
                 )
             }
             () if snapshot.position != music.position => {

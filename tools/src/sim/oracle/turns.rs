@@ -14,16 +14,16 @@ impl Oracle {
         if self.server.draining {
             return;
         }
-        for court in self.sessions.iter_mut().filter(|court| court.home == shard) {
-            let over = court
+        for oracle in self.sessions.iter_mut().filter(|oracle| oracle.home == shard) {
+            let over = oracle
                 .model
                 .as_ref()
                 .and_then(|model| model.kept_until)
                 .is_some_and(|until| until <= now);
             if over {
                 // The order of this and other timers is known only when all have fired.
-                court.closings.get_or_insert_default();
-                court.dirty = true;
+                oracle.closings.get_or_insert_default();
+                oracle.dirty = true;
             }
         }
     }
@@ -61,13 +61,13 @@ impl Oracle {
         wires: &[Wire],
         thorough: bool,
     ) -> Result<(), Breach> {
-        let court = &mut self.sessions[session];
-        let real = engine.session(&court.name);
-        let denied = court.denied.take().filter(|_| court.model.is_some() && real.is_some());
+        let oracle = &mut self.sessions[session];
+        let real = engine.session(&oracle.name);
+        let denied = oracle.denied.take().filter(|_| oracle.model.is_some() && real.is_some());
         if let Some(sid) = denied {
-            return Err(("I6 recovery", format!("{sid} was not known any more")));
+            return Err(("I6 recovery", format!("{sid} could not recover")));
         }
-        let Some(model) = &mut court.model else {
+        let Some(model) = &mut oracle.model else {
             // A session that was opened for a member that was then rejected is empty.
             let empty = real.is_none_or(|real| real.is_empty());
             return if empty {
@@ -81,9 +81,9 @@ impl Oracle {
                 .empty_since
                 .ok_or(("I13 expiry", "a session with members is gone".to_owned()))?;
             let crowded = self.rules.is_crowded();
-            court.model = None;
-            court.ticking.since = None;
-            court.owed.since = None;
+            oracle.model = None;
+            oracle.ticking.since = None;
+            oracle.owed.since = None;
             let right = now >= empty + self.rules.empty_ttl || crowded;
             self.journal
                 .seen
@@ -94,22 +94,22 @@ impl Oracle {
                 Err(("I13 expiry", "forgotten before its time".into()))
             };
         };
-        if let Some(closings) = court.closings.take() {
+        if let Some(closings) = oracle.closings.take() {
             self.journal.seen.add("session: a leader's grace is over", 1);
             self.journal.seen.add(
                 "session: grace and connections end in one turn",
                 u64::from(!closings.is_empty()),
             );
             settle_order(model, &closings, real, now, self.rules.grace);
-            court.owed.version = model.version;
+            oracle.owed.version = model.version;
             // A window that closed in this turn may have announced the version already.
-            let newest = (court.epoch, model.version);
+            let newest = (oracle.epoch, model.version);
             let mut seated = wires.iter().filter(|wire| wire.seat == Some(session as u16));
-            let owed = seated.any(|wire| wire.told != newest);
-            (court.owed.since, court.owed.changed_at) = (owed.then_some(now), now);
+            let owed = seated.any(|wire| wire.version != newest);
+            (oracle.owed.since, oracle.owed.changed_at) = (owed.then_some(now), now);
         }
         let compare =
-            std::mem::take(&mut court.dirty) || thorough || real.version() != model.version;
+            std::mem::take(&mut oracle.dirty) || thorough || real.version() != model.version;
         if compare && let Some(what) = model.differs(real, now) {
             let invariant = if what.contains("should lead") {
                 "I1 one leader"
@@ -118,23 +118,23 @@ impl Oracle {
             };
             return Err((invariant, what));
         }
-        if real.epoch() != court.epoch {
-            return Err(("I3 epoch", format!("{} is {}", court.epoch, real.epoch())));
+        if real.epoch() != oracle.epoch {
+            return Err(("I3 epoch", format!("{} is {}", oracle.epoch, real.epoch())));
         }
         let late = self.rules.batch + LATE;
         if let Some((sid, since, _)) =
-            court.unchanged.iter().find(|(_, since, done)| !done && now > since + late)
+            oracle.unchanged.iter().find(|(_, since, done)| !done && now > since + late)
             && wires.iter().any(|wire| wire.seat == Some(session as u16) && wire.sid == *sid)
         {
             return Err(("I24 what changed nothing", format!("{sid} got no answer since {since}")));
         }
-        court.unchanged.retain(|(_, since, _)| now <= since + late);
+        oracle.unchanged.retain(|(_, since, _)| now <= since + late);
         let ticking = model.music.at(now).playing && model.has_tick_listeners();
-        match (ticking, court.ticking.since) {
-            (true, None) => (court.ticking.since, court.ticking.count) = (Some(now), 0),
-            (false, _) => court.ticking.since = None,
-            (true, Some(since)) if now - since.max(court.ticking.last) >= self.rules.tick => {
-                let ago = now - since.max(court.ticking.last);
+        match (ticking, oracle.ticking.since) {
+            (true, None) => (oracle.ticking.since, oracle.ticking.count) = (Some(now), 0),
+            (false, _) => oracle.ticking.since = None,
+            (true, Some(since)) if now - since.max(oracle.ticking.last) >= self.rules.tick => {
+                let ago = now - since.max(oracle.ticking.last);
                 return Err(("I18 no timer forgotten", format!("no tick for {ago} µs")));
             }
             _ => {}
@@ -143,7 +143,7 @@ impl Oracle {
             model.kept_until,
             model.empty_since.map(|since| since + self.rules.empty_ttl),
             model.music.next_wish(now),
-            court.ticking.since.map(|since| since.max(court.ticking.last) + self.rules.tick),
+            oracle.ticking.since.map(|since| since.max(oracle.ticking.last) + self.rules.tick),
         ];
         let wanted = wanted.into_iter().flatten().min();
         let next = engine.next_deadline().map(|at| at.as_micros());
@@ -153,14 +153,14 @@ impl Oracle {
                 format!("wakes at {next:?}, needed at {wanted:?}"),
             ));
         }
-        if court.owed.since.is_some_and(|since| now >= since + self.rules.batch) {
-            let newest = (court.epoch, model.version);
-            let own = |wire: &&Wire| wire.seat == Some(session as u16) && wire.told != newest;
-            court.owed.since = None;
+        if oracle.owed.since.is_some_and(|since| now >= since + self.rules.batch) {
+            let newest = (oracle.epoch, model.version);
+            let own = |wire: &&Wire| wire.seat == Some(session as u16) && wire.version != newest;
+            oracle.owed.since = None;
             let behind = wires.iter().find(own);
             if let Some(wire) = behind {
-                let what = format!("{} was last told {:?} of {newest:?}", wire.sid, wire.told);
-                return Err(("I18 everybody is told", what));
+                let what = format!("{} has received {:?} of {newest:?}", wire.sid, wire.version);
+                return Err(("I18 members are up to date", what));
             }
         }
         Ok(())
