@@ -73,10 +73,11 @@ const byHand = (why) => ({ why });
 
 const SHARD = ["FILES-OF-ONE-SHARD", "recording/*"];
 const RECORDING = ["DIR", "recording"];
+// Takes root, debootstrap and half an hour, so only its options are checked, by a `--help` after them.
+const FRESH = here({ folder: ".", replace: [["sudo ", ""], [/( -- .*)?$/, " --help$1"]], prints: /^Usage: sudo/ });
 const NEEDS_SYSTEMD = byHand("needs root and systemd; deploy.test.js checks the unit");
 const OVERHEAD = shown("perf/README.md", "| 125 sessions × 8, all ticks | 45.3 % |");
 const BESIDE = shown("perf/README.md", "ticks were late by 0.6 and 1.1 ms at p99");
-const NEEDS_ROOT = byHand("needs root, debootstrap and half an hour");
 
 const COMMANDS = {
   "cargo run --release": shown("src/README.md", "open     http://127.0.0.1:3001/"),
@@ -88,14 +89,14 @@ const COMMANDS = {
   "./tools/test --fast": by("tools/tests/entry.rs"),
   "./tools/test --only integration": by("tools/tests/entry.rs"),
   "./tools/test --only yardstick": by("tools/tests/entry.rs"),
-  "sudo ./tools/fresh bookworm": NEEDS_ROOT,
-  "sudo ./tools/fresh trixie --user": NEEDS_ROOT,
-  "sudo ./tools/fresh trixie --sudo": NEEDS_ROOT,
-  "sudo ./tools/fresh bookworm --user --with npm -- --only unit": NEEDS_ROOT,
+  "sudo ./tools/fresh bookworm": FRESH,
+  "sudo ./tools/fresh trixie --user": FRESH,
+  "sudo ./tools/fresh trixie --sudo": FRESH,
+  "sudo ./tools/fresh bookworm --user --with npm -- --only unit": FRESH,
 
   "node --test integration/wire.test.js": by("tools/test"),
-  "node --test --test-name-pattern='second one closes' integration/wire.test.js": here({ place: "tests/js" }),
-  "TICKS_SECONDS=60 node --test integration/ticks.test.js": here({ place: "tests/js", replace: [["=60", "=1"]] }),
+  "node --test --test-name-pattern='second one closes' integration/wire.test.js": here({ folder: "tests/js" }),
+  "TICKS_SECONDS=60 node --test integration/ticks.test.js": here({ folder: "tests/js", replace: [["=60", "=1"]] }),
   "BANDSYNC_BIN=../../target/release/bandsync node --test integration/": by("tools/test"),
 
   "cargo run --release -p bandsync-tools -- examine ws-echo --port 9001": here({ listens: true, replace: [["9001", "0"]] }),
@@ -118,8 +119,8 @@ const COMMANDS = {
   "./tools/flamegraph TRACE…": by("tools/tests/flamegraph.rs"),
   "./tools/flamegraph --load": by("tools/tests/flamegraph.rs"),
 
-  "./tools/fuzz-all 60": here({ place: ".", replace: [["60", "0"]] }),
-  "cargo run -p bandsync-tools -- fuzz --seconds 30 --target frames --seed 7": here({ place: ".", replace: [["30", "1"]] }),
+  "./tools/fuzz-all 60": here({ folder: ".", replace: [["60", "0"]] }),
+  "cargo run -p bandsync-tools -- fuzz --seconds 30 --target frames --seed 7": here({ folder: ".", replace: [["30", "1"]] }),
 
   "cargo run --release -p bandsync-tools -- simulate --seed 7": here({ prints: / 0 failed/ }),
   "cargo run --release -p bandsync-tools -- simulate --seed 7 --hours 2": here({ replace: [["2", "0.01"]], prints: / 0 failed/ }),
@@ -127,7 +128,8 @@ const COMMANDS = {
   "cargo run --release -p bandsync-tools -- simulate --seed 7 --story": here({ prints: / does / }),
   "cargo run --release -p bandsync-tools -- simulate --seed 7 --shrink p.json": here({ prints: /breaks no promise/ }),
   "cargo run --release -p bandsync-tools -- simulate --plan p.json": here(),
-  "cargo run --release -p bandsync-tools -- simulate --planted": byHand("builds a copy of the tree, and takes minutes"),
+  // Builds a copy of the tree and takes minutes, so only its options are checked.
+  "cargo run --release -p bandsync-tools -- simulate --planted": here({ replace: [["--planted", "--planted --help"]], prints: /--planted/ }),
   "cargo run --release -p bandsync-tools -- simulate --count 2000 --seen": here({ replace: [["2000", "5"]], prints: / 0 failed/ }),
 
   "./perf/compare --rounds 5 --seconds 3 --everything --picture perf/pictures/compare.svg -- --warm-up 1": shown("perf/README.md", "<!-- the output of ./perf/compare --everything -->"),
@@ -183,9 +185,9 @@ after(async () => {
 });
 
 /** Starts a command in bash, which becomes the program if the command is a single one. */
-function start(command, place = scratch) {
+function start(command, folder = scratch) {
   const { NODE_TEST_CONTEXT, ...env } = process.env;
-  const options = { cwd: place, env: { ...env, PATH: `${scratch}/bin:${env.PATH}`, BANDSYNC_BIN: binary, TOOLS_BIN: tools } };
+  const options = { cwd: folder, env: { ...env, PATH: `${scratch}/bin:${env.PATH}`, BANDSYNC_BIN: binary, TOOLS_BIN: tools } };
   const child = spawn("bash", ["-c", command], { ...options, stdio: ["ignore", "pipe", "pipe"] });
   const run = { child, text: "" };
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (run.text += text));
@@ -196,11 +198,11 @@ function start(command, place = scratch) {
 
 /** Waits until a running command has printed something like `text`, then ends it. */
 async function prints(run, text) {
-  const heard = new Promise((done) => {
+  const received = new Promise((done) => {
     const look = () => text.test(run.text) && done();
     run.child.stdout.on("data", look);
   });
-  await within(PATIENCE_MS, Promise.race([heard, run.exited]), () => `${text} is printed; so far: ${run.text}`);
+  await within(PATIENCE_MS, Promise.race([received, run.exited]), () => `${text} is printed; so far: ${run.text}`);
   run.child.kill("SIGTERM");
   await within(PATIENCE_MS, run.exited, "the command ends");
   assert.match(run.text, text);
@@ -218,13 +220,13 @@ test("each command of a README is run by a test, shown with its output, or expla
 });
 
 describe("a README's command", () => {
-  for (const [command, { isHere, listens, replace = [], place, pipe, fails, prints: text }] of Object.entries(COMMANDS)) {
+  for (const [command, { isHere, listens, replace = [], folder, pipe, fails, prints: text }] of Object.entries(COMMANDS)) {
     if (!isHere) continue;
     test(command, { timeout: 120_000 }, async () => {
       const shortened = replace.reduce((so, [from, to]) => so.replace(from, to), command);
       // Without the program after the pipe, only the part before it is run.
       const [first] = shortened.split(" | ");
-      const run = start(pipe && !has(pipe) ? first : shortened, place && path(TOP, place));
+      const run = start(pipe && !has(pipe) ? first : shortened, folder && path(TOP, folder));
       if (listens) return prints(run, /listening on 127\.0\.0\.1:\d+/);
       assert.equal(await run.exited, fails ? 1 : 0, run.text);
       if (fails ?? text) assert.match(run.text, fails ?? text);
