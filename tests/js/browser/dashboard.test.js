@@ -63,8 +63,8 @@ const tile = async (page, label) => {
 };
 
 /** Counts the pixels of a plot that have the colour of its first line. */
-const lines = (page, place) =>
-  page.locator(".plot canvas").nth(place).evaluate((canvas) => {
+const lines = (page, n) =>
+  page.locator(".plot canvas").nth(n).evaluate((canvas) => {
     const probe = document.createElement("canvas").getContext("2d");
     probe.fillStyle = getComputedStyle(canvas.closest(".plot").querySelector(".line-1")).getPropertyValue("--line");
     probe.fillRect(0, 0, 1, 1);
@@ -100,8 +100,8 @@ describe("the dashboard", () => {
       assert.equal(await first.locator(".role", { hasText: "leads" }).count(), 1);
       assert.equal(await page.locator("#plots canvas").count(), 6);
       // In the other plots the first line may be on the axis, such as a lateness of microseconds.
-      for (const place of [0, 1, 4, 5]) {
-        await until(`a line in plot ${place}`, async () => (await lines(page, place)) > 20);
+      for (const plot of [0, 1, 4, 5]) {
+        await until(`a line in plot ${plot}`, async () => (await lines(page, plot)) > 20);
       }
       assert.equal(await page.locator("#shards tr").count(), 2);
       if (process.env.BANDSYNC_PICTURES) await page.waitForTimeout(PICTURE_MS);

@@ -36,29 +36,29 @@ for (const [name, transports, ends] of [
     const page = await context.newPage();
     await page.goto(`${server.url}/health`);
     await page.addScriptTag({ path: BUNDLE });
-    const words = next(leader, "chat_message");
+    const chat = next(leader, "chat_message");
     const seen = await page.evaluate(
       async ({ sessionId, transports }) => {
         const socket = window.io(transports ? { transports } : {});
         window.socket = socket;
-        const hears = (event) => new Promise((done) => socket.once(event, done));
-        await hears("connect");
-        const snapshot = hears("snapshot");
+        const receive = (event) => new Promise((done) => socket.once(event, done));
+        await receive("connect");
+        const snapshot = receive("snapshot");
         const joined = await socket.emitWithAck("join_session", { sessionId, displayName: "É🎸", role: "follower" });
         const song = await socket.emitWithAck("get_song", { sessionId, songId: "1" });
         if (socket.io.engine.transport.name === "polling" && !transports) {
           await new Promise((done) => socket.io.engine.once("upgrade", done));
         }
-        const said = await socket.emitWithAck("chat_message", { sessionId, message: "from a page 🎸" });
+        const sent = await socket.emitWithAck("chat_message", { sessionId, message: "from a page 🎸" });
         const { members } = await snapshot;
         const { body } = song.song ?? song;
-        return { joined, said, members: members.length, body, transport: socket.io.engine.transport.name };
+        return { joined, sent, members: members.length, body, transport: socket.io.engine.transport.name };
       },
       { sessionId, transports },
     );
-    for (const ack of [seen.joined, seen.said]) assertDone(ack);
+    for (const ack of [seen.joined, seen.sent]) assertDone(ack);
     assert.deepEqual([seen.members, seen.body, seen.transport], [2, songs[0].body, ends]);
-    assert.equal((await words).message, "from a page 🎸");
+    assert.equal((await chat).message, "from a page 🎸");
     const ticked = page.evaluate(() => new Promise((done) => window.socket.once("scroll_tick", done)));
     assertDone(await emit(leader, "play", { sessionId }));
     assert.equal((await ticked).sessionId, sessionId);

@@ -7,7 +7,7 @@
 // twice that of the same band without an attack, measured in the same run.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { band, emit, freshSession, heard, join, next } from "../support/client.js";
+import { band, emit, freshSession, join, next, received } from "../support/client.js";
 import { startServer } from "../support/server.js";
 import { assertDone, assertRefused } from "../support/shape.js";
 import { PATIENCE_MS, within } from "../support/wait.js";
@@ -42,13 +42,13 @@ after(() => server.stop());
 /** The positions of all ticks during `act`, in ms. Fails unless all members received the same. */
 async function during(act) {
   await Promise.all(honest.all.map((one) => next(one, "scroll_tick")));
-  const from = heard(honest.leader, "scroll_tick").at(-1).positionMs;
+  const from = received(honest.leader, "scroll_tick").at(-1).positionMs;
   await act();
   for (let i = 0; i < 20; i += 1) await next(honest.leader, "scroll_tick");
-  const to = heard(honest.leader, "scroll_tick").at(-1).positionMs;
-  await Promise.all(honest.all.map((one) => heard(one, "scroll_tick").at(-1).positionMs >= to || next(one, "scroll_tick", (tick) => tick.positionMs >= to)));
+  const to = received(honest.leader, "scroll_tick").at(-1).positionMs;
+  await Promise.all(honest.all.map((one) => received(one, "scroll_tick").at(-1).positionMs >= to || next(one, "scroll_tick", (tick) => tick.positionMs >= to)));
   const [ticks, ...others] = honest.all.map((one) =>
-    heard(one, "scroll_tick").filter((tick) => tick.positionMs >= from && tick.positionMs <= to),
+    received(one, "scroll_tick").filter((tick) => tick.positionMs >= from && tick.positionMs <= to),
   );
   for (const other of others) assert.deepEqual(other, ticks, "each member received every tick");
   const positions = ticks.map((tick) => tick.positionMs);
@@ -64,9 +64,9 @@ const p99 = (values) => percentile(values, 0.99);
  * be so late that they look early for the next slot.
  */
 function phase(positions) {
-  const places = positions.map((position) => position % TICK_MS);
-  const most = (start) => percentile(places.map((place) => (place - start + TICK_MS) % TICK_MS), 0.9);
-  return places.map((start) => [most(start), start]).reduce((best, one) => (one[0] < best[0] ? one : best))[1];
+  const offsets = positions.map((position) => position % TICK_MS);
+  const most = (start) => percentile(offsets.map((offset) => (offset - start + TICK_MS) % TICK_MS), 0.9);
+  return offsets.map((start) => [most(start), start]).reduce((best, one) => (one[0] < best[0] ? one : best))[1];
 }
 
 /** Lateness of each tick due, in ms. A tick that was left out is as late as the one after it. */
@@ -94,7 +94,7 @@ function attack(name, act) {
     while (QUIET && found.length < TICKS);
     const late = p99(found);
     t.diagnostic(`ticks ${late.toFixed(2)} ms late at p99, left alone ${p99(lateness(quiet)).toFixed(2)} ms`);
-    for (const one of honest.all) assert.deepEqual(heard(one, "error"), []);
+    for (const one of honest.all) assert.deepEqual(received(one, "error"), []);
     assertDone(await emit(honest.leader, "clock_sync", { t0: 1 }), { t0: 1, t1: "number", t2: "number" });
     if (QUIET) assert.ok(late <= most(), `${late} ms late at p99`);
   });

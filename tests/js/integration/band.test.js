@@ -1,7 +1,7 @@
 // Every event of a band on a server with three shards: applied, rejected and malformed.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { band, connect, emit, everyoneHears, freshSession, join, next } from "../support/client.js";
+import { band, connect, emit, everyoneReceives, freshSession, join, next } from "../support/client.js";
 import { startServer } from "../support/server.js";
 import {
   assertDone,
@@ -69,10 +69,10 @@ describe("join_session", () => {
 
     const all = [leader];
     for (let i = 2; i <= 8; i += 1) {
-      const told = everyoneHears(all, "user_joined", (one) => one.memberCount === i, () => {});
+      const joins = everyoneReceives(all, "user_joined", (one) => one.memberCount === i, () => {});
       const stats = next(leader, "room_stats", (one) => one.memberCount === i);
       const newcomer = await join(server, sessionId, { displayName: `Member ${i}`, role: "follower" });
-      for (const payload of await told) {
+      for (const payload of await joins) {
         assertMember(payload.member);
         assert.equal(payload.member.displayName, `Member ${i}`);
         assert.equal(payload.member.socketId, newcomer.id);
@@ -148,7 +148,7 @@ describe("play, pause, stop", () => {
   test("play starts all members", async () => {
     const { sessionId, leader, all } = await quartet();
     const snapshots = all.map((one) => next(one, "snapshot", (snapshot) => snapshot.isPlaying));
-    const plays = await everyoneHears(all, "play", undefined, async () =>
+    const plays = await everyoneReceives(all, "play", undefined, async () =>
       assertDone(await emit(leader, "play", { sessionId })),
     );
     for (const payload of plays) {
@@ -167,7 +167,7 @@ describe("play, pause, stop", () => {
     assertDone(await emit(leader, "play", { sessionId }));
     await next(all.at(-1), "scroll_tick", (tick) => tick.positionMs > 40);
 
-    const pauses = await everyoneHears(all, "pause", undefined, () => leader.emit("pause", { sessionId }));
+    const pauses = await everyoneReceives(all, "pause", undefined, () => leader.emit("pause", { sessionId }));
     for (const payload of pauses) {
       assertShape(payload, { sessionId, position: "number", serverTimestamp: "number" });
       assertTimeline(payload.timeline);
@@ -178,7 +178,7 @@ describe("play, pause, stop", () => {
     const paused = await sync(leader, sessionId);
     assertShape(paused, { isPlaying: false, positionMs: position });
 
-    const stops = await everyoneHears(all, "stop", undefined, () => leader.emit("stop", { sessionId }));
+    const stops = await everyoneReceives(all, "stop", undefined, () => leader.emit("stop", { sessionId }));
     for (const payload of stops) {
       assertShape(payload, { sessionId, serverTimestamp: "number" });
       assertTimeline(payload.timeline);
@@ -194,7 +194,7 @@ describe("play, pause, stop", () => {
 describe("seek", () => {
   test("all members move to the position, and stay there while paused", async () => {
     const { sessionId, leader, all } = await quartet();
-    const seeks = await everyoneHears(all, "seek", undefined, () => leader.emit("seek", { sessionId, position: 42_000.5 }));
+    const seeks = await everyoneReceives(all, "seek", undefined, () => leader.emit("seek", { sessionId, position: 42_000.5 }));
     for (const payload of seeks) {
       assertShape(payload, { sessionId, position: 42_000.5, serverTimestamp: "number" });
       assertTimeline(payload.timeline);
@@ -209,7 +209,7 @@ describe("seek", () => {
 describe("tempo", () => {
   test("set_tempo changes the tempo of all members", async () => {
     const { sessionId, leader, all } = await quartet();
-    const snapshots = await everyoneHears(all, "snapshot", (one) => one.tempo === 97.5, async () =>
+    const snapshots = await everyoneReceives(all, "snapshot", (one) => one.tempo === 97.5, async () =>
       assertDone(await emit(leader, "set_tempo", { sessionId, tempo: 97.5 })),
     );
     for (const snapshot of snapshots) {
@@ -222,7 +222,7 @@ describe("tempo", () => {
     test(`${event} sends the old and the new tempo to all members`, async () => {
       const { sessionId, leader, all } = await quartet();
       const old = leader.snapshot.tempoBpm;
-      const changes = await everyoneHears(all, event, undefined, () => leader.emit(event, { sessionId, tempo: 150 }));
+      const changes = await everyoneReceives(all, event, undefined, () => leader.emit(event, { sessionId, tempo: 150 }));
       for (const payload of changes) {
         assertShape(payload, {
           sessionId,
@@ -248,7 +248,7 @@ describe("set_role", () => {
   test("role leader takes the lead at once, and all members are notified", async () => {
     const { sessionId, leader, followers, all } = await quartet();
     const changes = all.map((one) => next(one, "role_changed", (change) => change.role === "leader"));
-    const snapshots = await everyoneHears(all, "snapshot", (one) => one.leaderSocketId === followers[1].id, async () =>
+    const snapshots = await everyoneReceives(all, "snapshot", (one) => one.leaderSocketId === followers[1].id, async () =>
       assertDone(await emit(followers[1], "set_role", { sessionId, role: "leader" })),
     );
     for (const change of await Promise.all(changes)) {
@@ -265,7 +265,7 @@ describe("set_role", () => {
 
   test("the leader hands over to a member of its choice", async () => {
     const { sessionId, leader, followers, all } = await quartet();
-    await everyoneHears(all, "snapshot", (one) => one.leaderSocketId === followers[2].id, async () =>
+    await everyoneReceives(all, "snapshot", (one) => one.leaderSocketId === followers[2].id, async () =>
       assertDone(await emit(leader, "set_role", { sessionId, role: "leader", memberId: followers[2].id })),
     );
   });
@@ -297,7 +297,7 @@ describe("leave_session", () => {
   test("the others are notified, and the seat is free", async () => {
     const { sessionId, leader, followers } = await quartet();
     const stats = next(leader, "room_stats", (one) => one.memberCount === 3);
-    const lefts = await everyoneHears([leader, followers[0]], "user_left", undefined, async () =>
+    const lefts = await everyoneReceives([leader, followers[0]], "user_left", undefined, async () =>
       assertDone(await emit(followers[2], "leave_session", { sessionId })),
     );
     for (const payload of lefts) {
@@ -398,7 +398,7 @@ describe("messages", () => {
   test("update_message reaches all members and those that join later", async () => {
     const { sessionId, followers, all } = await quartet();
     const message = "Zugabe: “Ännchen” 🎺";
-    const snapshots = await everyoneHears(all, "snapshot", (one) => one.message === message, async () =>
+    const snapshots = await everyoneReceives(all, "snapshot", (one) => one.message === message, async () =>
       assertDone(await emit(followers[0], "update_message", { sessionId, message })),
     );
     snapshots.forEach(assertSnapshot);
@@ -408,7 +408,7 @@ describe("messages", () => {
 
   test("chat_message reaches all members with its sender", async () => {
     const { sessionId, followers, all } = await quartet();
-    const chats = await everyoneHears(all, "chat_message", undefined, async () =>
+    const chats = await everyoneReceives(all, "chat_message", undefined, async () =>
       assertDone(await emit(followers[0], "chat_message", { sessionId, message: "ready?", username: "Bo" })),
     );
     for (const payload of chats) {
@@ -491,7 +491,7 @@ describe("any other event", () => {
 
   test("an event above its rate is rejected and changes nothing", async () => {
     const { sessionId, leader } = await band(server, 1);
-    const told = next(leader, "rate_limit_exceeded");
+    const warning = next(leader, "rate_limit_exceeded");
     // The rate is 5 per second with a burst of 10. Of 18 events at most 8 are rejected: after 10
     // rejections the server would close the connection.
     const burst = Array.from({ length: 18 }, (_, i) => emit(leader, "update_message", { sessionId, message: `${i}` }));
@@ -502,7 +502,7 @@ describe("any other event", () => {
       assertRefused(ack, "rate_limited");
       assert.ok(ack.error.retryAfter > 0 && ack.error.retryAfter <= 200, JSON.stringify(ack));
     }
-    assertShape(await told, { eventType: "update_message", retryAfter: "number" });
+    assertShape(await warning, { eventType: "update_message", retryAfter: "number" });
     const late = await join(server, sessionId, { role: "follower" });
     assert.equal(late.snapshot.message, `${acks.findLastIndex((ack) => ack.ok)}`, "the last accepted message holds");
   });

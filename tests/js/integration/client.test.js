@@ -10,8 +10,8 @@ let server;
 before(async () => (server = await startExamine("client-tests", "--ping-interval", "2000", "--recovery", "120000")));
 after(() => server.stop());
 
-const hears = (emitter, event) =>
-  within(10_000, new Promise((done) => emitter.once(event, (...all) => done(all))), `${event} is heard`);
+const receive = (emitter, event) =>
+  within(10_000, new Promise((done) => emitter.once(event, (...all) => done(all))), `${event} is received`);
 
 function connect(namespace = "/", options = {}) {
   const socket = io(server.url + namespace, { forceNew: true, reconnectionDelay: 10, ...options });
@@ -19,7 +19,7 @@ function connect(namespace = "/", options = {}) {
   return socket;
 }
 
-const ask = (socket, ...words) => within(10_000, socket.emitWithAck(...words), `${words[0]} is acknowledged`);
+const ask = (socket, ...event) => within(10_000, socket.emitWithAck(...event), `${event[0]} is acknowledged`);
 
 /** Collects the events of this name that a socket receives from now on. */
 function collect(socket, event) {
@@ -48,7 +48,7 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
 
     test("the server asks, and receives the acknowledgement", async () => {
       const socket = open();
-      const right = hears(socket, "got it");
+      const right = receive(socket, "got it");
       const others = collect(socket, "got it");
       const answers = [[6, { test: true }], [5, { test: false }], [5], [5, { test: true }]];
       const asked = new Promise((done) => {
@@ -65,16 +65,16 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
         socket.packet({ type: 3, id, data: answer });
       }
       await ask(socket, "echo");
-      assert.equal(others.length, 1, "each question is answered once, and no other was asked");
+      assert.equal(others.length, 1, "each call is answered once, and unknown ids are ignored");
     });
 
     test("dates arrive as texts, false as false, and texts of any alphabet unchanged", async () => {
       const socket = open();
       assert.ok(Date.parse(await ask(socket, "getAckDate", {})) > 0);
-      const said = Promise.all(["takeDate", "takeDateObj", "false"].map((event) => hears(socket, event)));
+      const dates = Promise.all(["takeDate", "takeDateObj", "false"].map((event) => receive(socket, event)));
       const texts = collect(socket, "takeUtf8");
       for (const event of ["getDate", "getDateObj", "false", "getUtf8"]) socket.emit(event);
-      const [[date], [{ date: inside }], [no]] = await said;
+      const [[date], [{ date: inside }], [no]] = await dates;
       assert.deepEqual([typeof date, typeof inside, no], ["string", "string", false]);
       await ask(socket, "echo");
       assert.equal(texts.length, 5);
@@ -84,7 +84,7 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
     test("bytes travel both ways, alone and within objects, in order with other events", async () => {
       const socket = open();
       const bytes = Buffer.from([1, 2, 3, 0xff]);
-      const given = hears(socket, "doge");
+      const given = receive(socket, "doge");
       socket.emit("doge");
       assert.equal(Buffer.from((await given)[0]).toString(), "asdfasdf");
       assert.deepEqual(await ask(socket, "echo", { deep: [bytes] }), { deep: [bytes] });
@@ -92,18 +92,18 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
         ["buffa", bytes, "buffack"],
         ["jsonbuff", { hello: "lol", message: bytes, goodbye: "gotcha" }, "jsonbuff-ack"],
       ]) {
-        const heard = hears(socket, answer);
+        const received = receive(socket, answer);
         socket.emit(event, value);
-        await heard;
+        await received;
       }
       const early = collect(socket, "abuff2-ack");
       socket.emit("abuff2", "too early");
       await ask(socket, "echo");
       assert.equal(early.length, 0, "the bytes have not arrived yet");
-      const heard = hears(socket, "abuff2-ack");
+      const received = receive(socket, "abuff2-ack");
       socket.emit("abuff1", bytes);
       socket.emit("abuff2", "behind the bytes");
-      await heard;
+      await received;
     });
 
     test("the server sees query and auth, decoded", async () => {
@@ -111,7 +111,7 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
       const { query, auth } = await ask(main, "getHandshake");
       assert.deepEqual([query.c, query.EIO, auth], ["d", "4", { token: "é" }]);
       const given = open("/abc", { query: { "&a": "&=?a", space: "a b+c" }, auth: (give) => give({ e: "f" }) });
-      const [handshake] = await hears(given, "handshake");
+      const [handshake] = await receive(given, "handshake");
       assert.deepEqual([handshake.query["&a"], handshake.query.space], ["&=?a", "a b+c"]);
       assert.deepEqual([handshake.auth, handshake.query.e], [{ e: "f" }, undefined]);
     });
@@ -123,7 +123,7 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
         ["/nowhere", {}, "Invalid namespace"],
       ]) {
         const socket = open(namespace, options);
-        const [error] = await hears(socket, "connect_error");
+        const [error] = await receive(socket, "connect_error");
         assert.equal(error.message, why);
         assert.deepEqual([socket.active, socket.connected], [false, false]);
       }
@@ -131,24 +131,24 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
 
     test("a lost connection gets a new socket if it has received no event, and else recovers the same", async () => {
       const socket = open();
-      await hears(socket, "connect");
+      await receive(socket, "connect");
       const first = socket.id;
       socket.io.engine.close();
-      await hears(socket, "connect");
+      await receive(socket, "connect");
       assert.deepEqual([socket.recovered, socket.id === first], [false, false]);
-      const heard = hears(socket, "hi");
+      const received = receive(socket, "hi");
       socket.emit("hi");
-      await heard;
+      await received;
       const second = socket.id;
       socket.io.engine.close();
-      await hears(socket, "connect");
+      await receive(socket, "connect");
       assert.deepEqual([socket.recovered, socket.id], [true, second]);
       assert.equal(await ask(socket, "echo", "still there"), "still there");
     });
 
     test("a closed socket can be opened again, and then sends the events emitted meanwhile", async () => {
       const socket = open();
-      await hears(socket, "connect");
+      await receive(socket, "connect");
       socket.disconnect();
       assert.equal(socket.id, undefined);
       const answer = ask(socket, "echo", "meanwhile");
@@ -160,13 +160,13 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
       const manager = new Manager(server.url, { transports });
       server.owns(() => manager._close());
       const [foo, asd] = [manager.socket("/foo"), manager.socket("/asd")];
-      await Promise.all([hears(foo, "connect"), hears(asd, "connect")]);
+      await Promise.all([receive(foo, "connect"), receive(asd, "connect")]);
       foo.disconnect();
       const valid = manager.socket("/valid");
-      await hears(valid, "connect");
+      await receive(valid, "connect");
       assert.ok(asd.connected);
       foo.connect();
-      await hears(foo, "connect");
+      await receive(foo, "connect");
       assert.equal(await ask(foo, "getId"), foo.id);
     });
 
@@ -174,8 +174,8 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
       const socket = open();
       await assert.rejects(socket.timeout(50).emitWithAck("nobody knows this"));
       const stubborn = open("/", { retries: 3, ackTimeout: 50 });
-      let heard = 0;
-      const often = new Promise((done) => stubborn.on("ack", () => (heard += 1) === 4 && done()));
+      let count = 0;
+      const often = new Promise((done) => stubborn.on("ack", () => (count += 1) === 4 && done()));
       await assert.rejects(stubborn.emitWithAck("ack"));
       await within(10_000, often, "the event is sent four times");
     });
@@ -183,9 +183,9 @@ for (const transports of [["polling", "websocket"], ["polling"], ["websocket"]])
     test("a client with a timeout of 0 ms never connects", async () => {
       const socket = open("/", { timeout: 0, reconnection: false });
       const connected = collect(socket, "connect");
-      assert.equal((await hears(socket, "connect_error"))[0].message, "timeout");
+      assert.equal((await receive(socket, "connect_error"))[0].message, "timeout");
       const patient = open();
-      await hears(patient, "connect");
+      await receive(patient, "connect");
       assert.equal(connected.length, 0);
     });
   });

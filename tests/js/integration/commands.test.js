@@ -2,7 +2,7 @@
 // long texts are cut.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { band, emit, freshSession, heard, join, next } from "../support/client.js";
+import { band, emit, freshSession, join, next, received } from "../support/client.js";
 import { startServer } from "../support/server.js";
 import { assertDone, assertRefused, assertShape } from "../support/shape.js";
 
@@ -12,15 +12,15 @@ after(() => server.stop());
 
 /** The names of all events that a member received, without ticks, pings and answers. */
 const names = (socket) =>
-  socket.heard.map((one) => one.event).filter((event) => !["scroll_tick", "ping", "connection_quality", "sync_response"].includes(event));
+  socket.received.map((one) => one.event).filter((event) => !["scroll_tick", "ping", "connection_quality", "sync_response"].includes(event));
 
 /** Waits until all members have received every earlier event, then clears the lists of events. */
 async function settle({ sessionId, all }) {
   const message = `settled ${Math.random()}`;
-  const told = all.map((member) => next(member, "snapshot", (one) => one.message === message));
+  const updates = all.map((member) => next(member, "snapshot", (one) => one.message === message));
   assertDone(await emit(all[0], "update_message", { sessionId, message }));
-  await Promise.all(told);
-  for (const member of all) member.heard.length = 0;
+  await Promise.all(updates);
+  for (const member of all) member.received.length = 0;
   return message;
 }
 
@@ -30,7 +30,7 @@ const version = async ({ sessionId, leader }) => (await emit(leader, "sync_reque
 const MOVES = ["role_changed", "leader_changed", "snapshot"];
 
 describe("a command that changes nothing is answered to its sender alone", () => {
-  for (const [event, fields, told, playing] of [
+  for (const [event, fields, notices, playing] of [
     ["set_role", { role: "leader" }, MOVES],
     ["set_tempo", { tempo: 120 }, ["tempo_changed", "snapshot"]],
     ["tempo_change", { tempo: 120 }, ["tempo_change", "snapshot"]],
@@ -52,13 +52,13 @@ describe("a command that changes nothing is answered to its sender alone", () =>
         if (playing) assertDone(await emit(b.leader, "play", { sessionId: b.sessionId }));
         const message = await settle(b);
         const before = await version(b);
-        sender.heard.length = 0;
+        sender.received.length = 0;
         const payload = { sessionId: b.sessionId, ...(event === "update_message" ? { message } : {}), ...fields };
-        const last = next(sender, told.at(-1));
+        const last = next(sender, notices.at(-1));
         const answer = acknowledged ? await emit(sender, event, payload) : sender.emit(event, payload);
         if (acknowledged) assertShape(answer, { ok: true, epoch: "number", version: before });
         assert.equal((await last).version, before);
-        assert.deepEqual(names(sender), told);
+        assert.deepEqual(names(sender), notices);
         // The next event at the others is the next change.
         const others = b.all.filter((member) => member !== sender);
         const changed = others.map((member) => next(member, "snapshot", (one) => one.version > before));
@@ -80,18 +80,18 @@ describe("the newest value wins", () => {
     for (const ack of acks) assertDone(ack, { ok: true, epoch: "number", version: "number" });
     assert.equal(acks.at(-1).superseded, undefined, "the last one is applied");
     assert.equal(acks.filter((ack) => ack.superseded === true).length, 49);
-    assert.deepEqual(heard(leader, "rate_limit_exceeded"), []);
+    assert.deepEqual(received(leader, "rate_limit_exceeded"), []);
     assert.equal((await emit(leader, "sync_request", { sessionId })).tempoBpm, 119);
     assert.ok(leader.connected);
   });
 
   test("play is applied after a tempo that was sent before it", async () => {
     const { sessionId, leader, followers } = await band(server, 2);
-    const told = next(followers[0], "play");
+    const notice = next(followers[0], "play");
     const drag = Array.from({ length: 30 }, (_, i) => emit(leader, "set_tempo", { sessionId, tempo: 80 + i }));
     const play = await emit(leader, "play", { sessionId });
     assertDone(play);
-    assert.equal((await told).tempoBpm, 109);
+    assert.equal((await notice).tempoBpm, 109);
     const newest = (await Promise.all(drag)).at(-1);
     assert.ok(newest.version < play.version, JSON.stringify([newest, play]));
   });
@@ -106,7 +106,7 @@ describe("the newest value wins", () => {
     }
     const { tempoBpm, positionMs } = await emit(leader, "sync_request", { sessionId });
     assert.deepEqual([tempoBpm, positionMs], [219, 190]);
-    assert.deepEqual(heard(leader, "rate_limit_exceeded"), []);
+    assert.deepEqual(received(leader, "rate_limit_exceeded"), []);
     assert.ok(leader.connected);
   });
 
@@ -130,10 +130,10 @@ describe("texts are cut where they are too long", () => {
       cut: true,
     });
     assert.equal((await shown).message, "🎸".repeat(500));
-    const said = next(followers[0], "chat_message");
+    const notice = next(followers[0], "chat_message");
     const chat = { sessionId, message: `\u202e${long}`, username: long };
     assert.deepEqual(await emit(leader, "chat_message", chat), { ok: true, cut: true });
-    const { message, username } = await said;
+    const { message, username } = await notice;
     assert.deepEqual([message, username], ["🎸".repeat(500), "🎸".repeat(64)]);
     assertRefused(await emit(leader, "chat_message", { sessionId, message: "\u202e \u0000" }), "invalid_payload", "message");
   });

@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join as path } from "node:path";
 import { test } from "node:test";
-import { band, connect, emit, freshSession, heard, join, next } from "../support/client.js";
+import { band, connect, emit, freshSession, join, next, received } from "../support/client.js";
 import { Extra, extra, many } from "../support/crowd.js";
 import { residentBytes, startServer } from "../support/server.js";
 import { assertDone } from "../support/shape.js";
@@ -41,17 +41,17 @@ async function beside(server, act) {
   const { leader, all, sessionId } = playing;
   assertDone(await emit(leader, "play", { sessionId }), CHANGED);
   await Promise.all(all.map((one) => next(one, "scroll_tick")));
-  const from = heard(leader, "scroll_tick").at(-1).positionMs;
+  const from = received(leader, "scroll_tick").at(-1).positionMs;
   await act(playing);
   for (let i = 0; i < 10; i += 1) await next(leader, "scroll_tick", undefined, 3 * PATIENCE_MS);
-  const to = heard(leader, "scroll_tick").at(-1).positionMs;
-  await Promise.all(all.map((one) => heard(one, "scroll_tick").at(-1).positionMs >= to || next(one, "scroll_tick", (tick) => tick.positionMs >= to)));
-  const [ticks, ...others] = all.map((one) => heard(one, "scroll_tick").filter((tick) => tick.positionMs >= from && tick.positionMs <= to));
+  const to = received(leader, "scroll_tick").at(-1).positionMs;
+  await Promise.all(all.map((one) => received(one, "scroll_tick").at(-1).positionMs >= to || next(one, "scroll_tick", (tick) => tick.positionMs >= to)));
+  const [ticks, ...others] = all.map((one) => received(one, "scroll_tick").filter((tick) => tick.positionMs >= from && tick.positionMs <= to));
   for (const other of others) assert.deepEqual(other, ticks, "each member received every tick");
   assert.ok(ticks.slice(1).every((tick, i) => tick.positionMs > ticks[i].positionMs), "each tick has a later position");
   for (const one of all) {
     assert.equal(one.connected, true);
-    assert.deepEqual(heard(one, "error"), []);
+    assert.deepEqual(received(one, "error"), []);
   }
 }
 
@@ -143,7 +143,7 @@ test("a thousand joins and a thousand leaves of one session at once leave equal 
     const sessionId = freshSession("door");
     const witness = await join(server, sessionId);
     const crowd = await many(100, 50, (i) => extra(server, freshSession(`own-${i}`)));
-    const seen = () => [heard(witness, "user_joined").length, heard(witness, "user_left").length];
+    const seen = () => [received(witness, "user_joined").length, received(witness, "user_left").length];
     const before = seen()[0];
     for (let round = 0; round < 10; round += 1) {
       for (const one of crowd) {
@@ -154,7 +154,7 @@ test("a thousand joins and a thousand leaves of one session at once leave equal 
     await until("the witness has received all leaves", () => seen()[1] >= 1_000);
     assert.deepEqual(seen(), [before + 1_000, 1_000]);
     const here = new Set([witness.id]);
-    for (const { event, payload } of witness.heard) {
+    for (const { event, payload } of witness.received) {
       if (event === "user_joined") here.add(payload.member.socketId);
       if (event === "user_left") assert.ok(here.delete(payload.socketId), "a member that leaves was in the list");
     }

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, test } from "node:test";
 import WebSocket from "ws";
-import { band, emit, everyoneHears, freshSession } from "../support/client.js";
+import { band, emit, everyoneReceives, freshSession } from "../support/client.js";
 import { startServer } from "../support/server.js";
 import { assertDone } from "../support/shape.js";
 
@@ -68,9 +68,9 @@ test("members with and without compression receive the same", async () => {
   const { sessionId, leader, followers } = await band(server, 3);
   const plain = await member(sessionId, false);
   const all = [leader, ...followers];
-  const heard = everyoneHears(all, "setlist", undefined, async () => {
+  const received = everyoneReceives(all, "setlist", undefined, async () => {
     assertDone(await emit(leader, "set_setlist", { sessionId, setlist: SETLIST }));
   });
-  for (const { setlist } of await heard) assert.equal(setlist.songs[0].body, SETLIST.songs[0].body);
+  for (const { setlist } of await received) assert.equal(setlist.songs[0].body, SETLIST.songs[0].body);
   await plain.until((text) => text.startsWith('42["setlist"'));
 });

@@ -11,7 +11,7 @@ import { head, request, tcp, upgradeHead } from "../support/wire.js";
 
 const WAYS = { "a WebSocket": ["websocket"], "long-polling": ["polling"], "default options": ["polling", "websocket"] };
 const soon = (promise, what) => within(10_000, promise, what);
-const hears = (socket, event) => soon(new Promise((done) => socket.once(event, (...all) => done(all))), `hears ${event}`);
+const receive = (socket, event) => soon(new Promise((done) => socket.once(event, (...all) => done(all))), `receive ${event}`);
 
 describe("engine-echo", () => {
   let server;
@@ -67,13 +67,13 @@ describe("engine-echo", () => {
     const url = `${server.url.replace("http", "ws")}/engine.io/?EIO=4&transport=websocket&sid=${sid}`;
     const socket = new WebSocket(url, { perMessageDeflate: { threshold: 0 } });
     server.owns(() => socket.terminate());
-    await hears(socket, "open");
+    await receive(socket, "open");
     assert.match(socket.extensions, /^permessage-deflate$/);
     socket.send("2probe");
-    assert.equal(String((await hears(socket, "message"))[0]), "3probe");
+    assert.equal(String((await receive(socket, "message"))[0]), "3probe");
     socket.send("5");
     socket.send("4over there");
-    assert.equal(String((await hears(socket, "message"))[0]), "4over there");
+    assert.equal(String((await receive(socket, "message"))[0]), "4over there");
   });
 
   test("bytes of version 3 on a WebSocket begin with their type", async () => {
@@ -81,9 +81,9 @@ describe("engine-echo", () => {
       const url = `${server.url.replace("http", "ws")}/engine.io/?EIO=3&transport=websocket${option}`;
       const socket = new WebSocket(url, { perMessageDeflate: false });
       server.owns(() => socket.terminate());
-      await hears(socket, "message");
+      await receive(socket, "message");
       socket.send(sent);
-      const [got, isBinary] = await hears(socket, "message");
+      const [got, isBinary] = await receive(socket, "message");
       assert.deepEqual([Buffer.from(got), isBinary], [back, option === ""]);
     }
   });
@@ -92,13 +92,13 @@ describe("engine-echo", () => {
     const url = `${server.url.replace("http", "ws")}/engine.io/?EIO=3&transport=websocket`;
     const socket = new WebSocket(url, { perMessageDeflate: false });
     server.owns(() => socket.terminate());
-    await hears(socket, "message");
+    await receive(socket, "message");
     for (const ping of ["2", "2hello", "2probe"]) {
       socket.send(ping);
-      assert.equal(String((await hears(socket, "message"))[0]), "3");
+      assert.equal(String((await receive(socket, "message"))[0]), "3");
     }
     socket.send("3");
-    assert.equal((await hears(socket, "close"))[0], 1005);
+    assert.equal((await receive(socket, "close"))[0], 1005);
   });
 
   test("a body that is too large is rejected, and a binary body of version 4 ends the session", async () => {
@@ -142,11 +142,11 @@ describe("socket-echo", () => {
     test(`echoes to the usual client with ${name}: texts, bytes, acknowledgements, two namespaces`, async () => {
       for (const namespace of ["/", "/custom"]) {
         const socket = connect(io, namespace, { transports, auth: { token: "é" } });
-        assert.deepEqual((await hears(socket, "auth"))[0], { token: "é" });
+        assert.deepEqual((await receive(socket, "auth"))[0], { token: "é" });
         const bytes = Buffer.from([1, 2, 3]);
         const large = Buffer.alloc(100_000, 7);
         for (const values of [[1, "2", { 3: [true] }], [], [{ a: bytes, b: [large] }, "x".repeat(5_000)]]) {
-          const back = hears(socket, "message-back");
+          const back = receive(socket, "message-back");
           socket.emit("message", ...values);
           assert.deepEqual((await back).slice(0, values.length), values);
           const acked = new Promise((done) => socket.emit("message-with-ack", ...values, (...all) => done(all)));
@@ -158,30 +158,30 @@ describe("socket-echo", () => {
 
     test(`echoes to version 2.5.0 with ${name}`, async () => {
       const socket = connect(io2, "", { transports });
-      await hears(socket, "auth");
+      await receive(socket, "auth");
       const values = [1, { a: Buffer.from([1, 2, 3]) }, "é🎸"];
-      const back = hears(socket, "message-back");
+      const back = receive(socket, "message-back");
       socket.emit("message", ...values);
       assert.deepEqual(await back, values);
       const acked = new Promise((done) => socket.emit("message-with-ack", ...values, (...all) => done(all)));
       assert.deepEqual(await soon(acked, "the acknowledgement"), values);
       const custom = connect(io2, "/custom?k=v%26w&sp%20ace=a+b", { transports });
-      assert.deepEqual((await hears(custom, "auth"))[0], { k: "v&w", "sp ace": "a b" });
+      assert.deepEqual((await receive(custom, "auth"))[0], { k: "v&w", "sp ace": "a b" });
     });
   }
 
   test("an unknown namespace is rejected, with its name as it was sent", async () => {
     const socket = connect(io, "/nope", { transports: ["websocket"] });
-    assert.equal((await hears(socket, "connect_error"))[0].message, "Invalid namespace");
+    assert.equal((await receive(socket, "connect_error"))[0].message, "Invalid namespace");
   });
 
   test("a client that recovers keeps its id, and receives what it missed once, bytes included", async () => {
     const socket = connect(io, "/", { transports: ["websocket"] });
-    await hears(socket, "auth");
+    await receive(socket, "auth");
     const id = socket.id;
-    const heard = [];
-    socket.on("message-back", (...all) => heard.push(all[0]));
-    const gone = hears(socket, "disconnect");
+    const received = [];
+    socket.on("message-back", (...all) => received.push(all[0]));
+    const gone = receive(socket, "disconnect");
     // The connection breaks after the events are sent, and before their echoes are read.
     const { ws } = socket.io.engine.transport;
     ws.removeAllListeners("message");
@@ -197,19 +197,19 @@ describe("socket-echo", () => {
     socket.io.engine.transport.onClose("test");
     await gone;
     socket.connect();
-    await hears(socket, "connect");
+    await receive(socket, "connect");
     assert.deepEqual([socket.recovered, socket.id], [true, id]);
-    assert.deepEqual(heard, ["lost", Buffer.from([9])]);
-    await hears(socket, "auth");
+    assert.deepEqual(received, ["lost", Buffer.from([9])]);
+    await receive(socket, "auth");
   });
 
   test("a client that disconnected on purpose gets a new id", async () => {
     const socket = connect(io, "/", { transports: ["websocket"] });
-    await hears(socket, "auth");
+    await receive(socket, "auth");
     const id = socket.id;
     socket.disconnect();
     socket.connect();
-    await hears(socket, "connect");
+    await receive(socket, "connect");
     assert.deepEqual([socket.recovered, socket.id === id], [false, false]);
   });
 
@@ -228,11 +228,11 @@ describe("socket-echo", () => {
 
   test("two namespaces share a connection, and a broken rule in one ends both", async () => {
     const main = connect(io, "/", { transports: ["websocket"] });
-    await hears(main, "connect");
+    await receive(main, "connect");
     const custom = main.io.socket("/custom");
-    await hears(custom.connect(), "connect");
+    await receive(custom.connect(), "connect");
     assert.notEqual(main.id, custom.id);
-    const both = Promise.all([hears(main, "disconnect"), hears(custom, "disconnect")]);
+    const both = Promise.all([receive(main, "disconnect"), receive(custom, "disconnect")]);
     main.io.engine.write('42/custom,["disconnect"]');
     await both;
   });
@@ -261,7 +261,7 @@ describe("a client that never connects to a namespace", () => {
   const open = async () => {
     const socket = new WebSocket(`${server.url.replace("http", "ws")}/socket.io/?EIO=4&transport=websocket`);
     server.owns(() => socket.terminate());
-    await hears(socket, "message");
+    await receive(socket, "message");
     return socket;
   };
 
@@ -270,12 +270,12 @@ describe("a client that never connects to a namespace", () => {
     refused.send("40/nope");
     left.send("40");
     left.send("41");
-    const closed = await Promise.all([hears(silent, "close"), hears(refused, "close")]);
+    const closed = await Promise.all([receive(silent, "close"), receive(refused, "close")]);
     assert.deepEqual(closed.map(([code]) => code), [1005, 1005]);
     left.send('40/custom,{"back":1}');
     const seen = [];
     left.on("message", (data) => seen.push(String(data)));
-    while (!seen.some((one) => one.startsWith("42/custom,"))) await hears(left, "message");
+    while (!seen.some((one) => one.startsWith("42/custom,"))) await receive(left, "message");
     assert.equal(left.readyState, WebSocket.OPEN);
   });
 });

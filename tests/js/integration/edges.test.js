@@ -153,10 +153,10 @@ test("a stranger's /health names no path, no host and no shard", async () => {
   // The first server has the file, so the second reports its path as the reason.
   const second = await startServer({ env });
   const own = () => raw(second, get(second, "/health")).then((answer) => answer.body);
-  const told = async () => {
+  const reported = async () => {
     for (;;) if ((await own()).includes(folder)) return;
   };
-  await within(PATIENCE_MS, told(), "the reason with its path").catch(() => {});
+  await within(PATIENCE_MS, reported(), "the reason with its path").catch(() => {});
   for (const lines of ["X-Forwarded-For: \xff\r\n", "Via: a\r\nVia: b\r\n"]) {
     const { body } = await raw(second, get(second, "/health", lines));
     assert.equal(JSON.parse(body).status, "degraded");
@@ -202,9 +202,9 @@ describe("an old client that polls", () => {
       const upgrade = upgradeHead(server, {}, target.replace("polling", "websocket"));
       assert.equal((await raw(server, upgrade, from)).status, 400);
     }
-    const words = next(member, "chat_message");
+    const chat = next(member, "chat_message");
     assert.equal((await emit(leader, "chat_message", { sessionId, message: "still me" })).ok, true);
-    assert.equal((await words).message, "still me");
+    assert.equal((await chat).message, "still me");
     assert.equal(played, false);
     await server.stop();
   });

@@ -21,7 +21,7 @@ function connect(options) {
   return within(10_000, connected, "the old client connects");
 }
 
-const hears = (socket, event) =>
+const receive = (socket, event) =>
   within(10_000, new Promise((done) => socket.once(event, done)), `the old client receives ${event}`);
 const emit = (socket, event, payload) =>
   within(10_000, new Promise((done) => socket.emit(event, payload, done)), `${event} is acknowledged`);
@@ -32,15 +32,15 @@ for (const transports of [["websocket"], ["polling"], ["polling", "websocket"]])
       const sessionId = freshSession("old");
       const leader = await join(server, sessionId, { role: "leader" });
       const old = await connect({ transports });
-      const snapshot = hears(old, "snapshot");
+      const snapshot = receive(old, "snapshot");
       const ack = await emit(old, "join_session", { sessionId, displayName: "Óld", role: "follower" });
       assert.equal(ack.ok, true);
       const { members } = await snapshot;
       assert.ok(members.some((member) => member.socketId === old.id));
-      const words = next(leader, "chat_message");
+      const chat = next(leader, "chat_message");
       assert.equal((await emit(old, "chat_message", { sessionId, message: "é🎸" })).ok, true);
-      assert.equal((await words).message, "é🎸");
-      const tick = hears(old, "scroll_tick");
+      assert.equal((await chat).message, "é🎸");
+      const tick = receive(old, "scroll_tick");
       await leader.emitWithAck("play", { sessionId });
       await tick;
       const left = next(leader, "user_left");
@@ -53,13 +53,13 @@ for (const transports of [["websocket"], ["polling"], ["polling", "websocket"]])
 
 test("it pings, receives pongs, and stays connected", async () => {
   const old = await connect({ transports: ["websocket"] });
-  for (let pongs = 0; pongs < 3; pongs += 1) await hears(old, "pong");
+  for (let pongs = 0; pongs < 3; pongs += 1) await receive(old, "pong");
   assert.ok(old.connected);
 });
 
 test("an unknown namespace is rejected", async () => {
   const old = io(`${server.url}/nope`, { transports: ["websocket"], reconnection: false, forceNew: true });
   server.owns(() => old.disconnect());
-  const error = await hears(old, "error");
+  const error = await receive(old, "error");
   assert.equal(error.message ?? error, "Invalid namespace");
 });

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join as path } from "node:path";
 import { fileURLToPath } from "node:url";
 import { test } from "node:test";
-import { band, emit, freshSession, heard, join, next } from "../support/client.js";
+import { band, emit, freshSession, join, next, received } from "../support/client.js";
 import { badNetwork } from "../support/proxy.js";
 import { startServer } from "../support/server.js";
 import { assertDone } from "../support/shape.js";
@@ -49,8 +49,8 @@ test("without descriptors new connections are refused, and the band plays on", a
     const playing = await band(server, 3);
     await play(playing);
     const crowd = await openUntilRefused(server, 300);
-    const ticks = heard(playing.leader, "scroll_tick").length;
-    await next(playing.leader, "scroll_tick", () => heard(playing.leader, "scroll_tick").length > ticks + 20);
+    const ticks = received(playing.leader, "scroll_tick").length;
+    await next(playing.leader, "scroll_tick", () => received(playing.leader, "scroll_tick").length > ticks + 20);
     assertDone(await emit(playing.leader, "seek", { sessionId: playing.sessionId, position: 60_000 }), CHANGED);
     crowd.forEach((socket) => socket.destroy());
     // A retry succeeds as soon as there are descriptors.
@@ -96,15 +96,16 @@ test("output that was held up for seconds arrives, and the newest state wins", a
     // From here on its ticks must equal the leader's.
     const tick = await next(behind, "scroll_tick", (one) => one.version >= version);
     await next(leader, "scroll_tick", (one) => one.positionMs >= tick.positionMs);
-    const same = heard(leader, "scroll_tick").find((one) => one.version === tick.version && one.positionMs === tick.positionMs);
+    const same = received(leader, "scroll_tick").find((one) => one.version === tick.version && one.positionMs === tick.positionMs);
     assert.deepEqual(same, tick);
   });
 });
 
 const SONGS = ["a", "b", "c", "d"].map((id) => ({ id, title: id, format: "text", body: "" }));
 
-async function told(socket, event) {
-  if (heard(socket, event).length === 0) await next(socket, event);
+/** Waits for the first `event`, which may have arrived already. */
+async function receive(socket, event) {
+  if (received(socket, event).length === 0) await next(socket, event);
 }
 
 /** A band with a set list at its first song. The follower records cues and selected songs. */
@@ -113,16 +114,16 @@ async function reading(server) {
   assertDone(await emit(leader, "set_setlist", { sessionId, setlist: { title: "", songs: SONGS } }));
   assertDone(await emit(leader, "select_song", { sessionId, songId: "a" }));
   assertDone(await emit(leader, "update_settings", { sessionId, anyoneMayCue: true }));
-  await told(follower, "song_changed");
-  const said = () => heard(follower, "cue").map(({ text }) => text);
-  const chosen = () => heard(follower, "song_changed").map(({ songId }) => songId);
-  return { leader, follower, sessionId, said, chosen };
+  await receive(follower, "song_changed");
+  const cues = () => received(follower, "cue").map(({ text }) => text);
+  const chosen = () => received(follower, "song_changed").map(({ songId }) => songId);
+  return { leader, follower, sessionId, cues, chosen };
 }
 
 test("commands that socket.io-client sends again after it has lost the answer are applied once", async () => {
   await served({}, async (server) => {
     const weather = await badNetwork(server);
-    const { leader, follower, sessionId, said, chosen } = await reading(server);
+    const { leader, follower, sessionId, cues, chosen } = await reading(server);
     const again = { retries: 50, ackTimeout: 100, reconnection: true, reconnectionDelay: 20 };
     const pedal = await join(weather, sessionId, { displayName: "Pedal" }, again);
     assertDone(await emit(leader, "set_role", { sessionId, role: "leader", memberId: pedal.id }), CHANGED);
@@ -140,8 +141,8 @@ test("commands that socket.io-client sends again after it has lost the answer ar
     }
     // Events arrive in order, so after this one all earlier ones have arrived.
     assertDone(await emit(leader, "chat_message", { sessionId, message: "end" }));
-    await within(PATIENCE_MS, told(follower, "chat_message"), "the last message is received");
-    assert.deepEqual([chosen(), said()], [["a", "b", "c"], ["one", "two"]]);
+    await within(PATIENCE_MS, receive(follower, "chat_message"), "the last message is received");
+    assert.deepEqual([chosen(), cues()], [["a", "b", "c"], ["one", "two"]]);
   });
 });
 
@@ -152,11 +153,11 @@ test("a server that was stopped for two seconds sends the right position at once
     await next(playing.leader, "scroll_tick");
     server.signal("SIGSTOP");
     await pause(2_000);
-    const last = heard(playing.leader, "scroll_tick").at(-1).positionMs;
+    const last = received(playing.leader, "scroll_tick").at(-1).positionMs;
     const after = next(playing.leader, "scroll_tick", ({ positionMs }) => positionMs > last + 2_500);
     server.signal("SIGCONT");
     await after;
-    const positions = heard(playing.leader, "scroll_tick").map(({ positionMs }) => positionMs);
+    const positions = received(playing.leader, "scroll_tick").map(({ positionMs }) => positionMs);
     const resumed = positions.findIndex((position) => position > last);
     // One tick may have been on its way before the stop. The one after it must have the new
     // position.
@@ -204,7 +205,7 @@ test("the wall clock is set by an hour, forth and back, and the music is not aff
       assert.ok(Math.abs(found.serverTimestamp - Date.now() - by * 1_000) < 60_000, "serverTimestamp follows the wall clock");
       assert.deepEqual(found.timeline, timeline, "the timeline does not depend on the wall clock");
     }
-    const positions = heard(leader, "scroll_tick").map(({ positionMs }) => positionMs);
+    const positions = received(leader, "scroll_tick").map(({ positionMs }) => positionMs);
     assert.ok(positions.slice(1).every((position, i) => position > positions[i]), "each tick has a later position");
     for (const one of all) assert.equal(one.connected, true, "no timer fired too early");
   });

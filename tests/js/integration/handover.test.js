@@ -2,7 +2,7 @@
 // without losing an event on the way.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { connected, emit, freshSession, heard, join, next, open } from "../support/client.js";
+import { connected, emit, freshSession, join, next, open, received } from "../support/client.js";
 import { startServer } from "../support/server.js";
 import { assertDone, assertRefused } from "../support/shape.js";
 import { event, rawMember, text } from "../support/wire.js";
@@ -23,9 +23,9 @@ test(`${SESSIONS} pairs over four shards: every pair meets`, async () => {
       const met = next(one, "user_joined", (payload) => payload.memberCount === 2);
       const two = await join(server, sessionId, { role: "follower" });
       await met;
-      const words = next(one, "chat_message");
+      const chat = next(one, "chat_message");
       assertDone(await emit(two, "chat_message", { sessionId, message: "here" }));
-      assert.equal((await words).socketId, two.id);
+      assert.equal((await chat).socketId, two.id);
       const ticks = [next(one, "scroll_tick"), next(two, "scroll_tick")];
       assertDone(await emit(one, "play", { sessionId }));
       await Promise.all(ticks);
@@ -49,7 +49,7 @@ test("commands sent in one write with the join are applied in order", async () =
       await connected(socket);
       (await Promise.all(acks)).forEach((ack) => assertDone(ack));
       await end;
-      const lines = heard(socket, "chat_message").map((one) => one.message);
+      const lines = received(socket, "chat_message").map((one) => one.message);
       assert.deepEqual(lines, Array.from({ length: 8 }, (_, i) => `line ${i}`));
       socket.disconnect();
     }),
@@ -104,11 +104,11 @@ for (const transport of ["websocket", "polling"]) {
       const tries = await join(server, first, {}, { transports: [transport] });
       const refused = emit(tries, "join_session", { sessionId: locked, passcode: "wrong" });
       // Sent before the answer of the other session.
-      const words = next(stays, "chat_message");
+      const chat = next(stays, "chat_message");
       assertDone(await emit(tries, "chat_message", { sessionId: first, message: "still here" }));
       assertRefused(await refused, "bad_passcode", "passcode");
-      assert.equal((await words).socketId, tries.id);
-      assert.deepEqual(heard(stays, "user_left"), []);
+      assert.equal((await chat).socketId, tries.id);
+      assert.deepEqual(received(stays, "user_left"), []);
       const left = next(stays, "user_left");
       assertDone(await emit(tries, "join_session", { sessionId: locked, passcode: "right" }));
       assert.equal((await left).socketId, tries.id);
@@ -125,9 +125,9 @@ test("a member can leave and return any number of times", async () => {
     const comes = await join(server, sessionId);
     assertDone(await emit(comes, "leave_session", { sessionId }));
     assertDone(await emit(comes, "join_session", { sessionId }));
-    const words = next(stays, "chat_message", (chat) => chat.message === `round ${i}`);
+    const chat = next(stays, "chat_message", (chat) => chat.message === `round ${i}`);
     assertDone(await emit(comes, "chat_message", { sessionId, message: `round ${i}` }));
-    await words;
+    await chat;
     comes.disconnect();
   }
 });

@@ -1,7 +1,7 @@
 // Hostile clients, beside an honest band on the same server that must not be affected.
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
-import { band, emit, freshSession, heard, next } from "../support/client.js";
+import { band, emit, freshSession, next, received } from "../support/client.js";
 import { residentBytes, startServer } from "../support/server.js";
 import { assertDone, assertRefused, assertShape } from "../support/shape.js";
 import { PATIENCE_MS, deferred, within } from "../support/wait.js";
@@ -338,14 +338,14 @@ test("after all attacks the members of the honest band have received the same ti
   const paused = Promise.all(all.map((one) => next(one, "pause")));
   assertDone(await emit(leader, "pause", { sessionId }));
   await within(PATIENCE_MS, paused, "all members receive the pause");
-  const ticks = heard(leader, "scroll_tick");
+  const ticks = received(leader, "scroll_tick");
   for (let i = 1; i < ticks.length; i += 1) {
     assert.ok(ticks[i].positionMs > ticks[i - 1].positionMs, "each tick has a later position");
   }
   for (const member of all) {
     assert.equal(member.connected, true);
-    assert.deepEqual(heard(member, "scroll_tick"), ticks);
-    assert.deepEqual(heard(member, "error"), []);
+    assert.deepEqual(received(member, "scroll_tick"), ticks);
+    assert.deepEqual(received(member, "error"), []);
   }
   const memory = residentBytes(server.pid);
   assert.ok(memory < MEMORY_MAX, `${Math.round(memory / 1024 / 1024)} MB`);

@@ -2,7 +2,7 @@
 // on.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { band, connected, emit, everyoneHears, freshSession, heard, join, next } from "../support/client.js";
+import { band, connected, emit, everyoneReceives, freshSession, join, next, received } from "../support/client.js";
 import { badNetwork } from "../support/proxy.js";
 import { startServer } from "../support/server.js";
 import { assertDone, assertRefused } from "../support/shape.js";
@@ -18,7 +18,7 @@ const leads = (socket) => (snapshot) => snapshot.leaderSocketId === socket.id;
 
 /** Checks that all sockets received the same ticks from position `from` on, without a gap. */
 function assertMusicWentOn(sockets, from) {
-  const [first, ...others] = sockets.map((socket) => heard(socket, "scroll_tick").filter((tick) => tick.positionMs >= from));
+  const [first, ...others] = sockets.map((socket) => received(socket, "scroll_tick").filter((tick) => tick.positionMs >= from));
   for (const ticks of others) assert.deepEqual(ticks, first);
   for (let i = 1; i < first.length; i += 1) {
     assert.ok(first[i].positionMs > first[i - 1].positionMs, "each tick has a later position");
@@ -52,9 +52,9 @@ describe("the leader's network fails mid-song", () => {
     for (const snapshot of await Promise.all(back)) assert.equal(snapshot.leaderSocketId, id);
     assertDone(await emit(leader, "seek", { sessionId, position: 100_000 }), CHANGED);
     await Promise.all(followers.map((one) => next(one, "scroll_tick", (tick) => tick.positionMs >= 100_000)));
-    for (const one of followers) assert.deepEqual(heard(one, "role_changed"), []);
-    for (const one of followers) assert.deepEqual(heard(one, "pause"), []);
-    const before = (one) => ({ ...one, heard: one.heard.slice(0, one.heard.findIndex(({ event }) => event === "seek")) });
+    for (const one of followers) assert.deepEqual(received(one, "role_changed"), []);
+    for (const one of followers) assert.deepEqual(received(one, "pause"), []);
+    const before = (one) => ({ ...one, received: one.received.slice(0, one.received.findIndex(({ event }) => event === "seek")) });
     assertMusicWentOn(followers.map(before), positionMs);
   });
 
@@ -67,18 +67,18 @@ describe("the leader's network fails mid-song", () => {
     const playing = followers.map((one) => next(one, "scroll_tick"));
     assertDone(await emit(leader, "play", { sessionId }), CHANGED);
     const [{ positionMs }] = await Promise.all(playing);
-    const heirs = await everyoneHears(followers, "role_changed", ({ role }) => role === "leader", () => network.cut());
+    const heirs = await everyoneReceives(followers, "role_changed", ({ role }) => role === "leader", () => network.cut());
     for (const heir of heirs) {
       assert.equal(heir.socketId, followers[0].id);
       assert.equal(heir.reason, "leader_disconnected");
     }
-    const left = heard(followers[0], "user_left");
+    const left = received(followers[0], "user_left");
     assert.equal(left.length, 1);
     assert.equal(left[0].newLeader, followers[0].id);
     await Promise.all(followers.map((one) => next(one, "scroll_tick")));
-    for (const one of followers) assert.deepEqual(heard(one, "pause"), []);
-    const last = Math.min(...followers.map((one) => heard(one, "scroll_tick").at(-1).positionMs));
-    const upTo = (one) => ({ heard: one.heard.filter(({ event, payload }) => event !== "scroll_tick" || payload.positionMs <= last) });
+    for (const one of followers) assert.deepEqual(received(one, "pause"), []);
+    const last = Math.min(...followers.map((one) => received(one, "scroll_tick").at(-1).positionMs));
+    const upTo = (one) => ({ received: one.received.filter(({ event, payload }) => event !== "scroll_tick" || payload.positionMs <= last) });
     assertMusicWentOn(followers.map(upTo), positionMs);
     assertDone(await emit(followers[0], "pause", { sessionId }), CHANGED);
   });
@@ -101,10 +101,10 @@ describe("the leader's network fails mid-song", () => {
 describe("leaderRule", () => {
   test("open: a member that claims the lead receives it", async () => {
     const { sessionId, followers, all } = await band(server, 3);
-    const told = everyoneHears(all, "snapshot", leads(followers[1]), async () =>
+    const snapshots = everyoneReceives(all, "snapshot", leads(followers[1]), async () =>
       assertDone(await emit(followers[1], "set_role", { sessionId, role: "leader" }), CHANGED),
     );
-    await told;
+    await snapshots;
   });
 
   test("ask: a claim is a request, which the leader approves or denies", async () => {
@@ -148,10 +148,10 @@ describe("leaderRule", () => {
 describe("hand-over", () => {
   test("a leader that leaves on purpose hands over at once", async () => {
     const { sessionId, leader, followers } = await band(server, 3);
-    const told = everyoneHears(followers, "role_changed", ({ role }) => role === "leader", async () =>
+    const changes = everyoneReceives(followers, "role_changed", ({ role }) => role === "leader", async () =>
       assertDone(await emit(leader, "leave_session", { sessionId })),
     );
-    for (const { socketId, reason } of await told) {
+    for (const { socketId, reason } of await changes) {
       assert.equal(socketId, followers[0].id);
       assert.equal(reason, "leader_left");
     }
@@ -179,11 +179,11 @@ test("of two claims in one batch window exactly one wins, and both are answered"
       const winner = followers[answers.findIndex((answer) => answer.ok)];
       assert.equal(answers.filter((answer) => answer.ok).length, 1, JSON.stringify(answers));
       assertRefused(answers.find((answer) => !answer.ok), "not_allowed");
-      for (const told of await Promise.all(settled)) assert.equal(told.newLeaderId, winner.id);
+      for (const change of await Promise.all(settled)) assert.equal(change.newLeaderId, winner.id);
       for (const socket of all) {
         const { timeline } = await emit(socket, "sync_request", { sessionId });
         assert.equal(timeline.leader, winner.id);
-        assert.equal(heard(socket, "leader_changed").length, 1);
+        assert.equal(received(socket, "leader_changed").length, 1);
       }
     }
   } finally {

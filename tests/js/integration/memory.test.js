@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
-import { band, connect, emit, freshSession, heard, join, next } from "../support/client.js";
+import { band, connect, emit, freshSession, join, next, received } from "../support/client.js";
 import { Redis } from "../support/redis.js";
 import { residentBytes, startServer } from "../support/server.js";
 import { assertDone } from "../support/shape.js";
@@ -43,9 +43,9 @@ async function heavy(server) {
 
 /** Counts the ticks that a member receives within 500 ms. */
 async function ticks(member) {
-  const before = heard(member, "scroll_tick").length;
+  const before = received(member, "scroll_tick").length;
   await new Promise((done) => setTimeout(done, 500));
-  return heard(member, "scroll_tick").length - before;
+  return received(member, "scroll_tick").length - before;
 }
 
 test("at the threshold empty sessions are left to the storage, memory is freed, and no session is lost", { timeout: 120_000 }, async (t) => {

@@ -55,13 +55,13 @@ async function listen() {
   const code = "import socket,sys\ns=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\ns.bind(sys.argv[1])\nprint('bound',flush=True)\nwhile True: print(s.recv(99).decode(),flush=True)";
   const folder = mkdtempSync(path(tmpdir(), "bandsync-notify-"));
   const python = spawn("python3", ["-c", code, path(folder, "socket")]);
-  let heard = "";
-  python.stdout.setEncoding("utf8").on("data", (text) => (heard += text));
-  await until("the socket is bound", () => heard.includes("bound"));
+  let received = "";
+  python.stdout.setEncoding("utf8").on("data", (text) => (received += text));
+  await until("the socket is bound", () => received.includes("bound"));
   return {
     path: path(folder, "socket"),
-    heard: () => heard,
-    alive: () => (heard.match(/WATCHDOG=1/g) ?? []).length,
+    received: () => received,
+    alive: () => (received.match(/WATCHDOG=1/g) ?? []).length,
     close() {
       python.kill();
       rmSync(folder, { recursive: true });
@@ -91,12 +91,12 @@ async function freeze(pid, name) {
   let thread;
   await until(`there is a thread named ${name}`, () => (thread = readdirSync(`/proc/${pid}/task`).find(named)));
   const python = spawn("python3", ["-c", FREEZE, thread], { stdio: ["pipe", "pipe", "inherit"] });
-  let said = "";
-  python.stdout.setEncoding("utf8").on("data", (text) => (said += text));
-  await until("the thread stops", () => said.includes("frozen"));
+  let output = "";
+  python.stdout.setEncoding("utf8").on("data", (text) => (output += text));
+  await until("the thread stops", () => output.includes("frozen"));
   return async () => {
     python.stdin.end("\n");
-    await until("the thread resumes", () => said.includes("thawed"));
+    await until("the thread resumes", () => output.includes("thawed"));
   };
 }
 
@@ -383,9 +383,9 @@ describe("alerts", () => {
   test("a shard that hangs raises one, and the supervisor receives no watchdog message until it resumes", async (t) => {
     if (!hasPython()) return lacks(t, "python3", "apt-get install python3");
     if (!canFreeze()) return cannot(t, "processes may not be traced, so no thread can be stopped");
-    const ear = await listen();
-    const server = await startServer({ env: { NOTIFY_SOCKET: ear.path, WATCHDOG_USEC: "10000000", LOG_LEVEL: "warn" } });
-    await until("two watchdog messages arrive", () => ear.alive() >= 2);
+    const supervisor = await listen();
+    const server = await startServer({ env: { NOTIFY_SOCKET: supervisor.path, WATCHDOG_USEC: "10000000", LOG_LEVEL: "warn" } });
+    await until("two watchdog messages arrive", () => supervisor.alive() >= 2);
     const thaw = await freeze(server.pid, "shard-1");
     // The kernel gives some connections to the shard that hangs, and those receive no answer.
     const answered = (path) => Promise.race([get(server, path).catch(() => null), new Promise((done) => setTimeout(done, 300, null))]);
@@ -397,17 +397,17 @@ describe("alerts", () => {
     assert.deepEqual(JSON.parse(health.body).reasons.map((reason) => [reason.name, reason.value]), [["shard_stalled", 1]]);
     const probe = await until("the probe is answered", () => answered("/livez"));
     assert.deepEqual([probe.status, probe.body], [503, '{"live":false}']);
-    const before = ear.alive();
+    const before = supervisor.alive();
     await new Promise((done) => setTimeout(done, 2500));
-    assert.equal(ear.alive(), before, "systemd receives no message, so it would restart the server");
+    assert.equal(supervisor.alive(), before, "systemd receives no message, so it would restart the server");
     await thaw();
     await until("/livez is well again", async () => (await get(server, "/livez")).status === 200);
     await until("the alert is cleared", async () => (await json(server, "/health")).status === "healthy");
-    await until("a watchdog message arrives again", () => ear.alive() > before);
+    await until("a watchdog message arrives again", () => supervisor.alive() > before);
     const { stderr } = await server.stop();
     assert.match(stderr, /alert shard_stalled raised/);
     assert.match(stderr, /alert shard_stalled cleared/);
-    ear.close();
+    supervisor.close();
   });
 
   test("a shard that hangs for too long ends the process", async (t) => {
@@ -515,14 +515,14 @@ describe("access", () => {
 describe("a supervisor", () => {
   test("receives messages that the server is ready, alive, and stopping", async (t) => {
     if (!hasPython()) return lacks(t, "python3", "apt-get install python3");
-    const ear = await listen();
-    const server = await startServer({ env: { NOTIFY_SOCKET: ear.path, WATCHDOG_USEC: "10000000" } });
-    await until("two watchdog messages arrive", () => ear.alive() >= 2);
+    const supervisor = await listen();
+    const server = await startServer({ env: { NOTIFY_SOCKET: supervisor.path, WATCHDOG_USEC: "10000000" } });
+    await until("two watchdog messages arrive", () => supervisor.alive() >= 2);
     await server.stop();
-    await until("the stop is reported", () => ear.heard().includes("STOPPING=1"));
-    const heard = ear.heard();
-    assert.ok(heard.indexOf("READY=1") >= 0 && heard.indexOf("READY=1") < heard.indexOf("STOPPING=1"), heard);
-    ear.close();
+    await until("the stop is reported", () => supervisor.received().includes("STOPPING=1"));
+    const received = supervisor.received();
+    assert.ok(received.indexOf("READY=1") >= 0 && received.indexOf("READY=1") < received.indexOf("STOPPING=1"), received);
+    supervisor.close();
   });
 });
 

@@ -21,9 +21,9 @@ for (const [name, transports] of Object.entries(WAYS)) {
         const leader = await join(server, sessionId, { role: "leader" });
         const options = { transports: undefined, ...transports };
         const follower = await join(server, sessionId, { displayName: "É🎸", role: "follower" }, options);
-        const words = next(leader, "chat_message");
+        const chat = next(leader, "chat_message");
         assertDone(await emit(follower, "chat_message", { sessionId, message: "é🎸" }));
-        assert.equal((await words).message, "é🎸");
+        assert.equal((await chat).message, "é🎸");
         const ticks = Promise.all([next(leader, "scroll_tick"), next(follower, "scroll_tick")]);
         assertDone(await emit(leader, "play", { sessionId }));
         await ticks;
@@ -47,7 +47,7 @@ test("a client with default options upgrades to a WebSocket, and nothing is lost
     if (socket.io.engine.transport.name !== "websocket") await upgraded;
     await last;
     assertDone(await emit(socket, "latency_probe", { timestamp: 1 }));
-    const lines = socket.heard.filter((one) => one.event === "chat_message").map((one) => one.payload.message);
+    const lines = socket.received.filter((one) => one.event === "chat_message").map((one) => one.payload.message);
     assert.deepEqual(lines, Array.from({ length: 8 }, (_, i) => `line ${i}`));
     socket.disconnect();
   }
@@ -57,9 +57,9 @@ test("a set list can be sent and received by polling", async () => {
   const sessionId = freshSession("polling");
   const socket = await join(server, sessionId, { role: "leader" }, POLLING);
   const songs = [{ id: "1", title: "One", format: "text", body: "la la li é\n".repeat(10_000) }];
-  const heard = next(socket, "setlist");
+  const received = next(socket, "setlist");
   assertDone(await emit(socket, "set_setlist", { sessionId, setlist: { title: "Tonight", songs } }));
-  assert.equal((await heard).setlist.songs[0].body, songs[0].body);
+  assert.equal((await received).setlist.songs[0].body, songs[0].body);
 });
 
 test("a polling client that was lost returns to its seat", async () => {

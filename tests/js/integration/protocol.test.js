@@ -2,7 +2,7 @@
 // malformed. Each payload, in both directions, must match /asyncapi.json.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { band, connect, emit, freshSession, heard, join, next } from "../support/client.js";
+import { band, connect, emit, freshSession, join, next, received } from "../support/client.js";
 import { protocolOf } from "../support/schema.js";
 import { startServer } from "../support/server.js";
 import { assertDone, assertErrorEvent, assertRefused } from "../support/shape.js";
@@ -12,49 +12,49 @@ const SONG = { id: "s1", title: "Harbour", format: "chordpro", body: "[Em]\tOne\
 const SETLIST = { title: "Friday", songs: [SONG, { id: "s2", title: "Quay", format: "text", body: "la", artist: "Us", key: "D", durationMs: 1000 }] };
 
 const LEADERS = { code: "not_leader" };
-const STRANGERS = { code: "not_member", who: "stranger" };
+const STRANGERS = { code: "not_member", sender: "stranger" };
 const RATE = { code: "rate_limited" };
 
 /**
- * All events. `who` sends the event with `fields` after `before` has run; it is the leader by
- * default. `hears` lists the notices that all members receive then. `refused` is a sender and a
+ * All events. `sender` sends the event with `fields` after `before` has run; it is the leader by
+ * default. `notices` lists what all members receive then. `refused` is a sender and a
  * code with which the event is rejected, `wrong` has one invalid value per field. RATE marks events
  * that any client may send, up to their rate.
  */
 const EVENTS = {
-  join_session: { own: true, fields: { displayName: "Ann", tickHz: 30, instrument: "keys" }, hears: ["user_joined", "room_stats"], refused: { code: "bad_passcode", own: true }, wrong: { sessionId: "", role: "boss", tickHz: 126, metronome: 1, displayName: 7 } },
-  leave_session: { who: "follower", hears: ["user_left", "room_stats"], refused: STRANGERS, wrong: { sessionId: 5 } },
-  set_role: { who: "follower", fields: { role: "leader" }, hears: ["role_changed", "leader_changed", "snapshot"], refused: { code: "not_leader", fields: (b) => ({ role: "leader", memberId: b.leader.id }) }, wrong: { role: "boss", memberId: "me" } },
-  request_leader: { who: "follower", refused: STRANGERS, wrong: { sessionId: null } },
-  approve_leader_request: { before: asks, fields: requester, hears: ["role_changed", "leader_changed", "snapshot"], refused: { ...LEADERS, fields: requester }, wrong: { requesterId: 1 } },
+  join_session: { own: true, fields: { displayName: "Ann", tickHz: 30, instrument: "keys" }, notices: ["user_joined", "room_stats"], refused: { code: "bad_passcode", own: true }, wrong: { sessionId: "", role: "boss", tickHz: 126, metronome: 1, displayName: 7 } },
+  leave_session: { sender: "follower", notices: ["user_left", "room_stats"], refused: STRANGERS, wrong: { sessionId: 5 } },
+  set_role: { sender: "follower", fields: { role: "leader" }, notices: ["role_changed", "leader_changed", "snapshot"], refused: { code: "not_leader", fields: (b) => ({ role: "leader", memberId: b.leader.id }) }, wrong: { role: "boss", memberId: "me" } },
+  request_leader: { sender: "follower", refused: STRANGERS, wrong: { sessionId: null } },
+  approve_leader_request: { before: asks, fields: requester, notices: ["role_changed", "leader_changed", "snapshot"], refused: { ...LEADERS, fields: requester }, wrong: { requesterId: 1 } },
   deny_leader_request: { before: asks, fields: requester, refused: { ...LEADERS, fields: requester }, wrong: { requesterId: "?" } },
-  sync_request: { who: "follower", fields: { checksum: "00000000", version: 0 }, refused: STRANGERS, wrong: { version: -1 } },
-  update_message: { who: "follower", fields: { message: "Hello\nall" }, hears: ["snapshot"], refused: STRANGERS, wrong: { message: 7 } },
-  chat_message: { who: "follower", fields: { message: "la", username: "Bob" }, hears: ["chat_message"], refused: STRANGERS, wrong: { message: "", username: 7 } },
-  update_settings: { fields: { maxMembers: 10, onLeaderLoss: "pause", leaderRule: "ask", anyoneMayCue: true }, hears: ["session_update"], refused: LEADERS, wrong: { maxMembers: 0, leaderRule: "any", onLeaderLoss: "stop" } },
-  cue: { fields: { text: "chorus x2", target: "horns" }, hears: ["cue"], refused: { code: "not_leader" }, wrong: { text: "" } },
-  play: { fields: { countInBars: 1, quantize: "bar" }, hears: ["play", "snapshot", "scroll_tick"], refused: LEADERS, wrong: { atServerMs: -1, countInBars: 9, quantize: "hour" } },
-  pause: { before: plays, hears: ["pause", "snapshot"], refused: LEADERS, wrong: { sessionId: [] } },
-  stop: { before: plays, hears: ["stop", "snapshot"], refused: LEADERS, wrong: { sessionId: {} } },
-  seek: { fields: { position: 1234.5 }, hears: ["seek", "snapshot"], refused: LEADERS, wrong: { position: -1, atServerMs: "now" } },
-  set_tempo: { fields: { tempo: 93.5 }, hears: ["tempo_changed", "snapshot"], refused: LEADERS, wrong: { tempo: 0.9 } },
-  tempo_change: { fields: { tempo: 140, fadeTime: 500 }, hears: ["tempo_change", "snapshot"], refused: LEADERS, wrong: { tempo: "fast", fadeTime: -1 } },
-  tempo_changed: { fields: { tempo: 141 }, hears: ["tempo_changed", "snapshot"], refused: LEADERS, wrong: { tempo: 401 } },
-  set_time_signature: { fields: { numerator: 7, denominator: 8 }, hears: ["session_update"], refused: LEADERS, wrong: { numerator: 0, denominator: 3 } },
-  beat_sync: { fields: { beatPosition: 1.5, masterTime: 1 }, hears: ["beat_sync"], refused: LEADERS, wrong: { beatPosition: "one", masterTime: null } },
-  position_sync: { fields: { positionMs: 5, timestamp: 1 }, hears: ["position_sync"], refused: STRANGERS, wrong: { positionMs: -5, timestamp: "x" } },
-  latency_probe: { who: "stranger", fields: { timestamp: 1 }, refused: RATE, wrong: { timestamp: "1" } },
-  clock_sync: { who: "stranger", fields: { t0: 1.25 }, refused: RATE, wrong: { t0: null } },
-  set_setlist: { fields: { setlist: SETLIST }, hears: ["setlist"], refused: LEADERS, wrong: { setlist: { title: "x", songs: [{ id: 1 }] } } },
-  select_song: { before: lists, fields: { songId: "s1" }, hears: ["song_changed", "snapshot"], refused: { ...LEADERS, fields: () => ({ step: 1 }) }, wrong: { songId: 5 } },
-  get_song: { before: lists, who: "follower", fields: { songId: "s1" }, refused: STRANGERS, wrong: { songId: "" } },
-  pong: { who: "stranger", fields: { timestamp: 1 }, refused: RATE, wrong: { timestamp: "x" } },
-  heartbeat: { who: "stranger", fields: { timestamp: 1 }, refused: RATE, wrong: { timestamp: [] } },
-  connection_quality: { who: "stranger", refused: RATE, wrong: {} },
+  sync_request: { sender: "follower", fields: { checksum: "00000000", version: 0 }, refused: STRANGERS, wrong: { version: -1 } },
+  update_message: { sender: "follower", fields: { message: "Hello\nall" }, notices: ["snapshot"], refused: STRANGERS, wrong: { message: 7 } },
+  chat_message: { sender: "follower", fields: { message: "la", username: "Bob" }, notices: ["chat_message"], refused: STRANGERS, wrong: { message: "", username: 7 } },
+  update_settings: { fields: { maxMembers: 10, onLeaderLoss: "pause", leaderRule: "ask", anyoneMayCue: true }, notices: ["session_update"], refused: LEADERS, wrong: { maxMembers: 0, leaderRule: "any", onLeaderLoss: "stop" } },
+  cue: { fields: { text: "chorus x2", target: "horns" }, notices: ["cue"], refused: { code: "not_leader" }, wrong: { text: "" } },
+  play: { fields: { countInBars: 1, quantize: "bar" }, notices: ["play", "snapshot", "scroll_tick"], refused: LEADERS, wrong: { atServerMs: -1, countInBars: 9, quantize: "hour" } },
+  pause: { before: plays, notices: ["pause", "snapshot"], refused: LEADERS, wrong: { sessionId: [] } },
+  stop: { before: plays, notices: ["stop", "snapshot"], refused: LEADERS, wrong: { sessionId: {} } },
+  seek: { fields: { position: 1234.5 }, notices: ["seek", "snapshot"], refused: LEADERS, wrong: { position: -1, atServerMs: "now" } },
+  set_tempo: { fields: { tempo: 93.5 }, notices: ["tempo_changed", "snapshot"], refused: LEADERS, wrong: { tempo: 0.9 } },
+  tempo_change: { fields: { tempo: 140, fadeTime: 500 }, notices: ["tempo_change", "snapshot"], refused: LEADERS, wrong: { tempo: "fast", fadeTime: -1 } },
+  tempo_changed: { fields: { tempo: 141 }, notices: ["tempo_changed", "snapshot"], refused: LEADERS, wrong: { tempo: 401 } },
+  set_time_signature: { fields: { numerator: 7, denominator: 8 }, notices: ["session_update"], refused: LEADERS, wrong: { numerator: 0, denominator: 3 } },
+  beat_sync: { fields: { beatPosition: 1.5, masterTime: 1 }, notices: ["beat_sync"], refused: LEADERS, wrong: { beatPosition: "one", masterTime: null } },
+  position_sync: { fields: { positionMs: 5, timestamp: 1 }, notices: ["position_sync"], refused: STRANGERS, wrong: { positionMs: -5, timestamp: "x" } },
+  latency_probe: { sender: "stranger", fields: { timestamp: 1 }, refused: RATE, wrong: { timestamp: "1" } },
+  clock_sync: { sender: "stranger", fields: { t0: 1.25 }, refused: RATE, wrong: { t0: null } },
+  set_setlist: { fields: { setlist: SETLIST }, notices: ["setlist"], refused: LEADERS, wrong: { setlist: { title: "x", songs: [{ id: 1 }] } } },
+  select_song: { before: lists, fields: { songId: "s1" }, notices: ["song_changed", "snapshot"], refused: { ...LEADERS, fields: () => ({ step: 1 }) }, wrong: { songId: 5 } },
+  get_song: { before: lists, sender: "follower", fields: { songId: "s1" }, refused: STRANGERS, wrong: { songId: "" } },
+  pong: { sender: "stranger", fields: { timestamp: 1 }, refused: RATE, wrong: { timestamp: "x" } },
+  heartbeat: { sender: "stranger", fields: { timestamp: 1 }, refused: RATE, wrong: { timestamp: [] } },
+  connection_quality: { sender: "stranger", refused: RATE, wrong: {} },
   // Accepted from old clients and ignored, with any payload.
-  heartbeat_response: { who: "stranger", refused: RATE, takesAnything: true },
-  role_changed: { who: "stranger", fields: { role: "leader" }, refused: RATE, takesAnything: true },
-  error: { who: "stranger", refused: RATE, takesAnything: true },
+  heartbeat_response: { sender: "stranger", refused: RATE, takesAnything: true },
+  role_changed: { sender: "stranger", fields: { role: "leader" }, refused: RATE, takesAnything: true },
+  error: { sender: "stranger", refused: RATE, takesAnything: true },
 };
 
 async function asks(b) {
@@ -108,26 +108,26 @@ for (const [name, one] of Object.entries(EVENTS)) {
     test("is applied", async () => {
       const b = await people();
       await one.before?.(b);
-      const who = one.own ? b.stranger : b[one.who ?? "leader"];
+      const sender = one.own ? b.stranger : b[one.sender ?? "leader"];
       const payload = { sessionId: b.sessionId, ...fieldsOf(one.fields, b) };
       if (isAppliedOnce(name)) payload.commandId = "a_phone-7";
       assert.deepEqual(protocol.faults(name, "sent", payload), []);
       const staying = name === "leave_session" ? [b.leader] : b.all;
-      const told = staying.flatMap((member) => (one.hears ?? []).map((event) => next(member, event)));
-      const ack = await emit(who, name, payload);
+      const notices = staying.flatMap((member) => (one.notices ?? []).map((event) => next(member, event)));
+      const ack = await emit(sender, name, payload);
       assert.equal(ack.ok, true, JSON.stringify(ack));
       assert.deepEqual(protocol.faults(name, "ack", ack), []);
-      await Promise.all(told);
+      await Promise.all(notices);
       // A request that waits for the leader may be repeated.
       if (!isAppliedOnce(name) || ack.pending) return;
-      const again = await emit(who, name, payload);
+      const again = await emit(sender, name, payload);
       assert.equal(again.repeated, true);
       assert.deepEqual(protocol.faults(name, "ack", again), []);
     });
 
     test("is rejected", async () => {
       const b = await people();
-      const { code, who, own, fields } = one.refused;
+      const { code, sender: role, own, fields } = one.refused;
       if (code === "rate_limited") {
         const rate = protocol.message(name, "sent")["x-rate"];
         const payload = { ...fieldsOf(one.fields, b) };
@@ -140,7 +140,7 @@ for (const [name, one] of Object.entries(EVENTS)) {
       }
       let payload = { sessionId: b.sessionId, ...fieldsOf(one.fields, b), ...fieldsOf(fields, b) };
       if (fields && name === "select_song") delete payload.songId;
-      let sender = b[who ?? "follower"];
+      let sender = b[role ?? "follower"];
       if (own) {
         const sessionId = freshSession("closed");
         sockets.push(await join(server, sessionId, { passcode: "open" }));
@@ -152,16 +152,16 @@ for (const [name, one] of Object.entries(EVENTS)) {
       assert.deepEqual(protocol.faults(name, "ack", ack), []);
       assert.ok(protocol.message(name, "sent")["x-refusals"].includes(code), `${code} is described`);
       // Without an acknowledgement the same error arrives as an event.
-      const told = next(sender, "error", (error) => error.event === name);
+      const rejection = next(sender, "error", (error) => error.event === name);
       sender.emit(name, payload);
-      assert.equal((await told).code, code);
+      assert.equal((await rejection).code, code);
     });
 
     test("is malformed", async () => {
       const b = await people();
-      const who = one.own ? b.stranger : b[one.who ?? "leader"];
+      const sender = one.own ? b.stranger : b[one.sender ?? "leader"];
       if (one.takesAnything) {
-        for (const anything of [5, "x", null, { timestamp: [] }]) assertDone(await emit(who, name, anything));
+        for (const anything of [5, "x", null, { timestamp: [] }]) assertDone(await emit(sender, name, anything));
         return;
       }
       const right = { sessionId: b.sessionId, ...fieldsOf(one.fields, b) };
@@ -170,13 +170,13 @@ for (const [name, one] of Object.entries(EVENTS)) {
         const payload = { ...right, [field]: value };
         assert.notDeepEqual(protocol.faults(name, "sent", payload), [], `${field} is described as wrong`);
         // Joins have the lowest rate, so each attempt has its own client.
-        const ack = await emit(one.own ? await connect(server) : who, name, payload);
+        const ack = await emit(one.own ? await connect(server) : sender, name, payload);
         const code = field === "sessionId" && value === "" ? "invalid_session_id" : "invalid_payload";
         assertRefused(ack, code, field);
       }
-      const told = next(who, "error", (error) => error.event === name);
-      who.emit(name, ["no object"]);
-      assertErrorEvent(await told, name, "invalid_payload");
+      const rejection = next(sender, "error", (error) => error.event === name);
+      sender.emit(name, ["no object"]);
+      assertErrorEvent(await rejection, name, "invalid_payload");
     });
   });
 }
@@ -189,7 +189,7 @@ describe("other events of the server", () => {
     const beat = next(listener, "metronome_tick");
     assertDone(await emit(leader, "play", { sessionId }), { epoch: "number", version: "number" });
     await beat;
-    for (const one of all) assert.deepEqual(heard(one, "metronome_tick"), []);
+    for (const one of all) assert.deepEqual(received(one, "metronome_tick"), []);
   });
 
   test("a follower with a wrong position is corrected", async () => {
@@ -236,14 +236,14 @@ describe("other events of the server", () => {
   });
 
   test("every event sent is described, and every described event was sent", () => {
-    const said = new Set();
+    const sent = new Set();
     for (const socket of sockets) {
-      for (const { event, payload } of socket.heard) {
-        said.add(event);
+      for (const { event, payload } of socket.received) {
+        sent.add(event);
         assert.deepEqual(protocol.faults(event, "heard", payload), []);
       }
     }
-    assert.deepEqual([...said].sort(), [...protocol.heard].sort());
+    assert.deepEqual([...sent].sort(), [...protocol.received].sort());
   });
 });
 

@@ -62,10 +62,10 @@ for (const [name, { version }] of Object.entries(PROXIES)) {
         assertDone(await emit(member, "join_session", { sessionId, displayName: `member ${band.length}` }));
         band.push(member);
       }
-      const heard = band.map((member) => next(member, "play", () => true));
+      const received = band.map((member) => next(member, "play", () => true));
       const ticks = band.map((member) => next(member, "scroll_tick", (tick) => tick.positionMs > 0));
       assertDone(await emit(band[0], "play", { sessionId }));
-      for (const play of await Promise.all(heard)) assert.equal(play.sessionId, sessionId);
+      for (const play of await Promise.all(received)) assert.equal(play.sessionId, sessionId);
       await Promise.all(ticks);
       assert.equal(band[1].io.engine.transport.name, "polling");
       await within(PATIENCE_MS, new Promise((done) => (band[4].io.engine.transport.name === "websocket" ? done() : band[4].io.engine.once("upgrade", done))), "the upgrade");

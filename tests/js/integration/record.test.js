@@ -58,10 +58,10 @@ test("clients of every kind are recorded, without compression", async (t) => {
   ];
   for (const options of everyKind) {
     const member = await join(server, sessionId, { passcode }, options);
-    const said = next(leader, "chat_message");
+    const notice = next(leader, "chat_message");
     const chat = await emit(member, "chat_message", { sessionId, message: "hello ".repeat(50) });
     assert.ok(chat.ok, JSON.stringify(chat));
-    await said;
+    await notice;
     await next(member, "scroll_tick");
   }
   const stranger = open(server, { transports: ["polling"] });

@@ -2,7 +2,7 @@
 // role, and receives the events that it missed.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { band, connected, emit, heard, next } from "../support/client.js";
+import { band, connected, emit, next, received } from "../support/client.js";
 import { startServer } from "../support/server.js";
 import { assertDone } from "../support/shape.js";
 
@@ -41,7 +41,7 @@ test("a follower returns to its seat and receives what it missed, in order and o
     const last = next(follower, "chat_message", (payload) => payload.message === "four");
     assertDone(await emit(follower, "chat_message", { sessionId, message: "four" }));
     await last;
-    const lines = heard(follower, "chat_message").map((one) => one.message);
+    const lines = received(follower, "chat_message").map((one) => one.message);
     assert.deepEqual(lines, ["one", "two", "three", "four"]);
     for (const socket of [leader, follower]) socket.disconnect();
   }

@@ -216,7 +216,7 @@ describe("a Redis Cluster that only REDIS_HOST names", () => {
       server = await serve(where);
       for (const one of bands) {
         const socket = await join(server, freshSession("elsewhere"));
-        const snapshot = next(socket, "snapshot", (heard) => heard.sessionId === one.sessionId);
+        const snapshot = next(socket, "snapshot", (received) => received.sessionId === one.sessionId);
         assert.equal((await emit(socket, "join_session", { sessionId: one.sessionId })).restored, true);
         assert.equal((await snapshot).message, one === victim ? "again" : "kept");
       }

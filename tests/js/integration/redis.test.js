@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import net from "node:net";
 import { describe, test } from "node:test";
-import { emit, freshSession, heard, join, next } from "../support/client.js";
+import { emit, freshSession, join, next, received } from "../support/client.js";
 import { health, owned, say, serve as serveAny, stops } from "../support/owned.js";
 import { badNetwork } from "../support/proxy.js";
 import { Redis, certificates, startCluster, startSentinels, until, withTimeSeries } from "../support/redis.js";
@@ -60,8 +60,8 @@ async function lateness(server, { leader }, t) {
   const lines = [];
   const rows = async (since) => {
     const { fields, rows } = JSON.parse((await request(server, "GET", `/metrics/history?since=${since}`)).body);
-    const place = (name) => fields.indexOf(name);
-    const read = (row) => ["tickLatenessP50", "tickLatenessP99", "tickLatenessMax"].map((name) => row[place(name)]);
+    const column = (name) => fields.indexOf(name);
+    const read = (row) => ["tickLatenessP50", "tickLatenessP99", "tickLatenessMax"].map((name) => row[column(name)]);
     return rows.map(read);
   };
   const phase = async (name) => {
@@ -81,7 +81,7 @@ async function lateness(server, { leader }, t) {
     after: async () => {
       await phase("after");
       t.diagnostic(`tick lateness p50 / p99 / most, ms: ${lines.join("; ")}`);
-      const positions = heard(leader, "scroll_tick").map((tick) => tick.positionMs);
+      const positions = received(leader, "scroll_tick").map((tick) => tick.positionMs);
       const gaps = positions.slice(1).map((position, i) => position - positions[i]);
       assert.ok(gaps.every((gap) => gap > 0), "no tick has an earlier position");
       assert.ok(Math.max(...gaps) < TIMEOUT_MS / 2, `${Math.max(...gaps)} ms without a tick`);
@@ -481,23 +481,23 @@ describe("what is published", { concurrency: 3 }, () => {
     const listener = owned(redis.subscribe("bandsync:sessions"));
     const server = await serve(redis.url, { SESSION_TTL: "1000" });
     const band = await playing(server);
-    const said = (event) =>
+    const published = (event) =>
       until(`"${event}" is published`, () =>
         listener.messages.map(JSON.parse).find((one) => one.sessionId === band.sessionId && one.event === event),
       );
-    const stored = await said("stored");
+    const stored = await published("stored");
     assert.match(stored.server, /^[0-9a-f]{16}$/);
     assert.ok(stored.epoch > 0 && stored.version > 0);
     const ids = [...(await redis.ask("CLIENT", "LIST")).matchAll(/^id=(\d+)/gm)].map(([, id]) => id);
     for (const id of ids.filter((id) => id !== listener.id)) await redis.ask("CLIENT", "KILL", "ID", id).catch(() => {});
-    let words = 0;
+    let count = 0;
     const again = await until("the session is published again", async () => {
-      await say(band, `again ${(words += 1)}`);
+      await say(band, `again ${(count += 1)}`);
       return listener.messages.map(JSON.parse).find((one) => one.version > stored.version);
     });
     assert.equal(again.server, stored.server);
     await emit(band.leader, "leave_session", { sessionId: band.sessionId });
-    await said("deleted");
+    await published("deleted");
     await server.stop();
   });
 

@@ -22,8 +22,8 @@ describe("a PIN cannot be guessed from a seat", () => {
     // Some of these sessions are on the other shard.
     const seats = [sessionId, ...Array.from({ length: 4 }, () => freshSession("seat"))];
     let all = 0;
-    for (const [place, seat] of seats.entries()) {
-      const guesser = await join(server, seat, {}, from(`203.0.113.${10 + place}`));
+    for (const [n, seat] of seats.entries()) {
+      const guesser = await join(server, seat, {}, from(`203.0.113.${10 + n}`));
       const guess = (leaderPin) => emit(guesser, "join_session", { sessionId, leaderPin });
       let compared = 0;
       for (let n = 0; n < 12; n += 1) {
@@ -31,7 +31,7 @@ describe("a PIN cannot be guessed from a seat", () => {
         assert.match(error.code, /^(bad_passcode|rate_limited)$/);
         compared += error.code === "bad_passcode" ? 1 : 0;
       }
-      assert.ok(compared <= 10, `${compared} from seat ${place}`);
+      assert.ok(compared <= 10, `${compared} from seat ${n}`);
       all += compared;
       assertRefused(await guess("4711"), "rate_limited");
       // The guesser keeps its seat.

@@ -23,7 +23,7 @@ describe("stopping", () => {
       const idle = await tcp(server);
       const plain = await engineMember(server);
       const errors = all.map((one) => next(one, "error", (error) => error.code === "draining"));
-      const goodbyes = all.map((one) => new Promise((told) => one.once("disconnect", told)));
+      const goodbyes = all.map((one) => new Promise((done) => one.once("disconnect", done)));
       server.signal(signal);
       for (const error of await Promise.all(errors)) assertShape(error, { code: "draining", message: "string" });
       const reasons = await within(PATIENCE_MS, Promise.all(goodbyes), "every client is disconnected");
@@ -47,12 +47,12 @@ describe("stopping", () => {
     const stopped = () => /Stopping/.test(server.run.stdout);
     server.signal("SIGTERM");
     for (let over = false; !over; ) {
-      const told = stopped();
+      const logged = stopped();
       const answer = await ready();
       seen.push(answer?.status ?? "closed");
-      if (told) assert.notEqual(answer?.status, 200, "a balancer would send members to a stopping server");
+      if (logged) assert.notEqual(answer?.status, 200, "a balancer would send members to a stopping server");
       if (answer?.status === 503) assert.equal(answer.body, '{"ready":false,"reasons":["draining"]}');
-      over = told && answer === null;
+      over = logged && answer === null;
     }
     assert.ok(seen.includes("closed"));
     const { code } = await within(PATIENCE_MS, server.exited, "the server exits");
@@ -283,9 +283,9 @@ describe("the start", () => {
     const lines = await started({});
     assert.ok(lines.length <= 12, lines.join("\n"));
     assert.match(lines[1], /^ {2}open +http:\/\/127\.0\.0\.1:\d+\/$/);
-    const places = ["storage", "shards", "settings", "stop"].map((word) => lines.findIndex((line) => line.startsWith(`  ${word} `)));
-    assert.ok(places.every((place, at) => place > (places[at - 1] ?? 1)), lines.join("\n"));
-    assert.match(lines[places[2]], /PORT=0 HOST=127\.0\.0\.1$/);
+    const indices = ["storage", "shards", "settings", "stop"].map((word) => lines.findIndex((line) => line.startsWith(`  ${word} `)));
+    assert.ok(indices.every((index, at) => index > (indices[at - 1] ?? 1)), lines.join("\n"));
+    assert.match(lines[indices[2]], /PORT=0 HOST=127\.0\.0\.1$/);
   });
 
   test("names each setting that differs from its default, in at most twelve lines", async () => {
@@ -396,9 +396,9 @@ describe("where a setting comes from", () => {
     const env = { REDIS_PORT: "tcp://10.96.0.5:6379", REDIS_PORT_6379_TCP: "tcp://10.96.0.5:6379", REDIS_SERVICE_HOST: "10.96.0.5", BANDSYNC_PORT: "tcp://10.96.0.6:80", STORAGE: "memory" };
     const server = await startServer({ env });
     const { stdout, stderr } = await server.stop();
-    const told = (stdout + stderr).split("\n").filter((line) => line.includes("is ignored"));
-    assert.equal(told.length, 2, stderr);
-    assert.match(told.join("\n"), /REDIS_PORT="tcp:\/\/10\.96\.0\.5:6379" is ignored/);
+    const ignored = (stdout + stderr).split("\n").filter((line) => line.includes("is ignored"));
+    assert.equal(ignored.length, 2, stderr);
+    assert.match(ignored.join("\n"), /REDIS_PORT="tcp:\/\/10\.96\.0\.5:6379" is ignored/);
     assert.doesNotMatch(stderr, /no effect/);
   });
 

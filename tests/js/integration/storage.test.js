@@ -7,7 +7,7 @@ import {
 import { tmpdir } from "node:os";
 import { join as joinPath } from "node:path";
 import { after, describe, test } from "node:test";
-import { emit, freshSession, heard, join, next } from "../support/client.js";
+import { emit, freshSession, join, next, received } from "../support/client.js";
 import { until } from "../support/redis.js";
 import { startServer } from "../support/server.js";
 import { cannot } from "../support/skips.js";
@@ -82,12 +82,12 @@ async function fill(server, reason) {
 async function survivesAFullDisk(server, t, makeRoom) {
   const band = await playing(server);
   const { reason, since } = await fill(server, /disk is full/);
-  const ticksBefore = heard(band.leader, "scroll_tick").length;
-  const said = await emit(band.leader, "update_message", { sessionId: band.sessionId, message: "in spite of all" });
-  assert.equal(said.ok, true);
-  const more = next(band.leader, "scroll_tick", () => heard(band.leader, "scroll_tick").length > ticksBefore + 100);
+  const ticksBefore = received(band.leader, "scroll_tick").length;
+  const ack = await emit(band.leader, "update_message", { sessionId: band.sessionId, message: "in spite of all" });
+  assert.equal(ack.ok, true);
+  const more = next(band.leader, "scroll_tick", () => received(band.leader, "scroll_tick").length > ticksBefore + 100);
   await more;
-  const positions = heard(band.leader, "scroll_tick").map((tick) => tick.positionMs);
+  const positions = received(band.leader, "scroll_tick").map((tick) => tick.positionMs);
   assert.ok(positions.every((position, n) => n === 0 || position > positions[n - 1]), "no tick has an earlier position");
   t.diagnostic(`${positions.length - ticksBefore} ticks since “${reason}”`);
   // The storage is retried meanwhile, and `since` stays that of the first failure.
@@ -269,37 +269,37 @@ describe("a file", () => {
   });
 
   test("on a file system that is really full", async (t) => {
-    const place = directory();
-    mkdirSync(place);
-    const mount = `mount -t tmpfs -o size=26m,mode=700 none ${place}`;
+    const folder = directory();
+    mkdirSync(folder);
+    const mount = `mount -t tmpfs -o size=26m,mode=700 none ${folder}`;
     const alone = ["unshare", ...(process.getuid() === 0 ? [] : ["--user", "--map-root-user"]), "--mount"];
     if (spawnSync(alone[0], [...alone.slice(1), "sh", "-c", mount]).status !== 0) {
       return cannot(t, "no file system may be mounted; the test before shows the same with a limit");
     }
-    const under = [...alone, "sh", "-c", `${mount} && head -c 20m /dev/zero > ${place}/ballast && exec "$@"`, "sh"];
-    const server = await serve({ env: { DATA_DIR: place, ...RATES }, under });
-    const inside = `/proc/${server.pid}/root${place}`;
+    const under = [...alone, "sh", "-c", `${mount} && head -c 20m /dev/zero > ${folder}/ballast && exec "$@"`, "sh"];
+    const server = await serve({ env: { DATA_DIR: folder, ...RATES }, under });
+    const inside = `/proc/${server.pid}/root${folder}`;
     await survivesAFullDisk(server, t, () => rmSync(`${inside}/ballast`));
     assert.deepEqual(readdirSync(inside), ["bandsync.redb"]);
     await server.stop();
   });
 
   test("in a directory that may not be written to", async () => {
-    const place = directory();
-    mkdirSync(place);
-    chmodSync(place, 0o500);
+    const folder = directory();
+    mkdirSync(folder);
+    chmodSync(folder, 0o500);
     // Root may write anywhere unless it drops these capabilities.
     const less = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"];
     const under = process.getuid() === 0 ? less : [];
-    const server = await serve({ env: { DATA_DIR: place }, under });
+    const server = await serve({ env: { DATA_DIR: folder }, under });
     const { reason } = await degraded(server, /may not be written to/);
-    assert.ok(reason.includes(place) && reason.includes("--data"), reason);
+    assert.ok(reason.includes(folder) && reason.includes("--data"), reason);
     const { sessionId } = await playing(server);
-    chmodSync(place, 0o700);
+    chmodSync(folder, 0o700);
     await until("the server is healthy", async () => (await health(server)).status === "healthy");
     await stored(server, 1);
     await server.crash();
-    const again = await serve({ env: { DATA_DIR: place } });
+    const again = await serve({ env: { DATA_DIR: folder } });
     assert.equal((await joinAck(again, sessionId)).ack.restored, true);
     await again.stop();
   });

@@ -1,7 +1,7 @@
 // 60 ticks per second: the same for every member, and never further from the clock than one tick.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { band, connect, emit, freshSession, heard, join, next } from "../support/client.js";
+import { band, connect, emit, freshSession, join, next, received } from "../support/client.js";
 import { startServer } from "../support/server.js";
 import { assertDone, assertShape } from "../support/shape.js";
 import { engineMember, event } from "../support/wire.js";
@@ -87,9 +87,9 @@ test(`over ${SECONDS} s beside noisy neighbours, every member receives the same 
   await paused;
   await Promise.all(hush.map((stop) => stop()));
 
-  const ticks = heard(leader, "scroll_tick");
+  const ticks = received(leader, "scroll_tick");
   for (const member of all.slice(1)) {
-    assert.deepEqual(heard(member, "scroll_tick"), ticks, "the same ticks in the same order");
+    assert.deepEqual(received(member, "scroll_tick"), ticks, "the same ticks in the same order");
   }
   ticks.forEach((tick) => assertShape(tick, { ...TICK, sessionId }));
 
@@ -100,7 +100,7 @@ test(`over ${SECONDS} s beside noisy neighbours, every member receives the same 
     const clock = ticks[i].serverTimestamp - ticks[0].serverTimestamp;
     assert.ok(Math.abs(moved - clock) <= TICK_MS, `tick ${i}: moved ${moved} ms in ${clock} ms`);
   }
-  for (const { event: name, payload, at } of leader.heard) {
+  for (const { event: name, payload, at } of leader.received) {
     if (name !== "scroll_tick") continue;
     assert.ok(payload.positionMs <= at - playAsked + TICK_MS, "no tick is ahead of the clock");
   }
@@ -122,8 +122,8 @@ test("after a seek while playing the next tick continues from the new position",
     await Promise.all(sought);
     await Promise.all(all.map((one) => next(one, "scroll_tick")));
     for (const member of all) {
-      const from = member.heard.findLastIndex((one) => one.event === "seek");
-      const first = member.heard.slice(from).find((one) => one.event === "scroll_tick");
+      const from = member.received.findLastIndex((one) => one.event === "seek");
+      const first = member.received.slice(from).find((one) => one.event === "scroll_tick");
       const { positionMs } = first.payload;
       const most = position + (first.at - asked) + TICK_MS;
       assert.ok(positionMs >= position && positionMs <= most, `${positionMs} follows a seek to ${position}`);
@@ -153,8 +153,8 @@ test("no tick follows a pause or a stop", async () => {
     const other = await band(server, 1);
     assertDone(await emit(other.leader, "play", { sessionId: other.sessionId }));
     await reaches(other.leader, 5 * TICK_MS);
-    const from = followers[0].heard.findLastIndex((one) => one.event === event);
-    const later = followers[0].heard.slice(from).filter((one) => one.event === "scroll_tick");
+    const from = followers[0].received.findLastIndex((one) => one.event === event);
+    const later = followers[0].received.slice(from).filter((one) => one.event === "scroll_tick");
     assert.deepEqual(later, [], `after ${event}`);
   }
 });
@@ -167,7 +167,7 @@ test("a member that joins while the band plays receives the ticks of the others 
   assert.equal(late.snapshot.isPlaying, true);
   const tick = await next(late, "scroll_tick");
   await next(leader, "scroll_tick", (one) => one.positionMs >= tick.positionMs);
-  assert.ok(heard(leader, "scroll_tick").some((one) => one.positionMs === tick.positionMs));
+  assert.ok(received(leader, "scroll_tick").some((one) => one.positionMs === tick.positionMs));
 });
 
 test("ticks reach only the members of their session", async () => {
@@ -178,6 +178,6 @@ test("ticks reach only the members of their session", async () => {
   await reaches(leader, 100);
   await emit(stranger, "latency_probe", { timestamp: 1 });
   await emit(other.leader, "latency_probe", { timestamp: 1 });
-  assert.deepEqual(heard(stranger, "scroll_tick"), []);
-  assert.deepEqual(heard(other.leader, "scroll_tick"), []);
+  assert.deepEqual(received(stranger, "scroll_tick"), []);
+  assert.deepEqual(received(other.leader, "scroll_tick"), []);
 });

@@ -13,7 +13,7 @@ export function freshSession(name = "session") {
 /**
  * A client that has begun to connect. Events emitted now are sent right after its connect packet.
  *
- * Its `heard` keeps every event that it receives, in order, as `{event, payload, at}`.
+ * Its `received` keeps every event that it receives, in order, as `{event, payload, at}`.
  */
 export function open(server, options = {}) {
   const socket = io(server.url, {
@@ -22,8 +22,8 @@ export function open(server, options = {}) {
     forceNew: true,
     ...options,
   });
-  socket.heard = [];
-  socket.onAny((event, payload) => socket.heard.push({ event, payload, at: performance.now() }));
+  socket.received = [];
+  socket.onAny((event, payload) => socket.received.push({ event, payload, at: performance.now() }));
   server.owns(() => socket.disconnect());
   return socket;
 }
@@ -47,15 +47,15 @@ export function connected(socket) {
 /** The payload of the next `event` that `accepts` takes. Call it before causing the event. */
 export function next(socket, event, accepts = () => true, ms = PATIENCE_MS) {
   let listener;
-  const heard = new Promise((done) => {
+  const received = new Promise((done) => {
     listener = (payload) => accepts(payload) && done(payload);
     socket.on(event, listener);
   });
   const what = () => {
-    const others = socket.heard.filter((one) => one.event !== "scroll_tick").slice(-8);
+    const others = socket.received.filter((one) => one.event !== "scroll_tick").slice(-8);
     return `"${event}" is received; last received: ${JSON.stringify(others)}`;
   };
-  return within(ms, heard, what).finally(() => socket.off(event, listener));
+  return within(ms, received, what).finally(() => socket.off(event, listener));
 }
 
 /** Emits an event and returns its acknowledgement. */
@@ -64,8 +64,8 @@ export function emit(socket, event, payload, ms = PATIENCE_MS) {
 }
 
 /** The payloads of every `event` received so far. */
-export function heard(socket, event) {
-  return socket.heard.filter((one) => one.event === event).map((one) => one.payload);
+export function received(socket, event) {
+  return socket.received.filter((one) => one.event === event).map((one) => one.payload);
 }
 
 /** A client that has joined the session and received its snapshot. */
@@ -93,7 +93,7 @@ export async function band(server, size, sessionId = freshSession("band")) {
 }
 
 /** The payload of the next `event` at each of the sockets, after `cause` has run. */
-export async function everyoneHears(sockets, event, accepts, cause) {
+export async function everyoneReceives(sockets, event, accepts, cause) {
   const all = Promise.all(sockets.map((socket) => next(socket, event, accepts)));
   all.catch(() => {});
   await cause();

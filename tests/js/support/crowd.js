@@ -18,7 +18,7 @@ export async function many(count, atOnce, act) {
 }
 
 /**
- * A member that keeps nothing of what it receives. Its `goodbye` resolves to the close code, or to
+ * A member that keeps no received events. Its `goodbye` resolves to the close code, or to
  * `null` if the connection ended without a close frame.
  *
  * With `sipping`, it reads that many bytes at a time once it has joined, one portion per `sip()`.
@@ -31,12 +31,12 @@ export class Extra {
     this.over = deferred();
     this.goodbye = this.over.promise;
     this.acked = deferred();
-    const hear = (bytes) => this.hear(bytes);
+    const take = (bytes) => this.take(bytes);
     const buffer = sipping > 0 ? Buffer.alloc(sipping) : null;
     // The callback returns whether Node.js is to go on reading.
-    const onread = buffer && { buffer, callback: (length) => hear(buffer.subarray(0, length)) ?? !this.isIn };
+    const onread = buffer && { buffer, callback: (length) => take(buffer.subarray(0, length)) ?? !this.isIn };
     this.socket = net.connect({ port: server.port, host: "127.0.0.1", noDelay: true, ...(onread && { onread }) });
-    if (!onread) this.socket.on("data", hear);
+    if (!onread) this.socket.on("data", take);
     this.socket.on("error", () => {});
     this.socket.once("close", () => {
       this.over.resolve(this.code);
@@ -49,7 +49,7 @@ export class Extra {
   }
 
   /** Handles the frames that matter here: acknowledgements, Engine.IO pings and the close. */
-  hear(bytes) {
+  take(bytes) {
     this.bytes += bytes.length;
     this.tail = this.tail.length === 0 ? Buffer.from(bytes) : Buffer.concat([this.tail, bytes]);
     if (!this.upgraded) {

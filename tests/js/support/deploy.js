@@ -121,8 +121,8 @@ export async function startProxy(name, nodes, { https: secure, http }) {
   const plan = { folder, nodes: nodes.map((node) => node.port), http, https: secure, tls };
   const { command, args, env = {} } = PROXIES[name].start(plan);
   const child = spawn(...leashed(command, args), { env: { PATH: process.env.PATH, ...env }, stdio: ["ignore", "pipe", "pipe"] });
-  let said = "";
-  for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (said += text));
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (output += text));
   const ended = new Promise((done) => child.once("close", done));
   let over = false;
   ended.then(() => (over = true));
@@ -158,9 +158,9 @@ export async function startProxy(name, nodes, { https: secure, http }) {
     if (answer.status === 200) break;
     if (over || performance.now() > deadline) {
       await stop();
-      throw new Error(`${name} reaches no server: ${answer.status} ${answer.body}\n${said}`);
+      throw new Error(`${name} reaches no server: ${answer.status} ${answer.body}\n${output}`);
     }
     await new Promise((done) => setTimeout(done, 50));
   }
-  return { name, origin, agent, ca, get, http, stop, said: () => said };
+  return { name, origin, agent, ca, get, http, stop, output: () => output };
 }

@@ -10,9 +10,9 @@ const tools = resolve(process.env.TOOLS_BIN ?? join(dirname(binary), "tools"));
 /** Starts an application of `tools examine`, such as `ws-echo`, on a free port. */
 export async function startExamine(application, ...options) {
   const child = spawn(tools, ["examine", application, "--port", "0", ...options], { stdio: ["ignore", "pipe", "pipe"] });
-  const said = { text: "" };
+  const output = { text: "" };
   for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding("utf8").on("data", (text) => (said.text += text));
+    stream.setEncoding("utf8").on("data", (text) => (output.text += text));
   }
   const killNow = () => child.kill("SIGKILL");
   process.once("exit", killNow);
@@ -23,21 +23,21 @@ export async function startExamine(application, ...options) {
   exited.catch(() => {});
   const port = new Promise((found) => {
     child.stdout.on("data", () => {
-      const match = /listening on 127\.0\.0\.1:(\d+)/.exec(said.text);
+      const match = /listening on 127\.0\.0\.1:(\d+)/.exec(output.text);
       if (match) found(Number(match[1]));
     });
   });
-  const ended = exited.then(() => Promise.reject(new Error(`examine ended: ${said.text}`)));
+  const ended = exited.then(() => Promise.reject(new Error(`examine ended: ${output.text}`)));
   ended.catch(() => {});
-  const server = new Examined(child, exited, said);
-  server.port = await within(15_000, Promise.race([port, ended]), () => `examine listens: ${said.text}`);
+  const server = new Examined(child, exited, output);
+  server.port = await within(15_000, Promise.race([port, ended]), () => `examine listens: ${output.text}`);
   server.url = `http://127.0.0.1:${server.port}`;
   return server;
 }
 
 class Examined {
-  constructor(child, exited, said) {
-    Object.assign(this, { child, exited, said, closers: [] });
+  constructor(child, exited, output) {
+    Object.assign(this, { child, exited, output, closers: [] });
   }
 
   /** Registers a function that runs when the server stops. */
@@ -49,6 +49,6 @@ class Examined {
     for (const close of this.closers.splice(0)) close();
     this.child.kill("SIGTERM");
     await within(15_000, this.exited, "examine ends");
-    if (/panicked/.test(this.said.text)) throw new Error(this.said.text);
+    if (/panicked/.test(this.output.text)) throw new Error(this.output.text);
   }
 }

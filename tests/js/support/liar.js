@@ -14,16 +14,16 @@ function valueEnd(buffer, at) {
     return end <= buffer.length ? end : null;
   }
   if (kind !== "*") return next;
-  let place = next;
+  let position = next;
   for (let n = 0; n < count; n += 1) {
-    place = valueEnd(buffer, place);
-    if (place === null) return null;
+    position = valueEnd(buffer, position);
+    if (position === null) return null;
   }
-  return place;
+  return position;
 }
 
-/** Calls `heard` with each complete value that a socket receives. */
-function values(socket, heard) {
+/** Calls `take` with each complete value that a socket receives. */
+function values(socket, take) {
   let buffer = Buffer.alloc(0);
   socket.on("data", (bytes) => {
     buffer = Buffer.concat([buffer, bytes]);
@@ -31,7 +31,7 @@ function values(socket, heard) {
     for (;;) {
       const end = at < buffer.length ? valueEnd(buffer, at) : null;
       if (end === null) break;
-      heard(buffer.subarray(at, end));
+      take(buffer.subarray(at, end));
       at = end;
     }
     buffer = buffer.subarray(at);
@@ -65,10 +65,10 @@ export async function liar(redis, lie) {
       else flush();
     });
     values(far, (answer) => {
-      const place = order.indexOf(null);
+      const index = order.indexOf(null);
       // A published message answers no command.
-      if (place < 0) near.write(answer);
-      else order[place] = Buffer.from(answer);
+      if (index < 0) near.write(answer);
+      else order[index] = Buffer.from(answer);
       flush();
     });
   });

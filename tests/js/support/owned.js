@@ -1,4 +1,4 @@
-// Stops all that a test file started, and has the helpers that every file about storage needs.
+// Stops everything that a test file started, and has the helpers of all tests of storage.
 import assert from "node:assert/strict";
 import { after } from "node:test";
 import { emit } from "./client.js";

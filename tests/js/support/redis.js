@@ -188,14 +188,14 @@ function read(socket, count) {
       }
       default: {
         const items = [];
-        let place = next;
+        let at = next;
         for (let i = 0; i < Number(line); i += 1) {
-          const item = parse(place);
+          const item = parse(at);
           if (item === null) return null;
           items.push(item[0]);
-          place = item[1];
+          at = item[1];
         }
-        return [items, place];
+        return [items, at];
       }
     }
   };

@@ -89,7 +89,7 @@ function member(server, options = {}) {
   return new BandSync({ url: "http://127.0.0.1:3001", name: "Ada", WebSocket: server.WebSocket, backoff: { least: 1, most: 2 }, ...options });
 }
 
-const heard = (band, type) => new Promise((resolve) => band.addEventListener(type, resolve, { once: true }));
+const once = (band, type) => new Promise((resolve) => band.addEventListener(type, resolve, { once: true }));
 
 async function until(condition) {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
@@ -180,7 +180,7 @@ test("a command in flight when the member leaves is rejected at once", async () 
 test("commands whose answers are lost are sent again in order, with the same ids, before newer ones", () =>
   onStage(async (server, band) => {
     const asked = [band.play(), band.seek(7_000)];
-    const back = heard(band, "status");
+    const back = once(band, "status");
     server.sockets[0].drop();
     server.answers.play = { ok: true, epoch: 1, version: 3, repeated: true };
     server.answers.seek = { ok: true, epoch: 1, version: 3 };
@@ -259,7 +259,7 @@ test("plays on while the connection is lost, and joins again with the same name 
     await until(() => band.status === "online");
     const again = server.events("join_session").at(-1).payload;
     assert.deepEqual([again.displayName, again.role], ["Ada", "leader"]);
-    assert.equal(band.timeline.version, 0, "a restarted server counts anew");
+    assert.equal(band.timeline.version, 0, "a restarted server starts from version 0");
   }));
 
 test("a leader that was away for longer than the grace period asks for no role", async () => {
@@ -304,7 +304,7 @@ test("reconnects and joins again after a goodbye of the server", () =>
 test("a rejected rejoin ends the connection with a reason", () =>
   onStage(async (server, band) => {
     server.answers.join_session = { ok: false, error: { code: "bad_passcode", message: "changed" } };
-    const refused = heard(band, "refused");
+    const refused = once(band, "refused");
     server.sockets[0].drop();
     assert.equal((await refused).detail.code, "bad_passcode");
     assert.equal(band.status, "closed");

@@ -174,7 +174,7 @@ test("while the first probes arrive, the clock uses each estimate at once, but n
   feed(100, 1, 20);
   const first = clock.now();
   feed(96, 1, 2);
-  assert.equal(clock.now(), first, "the estimate fell by 4 ms within 2 ms, so the clock stands");
+  assert.equal(clock.now(), first, "the estimate fell by 4 ms within 2 ms, so the clock stops");
   world.t += 10;
   near(clock.now() - world.t, clock.offset, "caught up", 1e-3);
 });
