@@ -69,8 +69,8 @@ impl Contender {
 }
 
 /// The contenders, the floor first: the others are compared with it.
-pub fn contenders(place: &RunFolders) -> Vec<Contender> {
-    let (release, peers) = (place.release.display(), place.peers.display());
+pub fn contenders(folders: &RunFolders) -> Vec<Contender> {
+    let (release, peers) = (folders.release.display(), folders.peers.display());
     vec![
         Contender::new(
             "floor",
@@ -82,11 +82,11 @@ pub fn contenders(place: &RunFolders) -> Vec<Contender> {
             "floor, io_uring",
             &format!("{release}/perf floor --listen 127.0.0.1:PORT --by uring"),
         ),
-        Contender::new("bandsync", "BandSync, io_uring", &place.bandsync()),
+        Contender::new("bandsync", "BandSync, io_uring", &folders.bandsync()),
         Contender::new(
             "bandsync-send",
             "BandSync, `send()`",
-            &format!("{} --io-uring off", place.bandsync()),
+            &format!("{} --io-uring off", folders.bandsync()),
         ),
         Contender::new(
             "uwebsockets",
@@ -110,12 +110,17 @@ pub fn contenders(place: &RunFolders) -> Vec<Contender> {
 
 /// Gives each contender a turn, `rounds` times. One that fails loses the turn, and the others go
 /// on.
-pub fn compete(contenders: &mut [Contender], rounds: usize, place: &mut RunFolders, run: &Run<'_>) {
+pub fn compete(
+    contenders: &mut [Contender],
+    rounds: usize,
+    folders: &mut RunFolders,
+    run: &Run<'_>,
+) {
     for round in 1..=rounds {
         for contender in &mut *contenders {
             say(&format!("round {round} of {rounds}: {}", contender.name));
             let its = Run { name: &contender.name, server: &contender.command, ..run.clone() };
-            let report = place.run(&its);
+            let report = folders.run(&its);
             if let Err(error) = &report {
                 say(&format!("{}: {error}", contender.name));
             }
@@ -133,7 +138,7 @@ pub fn compete(contenders: &mut [Contender], rounds: usize, place: &mut RunFolde
 pub fn capacity(
     contender: &Contender,
     sessions: usize,
-    place: &mut RunFolders,
+    folders: &mut RunFolders,
     run: &Run<'_>,
 ) -> io::Result<usize> {
     const GAP_MAX: f64 = 20_000.0;
@@ -141,7 +146,7 @@ pub fn capacity(
         for _ in 0..2 {
             let sized =
                 Run { name: &contender.name, server: &contender.command, sessions, ..run.clone() };
-            let report = place.run(&sized)?;
+            let report = folders.run(&sized)?;
             let gap = report.percentile("gap", "p99").unwrap_or(f64::INFINITY);
             say(&format!(
                 "{}: {} members, {:.2} % delivered, gap p99 {:.2} ms",

@@ -26,7 +26,7 @@ struct Scale {
 
 impl Scale {
     /// Returns 0 for the beginning of the axis and 1 for its end.
-    fn place(self, value: f64) -> f64 {
+    fn fraction(self, value: f64) -> f64 {
         let (from, to, value) = match self.logarithmic {
             true => (self.from.ln(), self.to.ln(), value.max(self.from).ln()),
             false => (self.from, self.to, value),
@@ -73,14 +73,14 @@ pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line<'_>]) -> Str
     };
     let mut svg = frame(title, x_name, y_name);
     for value in x.labels() {
-        x_label(&mut svg, x.place(value), &short(value));
+        x_label(&mut svg, x.fraction(value), &short(value));
     }
     for value in y.labels() {
-        y_label(&mut svg, y.place(value), &short(value));
+        y_label(&mut svg, y.fraction(value), &short(value));
     }
     for (number, (name, points)) in lines.iter().enumerate() {
         let placed: Vec<_> =
-            points.iter().map(|point| (x.place(point.0), y.place(point.1))).collect();
+            points.iter().map(|point| (x.fraction(point.0), y.fraction(point.1))).collect();
         curve(&mut svg, number, name, &placed);
         for (x, y) in placed {
             let (x, y) =
@@ -103,14 +103,14 @@ pub fn percentiles(title: &str, lines: &[Line<'_>]) -> String {
     let x = Scale { from: 1.0, to: rest(99.9999), logarithmic: true };
     let mut svg = frame(title, "percentile", "ms");
     for percentile in [0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999] {
-        x_label(&mut svg, x.place(rest(percentile)), &percentile.to_string());
+        x_label(&mut svg, x.fraction(rest(percentile)), &percentile.to_string());
     }
     for value in y.labels() {
-        y_label(&mut svg, y.place(value), &short(value / 1_000.0));
+        y_label(&mut svg, y.fraction(value), &short(value / 1_000.0));
     }
     for (number, (name, points)) in lines.iter().enumerate() {
         let placed: Vec<_> =
-            points.iter().map(|point| (x.place(rest(point.0)), y.place(point.1))).collect();
+            points.iter().map(|point| (x.fraction(rest(point.0)), y.fraction(point.1))).collect();
         curve(&mut svg, number, name, &placed);
     }
     svg + "</svg>"
@@ -201,8 +201,8 @@ fn frame(title: &str, x_name: &str, y_name: &str) -> String {
     svg
 }
 
-fn x_label(svg: &mut String, place: f64, text: &str) {
-    let x = LEFT + place * (WIDTH - LEFT - RIGHT);
+fn x_label(svg: &mut String, fraction: f64, text: &str) {
+    let x = LEFT + fraction * (WIDTH - LEFT - RIGHT);
     let bottom = HEIGHT - BOTTOM;
     let _ = write!(
         svg,
@@ -212,8 +212,8 @@ fn x_label(svg: &mut String, place: f64, text: &str) {
     );
 }
 
-fn y_label(svg: &mut String, place: f64, text: &str) {
-    let y = HEIGHT - BOTTOM - place * (HEIGHT - TOP - BOTTOM);
+fn y_label(svg: &mut String, fraction: f64, text: &str) {
+    let y = HEIGHT - BOTTOM - fraction * (HEIGHT - TOP - BOTTOM);
     let right = WIDTH - RIGHT;
     let _ = write!(
         svg,

@@ -62,8 +62,8 @@ impl Report {
     /// A percentile of the times with this name, in microseconds.
     pub fn percentile(&self, times: &str, percentile: &str) -> Option<f64> {
         let (_, summary) = self.times.iter().find(|(name, _)| name == times)?;
-        let place = PERCENTILES.iter().position(|(name, _)| *name == percentile)?;
-        summary.percentiles.get(place).copied()
+        let index = PERCENTILES.iter().position(|(name, _)| *name == percentile)?;
+        summary.percentiles.get(index).copied()
     }
 
     /// Combines reports of the same time: sums, and the worst of each percentile.

@@ -30,12 +30,12 @@ fn a_generator_waits_for_its_cue_and_reports_everything_received() -> io::Result
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
-    let mut out = BufReader::new(load.stdout.take().expect("it is piped"));
+    let mut out = BufReader::new(load.stdout.take().expect("the stream is piped"));
     let mut line = String::new();
     out.read_line(&mut line)?;
     assert_eq!(line, "joined\n");
-    assert!(load.try_wait()?.is_none(), "it goes on without a cue");
-    load.stdin.take().expect("it is piped").write_all(b"\n")?;
+    assert!(load.try_wait()?.is_none(), "it waits for the cue");
+    load.stdin.take().expect("the stream is piped").write_all(b"\n")?;
     let mut text = String::new();
     out.read_to_string(&mut text)?;
     assert!(load.wait()?.success(), "{text}");

@@ -42,10 +42,10 @@ fn a_full_disk_stops_the_recording_with_one_warning_but_not_the_server() {
     let mut talker = member(server.port);
     talker.ask("join_session", r#"{"sessionId":"talk"}"#);
     // Send noise, which does not compress, until the recorder gives up.
-    let mut said = server.child.stderr.take().unwrap();
+    let mut stderr = server.child.stderr.take().unwrap();
     let warned = std::thread::spawn(move || {
         let mut text = String::new();
-        said.read_to_string(&mut text).unwrap();
+        stderr.read_to_string(&mut text).unwrap();
         text
     });
     let is_stopped = || {

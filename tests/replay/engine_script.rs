@@ -133,7 +133,7 @@ fn compressed(takeover: bool) -> Vec<u8> {
     for client in &mut clients {
         let chat = format!(r#"422["chat_message",{{"sessionId":"s","message":"{lyrics}"}}]"#);
         let sent = client.say(&mut stage, &chat);
-        assert!(sent.contains(&0xc1), "nothing compressed goes out");
+        assert!(sent.contains(&0xc1), "the message is sent compressed");
     }
     trace(&mut stage, settings)
 }

@@ -96,7 +96,7 @@ const KEPT: &[Kept] = &[
         r#""in"*"http"*GET *transport=polling"#, r#""in"*"join_session""#, r#""out"*"http"*200"#] },
 ];
 
-/// The place in which a server records.
+/// The folder in which a server records.
 struct Stand<'a> {
     program: &'a Path,
     directory: &'a Path,
@@ -285,7 +285,7 @@ fn joined(port: u16, session: &str) -> TestClient {
 }
 
 /// Sends an event that the server answers or passes on to the sender's session.
-fn tell(member: &mut TestClient, event: &str, more: &str) -> String {
+fn call(member: &mut TestClient, event: &str, more: &str) -> String {
     member.ask(event, &format!(r#"{{"sessionId":"s"{more}}}"#))
 }
 
@@ -390,7 +390,7 @@ fn upgrade(stand: &Stand<'_>) {
     candidate.hear("3probe");
     waiting.join().unwrap();
     candidate.say("5");
-    tell(&mut candidate, "chat_message", r#","message":"by WebSocket""#);
+    call(&mut candidate, "chat_message", r#","message":"by WebSocket""#);
     candidate.say("1");
     // Until the server has read that and ended the connection.
     candidate.break_off(b"");
@@ -404,7 +404,7 @@ fn engine_io_3(stand: &Stand<'_>) {
     join(&mut member, "s");
     member.say("2");
     member.hear("3");
-    tell(&mut member, "play", "");
+    call(&mut member, "play", "");
     member.hear(r#"42["scroll_tick""#);
     member.say("41");
     server.stop();
@@ -448,10 +448,10 @@ fn recovery(stand: &Stand<'_>) {
     let (follower, back) = recoverable(server.port);
     drop(follower);
     leader.hear(r#"42["user_left""#);
-    tell(&mut leader, "chat_message", r#","message":"missed""#);
+    call(&mut leader, "chat_message", r#","message":"missed""#);
     leader.hear(r#"42["chat_message""#);
     let mut follower = come_back(server.port, &back);
-    tell(&mut follower, "chat_message", r#","message":"back again""#);
+    call(&mut follower, "chat_message", r#","message":"back again""#);
     server.stop();
 }
 
@@ -486,11 +486,11 @@ fn loading(stand: &Stand<'_>) {
     let before = Scratch::new("before");
     let server = Stand { directory: &before.0, ..*stand }.serve("1", &options);
     let mut leader = joined(server.port, "s");
-    tell(&mut leader, "play", "");
+    call(&mut leader, "play", "");
     server.stop();
     let server = stand.serve("1", &options);
     let mut members: Vec<TestClient> = (0..2).map(|_| joined(server.port, "s")).collect();
-    tell(&mut members[1], "chat_message", r#","message":"stored""#);
+    call(&mut members[1], "chat_message", r#","message":"stored""#);
     server.stop();
 }
 
@@ -534,7 +534,7 @@ fn memory_out(stand: &Stand<'_>) {
     let server = stand.serve("1", &["--memory-threshold", "10", "--memory-limit", "10"]);
     // Memory is read once a second, so some members are accepted before.
     let mut member = joined(server.port, "s");
-    tell(&mut member, "play", "");
+    call(&mut member, "play", "");
     let is_refused = || {
         let (head, _) = http(server.port, "GET", "/socket.io/?EIO=4&transport=polling", "");
         head.starts_with("HTTP/1.1 503")
@@ -571,19 +571,19 @@ fn drain_disconnect(stand: &Stand<'_>) {
 fn leadership(stand: &Stand<'_>) {
     let server = stand.serve("1", &["--leader-grace", "300", "--recovery-window", "0"]);
     let mut leader = joined(server.port, "s");
-    tell(&mut leader, "update_settings", r#","leaderRule":"ask""#);
+    call(&mut leader, "update_settings", r#","leaderRule":"ask""#);
     let mut follower = TestClient::connect(server.port);
     let answer = join(&mut follower, "s");
     let (_, id) = answer.split_once(r#""socketId":""#).unwrap();
     let requester = format!(r#","requesterId":"{}""#, id.split('"').next().unwrap());
     for answer in ["deny_leader_request", "approve_leader_request"] {
-        tell(&mut follower, "request_leader", "");
-        tell(&mut leader, answer, &requester);
+        call(&mut follower, "request_leader", "");
+        call(&mut leader, answer, &requester);
     }
-    tell(&mut follower, "play", "");
+    call(&mut follower, "play", "");
     drop(follower);
     thread::sleep(Duration::from_millis(1_000));
-    tell(&mut leader, "request_leader", "");
+    call(&mut leader, "request_leader", "");
     server.stop();
 }
 
@@ -610,13 +610,13 @@ fn music(stand: &Stand<'_>) {
         ("sync_request", ""),
         ("seek", r#","position":-1"#),
     ] {
-        tell(&mut leader, event, more);
+        call(&mut leader, event, more);
     }
-    tell(&mut follower, "seek", r#","position":1"#);
+    call(&mut follower, "seek", r#","position":1"#);
     follower.say(r#"42["position_sync",{"sessionId":"s","positionMs":99999,"timestamp":1}]"#);
     follower.say(r#"42["clock_sync",{"t0":1}]"#);
     follower.say(r#"42["latency_probe",{"timestamp":1}]"#);
-    tell(&mut follower, "sync_request", "");
+    call(&mut follower, "sync_request", "");
     server.stop();
 }
 
@@ -629,7 +629,7 @@ fn rates(stand: &Stand<'_>) {
     for n in 0..12 {
         leader.say(&format!(r#"429["chat_message",{{"sessionId":"s","message":"{n}"}}]"#));
     }
-    tell(&mut leader, "play", "");
+    call(&mut leader, "play", "");
     server.stop();
 }
 

@@ -229,9 +229,9 @@ fn a_cut_trace_replays_and_contains_only_the_requested_part() {
 #[track_caller]
 fn shrink(arguments: &[&str], trace: &Path, out: &Path) -> usize {
     let out = out.to_str().unwrap();
-    let said = printed(&[&["trace", "shrink", "--out", out], arguments].concat(), &[trace]);
-    assert!(said.contains("inputs are enough"), "{said}");
-    said.split_whitespace().next().unwrap().parse().unwrap()
+    let output = printed(&[&["trace", "shrink", "--out", out], arguments].concat(), &[trace]);
+    assert!(output.contains("inputs are enough"), "{output}");
+    output.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn shrink_finds_the_input_that_makes_the_engine_panic() {
     assert!(inputs > 50);
     assert_eq!(shrink(&["--check", "panic"], &broken, &out), 1);
     let replayed = bandsync(&["replay"], &[&out]);
-    assert!(replayed.status.success(), "the panic is what is recorded: {}", text(&replayed));
+    assert!(replayed.status.success(), "the recorded panic is expected: {}", text(&replayed));
     assert!(text(&replayed).contains("ends with a panic"), "{}", text(&replayed));
 }
 

@@ -190,7 +190,11 @@ mod tests {
         let stale = format!("before\n{}\n| `play` |\n{}\nafter\n", part.begin, part.end);
         let fresh = part.put_into(&stale).expect("a place");
         assert_ne!(fresh, stale);
-        assert_eq!(part.put_into(&fresh).expect("a place"), fresh, "written twice, it is the same");
+        assert_eq!(
+            part.put_into(&fresh).expect("a place"),
+            fresh,
+            "a second write changes nothing"
+        );
         assert!(fresh.starts_with("before\n") && fresh.ends_with("\nafter\n"));
     }
 

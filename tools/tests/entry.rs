@@ -111,11 +111,11 @@ impl Machine {
     }
 
     /// Runs the script, and returns its output and whether it succeeded.
-    fn said(&self, arguments: &[&str]) -> (String, bool) {
+    fn printed(&self, arguments: &[&str]) -> (String, bool) {
         let output = self.run(arguments);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned()
             + &String::from_utf8_lossy(&output.stderr);
-        (said, output.status.success())
+        (printed, output.status.success())
     }
 
     fn calls(&self) -> String {
@@ -130,9 +130,9 @@ impl Drop for Machine {
 }
 
 #[track_caller]
-fn holds(said: &str, parts: &[&str]) {
+fn holds(printed: &str, parts: &[&str]) {
     for part in parts {
-        assert!(said.contains(part), "no “{part}” in:\n{said}");
+        assert!(printed.contains(part), "no “{part}” in:\n{printed}");
     }
 }
 
@@ -141,10 +141,10 @@ fn a_step_that_lacks_something_is_skipped_with_its_remedy_and_others_run() {
     let mut machine = Machine::new("lack");
     machine.program("bin/apt-get", APT);
     machine.program("bin/dpkg", "");
-    let (said, is_good) = machine.said(&["--only", "counted", "--only", "fmt"]);
+    let (printed, is_good) = machine.printed(&["--only", "counted", "--only", "fmt"]);
     let remedy = "tools/test --packages valgrind'";
     holds(
-        &said,
+        &printed,
         &[
             "what is missing: valgrind",
             "su -c '/",
@@ -153,16 +153,16 @@ fn a_step_that_lacks_something_is_skipped_with_its_remedy_and_others_run() {
             "ok       fmt",
         ],
     );
-    holds(&said, &["1 ok, 1 skipped, 0 failed"]);
+    holds(&printed, &["1 ok, 1 skipped, 0 failed"]);
     assert!(is_good && !machine.calls().contains("apt-get"), "{}", machine.calls());
 
     machine.variables.push(("CI", "true"));
-    let (said, is_good) = machine.said(&["--only", "counted", "--only", "fmt"]);
-    holds(&said, &["failed   counted", "1 ok, 0 skipped, 1 failed"]);
+    let (printed, is_good) = machine.printed(&["--only", "counted", "--only", "fmt"]);
+    holds(&printed, &["failed   counted", "1 ok, 0 skipped, 1 failed"]);
     assert!(!is_good);
 
-    let (said, is_good) = machine.said(&["--only", "wasm", "--only", "fmt"]);
-    holds(&said, &["skipped  wasm", "rustup target add", "1 ok, 1 skipped, 0 failed"]);
+    let (printed, is_good) = machine.printed(&["--only", "wasm", "--only", "fmt"]);
+    holds(&printed, &["skipped  wasm", "rustup target add", "1 ok, 1 skipped, 0 failed"]);
     assert!(is_good, "no registry has Rust's library for another target");
 }
 
@@ -173,9 +173,9 @@ fn sudo_that_asks_for_no_password_is_used_and_announced() {
     machine.program("bin/apt-cache", "echo '  Candidate: 1.0'");
     machine.program("bin/dpkg", "exit 1");
     machine.program("bin/sudo", "[ $1 = -n ] || exit 1; shift; exec \"$@\"");
-    let (said, _) = machine.said(&["--only", "counted"]);
+    let (printed, _) = machine.printed(&["--only", "counted"]);
     holds(
-        &said,
+        &printed,
         &[
             "installed by sudo -n apt-get, with what they depend on: valgrind (no service is started)",
         ],
@@ -186,9 +186,9 @@ fn sudo_that_asks_for_no_password_is_used_and_announced() {
     );
 
     machine.program("bin/sudo", "echo 'sudo: a password is required' >&2; exit 1");
-    let (said, _) = machine.said(&["--only", "counted"]);
+    let (printed, _) = machine.printed(&["--only", "counted"]);
     holds(
-        &said,
+        &printed,
         &["not installed, as that takes root", ": sudo /", "tools/test --packages valgrind"],
     );
 }
@@ -205,8 +205,9 @@ fn packages_wait_for_the_lock_and_start_no_service() {
         machine.program(&format!("bin/{helper}"), "");
     }
     machine.note("busy", "");
-    let (said, _) = machine.said(&["--packages", "redis-server", "caddy", "unheard-of", "nginx"]);
-    holds(&said, &["waiting for it", "unheard-of: this distribution has no such package"]);
+    let (printed, _) =
+        machine.printed(&["--packages", "redis-server", "caddy", "unheard-of", "nginx"]);
+    holds(&printed, &["waiting for it", "unheard-of: this distribution has no such package"]);
     let calls = machine.calls();
     let install = calls.split("install -y --no-install-recommends ").nth(1).unwrap();
     assert!(install.starts_with("redis-server caddy nginx\npolicy 101\n"), "{calls}");
@@ -225,7 +226,7 @@ fn packages_wait_for_the_lock_and_start_no_service() {
     );
 
     machine.note("calls", "");
-    let _ = machine.said(&["--packages", "broken", "redis-server"]);
+    let _ = machine.printed(&["--packages", "broken", "redis-server"]);
     holds(&machine.calls(), &["recommends redis-server\n"]);
 }
 
@@ -244,24 +245,24 @@ fn an_old_node_is_replaced_through_npm_or_python_without_root() {
     let machine = Machine::new("npm");
     machine.program("bin/node", &NODE.replace("VERSION", "18.19.0"));
     machine.program("bin/npm", NPM);
-    let (said, is_good) = machine.said(&["--only", "unit"]);
-    holds(&said, &replaced);
+    let (printed, is_good) = machine.printed(&["--only", "unit"]);
+    holds(&printed, &replaced);
     assert!(
         is_good && machine.scratch.join("here/built/node/bin/node").exists(),
         "in the caller's CARGO_TARGET_DIR"
     );
-    let (said, is_good) = machine.said(&["--only", "unit"]);
-    assert!(is_good && !said.contains("missing"), "it is kept: {said}");
+    let (printed, is_good) = machine.printed(&["--only", "unit"]);
+    assert!(is_good && !printed.contains("missing"), "it is kept: {printed}");
 
     let machine = Machine::new("python");
     machine.program("bin/python3", PYTHON);
-    let (said, is_good) = machine.said(&["--only", "unit"]);
-    holds(&said, &replaced);
+    let (printed, is_good) = machine.printed(&["--only", "unit"]);
+    holds(&printed, &replaced);
     assert!(is_good && machine.scratch.join("here/built/node/bin/npm").exists());
 
     let machine = Machine::new("neither");
-    let (said, is_good) = machine.said(&["--only", "unit"]);
-    holds(&said, &["skipped  unit: it needs node", "https://nodejs.org"]);
+    let (printed, is_good) = machine.printed(&["--only", "unit"]);
+    holds(&printed, &["skipped  unit: it needs node", "https://nodejs.org"]);
     assert!(
         is_good && !machine.scratch.join("here/built/node").exists(),
         "nothing half done is left"
@@ -274,10 +275,10 @@ fn a_recent_node_is_not_replaced() {
     let machine = Machine::new("new");
     machine.program("bin/node", &NODE.replace("VERSION", "24.1.0"));
     machine.program("bin/npm", NPM);
-    let (said, is_good) = machine.said(&["--only", "unit"]);
+    let (printed, is_good) = machine.printed(&["--only", "unit"]);
     assert!(
-        is_good && !said.contains("missing") && !machine.calls().contains("npm pack"),
-        "{said}"
+        is_good && !printed.contains("missing") && !machine.calls().contains("npm pack"),
+        "{printed}"
     );
 }
 
@@ -291,24 +292,24 @@ fn tests_that_cannot_run_are_listed_and_in_ci_a_missing_program_fails() {
         "rules # SKIP promtool is not here: unpack it",
     );
     machine.note("untested", &format!("{mount}\n{prom}\n"));
-    let (said, is_good) = machine.said(&["--only", "unit"]);
+    let (printed, is_good) = machine.printed(&["--only", "unit"]);
     holds(
-        &said,
+        &printed,
         &[
             "skipped  unit, the test “a full disk”: not possible here: no mount",
             "“rules”: promtool is not here: unpack it",
         ],
     );
-    holds(&said, &["1 ok, 2 skipped, 0 failed"]);
+    holds(&printed, &["1 ok, 2 skipped, 0 failed"]);
     assert!(is_good);
 
     machine.variables.push(("CI", "true"));
-    let (said, is_good) = machine.said(&["--only", "unit"]);
-    holds(&said, &["1 ok, 1 skipped, 1 failed", "failed   unit, the test “rules”"]);
+    let (printed, is_good) = machine.printed(&["--only", "unit"]);
+    holds(&printed, &["1 ok, 1 skipped, 1 failed", "failed   unit, the test “rules”"]);
     assert!(!is_good);
     // This distribution has no such package.
     machine.program("bin/apt-cache", "");
-    assert!(machine.said(&["--only", "unit"]).1);
+    assert!(machine.printed(&["--only", "unit"]).1);
 }
 
 #[test]
@@ -318,38 +319,41 @@ fn a_stub_does_not_count_as_a_browser() {
     machine.program("bin/npm", "");
     machine
         .program("bin/chromium", "echo 'this command requires the snap to be installed'; exit 1");
-    let (said, _) = machine.said(&["--no-install", "--only", "browser"]);
-    holds(&said, &["missing", "chromium", "skipped  browser"]);
+    let (printed, _) = machine.printed(&["--no-install", "--only", "browser"]);
+    holds(&printed, &["missing", "chromium", "skipped  browser"]);
     machine.program("bin/chromium", "echo 'Chromium 150.0'");
-    let (said, _) = machine.said(&["--no-install", "--only", "browser"]);
-    assert!(!said.contains("needs chromium") && !said.contains("missing: chromium"), "{said}");
+    let (printed, _) = machine.printed(&["--no-install", "--only", "browser"]);
+    assert!(
+        !printed.contains("needs chromium") && !printed.contains("missing: chromium"),
+        "{printed}"
+    );
 }
 
 #[test]
 fn rust_and_its_components_are_checked() {
     let machine = Machine::new("rust");
     machine.rust("1.80.1");
-    let (said, _) = machine.said(&["--only", "clippy", "--only", "fmt"]);
+    let (printed, _) = machine.printed(&["--only", "clippy", "--only", "fmt"]);
     holds(
-        &said,
+        &printed,
         &["skipped  clippy: it needs rust. To bring it: rustup update stable", "ok       fmt"],
     );
     machine.rust("1.99.0-nightly");
     machine.program("bin/cargo", "[ $1 = fmt ] && exit 1; exit 0");
-    let (said, _) = machine.said(&["--only", "clippy", "--only", "fmt"]);
+    let (printed, _) = machine.printed(&["--only", "clippy", "--only", "fmt"]);
     holds(
-        &said,
+        &printed,
         &[
             "skipped  fmt: it needs rustfmt. To bring it: rustup component add rustfmt",
             "ok       clippy",
         ],
     );
     fs::remove_file(machine.scratch.join("bin/cc")).unwrap();
-    let (said, _) = machine.said(&["--only", "clippy", "--only", "doc"]);
-    holds(&said, &["skipped  clippy: it needs cc", "skipped  doc: it needs cc", "gcc"]);
+    let (printed, _) = machine.printed(&["--only", "clippy", "--only", "doc"]);
+    holds(&printed, &["skipped  clippy: it needs cc", "skipped  doc: it needs cc", "gcc"]);
     fs::remove_file(machine.scratch.join("bin/cargo")).unwrap();
-    let (said, is_good) = machine.said(&["--only", "fmt"]);
-    holds(&said, &["skipped  fmt: it needs cargo", "https://rustup.rs"]);
+    let (printed, is_good) = machine.printed(&["--only", "fmt"]);
+    holds(&printed, &["skipped  fmt: it needs cargo", "https://rustup.rs"]);
     assert!(is_good);
 }
 

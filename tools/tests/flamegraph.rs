@@ -40,7 +40,7 @@ echo 'open http://127.0.0.1:4711/ there'
 trap 'exit 0' TERM
 while :; do /bin/sleep 0.05; done"#;
 
-/// Goes on only if it is told to play an evening.
+/// Fails unless its arguments play an evening.
 const LOAD: &str = r#"
 [[ $* = *gig* ]] || exit 0
 trap 'exit 0' TERM
@@ -108,8 +108,8 @@ impl Machine {
     #[track_caller]
     fn drawn(&self, arguments: &[&str]) -> (String, String, String) {
         let output = self.draw(arguments);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{printed}");
         let picture = fs::read_to_string(self.0.join("here/flamegraph.svg")).unwrap();
         for part in [
             "bandsync_engine::engine::Engine::handle",
@@ -118,7 +118,7 @@ impl Machine {
         ] {
             assert!(picture.contains(part), "{part} is not in the picture");
         }
-        (said, self.calls(), picture)
+        (printed, self.calls(), picture)
     }
 
     fn calls(&self) -> String {
@@ -136,8 +136,8 @@ const NO_COUNTERS: &str = "no hardware counters here";
 
 #[test]
 fn without_arguments_a_band_is_recorded_and_its_replay_profiled() {
-    let (said, calls, _) = Machine::new("band").drawn(&[]);
-    assert!(said.contains(NO_COUNTERS), "{said}");
+    let (printed, calls, _) = Machine::new("band").drawn(&[]);
+    assert!(printed.contains(NO_COUNTERS), "{printed}");
     assert!(calls.contains("load --address 127.0.0.1:4711 --seconds 10\n"), "{calls}");
     let line = calls.lines().find(|line| line.contains("replay --repeat 10")).unwrap();
     assert!(
@@ -151,8 +151,8 @@ fn a_relative_path_is_found_and_hardware_counters_are_used_if_available() {
     let machine = Machine::new("trace");
     machine.note("counters");
     machine.note("here/some.trace");
-    let (said, calls, _) = machine.drawn(&["--repeat", "3", "some.trace"]);
-    assert!(!said.contains(NO_COUNTERS), "{said}");
+    let (printed, calls, _) = machine.drawn(&["--repeat", "3", "some.trace"]);
+    assert!(!printed.contains(NO_COUNTERS), "{printed}");
     let trace = machine.0.join("here/some.trace");
     let replay = format!("bandsync replay --repeat 3 {}\n", trace.display());
     assert!(calls.contains(&replay) && calls.contains("perf record --quiet -e cycles"), "{calls}");
@@ -172,11 +172,7 @@ fn a_live_server_is_profiled_under_load() {
     assert!(server.ends_with("-- sleep 4"), "{server}");
 
     let idle = machine.draw(&["--load", "--scenario", "nothing"]);
-    assert_eq!(
-        idle.status.code(),
-        Some(1),
-        "nobody wants the picture of a server that has nothing to do"
-    );
+    assert_eq!(idle.status.code(), Some(1), "an idle server needs no picture");
 }
 
 #[test]
@@ -192,8 +188,11 @@ fn a_missing_program_is_installed_although_the_package_lists_are_empty() {
     fs::remove_file(machine.0.join("bin/apt-get")).unwrap();
     fs::remove_file(machine.0.join("bin/perf")).unwrap();
     let refused = machine.draw(&["some.trace"]);
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(refused.status.code() == Some(1) && said.contains("please install: perf"), "{said}");
+    let printed = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        refused.status.code() == Some(1) && printed.contains("please install: perf"),
+        "{printed}"
+    );
 }
 
 #[test]
@@ -202,10 +201,10 @@ fn without_permission_to_sample_it_names_the_setting_to_change() {
     machine.note("forbidden");
     machine.note("here/some.trace");
     let refused = machine.draw(&["some.trace"]);
-    let said = String::from_utf8_lossy(&refused.stderr);
+    let printed = String::from_utf8_lossy(&refused.stderr);
     assert!(
-        refused.status.code() == Some(1) && said.contains("kernel.perf_event_paranoid"),
-        "{said}"
+        refused.status.code() == Some(1) && printed.contains("kernel.perf_event_paranoid"),
+        "{printed}"
     );
 }
 

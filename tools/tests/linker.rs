@@ -14,7 +14,7 @@ fn link(name: &str, compiler: Option<&str>) -> (i32, String) {
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
     for program in ["sh", "cat"] {
-        let found = ["/bin", "/usr/bin"].map(|place| Path::new(place).join(program));
+        let found = ["/bin", "/usr/bin"].map(|folder| Path::new(folder).join(program));
         symlink(found.into_iter().find(|path| path.exists()).unwrap(), folder.join(program))
             .unwrap();
     }
@@ -29,23 +29,23 @@ fn link(name: &str, compiler: Option<&str>) -> (i32, String) {
         .output()
         .unwrap();
     fs::remove_dir_all(&folder).unwrap();
-    let said =
+    let printed =
         String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    (output.status.code().unwrap(), said)
+    (output.status.code().unwrap(), printed)
 }
 
 #[test]
 fn it_passes_on_the_arguments_and_the_errors_of_the_compiler() {
     assert_eq!(link("works", Some("echo \"$# $2\"")), (0, "2 a b\n".to_owned()));
-    let (code, said) =
+    let (code, printed) =
         link("fails", Some("[ \"$1\" = -E ] && exit 0; echo 'undefined symbol'; exit 3"));
-    assert_eq!((code, said.as_str()), (3, "undefined symbol\n"));
+    assert_eq!((code, printed.as_str()), (3, "undefined symbol\n"));
 }
 
 #[test]
 fn without_a_compiler_or_its_headers_it_says_what_to_install() {
     for (name, compiler) in [("none", None), ("headers", Some("exit 1"))] {
-        let (code, said) = link(name, compiler);
-        assert!(code == 1 && said.contains("apt-get install gcc libc6-dev"), "{said}");
+        let (code, printed) = link(name, compiler);
+        assert!(code == 1 && printed.contains("apt-get install gcc libc6-dev"), "{printed}");
     }
 }

@@ -123,8 +123,8 @@ fn a_new_event_is_one_entry_one_arm_and_one_method() {
         .current_dir(&copy)
         .output()
         .unwrap();
-    let told = [output.stdout, output.stderr].concat();
-    let told = String::from_utf8_lossy(&told);
-    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed);
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
     fs::remove_dir_all(&copy).unwrap();
 }

@@ -56,8 +56,8 @@ pub struct Options {
 
 /// Runs the command.
 pub fn run(options: Options) -> io::Result<()> {
-    let mut place = RunFolders::new(&options.target)?;
-    let mut contenders = contenders(&options, &place);
+    let mut folders = RunFolders::new(&options.target)?;
+    let mut contenders = contenders(&options, &folders);
     if contenders.is_empty() {
         return Err(io::Error::other("no server is left to compare; `perf/compare` builds them"));
     }
@@ -74,17 +74,17 @@ pub fn run(options: Options) -> io::Result<()> {
     if options.capacity {
         writeln!(screen, "| server | members of whom each gets its ticks |\n|---|---|")?;
         for contender in &contenders {
-            match contest::capacity(contender, options.sessions / 2, &mut place, &run) {
+            match contest::capacity(contender, options.sessions / 2, &mut folders, &run) {
                 Ok(most) => writeln!(screen, "| {} | {most} |", contender.title)?,
                 Err(error) => writeln!(screen, "| {} | – ({error}) |", contender.title)?,
             }
         }
         return Ok(());
     }
-    contest::compete(&mut contenders, options.rounds, &mut place, &run);
+    contest::compete(&mut contenders, options.rounds, &mut folders, &run);
     let reports: Vec<&Report> =
         contenders.iter().flat_map(|it| it.rounds.iter().flatten()).collect();
-    let folder = place.reports.clone();
+    let folder = folders.reports.clone();
     std::fs::write(folder.join("compare.json"), serde_json::to_vec_pretty(&reports)?)?;
     let picture = picture(&contenders);
     std::fs::write(folder.join("compare.svg"), &picture)?;
@@ -93,15 +93,15 @@ pub fn run(options: Options) -> io::Result<()> {
     }
     screen.write_all(table(&contenders).as_bytes())?;
     if options.everything {
-        let others = others(&options, &mut place);
+        let others = others(&options, &mut folders);
         writeln!(screen, "\n{others}")?;
     }
     writeln!(screen, "\nwritten: {0}/compare.json, {0}/compare.svg", folder.display())
 }
 
 /// The contenders. A missing one is skipped and reported.
-fn contenders(options: &Options, place: &RunFolders) -> Vec<Contender> {
-    let mut all = contest::contenders(place);
+fn contenders(options: &Options, folders: &RunFolders) -> Vec<Contender> {
+    let mut all = contest::contenders(folders);
     let more = options.with.iter().filter_map(|with| with.split_once('='));
     all.extend(more.map(|(name, command)| Contender::new(name, name, command)));
     all.retain(|contender| !options.without.contains(&contender.name));
@@ -164,15 +164,15 @@ fn table(contenders: &[Contender]) -> String {
 }
 
 /// Measures other costs of a connection: idle, connecting, and chat.
-fn others(options: &Options, place: &mut RunFolders) -> String {
+fn others(options: &Options, folders: &mut RunFolders) -> String {
     let mut measure = |scenario, sessions, members, more: &[&str]| {
         say(scenario);
-        let mut contenders = contenders(options, place);
+        let mut contenders = contenders(options, folders);
         let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
         // Idle members are kept alive every 2.5 s and every 5 s.
         let seconds = if scenario == "idle" { 5 } else { options.seconds.min(4) };
         let run = Run { name: "", server: "", scenario, sessions, members, seconds, more: &more };
-        contest::compete(&mut contenders, options.rounds.min(2), place, &run);
+        contest::compete(&mut contenders, options.rounds.min(2), folders, &run);
         contenders
     };
     let idle = measure("idle", 1_000, 8, &["--warm-up", "1"]);

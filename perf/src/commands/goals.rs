@@ -77,14 +77,14 @@ type Step = fn(&mut Bench);
 
 struct Bench {
     options: Options,
-    place: RunFolders,
+    folders: RunFolders,
     goals: Vec<Goal>,
 }
 
 /// Runs the command.
 pub fn run(options: Options) -> io::Result<()> {
-    let place = RunFolders::new(&options.target)?;
-    let mut bench = Bench { options, place, goals: Vec::new() };
+    let folders = RunFolders::new(&options.target)?;
+    let mut bench = Bench { options, folders, goals: Vec::new() };
     let steps: [(&str, Step); 7] = [
         ("ticks", Bench::ticks),
         ("capacity", Bench::capacity),
@@ -132,7 +132,7 @@ impl Bench {
         more: &str,
     ) -> Vec<Report> {
         let more: Vec<String> = more.split_whitespace().map(str::to_owned).collect();
-        let server = self.place.bandsync();
+        let server = self.folders.bandsync();
         // Heartbeats come every 2.5 s and every 5 s; a shorter measurement would contain some or
         // none of them.
         let seconds = match scenario {
@@ -154,7 +154,7 @@ impl Bench {
                 "{scenario}, {sessions} × {members} {}: {time} of {times}",
                 more.join(" ")
             ));
-            match self.place.run_beside(&run) {
+            match self.folders.run_beside(&run) {
                 Ok(report) => reports.push(report),
                 Err(error) => say(&error.to_string()),
             }
@@ -166,8 +166,8 @@ impl Bench {
     /// 000 and 2 000 members.
     fn ticks(&mut self) {
         for (sessions, late_max) in [(125, 1.0), (250, 2.0)] {
-            let mut all = contest::contenders(&self.place);
-            let two = self.place.bandsync().replace("--shards 1", "--shards 2");
+            let mut all = contest::contenders(&self.folders);
+            let two = self.folders.bandsync().replace("--shards 1", "--shards 2");
             all.push(Contender::new("shards", "two shards", &two));
             all.retain(|it| !["socketioxide", "node"].contains(&it.name.as_str()));
             for absent in all.iter().filter_map(Contender::missing) {
@@ -185,7 +185,7 @@ impl Bench {
                 seconds,
                 more: &more,
             };
-            contest::compete(&mut all, self.options.rounds, &mut self.place, &run);
+            contest::compete(&mut all, self.options.rounds, &mut self.folders, &run);
             let by = |name: &str| all.iter().find(|contender| contender.name == name);
             let cpu = |report: &Report| report.cpu_micros;
             let ratio = |name: &str, to: &str| by(name)?.ratio(by(to)?, cpu);
@@ -242,9 +242,9 @@ impl Bench {
             more: &more,
         };
         let mut most = Vec::new();
-        for contender in contest::contenders(&self.place) {
+        for contender in contest::contenders(&self.folders) {
             if ["floor", "bandsync"].contains(&contender.name.as_str()) {
-                match contest::capacity(&contender, 128, &mut self.place, &run) {
+                match contest::capacity(&contender, 128, &mut self.folders, &run) {
                     Ok(members) => most.push(members as f64),
                     Err(error) => say(&error.to_string()),
                 }
@@ -271,12 +271,12 @@ impl Bench {
     }
 
     fn sampled(&mut self) -> io::Result<f64> {
-        let address = self.place.address();
-        let command = self.place.bandsync();
+        let address = self.folders.address();
+        let command = self.folders.bandsync();
         let server = Server::start(&command, 0, address)?;
         let pid = server.pid().to_string();
-        let report = self.place.reports.join("user-space.json");
-        let mut load = Command::new(self.place.release.join("perf"))
+        let report = self.folders.reports.join("user-space.json");
+        let mut load = Command::new(self.folders.release.join("perf"))
             .arg("load")
             .args(["--pid", &pid, "--address", &address.to_string(), "--seconds", "6", "--json"])
             .arg(&report)
@@ -284,7 +284,7 @@ impl Bench {
             .spawn()?;
         // The members join within a second, settle for another, and warm up for two more.
         std::thread::sleep(std::time::Duration::from_secs(5));
-        let data = self.place.reports.join("user-space.perf");
+        let data = self.folders.reports.join("user-space.perf");
         let recorded = Command::new("perf")
             .args(["record", "-q", "-e", "cpu-clock", "-F", "5000", "-p", &pid, "-o"])
             .arg(&data)

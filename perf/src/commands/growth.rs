@@ -161,7 +161,7 @@ type Found = (&'static str, Vec<Report>);
 
 /// Runs the command.
 pub fn run(options: Options) -> io::Result<()> {
-    let mut place = RunFolders::new(&options.target)?;
+    let mut folders = RunFolders::new(&options.target)?;
     std::fs::create_dir_all(&options.pictures)?;
     let wanted =
         |axis: &&Axis| options.only.is_empty() || options.only.iter().any(|name| name == axis.name);
@@ -169,7 +169,7 @@ pub fn run(options: Options) -> io::Result<()> {
         let lines: Vec<Found> = axis
             .lines
             .iter()
-            .map(|line| (line.name, grow(axis.name, line, &options, &mut place)))
+            .map(|line| (line.name, grow(axis.name, line, &options, &mut folders)))
             .collect();
         let save = |what, picture| {
             std::fs::write(options.pictures.join(format!("{}-{what}.svg", axis.name)), picture)
@@ -187,9 +187,9 @@ pub fn run(options: Options) -> io::Result<()> {
 }
 
 /// The reports of all sizes that the machine can carry.
-fn grow(axis: &str, line: &Line, options: &Options, place: &mut RunFolders) -> Vec<Report> {
+fn grow(axis: &str, line: &Line, options: &Options, folders: &mut RunFolders) -> Vec<Report> {
     let more: Vec<String> = line.load.iter().map(|word| (*word).to_owned()).collect();
-    let server = format!("{} {}", place.bandsync(), line.server);
+    let server = format!("{} {}", folders.bandsync(), line.server);
     let mut reports = Vec::new();
     for (sessions, members) in line.sizes.iter().copied().filter(|(s, m)| s * m <= options.most) {
         say(&format!("{axis}, {}: {sessions} × {members}", line.name));
@@ -202,7 +202,7 @@ fn grow(axis: &str, line: &Line, options: &Options, place: &mut RunFolders) -> V
             seconds: options.seconds.max(line.period),
             more: &more,
         };
-        match place.run_beside(&run) {
+        match folders.run_beside(&run) {
             Ok(report) => reports.push(report),
             // The line ends at the machine's limit.
             Err(error) => say(&format!("{axis}: {error}")),

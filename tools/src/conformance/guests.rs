@@ -109,9 +109,9 @@ impl Guest {
 
     /// The name of an event that is acknowledged now, unless that was not asked for.
     fn answered(&mut self, namespace: &str, id: u64) -> Option<String> {
-        let place =
-            self.asked.iter().position(|(asked, place, _)| *asked == id && place == namespace)?;
-        self.asked.remove(place).map(|(_, _, event)| event)
+        let index =
+            self.asked.iter().position(|(asked, name, _)| *asked == id && name == namespace)?;
+        self.asked.remove(index).map(|(_, _, event)| event)
     }
 
     fn joined(&self, namespace: &str) -> Option<&Joined> {
@@ -153,8 +153,8 @@ impl Log {
     }
 
     fn take(&mut self, pid: RecoveryToken) -> Option<Joined> {
-        let place = self.lost.iter().position(|(_, lost, _)| *lost == pid)?;
-        Some(self.lost.remove(place).2)
+        let index = self.lost.iter().position(|(_, lost, _)| *lost == pid)?;
+        Some(self.lost.remove(index).2)
     }
 
     /// The events that a member missed after this number; `None` if some were dropped.
@@ -282,8 +282,8 @@ impl Guests {
             Some((name, query)) if client.version == Version::V3 => (name, Some(query)),
             _ => (packet.namespace, None),
         };
-        let place = guest.joined.iter().position(|joined| joined.namespace == name);
-        match (&packet.body, place) {
+        let index = guest.joined.iter().position(|joined| joined.namespace == name);
+        match (&packet.body, index) {
             (Body::Connect { auth }, None) => {
                 let has =
                     |parameter: &str| parameters(&guest.query).any(|(name, _)| name == parameter);
@@ -302,7 +302,7 @@ impl Guests {
                 let before = auth.and_then(recovery);
                 self.connect(id, (name, payload), before, client, cx);
             }
-            (Body::Disconnect, Some(place)) => drop(guest.joined.remove(place)),
+            (Body::Disconnect, Some(index)) => drop(guest.joined.remove(index)),
             (Body::Event { ack, event: Some(event) }, Some(_)) => {
                 let Some(items) = json::items(event.array, ARGUMENTS_MAX) else {
                     let why = "an event has too many arguments";
@@ -310,19 +310,19 @@ impl Guests {
                 };
                 let arguments = items.get(1..).unwrap_or_default();
                 let words = Words { arguments, attachments, ack: *ack, later: false };
-                self.heard((id, name), ClientPacket::Event(&event.name), words, client, cx);
+                self.handle((id, name), ClientPacket::Event(&event.name), words, client, cx);
             }
             (Body::Ack { id: asked, array }, Some(_)) => {
                 if let Some(event) = guest.answered(name, *asked)
                     && let Some(arguments) = json::items(array, ARGUMENTS_MAX)
                 {
                     let words = Words { arguments: &arguments, attachments, ..Words::default() };
-                    self.heard((id, name), ClientPacket::Answer(&event), words, client, cx);
+                    self.handle((id, name), ClientPacket::Answer(&event), words, client, cx);
                 }
             }
             (Body::Event { event: None, .. }, Some(_)) => {}
             _ => {
-                let why = "it speaks where it is not connected";
+                let why = "a packet of a namespace to which it is not connected";
                 return Some(Closing::expelled(why, LeaveReason::Forced));
             }
         }
@@ -339,10 +339,10 @@ impl Guests {
     }
 
     /// Answers a packet in a namespace by the script.
-    fn heard(
+    fn handle(
         &mut self,
         (id, namespace): (ConnId, &str),
-        heard: ClientPacket<'_>,
+        packet: ClientPacket<'_>,
         words: Words<'_>,
         client: &Client,
         cx: &mut Cx<'_>,
@@ -351,10 +351,11 @@ impl Guests {
         let Some(guest) = self.guests.get_mut(&id) else { return };
         let before = |event: &str| guest.emitted.iter().any(|emitted| emitted == event);
         let rules = known.map_or(&[][..], |known| known.rules);
-        let Some(rule) = rules.iter().find(|rule| rule.fits(heard, words.arguments, before)) else {
+        let Some(rule) = rules.iter().find(|rule| rule.fits(packet, words.arguments, before))
+        else {
             return;
         };
-        if let ClientPacket::Event(event) = heard
+        if let ClientPacket::Event(event) = packet
             && !before(event)
         {
             guest.emitted.push(event.to_owned());

@@ -10,7 +10,7 @@ pub struct Namespace {
     pub rules: &'static [Rule],
 }
 
-/// The clients that may not connect to a namespace, and the reason that they get.
+/// The clients that may not connect to a namespace, and the reason that they receive.
 #[derive(Clone, Copy)]
 pub enum Refuses {
     Nobody,
@@ -19,10 +19,11 @@ pub enum Refuses {
     With(&'static str, &'static str),
 }
 
-/// An answer; the first rule that fits counts.
+/// A rule for answers. Of a namespace's rules the first that matches is used.
 pub struct Rule {
-    pub hears: ClientPacket<'static>,
-    /// The JSON of what its arguments must be.
+    /// The packet that it answers.
+    pub packet: ClientPacket<'static>,
+    /// The required arguments, as JSON.
     pub with: Option<&'static str>,
     /// The event that the client must have emitted before.
     pub after: Option<&'static str>,
@@ -34,7 +35,7 @@ pub struct Rule {
 pub enum ClientPacket<'a> {
     /// An event of this name.
     Event(&'a str),
-    /// The acknowledgement of an event of ours of this name.
+    /// The acknowledgement of the server's event of this name.
     Answer(&'a str),
 }
 
@@ -44,31 +45,30 @@ pub enum Say {
     Emit(&'static str, &'static [Value]),
     /// An event that is to be acknowledged.
     Ask(&'static str),
-    /// The acknowledgement of what was heard, if the client wants one.
+    /// The acknowledgement of the client's event, if it asks for one.
     Acknowledge(&'static [Value]),
 }
 
 /// An argument.
 pub enum Value {
-    /// All the arguments of what was heard, bytes included. Nothing with bytes may stand before
-    /// them.
+    /// All arguments of the client's packet, bytes included. No value with bytes may precede them.
     Arguments,
     /// This JSON.
     Json(&'static str),
     Bytes(&'static [u8]),
     /// The client's id in the namespace.
     SocketId,
-    /// The payload with which the client has connected to the namespace.
+    /// The payload of the client's connect to the namespace.
     Auth,
-    /// That, and the query of the client's first request.
+    /// That payload, and the query of the client's first request.
     Handshake,
 }
 
 const fn on(event: &'static str, says: &'static [Say]) -> Rule {
-    Rule { hears: ClientPacket::Event(event), with: None, after: None, says }
+    Rule { packet: ClientPacket::Event(event), with: None, after: None, says }
 }
 
-/// A rule that asks for these arguments besides.
+/// A rule that also requires these arguments.
 const fn on_with(event: &'static str, with: &'static str, says: &'static [Say]) -> Rule {
     Rule { with: Some(with), ..on(event, says) }
 }
@@ -110,7 +110,7 @@ const CLIENT_TESTS_MAIN: &[Rule] = &[
     on("echo", &[Say::Acknowledge(&[Value::Arguments])]),
     on("ack", &[Say::Ask("ack")]),
     Rule {
-        hears: ClientPacket::Answer("ack"),
+        packet: ClientPacket::Answer("ack"),
         ..on_with("", r#"[5,{"test":true}]"#, &[Say::Emit("got it", &[])])
     },
     on("getId", &[Say::Acknowledge(&[Value::SocketId])]),
@@ -151,7 +151,7 @@ const BYTES_IN_JSON: &str =
     r#"[{"hello":"lol","message":{"_placeholder":true,"num":0},"goodbye":"gotcha"}]"#;
 
 impl Refuses {
-    /// Why a client may not enter; `asked` tells whether its query has a parameter.
+    /// The reason why a client is rejected. `asked` returns whether its query has a parameter.
     pub fn why(self, asked: impl FnOnce(&str) -> bool) -> Option<&'static str> {
         match self {
             Self::Nobody => None,
@@ -162,20 +162,21 @@ impl Refuses {
 }
 
 impl Rule {
-    /// Whether it is about this; `before` tells whether an event came before.
+    /// Whether the rule matches a packet. `before` returns whether the client sent an event
+    /// earlier.
     pub fn fits(
         &self,
-        heard: ClientPacket<'_>,
+        packet: ClientPacket<'_>,
         arguments: &[&str],
         before: impl FnOnce(&str) -> bool,
     ) -> bool {
-        self.hears == heard
+        self.packet == packet
             && self.with.is_none_or(|with| are(arguments, with))
             && self.after.is_none_or(before)
     }
 }
 
-/// Whether these arguments are what an array of JSON has, however it is written.
+/// Whether the arguments equal the items of a JSON array, in any spelling.
 fn are(arguments: &[&str], array: &str) -> bool {
     let read = |json: &str| serde_json::from_str::<serde_json::Value>(json).ok();
     read(&format!("[{}]", arguments.join(","))) == read(array)
@@ -185,7 +186,7 @@ fn are(arguments: &[&str], array: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Every text of JSON in the tables.
+    /// Returns every JSON text in the tables.
     fn texts() -> Vec<&'static str> {
         let namespaces = SOCKET_ECHO.iter().chain(CLIENT_TESTS);
         let mut texts = Vec::new();
@@ -215,8 +216,8 @@ mod tests {
     #[test]
     fn a_rule_matches_the_name_the_arguments_and_an_earlier_event() {
         let rule = Rule { after: Some("b"), ..on_with("a", r#"[5,{"x":true,"y":1}]"#, &[]) };
-        let fits = |heard, arguments: &[&str], before: &str| {
-            rule.fits(heard, arguments, |it| it == before)
+        let fits = |packet, arguments: &[&str], before: &str| {
+            rule.fits(packet, arguments, |it| it == before)
         };
         assert!(fits(ClientPacket::Event("a"), &["5", r#"{ "y":1, "x":true }"#], "b"));
         assert!(!fits(ClientPacket::Answer("a"), &["5", r#"{"x":true,"y":1}"#], "b"));

@@ -118,21 +118,21 @@ pub fn frames(data: &[u8]) {
 
 /// Returns the messages as text. If the reader fails, the last one is the error.
 fn messages(reads: &[&[u8]]) -> Vec<String> {
-    let (mut reader, mut said) = (Reader::default(), Vec::new());
+    let (mut reader, mut messages) = (Reader::default(), Vec::new());
     for read in reads {
         let (mut bytes, mut at) = (read.to_vec(), 0);
         loop {
             match reader.next(&Limits::TINY, &mut bytes, &mut at) {
                 Ok(None) => break,
-                Ok(Some(message)) => said.push(format!("{message:?}")),
+                Ok(Some(message)) => messages.push(format!("{message:?}")),
                 Err(error) => {
-                    said.push(format!("{error:?}"));
-                    return said;
+                    messages.push(format!("{error:?}"));
+                    return messages;
                 }
             }
         }
     }
-    said
+    messages
 }
 
 /// Maximum size of an unpacked message.
@@ -222,7 +222,7 @@ fn read_by_both(reader: &mut json::Reader, array: &str) {
 /// Reads trace files, and blocks with valid checksums.
 pub fn trace_reader(data: &[u8]) {
     let whole = read_trace(data);
-    assert!(read_trace(&data[..data.len() / 2]) <= whole, "what is missing adds nothing");
+    assert!(read_trace(&data[..data.len() / 2]) <= whole, "half of the file has no more entries");
     let header =
         Header { program: String::new(), run: 0, segment: 0, settings: Settings::default() };
     let (mut bytes, mut packer) = (Vec::new(), Packer::default());
@@ -358,8 +358,8 @@ pub fn server(data: &[u8]) {
     talk(data, &mut Vec::new());
 }
 
-/// Runs the input, and appends the server's bytes to `said`.
-fn talk(data: &[u8], said: &mut Vec<u8>) {
+/// Runs the input, and appends the server's bytes to `all`.
+fn talk(data: &[u8], all: &mut Vec<u8>) {
     let mut harness = Harness::new(&on_the_internet(), |_| Kept::default());
     let mut clients = [0; 4].map(|shard| harness.open(shard));
     let (mut session, mut key) = (Vec::new(), Vec::new());
@@ -398,20 +398,20 @@ fn talk(data: &[u8], said: &mut Vec<u8>) {
         for (known, before, after) in
             [(&mut session, "{\"sid\":\"", "\",\"upgrades\""), (&mut key, "\"pid\":\"", "\"")]
         {
-            if let Some(found) = told(&sent, before.as_bytes(), after.as_bytes()) {
+            if let Some(found) = last_between(&sent, before.as_bytes(), after.as_bytes()) {
                 found.clone_into(known);
             }
         }
-        said.append(&mut sent);
+        all.append(&mut sent);
     }
     harness.engine(0).check_invariants();
 }
 
 /// Returns the last text between `before` and `after`.
-fn told<'a>(said: &'a [u8], before: &[u8], after: &[u8]) -> Option<&'a [u8]> {
-    let places = said.windows(before.len()).enumerate().filter(|(_, bytes)| *bytes == before);
-    let mut found = places.filter_map(|(place, _)| {
-        let rest = &said[place + before.len()..];
+fn last_between<'a>(sent: &'a [u8], before: &[u8], after: &[u8]) -> Option<&'a [u8]> {
+    let starts = sent.windows(before.len()).enumerate().filter(|(_, bytes)| *bytes == before);
+    let mut found = starts.filter_map(|(start, _)| {
+        let rest = &sent[start + before.len()..];
         let (found, rest) = rest.split_at(rest.iter().position(|byte| *byte == b'"')?);
         rest.starts_with(after).then_some(found)
     });
@@ -450,10 +450,10 @@ mod tests {
     #[test]
     fn the_seeds_of_a_server_reach_a_session() {
         for seed in [PROXIED, RETURNED] {
-            let mut said = Vec::new();
-            talk(seed, &mut said);
-            let said = String::from_utf8_lossy(&said);
-            assert!(said.contains("\"ok\":true") && said.contains("scroll_tick"), "{said}");
+            let mut all = Vec::new();
+            talk(seed, &mut all);
+            let all = String::from_utf8_lossy(&all);
+            assert!(all.contains("\"ok\":true") && all.contains("scroll_tick"), "{all}");
         }
     }
 

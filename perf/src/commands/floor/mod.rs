@@ -198,14 +198,14 @@ impl Floor {
             }
             let mut text = frame.payload.to_vec();
             text.iter_mut().zip(frame.mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
-            self.heard(index, &String::from_utf8_lossy(&text));
+            self.handle(index, &String::from_utf8_lossy(&text));
         }
         if let Some(conn) = self.conns[index].as_mut().filter(|_| at < bytes.len()) {
             conn.partial = bytes[at..].to_vec();
         }
     }
 
-    fn heard(&mut self, index: usize, text: &str) {
+    fn handle(&mut self, index: usize, text: &str) {
         let Some(conn) = &mut self.conns[index] else { return };
         let event = text.split('"').nth(1).unwrap_or_default();
         match event {
@@ -213,10 +213,10 @@ impl Floor {
             "join_session" => {
                 conn.say(SNAPSHOT);
                 let member = conn.socket.as_raw_fd();
-                let place = self.seat(session_of(text));
-                self.sessions[place].members.push(member);
+                let session = self.seat(session_of(text));
+                self.sessions[session].members.push(member);
                 if let Some(conn) = &mut self.conns[index] {
-                    conn.session = Some(place);
+                    conn.session = Some(session);
                 }
             }
             "play" => {
@@ -234,8 +234,8 @@ impl Floor {
 
     /// The index of a session, which is created if needed.
     fn seat(&mut self, name: &str) -> usize {
-        if let Some(place) = self.names.get(name) {
-            return *place;
+        if let Some(index) = self.names.get(name) {
+            return *index;
         }
         let mut frame = Vec::new();
         let tick = format!(

@@ -35,7 +35,7 @@ pub struct Crowd {
     /// once.
     busy_until: Nanos,
     buffer: Vec<u8>,
-    places: Vec<Option<Member>>,
+    slots: Vec<Option<Member>>,
     grids: Vec<Grid>,
     /// Places without a connection, with the time at which it should begin.
     to_open: VecDeque<(usize, Nanos)>,
@@ -62,7 +62,7 @@ impl Crowd {
             events: Events::with_capacity(1_024),
             busy_until: 0,
             buffer: vec![0; 65_536],
-            places: (0..run.sessions * run.members).map(|_| None).collect(),
+            slots: (0..run.sessions * run.members).map(|_| None).collect(),
             grids: (0..run.sessions).map(|_| grid()).collect(),
             to_open: VecDeque::new(),
             opening: 0,
@@ -74,15 +74,15 @@ impl Crowd {
         })
     }
 
-    /// Connects and joins a place once fewer connections are being set up than agreed. It should
+    /// Connects and joins a slot once fewer connections are being set up than agreed. It should
     /// begin at `intended`.
-    pub fn open(&mut self, place: usize, intended: Nanos) {
-        self.to_open.push_back((place, intended));
+    pub fn open(&mut self, slot: usize, intended: Nanos) {
+        self.to_open.push_back((slot, intended));
     }
 
-    /// The member at a place, if it has joined.
-    fn joined_mut(&mut self, place: usize) -> Option<&mut Member> {
-        self.places[place].as_mut().filter(|member| member.stage == Stage::Joined)
+    /// The member at a slot, if it has joined.
+    fn joined_mut(&mut self, slot: usize) -> Option<&mut Member> {
+        self.slots[slot].as_mut().filter(|member| member.stage == Stage::Joined)
     }
 
     /// Processes events until `until`, or until `done` returns true. `done` is called after every
@@ -100,7 +100,7 @@ impl Crowd {
                 match event.token() {
                     TIMER => {}
                     CUE => self.cued = true,
-                    Token(place) => self.happens(place, event.is_writable())?,
+                    Token(slot) => self.happens(slot, event.is_writable())?,
                 }
             }
             self.events = events;
@@ -149,43 +149,43 @@ impl Crowd {
 
     fn begin_opening(&mut self) -> io::Result<()> {
         while self.opening < self.run.in_flight
-            && let Some((place, intended)) = self.to_open.pop_front()
+            && let Some((slot, intended)) = self.to_open.pop_front()
         {
-            if self.places[place].is_some() {
-                self.cut(place);
+            if self.slots[slot].is_some() {
+                self.cut(slot);
             }
-            let session = self.session_of(place);
-            let stride = self.stride(place);
+            let session = self.session_of(slot);
+            let stride = self.stride(slot);
             let mut member = Member::connect(self.run.address, session, stride, intended)?;
             let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(member.socket_mut(), Token(place), interest)?;
-            self.places[place] = Some(member);
+            self.poll.registry().register(member.socket_mut(), Token(slot), interest)?;
+            self.slots[slot] = Some(member);
             self.opening += 1;
         }
         Ok(())
     }
 
     /// The first members of all sessions come first, then the second ones, and so on.
-    fn session_of(&self, place: usize) -> usize {
-        place % self.run.sessions
+    fn session_of(&self, slot: usize) -> usize {
+        slot % self.run.sessions
     }
 
-    pub fn is_leader(&self, place: usize) -> bool {
-        place < self.run.sessions
+    pub fn is_leader(&self, slot: usize) -> bool {
+        slot < self.run.sessions
     }
 
-    /// The tick rate that the member at this place asks for.
-    fn tick_hz(&self, place: usize) -> Option<u8> {
+    /// The tick rate that the member at this slot asks for.
+    fn tick_hz(&self, slot: usize) -> Option<u8> {
         match self.run.scenario {
             // Half of the band keeps the timeline and needs few ticks.
-            Scenario::Gig if place / self.run.sessions % 2 == 1 => Some(1),
+            Scenario::Gig if slot / self.run.sessions % 2 == 1 => Some(1),
             _ => self.run.tick_hz,
         }
     }
 
-    /// Distance of the ticks that the member at this place receives.
-    pub fn stride(&self, place: usize) -> u64 {
-        match self.tick_hz(place) {
+    /// Distance of the ticks that the member at this slot receives.
+    pub fn stride(&self, slot: usize) -> u64 {
+        match self.tick_hz(slot) {
             None => 1,
             Some(0) => 0,
             Some(hz) => (1_000 / u64::from(hz) + self.run.tick / 2)
@@ -200,8 +200,8 @@ impl Crowd {
     }
 
     /// Removes a member at once.
-    fn cut(&mut self, place: usize) {
-        let Some(member) = self.places[place].take() else { return };
+    fn cut(&mut self, slot: usize) {
+        let Some(member) = self.slots[slot].take() else { return };
         member.cut();
         match member.stage {
             Stage::Joined => self.joined -= 1,
@@ -209,8 +209,8 @@ impl Crowd {
         }
     }
 
-    fn happens(&mut self, place: usize, writable: bool) -> io::Result<()> {
-        let Some(mut member) = self.places.get_mut(place).and_then(Option::take) else {
+    fn happens(&mut self, slot: usize, writable: bool) -> io::Result<()> {
+        let Some(mut member) = self.slots.get_mut(slot).and_then(Option::take) else {
             return Ok(());
         };
         let before = member.stage;
@@ -218,7 +218,7 @@ impl Crowd {
         if result.is_ok() && member.stage != Stage::Connecting {
             let mut buffer = std::mem::take(&mut self.buffer);
             result = member
-                .read(&mut buffer, |member, heard, length| self.hear(place, member, heard, length));
+                .read(&mut buffer, |member, kind, length| self.handle(slot, member, kind, length));
             self.buffer = buffer;
         }
         let joins = before != Stage::Joined && member.stage == Stage::Joined;
@@ -226,9 +226,9 @@ impl Crowd {
             self.opening -= 1;
             self.joined += 1;
         }
-        self.places[place] = Some(member);
+        self.slots[slot] = Some(member);
         if let Err(error) = result {
-            self.cut(place);
+            self.cut(slot);
             self.tally.broken += 1;
             if self.tally.broken > BROKEN_MAX {
                 return Err(io::Error::new(
@@ -236,33 +236,33 @@ impl Crowd {
                     format!("too many connections break: {error}"),
                 ));
             }
-            self.open(place, now());
+            self.open(slot, now());
         } else if joins && self.run.scenario == Scenario::Joins {
-            self.joins_again(place);
+            self.joins_again(slot);
         }
         Ok(())
     }
 
     /// Makes room for the next newcomer, which comes at once if there is no rate.
-    fn joins_again(&mut self, place: usize) {
-        self.cut(place);
+    fn joins_again(&mut self, slot: usize) {
+        self.cut(slot);
         if self.run.rate.unwrap_or(0) == 0 {
-            self.open(place, now());
+            self.open(slot, now());
         }
     }
 
-    fn hear(
+    fn handle(
         &mut self,
-        place: usize,
+        slot: usize,
         member: &mut Member,
-        heard: PacketKind<'_>,
+        kind: PacketKind<'_>,
         length: usize,
     ) -> io::Result<()> {
         if self.measuring {
             self.tally.messages += 1;
             self.tally.bytes += length as u64;
         }
-        match heard {
+        match kind {
             PacketKind::Tick => {
                 let at = now();
                 let grid = &mut self.grids[member.session];
@@ -289,7 +289,7 @@ impl Crowd {
             PacketKind::Open => member.say("40")?,
             PacketKind::Connected => {
                 member.stage = Stage::Joining;
-                let join = self.join_event(place);
+                let join = self.join_event(slot);
                 member.say(&join)?;
             }
             PacketKind::Snapshot if member.stage == Stage::Joining => {
@@ -310,20 +310,20 @@ impl Crowd {
         Ok(())
     }
 
-    fn join_event(&self, place: usize) -> String {
-        let session = self.session_name(self.session_of(place));
-        let role = if self.is_leader(place) { "leader" } else { "follower" };
-        let ticks = self.tick_hz(place).map_or_else(String::new, |hz| format!(",\"tickHz\":{hz}"));
+    fn join_event(&self, slot: usize) -> String {
+        let session = self.session_name(self.session_of(slot));
+        let role = if self.is_leader(slot) { "leader" } else { "follower" };
+        let ticks = self.tick_hz(slot).map_or_else(String::new, |hz| format!(",\"tickHz\":{hz}"));
         format!(
-            r#"42["join_session",{{"sessionId":"{session}","displayName":"Member {place}","role":"{role}"{ticks}}}]"#
+            r#"42["join_session",{{"sessionId":"{session}","displayName":"Member {slot}","role":"{role}"{ticks}}}]"#
         )
     }
 
     /// Does a deed, which should have been done at `intended`.
     fn act(&mut self, deed: Deed, intended: Nanos) -> io::Result<()> {
-        let (place, text) = match deed {
-            Deed::Join(place) => {
-                self.open(place, intended);
+        let (slot, text) = match deed {
+            Deed::Join(slot) => {
+                self.open(slot, intended);
                 return Ok(());
             }
             Deed::Play(session) => (session, self.event("play", session, "")),
@@ -332,24 +332,21 @@ impl Crowd {
             Deed::Tempo(session, bpm) => {
                 (session, self.event("set_tempo", session, &format!(",\"tempo\":{bpm}")))
             }
-            Deed::Chat(place) => {
-                let session = self.session_of(place);
-                (
-                    place,
-                    self.event("chat_message", session, &format!(",\"message\":\"{intended}\"")),
-                )
+            Deed::Chat(slot) => {
+                let session = self.session_of(slot);
+                (slot, self.event("chat_message", session, &format!(",\"message\":\"{intended}\"")))
             }
-            Deed::Probe(place) => (place, r#"42["latency_probe",{"timestamp":0}]"#.to_owned()),
+            Deed::Probe(slot) => (slot, r#"42["latency_probe",{"timestamp":0}]"#.to_owned()),
         };
         let receivers = self.run.members as u64;
         let measuring = self.measuring;
-        let Some(member) = self.joined_mut(place) else { return Ok(()) };
+        let Some(member) = self.joined_mut(slot) else { return Ok(()) };
         if matches!(deed, Deed::Probe(_)) {
             member.probes.push_back(intended);
         }
         // A broken connection is noticed at the next read.
-        let said = member.say(&text).is_ok();
-        if said && measuring && matches!(deed, Deed::Chat(_)) {
+        let is_sent = member.say(&text).is_ok();
+        if is_sent && measuring && matches!(deed, Deed::Chat(_)) {
             self.tally.chats_due += receivers;
         }
         Ok(())

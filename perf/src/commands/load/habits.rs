@@ -7,7 +7,7 @@ use bandsync_perf::timer_fd::{MILLISECOND, Nanos, SECOND};
 
 use super::options::{Run, Scenario};
 
-/// An action of a member. A number is the place of a member or, for a leader's deeds, the session.
+/// An action of a member. A number is the slot of a member or, for a leader's deeds, the session.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Deed {
     /// Connects, after leaving if it was present.
@@ -73,12 +73,12 @@ impl Habits {
         let all = run.sessions * run.members;
         let spread =
             |n: usize, of: usize, period: Nanos| from + period * n as u64 / of.max(1) as u64;
-        // Probers are at places without a leader, far apart.
+        // Probers are at slots without a leader, far apart.
         let probers = run.probes.min(all.saturating_sub(run.sessions));
         for n in 0..probers {
-            let place = run.sessions + n * ((all - run.sessions) / probers);
+            let slot = run.sessions + n * ((all - run.sessions) / probers);
             let period = run.probe_interval.max(1) * MILLISECOND;
-            self.every(period, spread(n, probers, period), Deed::Probe(place));
+            self.every(period, spread(n, probers, period), Deed::Probe(slot));
         }
         match run.scenario {
             Scenario::Ticks | Scenario::Idle => {}
@@ -108,8 +108,8 @@ impl Habits {
     fn chat(&mut self, run: &Run, rate: u64, from: Nanos) {
         let all = run.sessions * run.members;
         let period = SECOND * run.members as u64 / rate.max(1);
-        for place in 0..all {
-            self.every(period, from + period * place as u64 / all as u64, Deed::Chat(place));
+        for slot in 0..all {
+            self.every(period, from + period * slot as u64 / all as u64, Deed::Chat(slot));
         }
     }
 
@@ -118,7 +118,7 @@ impl Habits {
     fn joins(&mut self, run: &Run, from: Nanos) {
         let all = run.sessions * run.members;
         match run.rate.unwrap_or(0) {
-            0 => (0..run.in_flight.min(all)).for_each(|place| self.once(from, Deed::Join(place))),
+            0 => (0..run.in_flight.min(all)).for_each(|slot| self.once(from, Deed::Join(slot))),
             rate => self.in_turn(rate, 0..all, from),
         }
     }
@@ -128,11 +128,11 @@ impl Habits {
         self.in_turn(rate, run.sessions..run.sessions * run.members, from);
     }
 
-    /// Makes these places join `rate` times per second in all, one after the other.
-    fn in_turn(&mut self, rate: u64, places: std::ops::Range<usize>, from: Nanos) {
-        let period = SECOND * places.len() as u64 / rate;
-        for (n, place) in places.enumerate() {
-            self.every(period, from + SECOND * n as u64 / rate, Deed::Join(place));
+    /// Makes these slots join `rate` times per second in all, one after the other.
+    fn in_turn(&mut self, rate: u64, slots: std::ops::Range<usize>, from: Nanos) {
+        let period = SECOND * slots.len() as u64 / rate;
+        for (n, slot) in slots.enumerate() {
+            self.every(period, from + SECOND * n as u64 / rate, Deed::Join(slot));
         }
     }
 }

@@ -136,11 +136,11 @@ impl Member {
         Ok(())
     }
 
-    /// Reads all available bytes. Passes each message to `hear`, with its length on the wire.
+    /// Reads all available bytes. Passes each message to `handle`, with its length on the wire.
     pub fn read(
         &mut self,
         buffer: &mut [u8],
-        mut hear: impl FnMut(&mut Self, PacketKind<'_>, usize) -> io::Result<()>,
+        mut handle: impl FnMut(&mut Self, PacketKind<'_>, usize) -> io::Result<()>,
     ) -> io::Result<()> {
         loop {
             let count = match self.socket.read(buffer) {
@@ -153,12 +153,12 @@ impl Member {
                 Err(error) => return Err(error),
             };
             if self.partial.is_empty() {
-                let used = self.messages(&buffer[..count], &mut hear)?;
+                let used = self.messages(&buffer[..count], &mut handle)?;
                 self.partial.extend_from_slice(&buffer[used..count]);
             } else {
                 let mut bytes = std::mem::take(&mut self.partial);
                 bytes.extend_from_slice(&buffer[..count]);
-                let used = self.messages(&bytes, &mut hear)?;
+                let used = self.messages(&bytes, &mut handle)?;
                 bytes.drain(..used);
                 self.partial = bytes;
             }
@@ -173,7 +173,7 @@ impl Member {
     fn messages(
         &mut self,
         bytes: &[u8],
-        hear: &mut impl FnMut(&mut Self, PacketKind<'_>, usize) -> io::Result<()>,
+        handle: &mut impl FnMut(&mut Self, PacketKind<'_>, usize) -> io::Result<()>,
     ) -> io::Result<usize> {
         let mut at = 0;
         if self.stage == Stage::Upgrading {
@@ -182,12 +182,12 @@ impl Member {
                 let line = String::from_utf8_lossy(&bytes[..length.min(60)]).into_owned();
                 return Err(io::Error::other(format!("the upgrade was refused: {line}")));
             }
-            hear(self, PacketKind::Upgraded, length)?;
+            handle(self, PacketKind::Upgraded, length)?;
             at = length;
         }
         while let Some(frame) = frames::read(&bytes[at..]) {
             at += frame.length;
-            let heard = match frame.opcode {
+            let kind = match frame.opcode {
                 // The generator reads no compressed messages. The first one is the snapshot: all
                 // before it are short.
                 1 if frame.compressed && self.stage == Stage::Joining => PacketKind::Snapshot,
@@ -201,7 +201,7 @@ impl Member {
                 }
                 _ => PacketKind::Other,
             };
-            hear(self, heard, frame.length)?;
+            handle(self, kind, frame.length)?;
         }
         Ok(at)
     }

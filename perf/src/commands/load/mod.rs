@@ -156,14 +156,14 @@ fn measure(run: &Run, server: Option<&Server>) -> io::Result<Report> {
 fn join_all(run: &Run, crowd: &mut Crowd) -> io::Result<()> {
     let all = run.sessions * run.members;
     let until = now() + JOIN_MAX + all as u64 * 10 * MILLISECOND;
-    for places in [0..run.sessions, run.sessions..all] {
-        let wanted = places.end;
+    for slots in [0..run.sessions, run.sessions..all] {
+        let wanted = slots.end;
         let begun = now();
-        places.for_each(|place| crowd.open(place, begun));
-        let mut said = begun;
+        slots.for_each(|slot| crowd.open(slot, begun));
+        let mut reported = begun;
         crowd.pass(until, |crowd| {
-            if now() > said + SECOND / 4 {
-                said = now();
+            if now() > reported + SECOND / 4 {
+                reported = now();
                 progress(&format!("{}: {} of {all} have joined", run.name, crowd.joined));
             }
             crowd.joined >= wanted
@@ -177,9 +177,8 @@ fn join_all(run: &Run, crowd: &mut Crowd) -> io::Result<()> {
 
 /// Ticks that all members together should receive in `nanos`.
 fn ticks_due(run: &Run, crowd: &Crowd, nanos: f64) -> u64 {
-    let strides = (0..run.sessions * run.members)
-        .map(|place| crowd.stride(place))
-        .filter(|stride| *stride > 0);
+    let strides =
+        (0..run.sessions * run.members).map(|slot| crowd.stride(slot)).filter(|stride| *stride > 0);
     let each = strides.map(|stride| nanos / (stride * run.tick * MILLISECOND) as f64);
     each.sum::<f64>().round() as u64
 }

@@ -79,11 +79,11 @@ impl Grid {
         self.origin = self.learned.iter().min_by_key(all_late).copied();
     }
 
-    /// The tick's number on the grid and its lateness.
-    fn place(&mut self, at: Nanos) -> (u64, Nanos) {
+    /// The tick's slot on the grid and its lateness.
+    fn slot(&mut self, at: Nanos) -> (u64, Nanos) {
         let since = at.saturating_sub(*self.origin.get_or_insert(at));
-        let place = (since + self.interval / SLACK_PART) / self.interval;
-        (place, since.saturating_sub(place * self.interval))
+        let slot = (since + self.interval / SLACK_PART) / self.interval;
+        (slot, since.saturating_sub(slot * self.interval))
     }
 }
 
@@ -92,24 +92,24 @@ impl Tally {
     #[inline]
     pub fn tick(&mut self, member: &mut Member, grid: &mut Grid, at: Nanos) {
         self.ticks += 1;
-        let (place, late) = grid.place(at);
+        let (slot, late) = grid.slot(at);
         self.lateness.record(late);
-        if let Some((before, then)) = member.tick.replace((place, at))
+        if let Some((before, then)) = member.tick.replace((slot, at))
             && member.stride == 1
         {
             self.gaps.record(at.saturating_sub(then));
-            for lost in before + 1..place {
-                self.lateness.record(late + (place - lost) * grid.interval);
+            for lost in before + 1..slot {
+                self.lateness.record(late + (slot - lost) * grid.interval);
             }
         }
         let (current, first, last) = grid.current;
-        if place == current {
+        if slot == current {
             grid.current.2 = at;
-        } else if place > current {
+        } else if slot > current {
             if last > first {
                 self.spread.record(last - first);
             }
-            grid.current = (place, at, at);
+            grid.current = (slot, at, at);
         }
     }
 }
@@ -130,9 +130,9 @@ mod tests {
         }
         grid.fix();
         let origin = 1_002 * GRID + 2 * MILLISECOND;
-        assert_eq!(grid.place(origin + 10 * GRID), (10, 0));
-        assert_eq!(grid.place(origin + 10 * GRID + 7 * MILLISECOND), (10, 7 * MILLISECOND));
-        assert_eq!(grid.place(origin + 10 * GRID - MILLISECOND / 2), (10, 0));
+        assert_eq!(grid.slot(origin + 10 * GRID), (10, 0));
+        assert_eq!(grid.slot(origin + 10 * GRID + 7 * MILLISECOND), (10, 7 * MILLISECOND));
+        assert_eq!(grid.slot(origin + 10 * GRID - MILLISECOND / 2), (10, 0));
     }
 
     #[test]
@@ -147,8 +147,8 @@ mod tests {
                     grid.learn(at + 1_000);
                 }
                 grid.fix();
-                let (_, late) = grid.place(2_000 * GRID + MILLISECOND);
-                assert_eq!(late, MILLISECOND, "{very_late} ms in place {odd_one}");
+                let (_, late) = grid.slot(2_000 * GRID + MILLISECOND);
+                assert_eq!(late, MILLISECOND, "{very_late} ms in slot {odd_one}");
             }
         }
     }
