@@ -1,5 +1,5 @@
-// How far from the music are members, by what they show? Some follow position ticks, 62.5 a second; others keep the
-// timeline and a clock, and get no ticks. Both sit behind the same network at the same time.
+// Measures the error of the positions that members show. Some follow position ticks, 62.5 per second; others keep the
+// timeline and a clock, and receive no ticks. Both are behind the same network at the same time.
 //
 //   BANDSYNC_BIN=target/release/bandsync node perf/positions.js [SECONDS]
 //
@@ -7,7 +7,7 @@
 // within the bound that is printed. Members behind a network have clocks that run 40 ppm fast from another origin. The
 // networks are those of clock-sync research: good Wi-Fi has a round trip of 3 ms and a mean of 2 ms more, with bursts of
 // up to 30 ms each way, each 20 s for half a second; bad Wi-Fi has 20 ms and a Pareto tail with a mean of 15 ms more, and
-// stands still for 0.2 s each 20 s. As TCP keeps the order, whatever is late holds up what comes behind it.
+// stops for 0.2 s every 20 s. TCP keeps the order, so late data delays all data behind it.
 
 import { createRequire } from "node:module";
 import { freshSession, connect, next } from "../tests/js/support/client.js";
