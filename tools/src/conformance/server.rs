@@ -137,7 +137,7 @@ impl Shard {
             Event::Upgraded { from, to } => self.guests.relocate(from, to),
             Event::Due { client } => self.look_after(client, cx),
             Event::Close { conn, closing } => self.close(conn, closing, cx),
-            Event::Settled | Event::Call(_) | Event::Connect { .. } | Event::Disconnect { .. } => {}
+            Event::Settled | Event::Named(_) | Event::Connect { .. } | Event::Disconnect { .. } => {}
         }
     }
 

@@ -48,7 +48,7 @@ pub struct Caller {
     pub seat: Option<SeatHandle>,
 }
 
-/// A checked command on its way into a session.
+/// A command that the band carries out, and answers with one [`Reply`].
 pub enum Call {
     Join(Join),
     Leave(SessionId),

@@ -18,7 +18,7 @@ use crate::speech::{
     Ack, ClientCommand, ClientNotice, Code, Command, LeaveReason, Reject, SessionCommand,
 };
 use crate::transport::{
-    Awaits, Closing, Connections, EventCall, LateValue, Next, Payload, Reason, ReplyTo, latest,
+    Awaits, Closing, Connections, LateValue, NamedEvent, Next, Payload, Reason, ReplyTo, latest,
 };
 use crate::wire::events::{self, ClientEvent, class};
 use crate::wire::{json::Value, print};
@@ -28,19 +28,19 @@ use crate::words::time::Micros;
 
 impl Shard {
     /// Handles an event: counts it against the rates, then reads and applies it.
-    pub(super) fn event(&mut self, call: &EventCall<'_>, cx: &mut Cx<'_>) -> Next {
-        let event = ClientEvent::from_name(&call.event);
-        let has_late = match self.transport.connections.admit(call.client, event, cx) {
+    pub(super) fn event(&mut self, sent: &NamedEvent<'_>, cx: &mut Cx<'_>) -> Next {
+        let event = ClientEvent::from_name(&sent.event);
+        let has_late = match self.transport.connections.admit(sent.client, event, cx) {
             Ok(has_late) => has_late,
-            Err(wait) => return self.too_fast(call, event, wait, cx),
+            Err(wait) => return self.too_fast(sent, event, wait, cx),
         };
         if has_late && let Some(event) = event.filter(|event| event.is_command()) {
-            self.catch_up(call, event, cx); // mark: later_command_overtakes
+            self.catch_up(sent, event, cx); // mark: later_command_overtakes
         }
-        let to = call.reply_to();
-        let reject = match (event, call.payload) {
+        let to = sent.reply_to();
+        let reject = match (event, sent.payload) {
             (Some(event), Payload::Read { .. }) => {
-                return self.command(event, to, call.payload, cx);
+                return self.command(event, to, sent.payload, cx);
             }
             (Some(_), Payload::TooLong(bytes)) => {
                 let most = crate::transport::EVENT_BYTES_MAX;
@@ -48,7 +48,7 @@ impl Shard {
                 Reject::too_large(what, bytes, most)
             }
             (None, _) => {
-                let message = match events::our_name_for(&call.event) {
+                let message = match events::our_name_for(&sent.event) {
                     Some(ours) => {
                         format!("this server knows no such event: {ours} does the same here").into()
                     }
@@ -170,21 +170,21 @@ impl Shard {
     #[cold]
     fn too_fast(
         &mut self,
-        call: &EventCall<'_>,
+        sent: &NamedEvent<'_>,
         event: Option<ClientEvent>,
         wait: Micros,
         cx: &mut Cx<'_>,
     ) -> Next {
-        let id = call.client;
-        if event.is_some_and(|event| self.keep_late(call, event, wait, cx)) {
+        let id = sent.client;
+        if event.is_some_and(|event| self.keep_late(sent, event, wait, cx)) {
             return Next::Continue;
         }
         let Some(client) = self.transport.connections.client_mut(id) else {
             return Next::Continue;
         };
-        let notice = ClientNotice::RateLimitExceeded { event: &call.event, retry_after: wait };
+        let notice = ClientNotice::RateLimitExceeded { event: &sent.event, retry_after: wait };
         client.notify(id, &notice, cx);
-        if let Some(ack) = call.ack {
+        if let Some(ack) = sent.ack {
             cx.report.counters.refused(Code::RateLimited);
             let message = format!("too many of these: try again in {} ms", wait.as_millis() + 1);
             let reject =
@@ -202,24 +202,24 @@ impl Shard {
     /// false if the event is to be refused instead.
     fn keep_late(
         &mut self,
-        call: &EventCall<'_>,
+        sent: &NamedEvent<'_>,
         event: ClientEvent,
         wait: Micros,
         cx: &mut Cx<'_>,
     ) -> bool {
-        let Some((session, id, command)) = latest(event, call.payload.value()) else {
+        let Some((session, id, command)) = latest(event, sent.payload.value()) else {
             return false;
         };
-        let Some(client) = self.transport.connections.client_mut(call.client) else { return false };
+        let Some(client) = self.transport.connections.client_mut(sent.client) else { return false };
         if self.band.seat_in(client.seat, &session).is_err() {
             return false;
         }
         let now = cx.now.at;
         client.active_at = now;
-        let (ack, since, due) = (call.ack, now, now + wait);
+        let (ack, since, due) = (sent.ack, now, now + wait);
         let new = LateValue { event, ack, session, id, command, since, due };
         if let Some(needless) = client.late_mut().keep(new) {
-            self.supersede(call.client, &needless, cx);
+            self.supersede(sent.client, &needless, cx);
         }
         true
     }
@@ -227,14 +227,14 @@ impl Shard {
     /// Applies the waiting values before a later command that its rate allows. If that command is a
     /// new value of the same event, the waiting one is superseded.
     #[cold]
-    fn catch_up(&mut self, call: &EventCall<'_>, event: ClientEvent, cx: &mut Cx<'_>) {
-        let Some(client) = self.transport.connections.client_mut(call.client) else { return };
-        if let Some(new) = latest(event, call.payload.value())
+    fn catch_up(&mut self, sent: &NamedEvent<'_>, event: ClientEvent, cx: &mut Cx<'_>) {
+        let Some(client) = self.transport.connections.client_mut(sent.client) else { return };
+        if let Some(new) = latest(event, sent.payload.value())
             && let Some(old) = client.late_mut().superseded_by(event, &new)
         {
-            self.supersede(call.client, &old, cx);
+            self.supersede(sent.client, &old, cx);
         }
-        while self.apply_first(call.client, true, cx) {}
+        while self.apply_first(sent.client, true, cx) {}
     }
 
     /// Handles the deadline of a connection: closes it, or applies waiting values and sends pings.

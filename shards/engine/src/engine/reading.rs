@@ -41,7 +41,7 @@ impl Shard {
     /// Acts on one event.
     fn act(&mut self, event: Event<'_>, cx: &mut Cx<'_>) -> Next {
         match event {
-            Event::Call(call) => return self.event(&call, cx),
+            Event::Named(event) => return self.event(&event, cx),
             Event::Settled => {}
             Event::Connect { recovery: Some((token, offset)), .. }
                 if offset.shard != cx.settings.shard =>
@@ -54,7 +54,7 @@ impl Shard {
             Event::Due { client } => self.look_after(client, cx),
             Event::Close { conn, closing } => self.close(conn, closing, cx),
             Event::Opened(_) | Event::Packet { .. } | Event::Message { .. } => {
-                debug_assert!(false, "a server runs at the layer of calls");
+                debug_assert!(false, "a server runs at the layer of events");
             }
         }
         Next::Continue

@@ -121,7 +121,7 @@ pub enum Received<'a> {
     /// A connect to a namespace that does not exist.
     NoNamespace(&'a str),
     /// An event.
-    Call { event: Cow<'a, str>, ack: Option<u64>, payload: Payload<'a> },
+    Named { event: Cow<'a, str>, ack: Option<u64>, payload: Payload<'a> },
     /// The client leaves the namespace `/`.
     Disconnect,
     /// A broken rule: its name, and the reason for the session.
@@ -239,17 +239,17 @@ impl Client {
     ) -> Received<'a> {
         match self.layer {
             Layer::Frames | Layer::Messages => return Received::Message(Data::Text(text)),
-            Layer::Calls if text.len() > EVENT_BYTES_MAX && !self.assembler.is_waiting() => {
+            Layer::Events if text.len() > EVENT_BYTES_MAX && !self.assembler.is_waiting() => {
                 match socket_packet::event_name(text) {
                     Some((_, name)) if name == ClientEvent::SetSetlist.name() => {}
                     Some((ack, name)) if self.member.is_some() => {
                         let payload = Payload::TooLong(text.len());
-                        return Received::Call { event: name.into(), ack, payload };
+                        return Received::Named { event: name.into(), ack, payload };
                     }
                     _ => return Received::Broken("a packet is too long", LeaveReason::Forced),
                 }
             }
-            Layer::Calls | Layer::Packets => {}
+            Layer::Events | Layer::Packets => {}
         }
         match self.assembler.text(text, reading) {
             Ok(Some(packet)) => self.socket_packet(packet, &[], settings),
@@ -318,7 +318,7 @@ impl Client {
             Body::Event { ack, event: Some(event) } => {
                 let value = event.argument.unwrap_or(Value::NONE);
                 let payload = Payload::Read { value, array: event.array };
-                Received::Call { event: event.name, ack, payload }
+                Received::Named { event: event.name, ack, payload }
             }
             // The server requests no acknowledgements, so they are ignored.
             Body::Event { event: None, .. } | Body::Ack { .. } => Received::Nothing,

@@ -20,7 +20,7 @@ pub enum Event<'a> {
         recovery: Option<(RecoveryToken, Offset)>,
     },
     /// A client sends an event.
-    Call(EventCall<'a>),
+    Named(NamedEvent<'a>),
     /// A client leaves the namespace `/` and keeps its connection.
     Disconnect {
         /// The client.
@@ -48,7 +48,7 @@ pub enum Event<'a> {
     },
     /// Nothing for the engine: a ping, a fragment, an answered request.
     Settled,
-    /// A client has opened. Only above [`Layer::Calls`].
+    /// A client has opened. Only above [`Layer::Events`].
     Opened(Opened),
     /// A Socket.IO packet with its attachments. Only at [`Layer::Packets`].
     Packet {
@@ -90,13 +90,13 @@ pub enum Data<'a> {
     Binary(Cow<'a, [u8]>),
 }
 
-/// The layer whose contents transport yields as events. A server runs at [`Calls`](Layer::Calls);
+/// The layer whose contents transport yields as events. A server runs at [`Events`](Self::Events);
 /// conformance suites examine the others.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Layer {
-    /// Events of the namespace `/`, which clients call.
+    /// Named events of the namespace `/`.
     #[default]
-    Calls,
+    Events,
     /// Packets of Socket.IO, in any namespace.
     Packets,
     /// Messages of Engine.IO.
@@ -105,8 +105,8 @@ pub enum Layer {
     Frames,
 }
 
-/// An event that may be answered.
-pub struct EventCall<'a> {
+/// An event of a client as it was received: named, but its fields are not checked yet.
+pub struct NamedEvent<'a> {
     /// The client that sent it.
     pub client: ConnId,
     /// The event's name.
@@ -142,7 +142,7 @@ pub struct ReplyTo<'a> {
     pub ack: Option<u64>,
 }
 
-impl EventCall<'_> {
+impl NamedEvent<'_> {
     /// Returns the right to answer the event.
     pub fn reply_to(&self) -> ReplyTo<'_> {
         ReplyTo { client: self.client, event: &self.event, ack: self.ack }

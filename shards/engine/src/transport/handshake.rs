@@ -364,7 +364,7 @@ impl Profile {
 
 impl Connections {
     /// Greets a client whose first request came with a `query`. That also connects a client of
-    /// version 3 to `/`. Above [`Layer::Calls`], the greeting is returned to be announced instead.
+    /// version 3 to `/`. Above [`Layer::Events`], the greeting is returned to be announced instead.
     pub(super) fn greet(
         &mut self,
         id: ConnId,
@@ -383,7 +383,7 @@ impl Connections {
         };
         let client = self.client_mut(id)?;
         let is_version_3 = client.version == Version::V3;
-        if layer != Layer::Calls {
+        if layer != Layer::Events {
             let mut greeting = Vec::new();
             open.print(&mut greeting);
             return Some(Opened {

@@ -50,7 +50,7 @@ pub use client::{Client, Deferred, EVENT_BYTES_MAX, recovery};
 pub use closing::Gone;
 pub use connections::Connections;
 pub use event::{
-    Awaits, Closing, Data, Ending, Event, EventCall, Farewell, Layer, Next, Opened, Payload,
+    Awaits, Closing, Data, Ending, Event, Farewell, Layer, NamedEvent, Next, Opened, Payload,
     Reason, ReplyTo,
 };
 pub use hand_over::Arrival;
@@ -76,7 +76,7 @@ pub struct Profile {
 impl Profile {
     /// The profile of a server.
     pub const SERVER: Self =
-        Self { layer: Layer::Calls, path: Some("/socket.io/"), probe_pause: Micros::ZERO };
+        Self { layer: Layer::Events, path: Some("/socket.io/"), probe_pause: Micros::ZERO };
 }
 
 /// The connections and clients of a shard. See the [module](self).
@@ -461,8 +461,8 @@ impl Transport {
 fn event_of<'i>(id: ConnId, client: &Client, received: Received<'i>, cx: &mut Cx<'_>) -> Event<'i> {
     match received {
         Received::Nothing => Event::Settled,
-        Received::Call { event, ack, payload } => {
-            Event::Call(EventCall { client: id, event, ack, payload })
+        Received::Named { event, ack, payload } => {
+            Event::Named(NamedEvent { client: id, event, ack, payload })
         }
         Received::Connect(recovery) => Event::Connect { client: id, recovery },
         Received::Disconnect => Event::Disconnect { client: id },

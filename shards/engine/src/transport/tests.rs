@@ -21,7 +21,7 @@ fn client(version: Version, layer: Layer) -> Client {
 }
 
 fn connected() -> Client {
-    let mut client = client(Version::V4, Layer::Calls);
+    let mut client = client(Version::V4, Layer::Events);
     client.connected_as(MemberId::from_bytes([7; 15]), None);
     client
 }
@@ -36,10 +36,10 @@ fn meaning(client: &mut Client, text: &str) -> String {
         Received::Goodbye => "goodbye".into(),
         Received::Connect(recovery) => format!("connect {}", recovery.is_some()),
         Received::NoNamespace(namespace) => format!("no {namespace}"),
-        Received::Call { event, ack, payload: Payload::TooLong(bytes) } => {
+        Received::Named { event, ack, payload: Payload::TooLong(bytes) } => {
             format!("{event} {ack:?} of {bytes} bytes")
         }
-        Received::Call { event, ack, payload } => format!("{event} {ack:?} {}", payload.written()),
+        Received::Named { event, ack, payload } => format!("{event} {ack:?} {}", payload.written()),
         Received::Disconnect => "disconnect".into(),
         Received::Broken(why, _) => why.into(),
         Received::Packet(packet, attachments) => {
@@ -51,7 +51,7 @@ fn meaning(client: &mut Client, text: &str) -> String {
 
 #[test]
 fn a_client_must_connect_exactly_once_before_its_first_event() {
-    let mut client = client(Version::V4, Layer::Calls);
+    let mut client = client(Version::V4, Layer::Events);
     assert_eq!(meaning(&mut client, r#"42["play",{}]"#), "it speaks before it is connected");
     assert_eq!(meaning(&mut client, "40/other,"), "no /other");
     assert_eq!(meaning(&mut client, "40"), "connect false");
@@ -63,7 +63,7 @@ fn a_client_must_connect_exactly_once_before_its_first_event() {
 
 #[test]
 fn a_recovery_request_must_name_an_existing_shard() {
-    let mut client = client(Version::V4, Layer::Calls);
+    let mut client = client(Version::V4, Layer::Events);
     let pid = MemberId::from_bytes([9; 15]);
     let connect =
         |shard: u16| format!(r#"40{{"pid":"{}","offset":"{shard}.1.0.5"}}"#, pid.as_str());
@@ -73,10 +73,10 @@ fn a_recovery_request_must_name_an_existing_shard() {
 
 #[test]
 fn the_server_pings_in_version_4_and_the_client_in_version_3() {
-    let mut new = client(Version::V4, Layer::Calls);
+    let mut new = client(Version::V4, Layer::Events);
     assert_eq!(meaning(&mut new, "3"), "nothing");
     assert_eq!(meaning(&mut new, "2"), "a packet is no Engine.IO");
-    let mut old = client(Version::V3, Layer::Calls);
+    let mut old = client(Version::V3, Layer::Events);
     assert_eq!(meaning(&mut old, "2"), "ping");
     assert_eq!(meaning(&mut old, "3"), "a packet is no Engine.IO");
     assert_eq!(meaning(&mut old, "1"), "goodbye");
