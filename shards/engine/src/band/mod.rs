@@ -78,7 +78,7 @@ pub struct Band {
     /// The highest epoch given to a session so far, up to [`CLOCK_EPOCH_MAX`].
     last_epoch: u64,
     /// Sessions whose batch window is over, in the order in which they are flushed.
-    windows: VecDeque<RoomKey>,
+    closed_windows: VecDeque<RoomKey>,
     /// Empty between calls; kept to reuse its memory.
     effects: Vec<Effect>,
 }
@@ -99,7 +99,7 @@ impl Band {
             names: BTreeMap::new(),
             persist: PersistQueue::default(),
             last_epoch: 0,
-            windows: VecDeque::new(),
+            closed_windows: VecDeque::new(),
             effects: Vec::new(),
         }
     }
@@ -125,9 +125,9 @@ impl Band {
         self.persist.dirty()
     }
 
-    /// Whether batches of closed windows wait for the next turn.
-    pub fn has_open_windows(&self) -> bool {
-        !self.windows.is_empty()
+    /// Whether a batch whose window is over still has to be flushed.
+    pub fn has_unflushed_batches(&self) -> bool {
+        !self.closed_windows.is_empty()
     }
 
     /// Carries out a call. The caller must be acknowledged next; then [`settle`](Band::settle) is
@@ -403,18 +403,18 @@ impl Band {
         }
     }
 
-    /// Notes that a session's batch window is over. It is flushed after the ticks of the turn.
-    pub fn window_over(&mut self, key: RoomKey) {
+    /// Closes a batch window whose time is over. Its batch is flushed after the ticks of the turn.
+    pub fn close_window(&mut self, key: RoomKey) {
         if let Some(room) = self.rooms.get_mut(key) {
-            room.window_over();
+            room.close_window();
         }
-        self.windows.push_back(key);
+        self.closed_windows.push_back(key);
     }
 
     /// Flushes closed windows until `most` members were sent a batch. Adds their number to `sent`.
     pub fn flush_windows(&mut self, sent: &mut usize, most: usize, cx: &mut Cx<'_>) {
         while *sent < most
-            && let Some(key) = self.windows.pop_front()
+            && let Some(key) = self.closed_windows.pop_front()
         {
             let Some(room) = self.rooms.get_mut(key) else { continue };
             room.flush(key, cx);

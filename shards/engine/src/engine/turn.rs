@@ -146,14 +146,14 @@ impl Shard {
                         self.transport.connections.arm(conn, cx);
                     }
                     Timer::Tick(key) => self.band.tick(key, due, cx),
-                    Timer::Batch(key) => self.band.window_over(key),
+                    Timer::Batch(key) => self.band.close_window(key),
                     Timer::Room(key) => self.band.room_due(key, cx),
                     Timer::Offer => self.band.offer(cx),
                     Timer::LoadTimeout => self.load_timeout(cx),
                     Timer::Expire => self.band.expire_evicted(cx),
                 }
             }
-            if !self.band.has_open_windows() {
+            if !self.band.has_unflushed_batches() {
                 return;
             }
             self.band.flush_windows(reached, most, cx);
