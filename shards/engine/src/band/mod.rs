@@ -255,7 +255,7 @@ impl Band {
         let Some(key) = self.names.get(&join.session).copied() else {
             self.rules.check_secrets(join.passcode.as_ref(), join.leader_pin.as_ref())?;
             let has_room = self.has_room_for_session(cx) || self.is_left_empty(leaves);
-            return if has_room { Ok(()) } else { Err(no_room()) };
+            return if has_room { Ok(()) } else { Err(server_full()) };
         };
         let Some(room) = self.rooms.get_mut(key) else { return Err(gone()) };
         let guesses = join.passcode.is_some() || join.leader_pin.is_some();
@@ -375,7 +375,7 @@ impl Band {
     /// join. [`settle_room`](Band::settle_room) is due once all pending joins are done.
     ///
     /// # Errors
-    /// `session_full` if the shard has no room for another session.
+    /// `session_full` if the shard is full.
     pub fn open(
         &mut self,
         session: &SessionId,
@@ -530,7 +530,7 @@ impl Band {
         cx: &mut Cx<'_>,
     ) -> Result<RoomKey, Reject> {
         if self.rooms.is_full() && !self.evict_empty(cx) {
-            return Err(no_room());
+            return Err(server_full());
         }
         // A new session must look newer than any former one of its name, also to clients that knew
         // that one before the server's restart. If the wall clock was set back since, the next
@@ -659,8 +659,8 @@ impl Band {
     }
 }
 
-fn no_room() -> Reject {
-    Reject::new(Code::SessionFull, "this server has no room for another session")
+fn server_full() -> Reject {
+    Reject::new(Code::SessionFull, "this server is full: no more sessions can be created")
 }
 
 fn gone() -> Reject {
