@@ -215,9 +215,9 @@ impl<M: Machine> Thread<M> {
     fn log_departures(&mut self) {
         self.turn.machine_mut().disconnects(|disconnect| {
             let (conn, peer, why) = (disconnect.conn, disconnect.peer, disconnect.why);
-            let (level, verb) = match disconnect.manner {
-                Manner::Left => (Level::Debug, "closed"),
-                Manner::Expelled => (Level::Info, "expelled"),
+            let (level, side) = match disconnect.manner {
+                Manner::ByClient => (Level::Debug, "client"),
+                Manner::ByServer => (Level::Info, "server"),
                 // Logged without the connection, so that the log can count equal lines.
                 Manner::Misconfigured => return log::warn!(peer:%; "{why}"),
             };
@@ -225,10 +225,10 @@ impl<M: Machine> Thread<M> {
                 Some(session) => {
                     log::log!(
                         level, conn:%, session = session.as_str(), peer:%;
-                        "connection {verb}: {why}"
+                        "connection closed by {side}: {why}"
                     );
                 }
-                None => log::log!(level, conn:%, peer:%; "connection {verb}: {why}"),
+                None => log::log!(level, conn:%, peer:%; "connection closed by {side}: {why}"),
             }
         });
     }

@@ -305,7 +305,7 @@ impl Guests {
             (Body::Disconnect, Some(place)) => drop(guest.joined.remove(place)),
             (Body::Event { ack, event: Some(event) }, Some(_)) => {
                 let Some(items) = json::items(event.array, ARGUMENTS_MAX) else {
-                    let why = "an event has too many arguments";
+                    let why = "event with too many arguments";
                     return Some(Closing::expelled(why, LeaveReason::Forced));
                 };
                 let arguments = items.get(1..).unwrap_or_default();
@@ -322,7 +322,7 @@ impl Guests {
             }
             (Body::Event { event: None, .. }, Some(_)) => {}
             _ => {
-                let why = "it speaks where it is not connected";
+                let why = "event before connect";
                 return Some(Closing::expelled(why, LeaveReason::Forced));
             }
         }

@@ -82,8 +82,8 @@ impl Shard {
             }
             Input::Closed { conn, cause } => self.close(conn, Closing::lost(cause), cx),
             Input::Backlog { conn, bytes } => {
-                if self.transport.connections.backlog(conn, bytes, cx) {
-                    self.close(conn, Closing::slow_reader(), cx);
+                if let Some(closing) = self.transport.connections.backlog(conn, bytes, cx) {
+                    self.close(conn, closing, cx);
                 }
             }
             Input::Responded { conn, response } => {
@@ -137,7 +137,8 @@ impl Shard {
             Event::Upgraded { from, to } => self.guests.relocate(from, to),
             Event::Due { client } => self.look_after(client, cx),
             Event::Close { conn, closing } => self.close(conn, closing, cx),
-            Event::Settled | Event::Named(_) | Event::Connect { .. } | Event::Disconnect { .. } => {}
+            Event::Settled | Event::Named(_) | Event::Connect { .. } | Event::Disconnect { .. } => {
+            }
         }
     }
 

@@ -158,7 +158,7 @@ pub const BUGS: &[Bug] = bugs! {
         "?;" =>
             ".inspect_err(|_| if BUG {\n\
                  let why = format!(\"{:?}\", join.passcode.as_ref().map(|secret| &secret.0)).into();\n\
-                 let manner = crate::io::report::Manner::Expelled;\n\
+                 let manner = crate::io::report::Manner::ByServer;\n\
                  let conn = route.conn;\n\
                  cx.report.disconnects.add(crate::io::report::Disconnect { conn, peer, session: None, why, manner });\n\
              })?;";

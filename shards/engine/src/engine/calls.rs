@@ -192,7 +192,8 @@ impl Shard {
             client.send(id, cx, |bytes| print::refusal(bytes, ack, &reject));
         }
         if client.rates.refuse(cx.now.at, &cx.settings.policy.rates) {
-            let why = "it exceeds its rates again and again";
+            let refusals = cx.settings.policy.rates.refusals_max;
+            let why = format!("event rates exceeded {refusals} times within a minute");
             self.close(id, Closing::expelled(why, LeaveReason::Forced), cx);
         }
         Next::Continue

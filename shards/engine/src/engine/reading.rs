@@ -98,7 +98,7 @@ impl Shard {
     ) -> bool {
         // The client may have noticed the loss before the server did.
         if let Some(old) = self.band.conn_of_token(offset.room, token) {
-            let why = "its member has come back on another connection".into();
+            let why = "its member returned on another connection".into();
             let closing = Closing::left(LeaveReason::TransportClosed).with(Farewell::Abort);
             self.close(old, Closing { why, ..closing }, cx);
         }

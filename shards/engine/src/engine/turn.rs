@@ -6,7 +6,7 @@ use crate::band::Band;
 use crate::context::Cx;
 use crate::io::{FreeMemory, Input, Settings};
 use crate::timers::Timer;
-use crate::transport::{Arrival, Closing, Profile, Transport};
+use crate::transport::{Arrival, BACKLOG_SCARCE, Closing, Profile, Transport};
 use crate::words::ids::ConnId;
 
 /// Maximum number of members that the batches of one turn are sent to while a session ticks.
@@ -35,8 +35,8 @@ impl Shard {
             Input::ShardMessage { message } => self.message(message, cx),
             Input::Closed { conn, cause } => self.close(conn, Closing::lost(cause), cx),
             Input::Backlog { conn, bytes } => {
-                if self.transport.connections.backlog(conn, bytes, cx) {
-                    self.close(conn, Closing::slow_reader(), cx); // mark: slow_reader_stays
+                if let Some(closing) = self.transport.connections.backlog(conn, bytes, cx) {
+                    self.close(conn, closing, cx); // mark: slow_reader_stays
                 }
             }
             Input::Responded { conn, response } => {
@@ -94,7 +94,7 @@ impl Shard {
         self.transport.memory = memory;
         if memory != FreeMemory::Enough {
             for conn in self.transport.connections.slow_readers(cx.now.at) {
-                self.close(conn, Closing::slow_reader(), cx);
+                self.close(conn, Closing::slow_reader(BACKLOG_SCARCE), cx);
             }
             self.band.shed_memory(memory, cx);
         }

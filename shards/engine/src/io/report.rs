@@ -65,10 +65,10 @@ pub struct Disconnect {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Manner {
     /// The client ended it, or was lost.
-    Left,
+    ByClient,
     /// The server closed it because the client broke a rule or a limit.
-    Expelled,
-    /// The server refused it because of a setting that the operator may want to change. The reason
+    ByServer,
+    /// The server rejected it because of a setting that the operator may want to change. The reason
     /// names the setting.
     Misconfigured,
 }
@@ -186,7 +186,7 @@ mod tests {
                 peer,
                 session: None,
                 why: "".into(),
-                manner: Manner::Left,
+                manner: Manner::ByClient,
             });
         }
         let mut taken = 0;

@@ -48,10 +48,15 @@ pub enum PeerRefusal {
 
 impl PeerRefusal {
     /// Returns the reason in words, for the log.
-    pub const fn why(self) -> &'static str {
+    pub fn why(self, limits: &PeerLimits) -> String {
         match self {
-            Self::Connections => "its address has too many connections",
-            Self::TooFast(_) => "its address opens connections too fast",
+            Self::Connections => {
+                format!("more than {} connections of its address", limits.connections_max)
+            }
+            Self::TooFast(_) => {
+                let rate = limits.connections_per_second;
+                format!("more than {rate} connections per second from its address")
+            }
         }
     }
 }

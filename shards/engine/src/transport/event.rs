@@ -243,6 +243,11 @@ pub enum Farewell {
     GoingAway,
 }
 
+/// Returns the reason, for the log, to close a connection whose peer reads too slowly.
+pub fn slow_reader(unsent: usize, limit: usize) -> String {
+    format!("slow reader, {unsent} bytes unsent (limit {limit})")
+}
+
 impl Closing {
     fn new(why: impl Into<Cow<'static, str>>, manner: Ending, reason: LeaveReason) -> Self {
         let farewell = Farewell::Frame(None, "".into());
@@ -269,10 +274,10 @@ impl Closing {
         Self { farewell: Farewell::None, ..Self::left(reason) }
     }
 
-    /// Aborts a connection whose peer reads too slowly: a reconnect serves its member better than
-    /// old events.
-    pub fn slow_reader() -> Self {
-        let closing = Self::expelled("it reads too slowly", LeaveReason::TransportError);
+    /// Aborts a connection whose peer reads too slowly. A reconnect serves its member better than old
+    /// events.
+    pub fn slow_reader(why: impl Into<Cow<'static, str>>) -> Self {
+        let closing = Self::expelled(why, LeaveReason::TransportError);
         Self { farewell: Farewell::Abort, ..closing }
     }
 

@@ -112,16 +112,20 @@ pub fn too_many(conn: ConnId, refusal: PeerRefusal, cx: &mut Cx<'_>) -> Closing 
     let delivery = Delivery { head: false, keep_alive: false, cors: Cors::Silent };
     let now = cx.now.unix;
     cx.out.send(conn, |bytes| response.print(bytes, now, delivery));
-    Closing::refused(refusal.why())
+    Closing::refused(refusal.why(&cx.settings.policy.peers))
 }
 
-/// Refuses a client because the server has no room or no memory for it.
-pub fn unavailable_now(conn: ConnId, cx: &mut Cx<'_>) -> Closing {
+/// Rejects a client because the shard is full or memory is low. `why` says which, for the log.
+pub fn unavailable_now(
+    conn: ConnId,
+    why: impl Into<Cow<'static, str>>,
+    cx: &mut Cx<'_>,
+) -> Closing {
     let delivery = Delivery { head: false, keep_alive: false, cors: Cors::Silent };
     let now = cx.now.unix;
     let body = br#"{"error":"Too many connections"}"#;
     cx.out.send(conn, |bytes| print_unavailable(bytes, body, now, delivery));
-    Closing::refused("there is no memory for more members")
+    Closing::refused(why)
 }
 
 /// Prints the answer to a client that connects while the server drains.

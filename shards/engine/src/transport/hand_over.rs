@@ -98,7 +98,7 @@ impl Transport {
         }
         // The packets came by long-polling, before a WebSocket took over, and could not be sent
         // again on that.
-        let why = "it wants to be in three sessions at once";
+        let why = "join while another join is pending";
         Some(Closing::expelled(why, LeaveReason::Forced))
     }
 

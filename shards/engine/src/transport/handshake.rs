@@ -164,7 +164,7 @@ impl Transport {
         let &Exchange { conn, peer, request, cors, refusal, .. } = exchange;
         // mark: admitted_without_memory
         if self.memory == FreeMemory::Out && request.parameter("sid").is_none() {
-            return Step::Close(unavailable_now(conn, cx));
+            return Step::Close(unavailable_now(conn, "memory is above MEMORY_LIMIT", cx));
         }
         let done = match (refusal, request.parameter("transport").as_deref()) {
             (Some(refusal), _) => Err(refusal),

@@ -48,7 +48,7 @@ use polling_clients::PollingClients;
 
 pub use client::{Client, Deferred, EVENT_BYTES_MAX, recovery};
 pub use closing::Gone;
-pub use connections::Connections;
+pub use connections::{BACKLOG_SCARCE, Connections};
 pub use event::{
     Awaits, Closing, Data, Ending, Event, Farewell, Layer, NamedEvent, Next, Opened, Payload,
     Reason, ReplyTo,
@@ -128,21 +128,22 @@ impl Transport {
     /// Adds an accepted connection, or refuses it.
     pub fn opened(&mut self, conn: ConnId, peer: IpAddr, cx: &mut Cx<'_>) {
         let address = ClientAddress { ip: peer, forwarded: false };
-        let closing =
-            if self.connections.connections() >= cx.settings.limits.connections_max as usize {
-                let why = "the shard has no room for more connections".into();
-                Closing { why, ..exchange::unavailable_now(conn, cx) }
-            } else if let Err(refusal) = cx.admit_peer(address) {
-                cx.release_peer(address);
-                exchange::too_many(conn, refusal, cx)
-            } else {
-                let http = HttpConn::new(cx.now.at);
-                let connection = Connection::new(address, Protocol::Http(Box::new(http)));
-                self.connections.insert(conn, connection);
-                return self.connections.arm(conn, cx);
-            };
+        let closing = if self.connections.connections()
+            >= cx.settings.limits.connections_max as usize
+        {
+            let why = format!("the shard is full: {} connections", self.connections.connections());
+            exchange::unavailable_now(conn, why, cx)
+        } else if let Err(refusal) = cx.admit_peer(address) {
+            cx.release_peer(address);
+            exchange::too_many(conn, refusal, cx)
+        } else {
+            let http = HttpConn::new(cx.now.at);
+            let connection = Connection::new(address, Protocol::Http(Box::new(http)));
+            self.connections.insert(conn, connection);
+            return self.connections.arm(conn, cx);
+        };
         cx.report.counters.expulsions += 1;
-        let (why, manner) = (closing.why, Manner::Expelled);
+        let (why, manner) = (closing.why, Manner::ByServer);
         cx.report.disconnects.add(Disconnect { conn, peer, session: None, why, manner });
         cx.out.close(conn, Close::Gently);
     }

@@ -4,10 +4,12 @@
 //! handed over with its connection. When the client itself moves to the shard of its session, the
 //! shard that it leaves remembers its new shard for some minutes.
 
+use std::borrow::Cow;
+
 use super::Transport;
 use super::client::{Client, Dialect};
 use super::connections::{Connection, Connections, Protocol};
-use super::event::{Closing, Event, Farewell};
+use super::event::{Closing, Event, Farewell, slow_reader};
 use super::exchange::{Exchange, Step, client_address, too_many, unavailable_now};
 use super::incoming::{Incoming, PendingPacket, Post, PostEnd};
 use crate::context::Cx;
@@ -86,7 +88,7 @@ impl Transport {
         let connection = Connection::new(address, Protocol::Client(Box::new(client)));
         let Some(client) = self.connections.insert_polled(connection) else {
             cx.release_peer(address);
-            return Ok(Step::Close(unavailable_now(conn, cx)));
+            return Ok(Step::Close(unavailable_now(conn, "the shard is full", cx)));
         };
         cx.report.counters.clients += 1;
         self.polling_clients.put(sid, client);
@@ -109,7 +111,7 @@ impl Transport {
         let limit = cx.settings.limits.backlog_bytes_max as usize;
         let queue = cx.sender.queue(client)?;
         if queue.bytes() > limit {
-            return Some(broken_client("it reads too slowly"));
+            return Some(broken_client(slow_reader(queue.bytes(), limit)));
         }
         // A client from another shard may have no packet yet, and an empty body is no packet.
         if !queue.packets.is_empty() // mark: poll_answered_with_nothing
@@ -172,7 +174,7 @@ impl Connections {
     ) -> Result<Step, Refusal> {
         let Some(queue) = cx.sender.queue(client) else { return Err(Refusal::SessionUnknown) };
         if queue.posting.is_some_and(|posting| posting != conn) {
-            let closing = broken_client("it sends two requests with packets at once");
+            let closing = broken_client("two requests with packets at once");
             return Ok(Step::CloseClient(client, closing, Refusal::BadRequest));
         }
         queue.posting = Some(conn);
@@ -204,7 +206,7 @@ impl Connections {
             http.posting_for = None;
         }
         let Ok(parts) = payload::parts(body, version, is_binary(exchange.request)) else {
-            let closing = broken_client("a request of its long-polling is no Engine.IO");
+            let closing = broken_client("malformed Engine.IO body of a polling request");
             return Ok(Step::CloseClient(client, closing, Refusal::BadRequest));
         };
         let packets = parts.into_iter().map(PendingPacket::of).collect();
@@ -291,7 +293,7 @@ pub fn answer_closed(exchange: &Exchange<'_>, body: Body, cx: &mut Cx<'_>) -> St
     Step::answered(delivery.keep_alive)
 }
 
-fn broken_client(why: &'static str) -> Closing {
+fn broken_client(why: impl Into<Cow<'static, str>>) -> Closing {
     Closing::expelled(why, LeaveReason::TransportError).with(Farewell::None)
 }
 

@@ -52,11 +52,11 @@ fn meaning(client: &mut Client, text: &str) -> String {
 #[test]
 fn a_client_must_connect_exactly_once_before_its_first_event() {
     let mut client = client(Version::V4, Layer::Events);
-    assert_eq!(meaning(&mut client, r#"42["play",{}]"#), "it speaks before it is connected");
+    assert_eq!(meaning(&mut client, r#"42["play",{}]"#), "event before connect");
     assert_eq!(meaning(&mut client, "40/other,"), "no /other");
     assert_eq!(meaning(&mut client, "40"), "connect false");
     client.connected_as(MemberId::from_bytes([7; 15]), None);
-    assert_eq!(meaning(&mut client, "40"), "it connects a second time");
+    assert_eq!(meaning(&mut client, "40"), "second connect");
     assert_eq!(meaning(&mut client, r#"427["play",{"a":1}]"#), r#"play Some(7) {"a":1}"#);
     assert_eq!(meaning(&mut client, "41"), "disconnect");
 }
@@ -75,10 +75,10 @@ fn a_recovery_request_must_name_an_existing_shard() {
 fn the_server_pings_in_version_4_and_the_client_in_version_3() {
     let mut new = client(Version::V4, Layer::Events);
     assert_eq!(meaning(&mut new, "3"), "nothing");
-    assert_eq!(meaning(&mut new, "2"), "a packet is no Engine.IO");
+    assert_eq!(meaning(&mut new, "2"), "malformed Engine.IO packet");
     let mut old = client(Version::V3, Layer::Events);
     assert_eq!(meaning(&mut old, "2"), "ping");
-    assert_eq!(meaning(&mut old, "3"), "a packet is no Engine.IO");
+    assert_eq!(meaning(&mut old, "3"), "malformed Engine.IO packet");
     assert_eq!(meaning(&mut old, "1"), "goodbye");
 }
 
@@ -89,7 +89,7 @@ fn a_long_event_is_reported_by_its_size_without_being_parsed() {
     let chat = format!(r#"425["chat_message","{filling}"]"#);
     let bytes = chat.len() - 1;
     assert_eq!(meaning(&mut client, &chat), format!("chat_message Some(5) of {bytes} bytes"));
-    assert_eq!(meaning(&mut client, &format!("42{filling}")), "a packet is too long");
+    assert_eq!(meaning(&mut client, &format!("42{filling}")), "packet longer than 64 KiB");
     let setlist = format!(r#"42["set_setlist","{filling}"]"#);
     assert!(meaning(&mut client, &setlist).starts_with("set_setlist None \"xxx"));
 }
@@ -101,7 +101,7 @@ fn a_binary_event_is_a_call_with_its_last_attachment() {
     assert_eq!(meaning(&mut client, event), "nothing");
     assert!(client.overdue(NOW, &Settings::default().limits).is_none());
     assert!(client.overdue(NOW + Micros::from_secs(3_600), &Settings::default().limits).is_some());
-    assert_eq!(meaning(&mut client, event), "a packet is no Socket.IO", "bytes are due");
+    assert_eq!(meaning(&mut client, event), "malformed Socket.IO packet", "bytes are due");
     assert_eq!(meaning(&mut client, "bAAEC"), r#"play None {"_placeholder":true,"num":0}"#);
 }
 

@@ -402,7 +402,7 @@ fn disconnects(world: &mut World) -> Vec<(Option<String>, bool, String)> {
     let mut all = Vec::new();
     world.shards[0].disconnects().take(|disconnect| {
         let session = disconnect.session.map(|session| session.as_str().to_owned());
-        all.push((session, disconnect.manner != Manner::Left, disconnect.why.into_owned()));
+        all.push((session, disconnect.manner != Manner::ByClient, disconnect.why.into_owned()));
     });
     all
 }
@@ -428,7 +428,7 @@ fn every_disconnect_is_reported_with_its_reason() {
 
     let bob = world.client(0);
     world.say(bob, "44");
-    assert_eq!(disconnects(&mut world), [(None, true, "a packet is no Socket.IO".to_owned())]);
+    assert_eq!(disconnects(&mut world), [(None, true, "malformed Socket.IO packet".to_owned())]);
 
     let eve = world.client(0);
     world.say(eve, &join("s", "Eve"));
@@ -449,7 +449,7 @@ fn every_disconnect_is_reported_with_its_reason() {
     }
     assert_eq!(
         disconnects(&mut world),
-        [(None, true, "it exceeds its rates again and again".to_owned())]
+        [(None, true, "event rates exceeded 1 times within a minute".to_owned())]
     );
 
     let plain = world.open(0);
