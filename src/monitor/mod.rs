@@ -134,7 +134,7 @@ pub trait Totals: Send + Sync + 'static {
         0
     }
 
-    /// Sessions that another server keeps too.
+    /// Sessions that another server serves too.
     fn sessions_shared(&self) -> u64 {
         0
     }

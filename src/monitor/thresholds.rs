@@ -44,7 +44,7 @@ pub struct Readings {
     pub storage_down: bool,
     /// Sessions that cannot be stored, while all others can.
     pub sessions_unstored: u64,
-    /// Sessions that another server keeps too.
+    /// Sessions that another server serves too.
     pub sessions_shared: u64,
 }
 
@@ -334,8 +334,8 @@ const RULES: [Rule; 13] = [
         name: "sessions_shared",
         severity: Severity::Warning,
         unit: "sessions",
-        when: "another server keeps sessions that have members here",
-        message: "another server keeps the same sessions: each overwrites the records of the \
+        when: "another server serves sessions that have members here",
+        message: "another server serves the same sessions: each overwrites the records of the \
                   other. Let all members of a session reach the same server",
         limit: Bound::Set(|_| 0.5),
         hold: |_| Duration::ZERO,

@@ -31,7 +31,7 @@ pub(crate) enum StorageRequest {
         at: i64,
         points: Vec<Point>,
     },
-    /// Another server stored a session, or keeps it.
+    /// Another server stored a session, or serves it.
     Foreign(Foreign),
     /// The last request.
     End,

@@ -59,8 +59,8 @@ pub struct Store {
     /// Sessions of earlier runs that no member has returned to. Time without a running server does
     /// not count: otherwise a band that packs up after the sound check would start the evening
     /// without its set list.
-    strangers: BTreeSet<SessionId>,
-    strangers_expire: Option<Instant>,
+    unclaimed: BTreeSet<SessionId>,
+    unclaimed_expire: Option<Instant>,
 }
 
 impl Store {
@@ -70,8 +70,8 @@ impl Store {
             ttl,
             open: None,
             inode: None,
-            strangers: BTreeSet::new(),
-            strangers_expire: None,
+            unclaimed: BTreeSet::new(),
+            unclaimed_expire: None,
         }
     }
 
@@ -141,7 +141,7 @@ impl Store {
             }
             match fs::remove_file(&path) {
                 Ok(()) => info!("{} was set aside a week ago: deleted", path.display()),
-                Err(error) => warn!("cannot delete {}: {}", path.display(), said(&error)),
+                Err(error) => warn!("cannot delete {}: {}", path.display(), os_error_text(&error)),
             }
         }
     }
@@ -192,10 +192,10 @@ impl Backend for Store {
         let path = directory.join(NAME);
         let (database, known) = Self::open_file(&path)?;
         Self::tidy_up(directory);
-        if self.strangers_expire.is_none() {
+        if self.unclaimed_expire.is_none() {
             info!("{} has {} sessions", path.display(), known.len());
-            self.strangers = known;
-            self.strangers_expire = Some(Instant::now() + self.ttl);
+            self.unclaimed = known;
+            self.unclaimed_expire = Some(Instant::now() + self.ttl);
         }
         let there = fs::metadata(&path).map_err(|error| trouble(&path, &error))?;
         self.inode = Some((there.dev(), there.ino()));
@@ -250,7 +250,7 @@ impl Backend for Store {
         {
             Ok(applied) => {
                 for (session, _) in changes {
-                    self.strangers.remove(session);
+                    self.unclaimed.remove(session);
                 }
                 applied.into_iter().map(Ok).collect()
             }
@@ -283,10 +283,10 @@ impl Backend for Store {
         if let Some(directory) = &self.directory {
             Self::tidy_up(directory);
         }
-        if self.strangers.is_empty() || self.strangers_expire.is_none_or(|at| at > Instant::now()) {
+        if self.unclaimed.is_empty() || self.unclaimed_expire.is_none_or(|at| at > Instant::now()) {
             return Ok(());
         }
-        let old: Vec<_> = std::mem::take(&mut self.strangers).into_iter().collect();
+        let old: Vec<_> = std::mem::take(&mut self.unclaimed).into_iter().collect();
         info!("deleted {} sessions that no member returned to", old.len());
         let delete = |session| (session, Change::Delete { epoch: u64::MAX });
         let deleted = self.apply(&old.into_iter().map(delete).collect::<Vec<_>>());
@@ -311,7 +311,7 @@ impl Backend for Store {
         };
         set_aside(self.database()?).map_err(|error| failure(&error))?;
         if how == Aside::Move {
-            self.strangers.remove(session);
+            self.unclaimed.remove(session);
         }
         Ok(())
     }
@@ -442,17 +442,17 @@ fn unix_millis() -> u64 {
 
 fn failure(error: &Error) -> Failure {
     match error {
-        Error::Io(error) => Failure::Unavailable(said(error)),
+        Error::Io(error) => Failure::Unavailable(os_error_text(error)),
         error => Failure::Unavailable(error.to_string()),
     }
 }
 
 fn trouble(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::Unavailable(format!("{}: {}", path.display(), said(error)))
+    Failure::Unavailable(format!("{}: {}", path.display(), os_error_text(error)))
 }
 
 /// Explains an error of the operating system.
-fn said(error: &std::io::Error) -> String {
+fn os_error_text(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
             "the disk is full; free some space, and storing continues by itself".into()
@@ -565,7 +565,7 @@ mod tests {
             apply(&mut store, session, put(1, 1));
         }
         // Sessions that were written in this run never expire.
-        store.strangers_expire = Some(Instant::now());
+        store.unclaimed_expire = Some(Instant::now());
         store.expire().unwrap();
         drop(store);
         let mut store = directory.store(Duration::ZERO);

@@ -350,9 +350,9 @@ impl Backend for Store {
         Ok(())
     }
 
-    fn announce(&mut self, kept: &[Foreign]) {
+    fn announce(&mut self, served: &[Foreign]) {
         let Some(news) = &self.news else { return };
-        for Foreign { session, epoch, version, .. } in kept {
+        for Foreign { session, epoch, version, .. } in served {
             news.tell(session, Event::Kept, *epoch, *version);
         }
     }

@@ -54,7 +54,7 @@ struct Message {
 pub enum Event {
     /// A server has stored the session.
     Stored,
-    /// Another server stored it, and this server keeps it too.
+    /// Another server stored it, and this server serves it too.
     Kept,
     /// A server has deleted the session.
     Deleted,
