@@ -146,7 +146,7 @@ fn a_step_that_lacks_something_is_skipped_with_its_remedy_and_others_run() {
     holds(
         &said,
         &[
-            "what is missing: valgrind",
+            "missing programs: valgrind",
             "su -c '/",
             remedy,
             "skipped  counted: it needs valgrind",
@@ -189,7 +189,7 @@ fn sudo_that_asks_for_no_password_is_used_and_announced() {
     let (said, _) = machine.said(&["--only", "counted"]);
     holds(
         &said,
-        &["not installed, as that takes root", ": sudo /", "tools/test --packages valgrind"],
+        &["not installed, because that requires root", ": sudo /", "tools/test --packages valgrind"],
     );
 }
 
@@ -332,7 +332,7 @@ fn rust_and_its_components_are_checked() {
     let (said, _) = machine.said(&["--only", "clippy", "--only", "fmt"]);
     holds(
         &said,
-        &["skipped  clippy: it needs rust. To bring it: rustup update stable", "ok       fmt"],
+        &["skipped  clippy: it needs rust. To install it: rustup update stable", "ok       fmt"],
     );
     machine.rust("1.99.0-nightly");
     machine.program("bin/cargo", "[ $1 = fmt ] && exit 1; exit 0");
@@ -340,7 +340,7 @@ fn rust_and_its_components_are_checked() {
     holds(
         &said,
         &[
-            "skipped  fmt: it needs rustfmt. To bring it: rustup component add rustfmt",
+            "skipped  fmt: it needs rustfmt. To install it: rustup component add rustfmt",
             "ok       clippy",
         ],
     );

@@ -15,7 +15,7 @@ use clap::Args;
 /// Runs the load generator against each server in turn and prints the ratios.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// Number of turns of each server
+    /// Number of rounds; each server runs once per round
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Duration of each measurement, in seconds
@@ -72,7 +72,7 @@ pub fn run(options: Options) -> io::Result<()> {
     };
     let mut screen = io::stdout().lock();
     if options.capacity {
-        writeln!(screen, "| server | members of whom each gets its ticks |\n|---|---|")?;
+        writeln!(screen, "| server | members served without missed ticks |\n|---|---|")?;
         for contender in &contenders {
             match contest::capacity(contender, options.sessions / 2, &mut place, &run) {
                 Ok(most) => writeln!(screen, "| {} | {most} |", contender.title)?,

@@ -41,7 +41,7 @@ pub struct Options {
     /// Number of shards of each world.
     #[arg(long)]
     shards: Option<u16>,
-    /// Faults to the end (false), or a calm in which every member must recover (true).
+    /// Whether a phase without faults follows, in which every member must recover.
     #[arg(long)]
     calm: Option<bool>,
     /// Run this plan instead.
@@ -332,7 +332,7 @@ fn one_of_many(options: &Options, seed: u64, totals: &Totals) {
         let _guard = totals.printing.lock();
         if differs {
             println!(
-                "FAILED: I14 a second run of the same plan was another\n  {}",
+                "FAILED: I14 the second run of the plan had another digest\n  {}",
                 options.again(seed)
             );
         }

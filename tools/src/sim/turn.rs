@@ -145,7 +145,7 @@ impl World<'_> {
             let least = self.wires[wire].owed.saturating_sub(self.net.cables[wire].taken);
             if u64::from(bytes) < least && !self.net.cables[wire].reset {
                 let what = format!("{bytes} bytes where at least {least} wait");
-                self.oracle.journal.fail(now, "I10 a backlog is told as it is", what);
+                self.oracle.journal.fail(now, "I10 backlog is reported", what);
             }
         }
         for (wire, bytes) in desk.sending.drain(..) {
@@ -155,9 +155,9 @@ impl World<'_> {
         let neglected = self.net.neglected(reads, |id| desk.open.contains_key(&id));
         if let Some((wire, what)) = neglected {
             let invariant = match what {
-                Neglect::Room => "I10 room is used",
+                Neglect::Room => "I10 capacity is used",
                 Neglect::Unsent => "I10 all is sent before an end",
-                Neglect::End => "I12 an end is noticed",
+                Neglect::End => "I12 ends are noticed",
             };
             self.oracle.journal.fail(now, invariant, format!("connection {wire} of shard {s}"));
         }

@@ -104,8 +104,8 @@ impl std::fmt::Display for Failure {
 /// A session at another server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Foreign {
-    /// Whether the other server has just stored the session, rather than announced that it serves it
-    /// too.
+    /// Whether the other server has just stored the session. Otherwise it announced that it serves
+    /// it too.
     pub stored: bool,
     /// The session.
     pub session: SessionId,

@@ -28,7 +28,7 @@ impl Oracle {
         let is_too_fast = ack.code == "rate_limited" && !ack.guessing;
         if is_too_fast && self.is_patience_over(now, wire) {
             let what = format!("{} exceeds its rates and goes on", wire.sid);
-            self.journal.fail(now, "I22 patience ends", what);
+            self.journal.fail(now, "I22 rate limit", what);
         }
         if self.server.draining {
             let late = self.server.drained[usize::from(wire.shard)];
@@ -118,7 +118,7 @@ impl Oracle {
                 model.note_applied(command, &wire.sid);
             }
         }
-        let wrong = |what| ("I9 who may do what", what);
+        let wrong = |what| ("I9 permissions", what);
         let done = match &ask.what {
             CallContent::Nonsense => return Err(wrong("nonsense was acknowledged".into())),
             CallContent::Join(join) => {
@@ -241,7 +241,7 @@ impl Oracle {
             _ => true,
         };
         if wrong {
-            Err(("I9 who may do what", format!("{} for {:?}", ack.code, ask.what)))
+            Err(("I9 permissions", format!("{} for {:?}", ack.code, ask.what)))
         } else {
             Ok(())
         }

@@ -139,7 +139,7 @@ impl Oracle {
             let right = right && !model.people.iter().any(|person| person.connected);
             (court.model, court.ticking.since, court.owed.since) = (None, None, None);
             if !right && !self.server.draining {
-                return self.journal.fail(now, "I7 what scarce memory may cost", what);
+                return self.journal.fail(now, "I7 eviction under low memory", what);
             }
         }
     }

@@ -18,7 +18,7 @@ impl Oracle {
             } else if wire.seat != Some(state.session) && !self.server.draining {
                 self.journal.fail(
                     now,
-                    "I13 who is told",
+                    "I13 receivers",
                     format!("{} hears of a session it is not in", wire.sid),
                 );
             }
@@ -86,7 +86,7 @@ impl Oracle {
                 Some((_, first)) if *first != change => {
                     if let Some(sid) = stranger.filter(|_| !self.server.draining) {
                         let what = format!("{sid} hears of {:?} once more", state.version);
-                        return self.journal.fail(now, "I24 what changed nothing", what);
+                        return self.journal.fail(now, "I24 commands without effect", what);
                     }
                 }
                 Some(_) => {}

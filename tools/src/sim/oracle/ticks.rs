@@ -51,7 +51,7 @@ impl SessionOracle {
             () if !volatile => Err(("I10 ticks are volatile", "a tick that would queue".into())),
             () if strangers => {
                 let what = "a tick to a client that is not in the session";
-                Err(("I13 who is told", what.into()))
+                Err(("I13 receivers", what.into()))
             }
             () if ticks > most => {
                 Err(("I4 ticks not early", format!("{ticks} ticks where {most} are due")))
