@@ -52,8 +52,8 @@ fn replay_all(options: &Options) -> Result<bool, Fault> {
     if let Some(run) = runs.iter().find(|run| !run.is_whole()) {
         let (name, segment) = (run.name(), run.header.segment);
         return Err(Fault::Described(format!(
-            "the trace of {name} begins with segment {segment}. Only with segment 0 is it known what the engine \
-             held; `bandsync trace show --inputs` reads what there is."
+            "the trace of {name} begins with segment {segment}. A replay needs segment 0, because the engine's state is \
+             unknown without it. `bandsync trace show --inputs` shows the rest."
         )));
     }
     let mut progress =

@@ -52,9 +52,9 @@ pub struct Config {
     pub http_requests: u32,
     /// Time that the goodbyes may take when the server stops.
     pub drain_timeout: Duration,
-    /// Where and how to record, if at all.
+    /// Directory and limits of the recording; `None` if nothing is recorded.
     pub recording: Option<Recording>,
-    /// Where sessions are stored.
+    /// The storage of sessions.
     pub storage: storage::Plan,
     /// Settings of every shard's engine. The shard's id and the time are filled in when it starts.
     pub engine: Settings,

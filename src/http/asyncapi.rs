@@ -112,10 +112,10 @@ impl Parts {
     fn send(&mut self, name: &str, summary: &str, payload: &Value) {
         let message =
             json!({ "name": name, "title": name, "summary": summary, "payload": payload });
-        self.messages.insert(format!("{name}.heard"), message);
-        self.channel(name, "heard");
+        self.messages.insert(format!("{name}.received"), message);
+        self.channel(name, "received");
         let at = json!({ "$ref": format!("#/channels/{name}") });
-        let to = json!([{ "$ref": format!("#/channels/{name}/messages/heard") }]);
+        let to = json!([{ "$ref": format!("#/channels/{name}/messages/received") }]);
         let send = json!({ "action": "send", "channel": at, "messages": to });
         self.operations.insert(format!("send_{name}"), send);
     }

@@ -158,7 +158,7 @@ pub struct Plan {
     /// Time without the end of a turn after which the process aborts, so that a supervisor restarts
     /// it.
     pub stall_limit: Option<Duration>,
-    /// Where alerts are posted.
+    /// The address that alerts are posted to.
     pub webhook: Option<String>,
     /// The store of the history, if it outlives the process.
     pub store: Option<Box<dyn HistoryStore>>,
@@ -482,7 +482,7 @@ impl Watch {
             };
             let event = Event { timestamp: unix_ms(), event, alert };
             if let Some(webhook) = &self.webhook {
-                webhook.tell(&event);
+                webhook.post(&event);
             }
             if events.len() == EVENTS_MAX {
                 events.pop_front();

@@ -169,19 +169,19 @@ impl Server {
         self.fleet.address().port()
     }
 
-    /// Says goodbye to everybody and waits until all shards have ended, at most this long. False if
-    /// one of them had panicked.
+    /// Drains all shards and waits until they have ended, at most this long. Returns false if one of
+    /// them panicked.
     pub fn drain(self, within: Duration) -> bool {
         self.announce_end();
         self.fleet.drain(within);
         let ends = self.fleet.join();
-        // It ends with the last shard that could ask it; a panic of its was told in the log.
+        // The reporter ends with the last shard. If it panicked, the log has the panic.
         let _ = self.reporter.join();
         debug!("the shards ended: {ends:?}");
         if let Some(recorder) = self.recorder {
             recorder.finish();
         }
-        // Last, for the shards have offered their newest states to it.
+        // Last, because the shards have offered their newest states to it.
         self.storage.end();
         !ends.contains(&End::Panicked)
     }

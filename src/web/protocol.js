@@ -60,7 +60,7 @@ const of = (kind) => Object.entries(messages).filter(([id]) => id.endsWith(`.${k
 
 document.getElementById("about").textContent = api.info.description;
 document.getElementById("sent").append(...of("sent").map(([, one]) => event(one, messages[`${one.name}.ack`])));
-document.getElementById("heard").append(...of("heard").map(([, one]) => event(one)));
+document.getElementById("received").append(...of("received").map(([, one]) => event(one)));
 document.getElementById("types").append(
   ...Object.entries(schemas).map(([name, schema]) =>
     element("section", [element("h3", name), shape(schema)], { id: `type-${name}` }),

@@ -21,7 +21,7 @@ pub struct Options {
     /// The trace files of one shard
     #[arg(required = true, value_name = "TRACE")]
     traces: Vec<PathBuf>,
-    /// Where to write the part
+    /// File that the part is written to
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
     /// Keep the connections that were in this session at any time

@@ -23,7 +23,7 @@ pub struct Options {
     /// The trace files of one shard
     #[arg(required = true, value_name = "TRACE")]
     traces: Vec<PathBuf>,
-    /// Where to write the smallest trace
+    /// File that the smallest trace is written to
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
     /// The check that fails: `panic`, the engine panics; `digest`, another program has other

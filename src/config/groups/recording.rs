@@ -9,7 +9,7 @@ use crate::config::error::ConfigError;
 use crate::config::table::{self, Allowed};
 use crate::config::values::{Values, whole};
 
-/// Where and how to record.
+/// Directory and limits of the recording.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Recording {
     /// The directory of the files.

@@ -240,10 +240,10 @@ describe("other events of the server", () => {
     for (const socket of sockets) {
       for (const { event, payload } of socket.heard) {
         said.add(event);
-        assert.deepEqual(protocol.faults(event, "heard", payload), []);
+        assert.deepEqual(protocol.faults(event, "received", payload), []);
       }
     }
-    assert.deepEqual([...said].sort(), [...protocol.heard].sort());
+    assert.deepEqual([...said].sort(), [...protocol.received].sort());
   });
 });
 

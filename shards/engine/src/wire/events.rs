@@ -478,7 +478,7 @@ pub fn class(event: Option<ClientEvent>) -> RateClass {
     event.map_or(RateClass::Other(u8::MAX), ClientEvent::rate_class)
 }
 
-/// Returns our event that does what this event of the original's other dialect did.
+/// Returns the event that replaces one of the Node.js server's second event set.
 pub fn our_name_for(name: &str) -> Option<&'static str> {
     let event = match name {
         "session:create" | "session:join" => ClientEvent::JoinSession,
