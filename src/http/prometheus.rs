@@ -8,7 +8,7 @@ use std::time::Duration;
 use bandsync_engine::speech::Code;
 use bandsync_storage as storage;
 
-use crate::monitor::latency::{self, GAUGES, MAILBOX};
+use crate::monitor::latency::{self, HISTOGRAM_COUNT, MAILBOX};
 use crate::monitor::thresholds::{self, Status};
 use crate::monitor::{Report, ShardTotals, sum};
 use crate::ops::process::{Facts, Usage};
@@ -115,7 +115,7 @@ const SERIES: [Series; 17] = [
     counter("bandsync_turns_total", "Turns of the shard's loop.", |shard| shard.turns),
 ];
 
-const HISTOGRAMS: [(&str, &str); GAUGES] = [
+const HISTOGRAMS: [(&str, &str); HISTOGRAM_COUNT] = [
     ("bandsync_handler_duration_seconds", "Duration of one input in the engine."),
     ("bandsync_tick_lateness_seconds", "Lateness of position ticks after their deadline."),
     ("bandsync_turn_duration_seconds", "Duration of one turn of the shard's loop."),

@@ -234,7 +234,7 @@ pub struct ShardReport {
     /// Distributions of the last full interval.
     pub interval: Spreads,
     /// Counts since the start.
-    pub totals: [latency::Totals; latency::GAUGES],
+    pub totals: [latency::Totals; latency::HISTOGRAM_COUNT],
 }
 
 /// A thread's share of a core in the last second.
@@ -387,9 +387,9 @@ impl Watch {
         let queues = self.totals.queues();
         let readings = self.readings(&later, &second, &threads, &queues);
         let events = self.judge(&readings, last.events.clone());
-        let memory = self.mind_memory(&later);
+        let memory = self.update_memory_pressure(&later);
         self.tell_supervisor(&readings);
-        if let Some(shard) = self.stuck() {
+        if let Some(shard) = self.hung_shard() {
             // A hanging thread cannot be asked to end. The core dump shows where it hangs.
             process::complain(&format!(
                 "shard {shard} hangs: aborting, so that a supervisor restarts the server"
@@ -493,8 +493,8 @@ impl Watch {
     }
 
     /// Sheds memory and returns memory to the system, as the alerts require. Returns the memory
-    /// pressure that the shards are told.
-    fn mind_memory(&mut self, later: &Reading) -> FreeMemory {
+    /// pressure that the shards receive.
+    fn update_memory_pressure(&mut self, later: &Reading) -> FreeMemory {
         let alerts = self.thresholds.alerts();
         let raised = |name| alerts.iter().any(|alert| alert.name == name);
         let memory = match (raised("memory"), raised("memory_limit")) {
@@ -542,7 +542,7 @@ impl Watch {
 
     /// Finds a shard that has ended no turn for too long. Counts in the monitor's own readings,
     /// which stop too if the whole process is stopped.
-    fn stuck(&self) -> Option<usize> {
+    fn hung_shard(&self) -> Option<usize> {
         let limit = self.stall_limit?.as_secs_f64() / INTERVAL.as_secs_f64();
         self.silent.iter().position(|silent| f64::from(*silent) >= limit)
     }

@@ -377,8 +377,8 @@ pub fn rows() -> Vec<[String; 4]> {
     RULES.iter().map(row).collect()
 }
 
-/// Returns the alerts about storage that these readings raise. Used until the monitor's next reading raises
-/// them.
+/// Returns the alerts about storage that these readings raise. Used until the monitor's next
+/// reading raises them.
 pub fn storage_alerts(readings: &Readings) -> Vec<Alert> {
     let rules = RULES
         .iter()

@@ -71,10 +71,10 @@ fn text(
             &format!("{}{more}", url(*address, port)),
         );
     }
-    if let Some(hint) = loneliness(config.host, &addresses) {
+    if let Some(hint) = reachability_hint(config.host, &addresses) {
         line(&mut head, "", hint);
     }
-    line(&mut rest, "storage", &kept(&config.storage.target));
+    line(&mut rest, "storage", &storage_text(&config.storage.target));
     let pinned = if config.threads.pin { "pinned" } else { "not pinned" };
     line(
         &mut rest,
@@ -95,7 +95,7 @@ fn text(
 }
 
 /// Explains why no tablet can connect, and what to do about it.
-fn loneliness(host: IpAddr, addresses: &[IpAddr]) -> Option<&'static str> {
+fn reachability_hint(host: IpAddr, addresses: &[IpAddr]) -> Option<&'static str> {
     if !addresses.iter().all(IpAddr::is_loopback) {
         None
     } else if host.is_unspecified() {
@@ -124,7 +124,7 @@ fn wrapped(words: impl Iterator<Item = String>, lines_max: usize) -> Vec<String>
 }
 
 /// Describes where sessions are stored, and how long they last.
-fn kept(target: &Target) -> String {
+fn storage_text(target: &Target) -> String {
     match target {
         Target::Memory => "memory: sessions end with the process".to_owned(),
         Target::File(Some(directory)) => format!("file in {}", directory.display()),

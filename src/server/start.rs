@@ -109,14 +109,14 @@ impl Server {
         let storage = Storage::open(&config.storage).map_err(StartError::Storage)?;
         let handle = storage.handle().clone();
         let clock = Clock::start();
-        let board = SharedMetrics::new(config.threads.shards);
+        let metrics = SharedMetrics::new(config.threads.shards);
         let started_unix_ms = clock.started_unix_ms();
         let settings = |shard| Settings { shard, started_unix_ms, ..config.engine.clone() };
         let all: Vec<Settings> =
             (0..config.threads.shards).map(|shard| settings(ShardId(shard))).collect();
         let recorder = record::start(config, &all).map_err(StartError::Record)?;
         let totals: Arc<dyn Totals> = Arc::new(FleetTotals {
-            board: Arc::clone(&board),
+            metrics: Arc::clone(&metrics),
             clock,
             storage: handle.clone(),
             recording: recorder.as_ref().map(Recorder::backlog),
@@ -147,7 +147,7 @@ impl Server {
             (Engine::new(settings(shard)), hook)
         };
         let listen = |error| StartError::Listen { host: config.host, port: config.port, error };
-        let fleet = Fleet::start(&plan, clock, &board, &site, crew).map_err(listen)?;
+        let fleet = Fleet::start(&plan, clock, &metrics, &site, crew).map_err(listen)?;
         let post = fleet.post();
         let reporter = reporter
             .start(move |asker, answer| post.answer(asker, answer))
@@ -169,8 +169,8 @@ impl Server {
         self.fleet.address().port()
     }
 
-    /// Drains all shards and waits until they have ended, at most this long. Returns false if one of
-    /// them panicked.
+    /// Drains all shards and waits until they have ended, at most this long. Returns false if one
+    /// of them panicked.
     pub fn drain(self, within: Duration) -> bool {
         self.announce_end();
         self.fleet.drain(within);

@@ -355,9 +355,8 @@ impl Bench {
         for (sessions, members, rate) in [(10, 100, 500), (2, 200, 1_250)] {
             let reports = self.runs(3, "chat", sessions, members, &format!("--rate {rate}"));
             let found = spread(&reports, |report| report.cpu_micros);
-            let name = format!(
-                "CPU per delivered chat message, 500 000 a second, {sessions} × {members}"
-            );
+            let name =
+                format!("CPU per delivered chat message, 500 000 a second, {sessions} × {members}");
             self.goal(&name, Bound::AtMost(1.0), "µs", found, "./perf/compare --goals --only chat");
         }
     }

@@ -129,17 +129,17 @@ impl Accept {
     pub(crate) fn accept(&mut self, now: Micros, stats: &Stats) -> Accepted<TcpStream> {
         self.paused.take_if(|until| *until <= now);
         if !self.is_ready() {
-            return Accepted::Enough;
+            return Accepted::Empty;
         }
         match self.listener.accept() {
             Ok((socket, peer)) => Accepted::Connection(socket, peer.ip().to_canonical()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.ready = false;
-                Accepted::Enough
+                Accepted::Empty
             }
             Err(error) if is_shortage(&error) => self.refuse(now, &error, stats),
             // The connection broke while it waited: the kernel reports its error through `accept`.
-            Err(_) => Accepted::Nobody,
+            Err(_) => Accepted::Skipped,
         }
     }
 
@@ -157,7 +157,7 @@ impl Accept {
             if nobody && count == 0 {
                 // Linux demands a free descriptor before it looks for a waiting connection. None
                 // waited, so there was no shortage to report.
-                return Accepted::Enough;
+                return Accepted::Empty;
             }
             if failed {
                 break;
@@ -169,7 +169,7 @@ impl Accept {
         }
         self.shortage = Some(now);
         self.paused = Some(now + PAUSE);
-        Accepted::Enough
+        Accepted::Empty
     }
 }
 
@@ -217,7 +217,7 @@ mod tests {
         let mut poll = Poll::new().unwrap();
         let mut accept = Accept::new(listener, poll.registry(), Token(0)).unwrap();
         let stats = Stats::default();
-        assert!(matches!(accept.accept(Micros::ZERO, &stats), Accepted::Enough));
+        assert!(matches!(accept.accept(Micros::ZERO, &stats), Accepted::Empty));
 
         let _peer = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         let mut events = Events::with_capacity(1);
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(peer, IpAddr::from(Ipv4Addr::LOCALHOST));
         assert!(socket.nodelay().unwrap());
         assert_eq!(SockRef::from(&socket).tcp_notsent_lowat().unwrap(), NOTSENT_BYTES);
-        assert!(matches!(accept.accept(Micros::ZERO, &stats), Accepted::Enough));
+        assert!(matches!(accept.accept(Micros::ZERO, &stats), Accepted::Empty));
         assert!(!accept.is_ready());
     }
 }

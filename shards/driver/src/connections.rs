@@ -22,10 +22,10 @@ pub(crate) struct Connection<S> {
     pub(crate) chain: Chain,
     /// Bytes of earlier turns that the kernel has not accepted yet.
     pub(crate) unsent: Unsent,
-    /// The backlog that the machine knows of, as [`Unsent::mark`] counts it.
+    /// The backlog that the machine knows of, as [`Unsent::steps`] counts it.
     pub(crate) reported: u32,
     /// Whether the net reports when the kernel accepts bytes again.
-    pub(crate) awaits_room: bool,
+    pub(crate) awaits_writable: bool,
     /// Whether it is in the list of connections to read from.
     pub(crate) ready: bool,
     /// Whether a backlog change or end is waiting to be reported to the machine.
@@ -55,11 +55,12 @@ pub(crate) enum Phase {
 }
 
 impl<S> Connection<S> {
-    /// The mark to report to the machine, if it is news: a higher one than before, or 0 when
-    /// everything is written. While a backlog shrinks, the machine keeps the highest mark.
-    pub(crate) fn backlog_change(&self, mark_bytes: usize) -> Option<u32> {
-        let mark = self.unsent.mark(mark_bytes);
-        (mark > self.reported || mark == 0 && self.reported > 0).then_some(mark)
+    /// Returns the number of steps to report to the machine, if it is new: a higher one than
+    /// before, or 0 when everything is written. While a backlog shrinks, the machine keeps the
+    /// highest one.
+    pub(crate) fn backlog_change(&self, backlog_step: usize) -> Option<u32> {
+        let steps = self.unsent.steps(backlog_step);
+        (steps > self.reported || steps == 0 && self.reported > 0).then_some(steps)
     }
 
     pub(crate) fn new(socket: S, peer: IpAddr, live: Option<LiveGuard>) -> Self {
@@ -70,7 +71,7 @@ impl<S> Connection<S> {
             chain: Chain::EMPTY,
             unsent: Unsent::default(),
             reported: 0,
-            awaits_room: false,
+            awaits_writable: false,
             ready: false,
             noted: false,
             hangup: false,

@@ -208,15 +208,15 @@ mod tests {
 
     #[test]
     fn a_shard_does_not_wait_for_a_reader() {
-        let board = SharedMetrics::<u64>::new(2);
+        let metrics = SharedMetrics::<u64>::new(2);
         let shard = ShardId(1);
-        assert!(board.publish(shard, 5));
-        let reader = board.shards[1].counters.lock();
-        assert!(!board.publish(shard, 6));
+        assert!(metrics.publish(shard, 5));
+        let reader = metrics.shards[1].counters.lock();
+        assert!(!metrics.publish(shard, 6));
         drop(reader);
-        assert_eq!((board.counters(ShardId(0)), board.counters(shard)), (0, 5));
-        assert!(board.publish(shard, 6));
-        assert_eq!(board.counters(shard), 6);
+        assert_eq!((metrics.counters(ShardId(0)), metrics.counters(shard)), (0, 5));
+        assert!(metrics.publish(shard, 6));
+        assert_eq!(metrics.counters(shard), 6);
     }
 
     #[test]

@@ -140,7 +140,12 @@ impl Net for MioNet {
         self.poll.registry().register(socket, token, Interest::READABLE)
     }
 
-    fn await_room(&mut self, socket: &mut TcpStream, id: ConnId, awaits: bool) -> io::Result<()> {
+    fn await_writable(
+        &mut self,
+        socket: &mut TcpStream,
+        id: ConnId,
+        awaits: bool,
+    ) -> io::Result<()> {
         let interest =
             if awaits { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         self.poll.registry().reregister(socket, token(id), interest)

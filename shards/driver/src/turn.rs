@@ -41,20 +41,21 @@ pub struct TurnSizes {
     /// Maximum bytes read from one connection per turn. The rest waits for the next turn, so that
     /// no client starves the others.
     pub read_bytes: usize,
-    /// Step of a connection's unsent bytes at which the machine receives their number.
-    pub mark_bytes: usize,
+    /// Growth of a connection's unsent bytes after which the machine receives another
+    /// [`Input::Backlog`].
+    pub backlog_step: usize,
 }
 
 impl TurnSizes {
     /// The sizes of a server.
-    pub const PRODUCTION: Self = Self { read_bytes: 64 * 1024, mark_bytes: 64 * 1024 };
+    pub const PRODUCTION: Self = Self { read_bytes: 64 * 1024, backlog_step: 64 * 1024 };
 }
 
 /// The state that a shard keeps from turn to turn: its machine and its connections.
 pub struct Turn<N: Net, M: Machine> {
     id: ShardId,
     machine: M,
-    mark_bytes: usize,
+    backlog_step: usize,
     buffer: Vec<u8>,
     conns: Connections<N::Socket>,
     writer: Writer<N::Key>,
@@ -94,8 +95,8 @@ struct Todo {
 }
 
 impl Todo {
-    /// Whether nothing waits for a phase of the turn that is over. Outputs are cleared with the turn,
-    /// so a place in them must not be kept.
+    /// Whether nothing waits for a phase of the turn that is over. Outputs are cleared with the
+    /// turn, so a place in them must not be kept.
     fn is_done(&self) -> bool {
         self.flushing.is_empty()
             && self.leaving.is_empty()
@@ -119,7 +120,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         Self {
             id,
             machine,
-            mark_bytes: sizes.mark_bytes,
+            backlog_step: sizes.backlog_step,
             buffer: vec![0; sizes.read_bytes],
             conns: Connections::default(),
             writer: Writer::default(),
@@ -321,21 +322,21 @@ impl<N: Net, M: Machine> Turn<N, M> {
     /// or a write failed.
     fn update_interest(&mut self, net: &mut N, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        let awaits_room = !conn.unsent.is_empty();
-        if awaits_room != conn.awaits_room {
-            conn.broken |= net.await_room(&mut conn.socket, id, awaits_room).is_err();
-            conn.awaits_room = awaits_room;
+        let awaits_writable = !conn.unsent.is_empty();
+        if awaits_writable != conn.awaits_writable {
+            conn.broken |= net.await_writable(&mut conn.socket, id, awaits_writable).is_err();
+            conn.awaits_writable = awaits_writable;
         }
         match conn.phase {
             Phase::Open if conn.broken => self.list_ready(id),
             Phase::Open => {
-                if conn.backlog_change(self.mark_bytes).is_some()
+                if conn.backlog_change(self.backlog_step).is_some()
                     && !std::mem::replace(&mut conn.noted, true)
                 {
                     self.todo.notes.push(id);
                 }
             }
-            Phase::Flushing if conn.broken || !awaits_room => self.todo.flushing.push(id),
+            Phase::Flushing if conn.broken || !awaits_writable => self.todo.flushing.push(id),
             Phase::Flushing | Phase::Leaving | Phase::Lingering => {}
         }
     }
@@ -356,8 +357,8 @@ impl<N: Net, M: Machine> Turn<N, M> {
                 self.feed(net, shell, Input::Closed { conn: id, cause: CloseCause::Ended });
                 continue;
             }
-            if let Some(mark) = conn.backlog_change(self.mark_bytes) {
-                conn.reported = mark;
+            if let Some(steps) = conn.backlog_change(self.backlog_step) {
+                conn.reported = steps;
                 let bytes = conn.unsent.len() as u32; // mark: backlog_understated
                 self.feed(net, shell, Input::Backlog { conn: id, bytes });
             }
@@ -505,8 +506,8 @@ impl<N: Net, M: Machine> Turn<N, M> {
         for _ in 0..count {
             match net.accept(self.now, shell.stats()) {
                 Accepted::Connection(socket, peer) => self.open(net, shell, socket, peer),
-                Accepted::Nobody => {}
-                Accepted::Enough => return,
+                Accepted::Skipped => {}
+                Accepted::Empty => return,
             }
         }
     }

@@ -735,8 +735,8 @@ impl Worker {
             self.failed(&failure);
             return;
         }
-        // Shards must receive `Returned` before the outcomes of what was just stored. Otherwise they
-        // would offer that again.
+        // Shards must receive `Returned` before the outcomes of what was just stored. Otherwise
+        // they would offer that again.
         let answers = self.unsent.split_off(told);
         self.tell_returned(shards);
         self.unsent.extend(answers);

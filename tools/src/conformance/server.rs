@@ -135,7 +135,7 @@ impl Shard {
                 }
             }
             Event::Upgraded { from, to } => self.guests.relocate(from, to),
-            Event::Due { client } => self.look_after(client, cx),
+            Event::Due { client } => self.handle_deadline(client, cx),
             Event::Close { conn, closing } => self.close(conn, closing, cx),
             Event::Settled | Event::Named(_) | Event::Connect { .. } | Event::Disconnect { .. } => {
             }
@@ -147,7 +147,7 @@ impl Shard {
             while let Some((_, timer)) = cx.wheel.fire(cx.now.at) {
                 if let Timer::Connection(conn) = timer {
                     self.transport.connections.fired(conn);
-                    self.look_after(conn, cx);
+                    self.handle_deadline(conn, cx);
                     self.transport.connections.arm(conn, cx);
                 }
             }
@@ -169,12 +169,12 @@ impl Shard {
         cx.sender.give_back();
     }
 
-    fn look_after(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
+    fn handle_deadline(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
         if let Some(closing) = self.transport.overdue(conn, cx) {
             return self.close(conn, closing, cx);
         }
         let client = self.transport.connections.client_mut(conn);
-        if let Some(closing) = client.and_then(|client| client.beat(conn, cx)) {
+        if let Some(closing) = client.and_then(|client| client.send_due_pings(conn, cx)) {
             self.close(conn, closing, cx);
         }
     }

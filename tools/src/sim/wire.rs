@@ -184,7 +184,7 @@ pub struct Cable {
     /// The turn in which the connection accepts no more bytes, although there is room.
     pub full_in: u64,
     /// Whether room must be reported to the shard.
-    pub awaits_room: bool,
+    pub awaits_writable: bool,
     /// Whether a report to the shard is waiting.
     pub reported: bool,
     /// Whether the end of the client's side was reported to the shard. Like epoll, the net reports
@@ -211,7 +211,7 @@ impl Cable {
             peer,
             reset: false,
             full_in: 0,
-            awaits_room: false,
+            awaits_writable: false,
             reported: false,
             end_reported: false,
             offered_in: 0,

@@ -9,9 +9,9 @@ use bandsync_testkit::frames;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use super::habits::{Deed, Habits};
 use super::member::{Member, PacketKind, Stage};
 use super::options::{Run, Scenario};
+use super::schedule::{Action, Schedule};
 use super::tally::{Grid, Tally};
 
 const TIMER: Token = Token(usize::MAX);
@@ -41,7 +41,7 @@ pub struct Crowd {
     to_open: VecDeque<(usize, Nanos)>,
     opening: usize,
     pub joined: usize,
-    pub habits: Habits,
+    pub schedule: Schedule,
     pub tally: Tally,
     pub measuring: bool,
     /// Whether standard input has data, which [`Self::await_cue`] waits for.
@@ -67,7 +67,7 @@ impl Crowd {
             to_open: VecDeque::new(),
             opening: 0,
             joined: 0,
-            habits: Habits::default(),
+            schedule: Schedule::default(),
             tally: Tally::default(),
             measuring: false,
             cued: false,
@@ -90,7 +90,7 @@ impl Crowd {
     pub fn pass(&mut self, until: Nanos, mut done: impl FnMut(&Self) -> bool) -> io::Result<()> {
         while !done(self) && now() < until {
             self.begin_opening()?;
-            let next = self.habits.next().unwrap_or(Nanos::MAX).min(until);
+            let next = self.schedule.next().unwrap_or(Nanos::MAX).min(until);
             match self.await_events(next) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result?,
@@ -100,16 +100,16 @@ impl Crowd {
                 match event.token() {
                     TIMER => {}
                     CUE => self.cued = true,
-                    Token(place) => self.happens(place, event.is_writable())?,
+                    Token(place) => self.handle_event(place, event.is_writable())?,
                 }
             }
             self.events = events;
             let now = now();
-            while let Some((deed, intended)) = self.habits.due(now) {
+            while let Some((action, intended)) = self.schedule.due(now) {
                 if self.measuring {
                     self.tally.own.record(now.saturating_sub(intended));
                 }
-                self.act(deed, intended)?;
+                self.act(action, intended)?;
             }
         }
         Ok(())
@@ -209,7 +209,7 @@ impl Crowd {
         }
     }
 
-    fn happens(&mut self, place: usize, writable: bool) -> io::Result<()> {
+    fn handle_event(&mut self, place: usize, writable: bool) -> io::Result<()> {
         let Some(mut member) = self.places.get_mut(place).and_then(Option::take) else {
             return Ok(());
         };
@@ -217,8 +217,9 @@ impl Crowd {
         let mut result = if writable { member.writable(&self.handshake) } else { Ok(()) };
         if result.is_ok() && member.stage != Stage::Connecting {
             let mut buffer = std::mem::take(&mut self.buffer);
-            result = member
-                .read(&mut buffer, |member, heard, length| self.hear(place, member, heard, length));
+            result = member.read(&mut buffer, |member, heard, length| {
+                self.handle_packet(place, member, heard, length)
+            });
             self.buffer = buffer;
         }
         let joins = before != Stage::Joined && member.stage == Stage::Joined;
@@ -251,7 +252,7 @@ impl Crowd {
         }
     }
 
-    fn hear(
+    fn handle_packet(
         &mut self,
         place: usize,
         member: &mut Member,
@@ -319,37 +320,37 @@ impl Crowd {
         )
     }
 
-    /// Does a deed, which should have been done at `intended`.
-    fn act(&mut self, deed: Deed, intended: Nanos) -> io::Result<()> {
-        let (place, text) = match deed {
-            Deed::Join(place) => {
+    /// Does a action, which should have been done at `intended`.
+    fn act(&mut self, action: Action, intended: Nanos) -> io::Result<()> {
+        let (place, text) = match action {
+            Action::Join(place) => {
                 self.open(place, intended);
                 return Ok(());
             }
-            Deed::Play(session) => (session, self.event("play", session, "")),
-            Deed::Pause(session) => (session, self.event("pause", session, "")),
-            Deed::Seek(session) => (session, self.event("seek", session, ",\"position\":30000")),
-            Deed::Tempo(session, bpm) => {
+            Action::Play(session) => (session, self.event("play", session, "")),
+            Action::Pause(session) => (session, self.event("pause", session, "")),
+            Action::Seek(session) => (session, self.event("seek", session, ",\"position\":30000")),
+            Action::Tempo(session, bpm) => {
                 (session, self.event("set_tempo", session, &format!(",\"tempo\":{bpm}")))
             }
-            Deed::Chat(place) => {
+            Action::Chat(place) => {
                 let session = self.session_of(place);
                 (
                     place,
                     self.event("chat_message", session, &format!(",\"message\":\"{intended}\"")),
                 )
             }
-            Deed::Probe(place) => (place, r#"42["latency_probe",{"timestamp":0}]"#.to_owned()),
+            Action::Probe(place) => (place, r#"42["latency_probe",{"timestamp":0}]"#.to_owned()),
         };
         let receivers = self.run.members as u64;
         let measuring = self.measuring;
         let Some(member) = self.joined_mut(place) else { return Ok(()) };
-        if matches!(deed, Deed::Probe(_)) {
+        if matches!(action, Action::Probe(_)) {
             member.probes.push_back(intended);
         }
         // A broken connection is noticed at the next read.
         let said = member.say(&text).is_ok();
-        if said && measuring && matches!(deed, Deed::Chat(_)) {
+        if said && measuring && matches!(action, Action::Chat(_)) {
             self.tally.chats_due += receivers;
         }
         Ok(())

@@ -239,13 +239,13 @@ impl Shard {
     }
 
     /// Handles the deadline of a connection: closes it, or applies waiting values and sends pings.
-    pub(super) fn look_after(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
+    pub(super) fn handle_deadline(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
         if let Some(closing) = self.transport.overdue(conn, cx) {
             return self.close(conn, closing, cx);
         }
         self.apply_late(conn, cx);
         let client = self.transport.connections.client_mut(conn);
-        if let Some(closing) = client.and_then(|client| client.beat(conn, cx)) {
+        if let Some(closing) = client.and_then(|client| client.send_due_pings(conn, cx)) {
             self.close(conn, closing, cx);
         }
     }

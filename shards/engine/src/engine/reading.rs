@@ -51,7 +51,7 @@ impl Shard {
             Event::Connect { client, recovery } => self.connect(client, recovery, cx),
             Event::Disconnect { client } => self.disconnect(client, cx),
             Event::Upgraded { from, to } => self.relocate(from, to),
-            Event::Due { client } => self.look_after(client, cx),
+            Event::Due { client } => self.handle_deadline(client, cx),
             Event::Close { conn, closing } => self.close(conn, closing, cx),
             Event::Opened(_) | Event::Packet { .. } | Event::Message { .. } => {
                 debug_assert!(false, "a server runs at the layer of events");

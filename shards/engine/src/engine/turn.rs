@@ -142,7 +142,7 @@ impl Shard {
                 match timer {
                     Timer::Connection(conn) => {
                         self.transport.connections.fired(conn);
-                        self.look_after(conn, cx);
+                        self.handle_deadline(conn, cx);
                         self.transport.connections.arm(conn, cx);
                     }
                     Timer::Tick(key) => self.band.tick(key, due, cx),

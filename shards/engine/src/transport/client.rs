@@ -364,7 +364,7 @@ impl Client {
 
     /// Sends the pings that are due on connection `conn`. If the client has been silent for too
     /// long, returns how it is closed.
-    pub fn beat(&mut self, conn: ConnId, cx: &mut Cx<'_>) -> Option<Closing> {
+    pub fn send_due_pings(&mut self, conn: ConnId, cx: &mut Cx<'_>) -> Option<Closing> {
         let (now, settings) = (cx.now, cx.settings);
         let limits = &settings.limits;
         match self.ping {

@@ -274,8 +274,8 @@ impl Closing {
         Self { farewell: Farewell::None, ..Self::left(reason) }
     }
 
-    /// Aborts a connection whose peer reads too slowly. A reconnect serves its member better than old
-    /// events.
+    /// Aborts a connection whose peer reads too slowly. A reconnect serves its member better than
+    /// old events.
     pub fn slow_reader(why: impl Into<Cow<'static, str>>) -> Self {
         let closing = Self::expelled(why, LeaveReason::TransportError);
         Self { farewell: Farewell::Abort, ..closing }

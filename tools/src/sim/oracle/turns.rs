@@ -126,7 +126,10 @@ impl Oracle {
             court.unchanged.iter().find(|(_, since, done)| !done && now > since + late)
             && wires.iter().any(|wire| wire.seat == Some(session as u16) && wire.sid == *sid)
         {
-            return Err(("I24 commands without effect", format!("{sid} got no answer since {since}")));
+            return Err((
+                "I24 commands without effect",
+                format!("{sid} got no answer since {since}"),
+            ));
         }
         court.unchanged.retain(|(_, since, _)| now <= since + late);
         let ticking = model.music.at(now).playing && model.has_tick_listeners();
