@@ -31,8 +31,8 @@ impl storage::Shards for StorageSink {
         self.shards
     }
 
-    fn tell(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
-        self.post.tell(shard, news)
+    fn send(&self, shard: ShardId, event: StorageEvent) -> Result<(), StorageEvent> {
+        self.post.send_event(shard, event)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Measures the speed of the storage: many sessions change far more often than anything could write
 //! them, and the newest state of each must still be stored soon.
 //!
-//! Sessions are offered as a shard offers them: at most 128 every 5 ms, the longest waiting first, and
-//! each with one pending record. The server's own storage is measured, including queue and thread.
+//! Sessions are offered as a shard offers them: at most 128 every 5 ms, the longest waiting first,
+//! and each with one pending record. The server's own storage is measured, including queue and
+//! thread.
 //!
 //!     cargo run --release -p bandsync-perf -- storage --place file
 //!     cargo run --release -p bandsync-perf -- storage --place redis      # starts a redis-server
@@ -60,10 +61,10 @@ impl Shards for Mailbox {
         1
     }
 
-    fn tell(&self, _shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
-        match self.0.try_send(news) {
+    fn send(&self, _shard: ShardId, event: StorageEvent) -> Result<(), StorageEvent> {
+        match self.0.try_send(event) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
-            Err(TrySendError::Full(news)) => Err(news),
+            Err(TrySendError::Full(event)) => Err(event),
         }
     }
 }
@@ -99,7 +100,7 @@ fn measure(options: &Options) -> Result<(), String> {
     let plan = Plan { target, ttl: Duration::from_secs(3_600), wait: Duration::from_millis(500) };
     let storage = Storage::open(&plan).map_err(|error| error.to_string())?;
     let handle = storage.handle().clone();
-    let (sender, news) = bounded(1_024);
+    let (sender, events) = bounded(1_024);
     let running = storage.start(Mailbox(sender)).map_err(|error| error.to_string())?;
 
     let mut sessions: Vec<Changing> = (0..options.sessions).map(session).collect();
@@ -117,8 +118,8 @@ fn measure(options: &Options) -> Result<(), String> {
     while Instant::now() < ends {
         turn += 1;
         let due = started + OFFER_INTERVAL * turn;
-        while let Ok(news) = news.recv_deadline(due) {
-            let StorageEvent::Stored { session, outcome, .. } = news else { continue };
+        while let Ok(event) = events.recv_deadline(due) {
+            let StorageEvent::Stored { session, outcome, .. } = event else { continue };
             let place = session.as_str().rsplit('-').next().and_then(|n| n.parse::<usize>().ok());
             let Some((place, changing)) = place.and_then(|n| Some((n, sessions.get_mut(n)?)))
             else {

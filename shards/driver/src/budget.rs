@@ -20,7 +20,7 @@ pub(crate) struct Budget {
     due: Option<Micros>,
     /// Maximum number of connections to accept.
     pub(crate) accepts: usize,
-    /// Maximum number of connections and letters to take out of the mailbox.
+    /// Maximum number of connections and messages to take out of the mailbox.
     pub(crate) mail: usize,
 }
 

@@ -38,7 +38,7 @@ pub struct Plan {
     pub pin: bool,
     /// Whether the sends of a turn go through io_uring, if the kernel has it and permits it.
     pub ring: bool,
-    /// Maximum number of connections and letters in a shard's mailbox.
+    /// Maximum number of connections and messages in a shard's mailbox.
     pub mailbox_room: usize,
     /// Maximum bytes read from one connection per turn. The rest waits for the next turn, so that
     /// no client starves the others.
@@ -181,13 +181,13 @@ pub struct Mailer {
 }
 
 impl Mailer {
-    /// Posts news of the storage to a shard, without waiting. For a shard that has ended, they are
+    /// Posts an event of the storage to a shard, without waiting. For a shard that has ended, it is
     /// dropped.
     ///
     /// # Errors
-    /// If the mailbox is full, the news come back; the caller posts them again later.
-    pub fn tell(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
-        self.addresses.get(usize::from(shard.0)).map_or(Ok(()), |address| address.tell(news))
+    /// If the mailbox is full, returns the event; the caller posts it again later.
+    pub fn send_event(&self, shard: ShardId, event: StorageEvent) -> Result<(), StorageEvent> {
+        self.addresses.get(usize::from(shard.0)).map_or(Ok(()), |address| address.send_event(event))
     }
 
     /// Posts an answer that took longer than [`Host::answer`] may, without waiting. For a

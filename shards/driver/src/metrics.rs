@@ -127,7 +127,7 @@ pub struct Stats {
     pub open: Counter,
     /// Times that mail had to wait because the other shard's mailbox was full.
     pub mailbox_full: Counter,
-    /// Highest number of connections and letters that waited in this shard's mailbox at once.
+    /// Highest number of connections and messages that waited in this shard's mailbox at once.
     pub mail_max: Peak,
     /// Bytes read.
     pub bytes_in: Counter,

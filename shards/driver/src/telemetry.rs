@@ -31,7 +31,7 @@ pub struct Histograms {
     pub turn: Histogram<u32>,
     /// Round trips of the application's heartbeat.
     pub round_trip: Histogram<u32>,
-    /// Number of connections and letters that waited in the mailbox when the shard looked. Not a
+    /// Number of connections and messages that waited in the mailbox when the shard looked. Not a
     /// time.
     pub queue: Histogram<u32>,
 }

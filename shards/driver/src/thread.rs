@@ -358,7 +358,7 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
     }
 
     fn storage(&mut self) -> Option<StorageEvent> {
-        self.mailbox.take_news()
+        self.mailbox.take_event()
     }
 
     fn late_answer(&mut self) -> Option<(ConnId, HttpResponse)> {

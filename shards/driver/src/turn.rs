@@ -536,11 +536,11 @@ impl<N: Net, M: Machine> Turn<N, M> {
         self.conns.get_mut(id).is_some_and(|conn| net.watch(&mut conn.socket, id).is_ok())
     }
 
-    /// Handles one piece of mail, one piece of the storage's news and one late answer. Returns
+    /// Handles one mail, one event of the storage and one late answer. Returns
     /// whether there was any.
     fn take_one<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) -> bool {
-        let (mail, news, answer) = (shell.mail(), shell.storage(), shell.late_answer());
-        let some = mail.is_some() || news.is_some() || answer.is_some();
+        let (mail, event, answer) = (shell.mail(), shell.storage(), shell.late_answer());
+        let some = mail.is_some() || event.is_some() || answer.is_some();
         match mail {
             Some(Mail::HandOver(hand_over)) => self.take_in(net, shell, *hand_over),
             Some(Mail::ShardMessage(message)) => {
@@ -549,9 +549,9 @@ impl<N: Net, M: Machine> Turn<N, M> {
             }
             None => {}
         }
-        if let Some(news) = news {
+        if let Some(event) = event {
             self.read_clock(shell);
-            self.feed(net, shell, Input::Storage { event: &news });
+            self.feed(net, shell, Input::Storage { event: &event });
         }
         if let Some((conn, response)) = answer
             && self.conns.open_mut(conn).is_some()
@@ -639,14 +639,14 @@ impl<N: Net, M: Machine> Turn<N, M> {
             let order = self.out.list.get(*place);
             let refusal = order.and_then(|output| self.pass_order(shell, output));
             next += 1;
-            if let Some(news) = refusal {
-                self.feed(net, shell, Input::Storage { event: &news });
+            if let Some(event) = refusal {
+                self.feed(net, shell, Input::Storage { event: &event });
             }
         }
         self.todo.orders.clear();
     }
 
-    /// Passes one order to the storage. If the storage refuses it, returns the news for the
+    /// Passes one order to the storage. If the storage refuses it, returns the event for the
     /// machine.
     fn pass_order<S: Shell<N, M>>(&self, shell: &mut S, output: &Output) -> Option<StorageEvent> {
         match output {

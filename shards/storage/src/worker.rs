@@ -82,7 +82,7 @@ pub trait Shards: Send + 'static {
     ///
     /// # Errors
     /// The event, if the shard's mailbox is full.
-    fn tell(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent>;
+    fn send(&self, shard: ShardId, event: StorageEvent) -> Result<(), StorageEvent>;
 }
 
 /// The state of the thread.
@@ -761,11 +761,11 @@ impl Worker {
     /// Sends events to the shards. A full mailbox does not delay other shards.
     fn deliver(&mut self, shards: &dyn Shards) {
         let mut full = BTreeSet::new();
-        for (shard, news) in std::mem::take(&mut self.unsent) {
-            let told = if full.contains(&shard) { Err(news) } else { shards.tell(shard, news) };
-            if let Err(news) = told {
+        for (shard, event) in std::mem::take(&mut self.unsent) {
+            let sent = if full.contains(&shard) { Err(event) } else { shards.send(shard, event) };
+            if let Err(event) = sent {
                 full.insert(shard);
-                self.unsent.push_back((shard, news));
+                self.unsent.push_back((shard, event));
             }
         }
     }

@@ -357,8 +357,8 @@ fn ordered(entry: &Entry<'_>, event: &str, session: &SessionId, bytes: usize) ->
 }
 
 /// Describes an event of the storage; of a record only its length.
-fn news_of(news: &StorageEvent) -> String {
-    match news {
+fn storage_event(event: &StorageEvent) -> String {
+    match event {
         StorageEvent::Loaded { session, found: LoadResult::Record(bytes) } => {
             format!("storage: {session:?} is there, {} bytes", bytes.len())
         }
@@ -397,7 +397,7 @@ pub fn describe(input: &Recorded<'_>) -> String {
             format!("another shard writes {} bytes", message.len())
         }
         Recorded::Memory(memory) => format!("memory: {memory:?}"),
-        Recorded::Storage { event } => news_of(event),
+        Recorded::Storage { event } => storage_event(event),
         Recorded::Drain => "drain".into(),
         Recorded::TurnEnded => "end of the turn".into(),
     }

@@ -17,7 +17,7 @@ const TWICE_EVERY: u64 = 20;
 /// Maximum number of differing digests that are listed.
 const DIFFERING_SHOWN: usize = 10;
 
-/// Runs simulated worlds, and reports broken promises.
+/// Runs simulated worlds, and reports broken invariants.
 #[derive(Args, Clone)]
 pub struct Options {
     /// The first seed.
@@ -151,7 +151,7 @@ fn one(options: &Options) -> io::Result<bool> {
     };
     if let Some(path) = &options.shrink {
         let Some((small, failure)) = shrink(&plan) else {
-            println!("this plan breaks no promise");
+            println!("this plan breaks no invariant");
             return Ok(true);
         };
         fs::write(path, serde_json::to_string_pretty(&small)?)?;

@@ -26,10 +26,10 @@ pub struct Kept {
     pub is_late: bool,
 }
 
-/// News to a shard with their time, and the oracle's model if they hold a record.
+/// An event for a shard with its time, and the oracle's model if it holds a record.
 pub struct Answer {
     pub at: u64,
-    pub news: StorageEvent,
+    pub event: StorageEvent,
     pub model: Option<Model>,
 }
 
@@ -139,8 +139,8 @@ impl Storage {
             }
             found = LoadResult::Record(bytes.into());
         }
-        let news = StorageEvent::Loaded { session: session.clone(), found };
-        self.answer(now, news, model)
+        let event = StorageEvent::Loaded { session: session.clone(), found };
+        self.answer(now, event, model)
     }
 
     /// Stores a record. Returns the answer, or `None` if it comes when the storage is available.
@@ -209,9 +209,9 @@ impl Storage {
         self.answer(now, StorageEvent::Stored { session, epoch, version, outcome }, None)
     }
 
-    fn answer(&mut self, now: u64, news: StorageEvent, model: Option<Model>) -> Answer {
+    fn answer(&mut self, now: u64, event: StorageEvent, model: Option<Model>) -> Answer {
         let late = if self.one_in(self.habits.late) { TOO_LATE } else { 0 };
-        Answer { at: now + 1 + self.luck.below(self.habits.delay) + late, news, model }
+        Answer { at: now + 1 + self.luck.below(self.habits.delay) + late, event, model }
     }
 
     fn one_in(&mut self, n: u64) -> bool {

@@ -1,7 +1,7 @@
 //! The sessions of a shard: calls in, replies out, packets to members.
 //!
 //! A call never reaches into a connection. A [`Caller`] describes the client, and a [`Reply`] the
-//! outcome. The engine acknowledges the call first; [`Band::settle`] then sends the news to the
+//! outcome. The engine acknowledges the call first; [`Band::settle`] then sends the notices to the
 //! members.
 
 mod batch;
@@ -162,7 +162,7 @@ impl Band {
     /// Sends what the last call changed to the session's members, and sets its timers.
     ///
     /// Call it after the caller's acknowledgement: a member must learn the outcome of its own call
-    /// before the news of it.
+    /// before the notices about it.
     pub fn settle(&mut self, seat: SeatHandle, cx: &mut Cx<'_>) {
         self.settle_room(seat.room, cx);
     }

@@ -301,12 +301,12 @@ impl Shards for Shared {
         SHARDS
     }
 
-    fn tell(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
+    fn send(&self, shard: ShardId, event: StorageEvent) -> Result<(), StorageEvent> {
         let mut world = self.lock();
         if world.mail.len() >= world.room {
-            return Err(news);
+            return Err(event);
         }
-        world.mail.push_back((shard, news));
+        world.mail.push_back((shard, event));
         Ok(())
     }
 }
@@ -423,14 +423,14 @@ impl Band {
         let shared = self.shared.clone();
         self.worker.turn(&shared);
         let mail = std::mem::take(&mut self.shared.lock().mail);
-        for (shard, news) in mail {
-            self.hear(shard, news);
+        for (shard, event) in mail {
+            self.hear(shard, event);
         }
     }
 
-    fn hear(&mut self, shard: ShardId, news: StorageEvent) {
+    fn hear(&mut self, shard: ShardId, event: StorageEvent) {
         let place = |session: &SessionId| session.as_str()[1..].parse::<usize>().unwrap();
-        match news {
+        match event {
             StorageEvent::Loaded { session, .. } => self.sessions[place(&session)].loads -= 1,
             StorageEvent::Stored { session, epoch, version, outcome } => {
                 let losses =
@@ -702,8 +702,11 @@ fn a_load_during_an_outage_returns_the_pending_record() {
     });
     let shared = band.shared.clone();
     band.worker.turn(&shared);
-    let (_, news) = band.shared.lock().mail.pop_front().unwrap();
-    assert!(matches!(news, StorageEvent::Loaded { found: LoadResult::Record(_), .. }), "{news:?}");
+    let (_, event) = band.shared.lock().mail.pop_front().unwrap();
+    assert!(
+        matches!(event, StorageEvent::Loaded { found: LoadResult::Record(_), .. }),
+        "{event:?}"
+    );
 }
 
 #[test]
@@ -713,8 +716,8 @@ fn a_full_shard_does_not_delay_the_others() {
         fn count(&self) -> u16 {
             SHARDS
         }
-        fn tell(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
-            if shard == ShardId(0) { Err(news) } else { self.0.tell(shard, news) }
+        fn send(&self, shard: ShardId, event: StorageEvent) -> Result<(), StorageEvent> {
+            if shard == ShardId(0) { Err(event) } else { self.0.send(shard, event) }
         }
     }
     let mut band = Band::new();

@@ -12,7 +12,7 @@ use super::journal::Breach;
 /// Maximum time in microseconds between a member's join and the end of its reserved seat. It
 /// includes the time of the question, and 8 s for which a shard may be stopped before it reads
 /// that.
-pub(super) const PROMISED: u64 = 13_000_000;
+pub(super) const RESERVED: u64 = 13_000_000;
 
 impl Oracle {
     /// Checks the answer to a member's call, and applies it to the model.
@@ -221,16 +221,16 @@ impl Oracle {
                 // The last seat may be reserved for a member on its way from another shard.
                 let others = &self.sessions[usize::from(ask.session)].askers;
                 let others =
-                    others.iter().filter(|(at, sid)| *sid != wire.sid && at + PROMISED >= ask.sent);
+                    others.iter().filter(|(at, sid)| *sid != wire.sid && at + RESERVED >= ask.sent);
                 let others: BTreeSet<&String> = others.map(|(_, sid)| sid).collect();
                 let others =
                     others.iter().filter(|sid| model.is_some_and(|model| !model.is_member(sid)));
-                let is_promised = ack.code == "session_full"
+                let is_reserved = ack.code == "session_full"
                     && model.is_some_and(|model| model.is_full_with(others.count()));
                 why != Some(ack.code.as_str())
                     && !was_asked_before
                     && !is_table_full
-                    && !is_promised
+                    && !is_reserved
             }
             (
                 _,

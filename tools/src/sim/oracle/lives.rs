@@ -8,7 +8,7 @@ use super::super::decode::{Ack, log_of};
 use super::super::model::Model;
 use super::super::wire::Wire;
 use super::Oracle;
-use super::answers::PROMISED;
+use super::answers::RESERVED;
 use super::journal::Breach;
 use super::rules::UNIX_START;
 
@@ -213,7 +213,7 @@ impl Oracle {
     pub fn asked(&mut self, now: u64, session: u16, sid: &str) {
         let askers = &mut self.sessions[usize::from(session)].askers;
         askers.push_back((now, sid.to_owned()));
-        while askers.front().is_some_and(|(at, _)| at + 2 * PROMISED < now) {
+        while askers.front().is_some_and(|(at, _)| at + 2 * RESERVED < now) {
             askers.pop_front();
         }
     }

@@ -25,7 +25,7 @@ use crate::backoff::chance;
 use crate::series::Point;
 pub use endpoint::{Endpoint, Topology, TopologyError};
 use link::{Answer, Link, Request, is_unreadable, redirection};
-use pubsub::{Event, News};
+use pubsub::{Announcer, Event};
 pub use redis::ConnectionAddr;
 use series::Kind;
 
@@ -40,7 +40,7 @@ pub struct Store {
     endpoint: Endpoint,
     ttl: Duration,
     link: Option<Link>,
-    news: Option<News>,
+    announcer: Option<Announcer>,
     /// A number by which servers recognize their own messages.
     server: String,
     /// Keys of this server, one on each node. If one is missing, its node has lost its data.
@@ -196,7 +196,7 @@ impl Store {
             endpoint,
             ttl,
             link: None,
-            news: None,
+            announcer: None,
             server: format!("{:016x}", chance()),
             markers: Vec::new(),
             found: Vec::new(),
@@ -265,14 +265,16 @@ impl Store {
     }
 
     fn publish(&self, changes: &[(SessionId, Change)], applied: &[Result<Applied, Failure>]) {
-        let Some(news) = &self.news else { return };
+        let Some(announcer) = &self.announcer else { return };
         for ((session, change), applied) in changes.iter().zip(applied) {
             if *applied == Ok(Applied::Done) {
                 match change {
                     Change::Put { epoch, version, .. } => {
-                        news.tell(session, Event::Stored, *epoch, *version)
+                        announcer.announce(session, Event::Stored, *epoch, *version)
                     }
-                    Change::Delete { epoch } => news.tell(session, Event::Deleted, *epoch, 0),
+                    Change::Delete { epoch } => {
+                        announcer.announce(session, Event::Deleted, *epoch, 0)
+                    }
                 }
             }
         }
@@ -346,14 +348,14 @@ impl Backend for Store {
     }
 
     fn listen(&mut self, heard: Box<dyn Fn(Foreign) + Send>) -> io::Result<()> {
-        self.news = Some(News::start(&self.endpoint, &self.server, heard)?);
+        self.announcer = Some(Announcer::start(&self.endpoint, &self.server, heard)?);
         Ok(())
     }
 
     fn announce(&mut self, served: &[Foreign]) {
-        let Some(news) = &self.news else { return };
+        let Some(announcer) = &self.announcer else { return };
         for Foreign { session, epoch, version, .. } in served {
-            news.tell(session, Event::Kept, *epoch, *version);
+            announcer.announce(session, Event::Kept, *epoch, *version);
         }
     }
 
