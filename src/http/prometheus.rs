@@ -317,7 +317,7 @@ impl Text {
         let name = "bandsync_queue_capacity";
         self.head(name, Kind::Gauge, "Entries that could wait in the queue.");
         for queue in &report.queues {
-            self.line(format_args!("{name}{{queue=\"{}\"}} {}", queue.name, queue.room));
+            self.line(format_args!("{name}{{queue=\"{}\"}} {}", queue.name, queue.capacity));
         }
         let name = "bandsync_log_lines_lost_total";
         self.head(
@@ -453,7 +453,7 @@ mod tests {
             system: Duration::from_secs(2),
         };
         report.threads = vec![thread("shard-0"), thread("a \"b\""), thread("shard-0")];
-        report.queues = vec![Queue { name: "storage", waiting: 3, room: 64 }];
+        report.queues = vec![Queue { name: "storage", waiting: 3, capacity: 64 }];
         let shards =
             [ShardTotals { messages_in: 7, ..ShardTotals::default() }, ShardTotals::default()];
         let cpu =

@@ -96,13 +96,14 @@ pub struct Queue {
     /// Entries that wait. For queues that empty within moments, the maximum since the last reading.
     pub waiting: u64,
     /// Entries that could wait.
-    pub room: u64,
+    #[serde(rename = "room")]
+    pub capacity: u64,
 }
 
 impl Queue {
     /// The part of it that is used, from 0 to 1.
     pub fn fill(&self) -> f64 {
-        self.waiting as f64 / self.room.max(1) as f64
+        self.waiting as f64 / self.capacity.max(1) as f64
     }
 }
 
@@ -873,7 +874,7 @@ mod tests {
     fn the_fullest_queue_decides_the_alert() {
         let made = Arc::new(Made::default());
         let mut watch = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan(LIMITS)).unwrap();
-        let queue = |name, waiting| Queue { name, waiting, room: 100 };
+        let queue = |name, waiting| Queue { name, waiting, capacity: 100 };
         for (waiting, status) in [(50, Status::Healthy), (51, Status::Degraded)] {
             *made.queues.lock() = vec![queue("storage", 3), queue("log", waiting), queue("x", 0)];
             watch.read();

@@ -69,7 +69,7 @@ pub struct Backlog {
     /// Lines that wait to be written.
     pub waiting: usize,
     /// Lines that could wait.
-    pub room: usize,
+    pub capacity: usize,
     /// Lines lost since the start.
     pub lost: u64,
 }
@@ -77,7 +77,7 @@ pub struct Backlog {
 /// The state of the running log.
 pub fn backlog() -> Backlog {
     let waiting = QUEUE.get().map_or(0, Sender::len);
-    Backlog { waiting, room: LINES_MAX, lost: LOST.all.load(Ordering::Relaxed) }
+    Backlog { waiting, capacity: LINES_MAX, lost: LOST.all.load(Ordering::Relaxed) }
 }
 
 /// The form of log lines.

@@ -18,7 +18,7 @@ use crate::monitor::{Queue, ShardTotals, Totals};
 use crate::ops::logging;
 
 /// Connections that may wait in a shard's mailbox. Guessed.
-pub(super) const MAILBOX_ROOM: usize = 1_024;
+pub(super) const MAILBOX_CAPACITY: usize = 1_024;
 
 /// Passes events of the storage to the shards.
 pub(super) struct StorageSink {
@@ -117,20 +117,25 @@ impl Totals for FleetTotals {
     fn queues(&self) -> Vec<Queue> {
         let mailbox = self.ids().map(|shard| self.metrics.stats(shard).mail_max.take()).max();
         let log = logging::backlog();
-        let queue =
-            |name, waiting, room| Queue { name, waiting: waiting as u64, room: room as u64 };
+        let queue = |name, waiting, capacity| Queue {
+            name,
+            waiting: waiting as u64,
+            capacity: capacity as u64,
+        };
         let mut queues = vec![
             Queue {
                 name: "mailbox",
                 waiting: mailbox.unwrap_or_default(),
-                room: MAILBOX_ROOM as u64,
+                capacity: MAILBOX_CAPACITY as u64,
             },
-            queue("log", log.waiting, log.room),
+            queue("log", log.waiting, log.capacity),
         ];
-        if self.storage.room() > 0 {
-            queues.push(queue("storage", self.storage.queue(), self.storage.room()));
+        if self.storage.capacity() > 0 {
+            queues.push(queue("storage", self.storage.queue(), self.storage.capacity()));
         }
-        queues.extend(self.recording.as_ref().map(|one| queue("recorder", one.len(), one.room())));
+        queues.extend(
+            self.recording.as_ref().map(|one| queue("recorder", one.len(), one.capacity())),
+        );
         queues
     }
 

@@ -19,7 +19,9 @@ use log::debug;
 use crate::config::Config;
 use crate::http::{Progress, Reports, Site};
 use crate::monitor::{self, Monitor, Totals};
-use crate::server::adapters::{ExitHook, FleetTotals, HistoryAdapter, MAILBOX_ROOM, StorageSink};
+use crate::server::adapters::{
+    ExitHook, FleetTotals, HistoryAdapter, MAILBOX_CAPACITY, StorageSink,
+};
 use crate::server::record::{self, RecordError};
 
 /// The reason why the server cannot start. Its text says what an operator can do.
@@ -138,7 +140,7 @@ impl Server {
         let plan = Plan {
             pin: config.threads.pin,
             ring: config.threads.ring,
-            mailbox_room: MAILBOX_ROOM,
+            mailbox_capacity: MAILBOX_CAPACITY,
             ..Plan::new(config.host, config.port)
         };
         let crew = |shard: ShardId| {

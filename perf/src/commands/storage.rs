@@ -5,8 +5,8 @@
 //! and each with one pending record. The server's own storage is measured, including queue and
 //! thread.
 //!
-//!     cargo run --release -p bandsync-perf -- storage --place file
-//!     cargo run --release -p bandsync-perf -- storage --place redis      # starts a redis-server
+//!     cargo run --release -p bandsync-perf -- storage --kind file
+//!     cargo run --release -p bandsync-perf -- storage --kind redis      # starts a redis-server
 
 use std::collections::VecDeque;
 use std::io;
@@ -35,7 +35,7 @@ const OFFERS_MAX: usize = 128;
 pub struct Options {
     /// `file` or `redis`
     #[arg(long, default_value = "file")]
-    place: String,
+    kind: String,
     /// Directory of the file; by default a new one below the system's directory for temporary files
     #[arg(long)]
     data: Option<PathBuf>,
@@ -188,7 +188,7 @@ fn measure(options: &Options) -> Result<(), String> {
     running.end();
     let seconds = options.seconds as f64;
     let millis = |quantile: f64| staleness.value_at_quantile(quantile) as f64 / 1_000.0;
-    println!("place                      {}", plan.target.name());
+    println!("storage                    {}", plan.target.name());
     println!("sessions                   {}", options.sessions);
     println!("changes a second           {:.0}", changes as f64 / seconds);
     println!("records stored a second    {:.0}", stored as f64 / seconds);
@@ -222,7 +222,7 @@ fn session(n: u32) -> Changing {
 }
 
 fn target(options: &Options) -> Result<(Target, Option<OwnRedis>), String> {
-    match (options.place.as_str(), &options.redis_url) {
+    match (options.kind.as_str(), &options.redis_url) {
         ("file", _) => {
             let own =
                 || std::env::temp_dir().join(format!("bandsync-bench-{}", std::process::id()));

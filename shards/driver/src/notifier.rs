@@ -109,18 +109,18 @@ pub(crate) mod tests {
         mail: Mutex<VecDeque<T>>,
         /// Events of the storage.
         events: Mutex<VecDeque<T>>,
-        room: usize,
+        capacity: usize,
         wakeups: Mutex<u32>,
         woken: Condvar,
     }
 
     impl<T> Model<T> {
-        pub(crate) fn new(room: usize) -> Arc<Self> {
+        pub(crate) fn new(capacity: usize) -> Arc<Self> {
             Arc::new(Self {
                 notifier: Notifier(LoomBool::new(false)),
                 mail: Mutex::new(VecDeque::new()),
                 events: Mutex::new(VecDeque::new()),
-                room,
+                capacity,
                 wakeups: Mutex::new(0),
                 woken: Condvar::new(),
             })
@@ -147,8 +147,8 @@ pub(crate) mod tests {
         fn put(&self, queue: &Mutex<VecDeque<T>>, item: T) -> bool {
             let put = || {
                 let mut queue = queue.lock().unwrap();
-                let has_room = queue.len() < self.room;
-                has_room.then(|| queue.push_back(item)).ok_or(())
+                let fits = queue.len() < self.capacity;
+                fits.then(|| queue.push_back(item)).ok_or(())
             };
             self.notifier.post(put, || self.wake()).is_ok()
         }

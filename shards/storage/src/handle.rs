@@ -107,7 +107,7 @@ impl StorageHandle {
     }
 
     /// Requests that could wait; 0 if nothing is stored.
-    pub fn room(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         self.requests.as_ref().and_then(Sender::capacity).unwrap_or_default()
     }
 

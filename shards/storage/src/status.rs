@@ -22,7 +22,7 @@ pub enum Condition {
 /// Counters and condition of the storage.
 #[derive(Debug)]
 pub struct Status {
-    /// The name of the place.
+    /// The kind of storage: `file`, `redis` or `memory`.
     pub target: &'static str,
     troubles: Mutex<[Option<Trouble>; TROUBLES]>,
     /// Records written since the start.

@@ -54,7 +54,7 @@ impl Backlog {
     }
 
     /// Buffers that could wait.
-    pub fn room(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         self.0.capacity().unwrap_or_default()
     }
 }
