@@ -86,7 +86,7 @@ pub fn anonymous_memory(pid: u32) -> io::Result<u64> {
 /// that.
 ///
 /// # Errors
-/// If the kernel refuses.
+/// If the kernel rejects.
 pub fn pin(pid: u32, core: usize) -> io::Result<()> {
     // SAFETY: a set of bits, for which all zeros is the empty set.
     let mut cores: libc::cpu_set_t = unsafe { std::mem::zeroed() };

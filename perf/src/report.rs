@@ -43,7 +43,7 @@ pub struct Report {
     /// Connections that broke.
     pub broken: u64,
     /// Messages by which the server rejected something.
-    pub refused: u64,
+    pub rejected: u64,
     /// Measured times, by name.
     pub times: Vec<(String, Summary)>,
 }
@@ -78,7 +78,7 @@ impl Report {
         whole.joined = joined as usize;
         whole.expected = count(&|r| r.expected);
         whole.broken = count(&|r| r.broken);
-        whole.refused = count(&|r| r.refused);
+        whole.rejected = count(&|r| r.rejected);
         whole.delivered = delivered;
         let weighted =
             |value: &dyn Fn(&Self) -> Option<f64>, weight: &dyn Fn(&Self) -> f64, by: f64| {
@@ -127,7 +127,7 @@ impl Report {
             ("memory per connection, idle", self.memory_idle.map(kilo), "KiB"),
             ("memory per connection, at the end", self.memory_end.map(kilo), "KiB"),
             ("connections broken", Some(self.broken as f64), ""),
-            ("refusals", Some(self.refused as f64), ""),
+            ("refusals", Some(self.rejected as f64), ""),
         ];
         plain.into_iter().filter_map(|(name, value, unit)| Some((name, value?, unit))).collect()
     }

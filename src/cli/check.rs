@@ -38,7 +38,7 @@ const SYSCTLS: [Sysctl; 3] = [
         enough: 1_024,
         recommended: 4_096,
         counts: "connections until they are accepted",
-        otherwise: "an audience that reconnects at once is refused",
+        otherwise: "an audience that reconnects at once is rejected",
     },
     Sysctl {
         what: "half-open connections",
@@ -442,7 +442,7 @@ mod tests {
         assert_eq!(clock("hpet").severity, Severity::Advice);
         let low = sysctl(&SYSCTLS[0], Some(128));
         assert_eq!(low.severity, Severity::Advice);
-        assert!(low.told.ends_with("is refused: sysctl net.core.somaxconn=4096"), "{low:?}");
+        assert!(low.told.ends_with("is rejected: sysctl net.core.somaxconn=4096"), "{low:?}");
         for one in &SYSCTLS {
             assert_eq!(sysctl(one, Some(one.enough)).severity, Severity::Good);
             assert_eq!(sysctl(one, None).severity, Severity::Good);

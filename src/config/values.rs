@@ -137,7 +137,7 @@ impl<'a> Values<'a> {
                 value = parse(&found.text);
             }
         }
-        let Some(value) = value else { return Err(refused(setting, found)) };
+        let Some(value) = value else { return Err(rejected(setting, found)) };
         // A default is not secret: it says that no value is set.
         let is_secret = setting.secret && !matches!(found.source, Source::Default(_));
         let shown = match (is_secret, setting.secret) {
@@ -181,12 +181,12 @@ pub(super) fn whole(text: &str, min: u64, max: u64) -> Option<u64> {
     text.parse().ok().filter(|value| digits && (min..=max).contains(value))
 }
 
-pub(super) fn refused(setting: &Setting, found: Found<'_>) -> ConfigError {
+pub(super) fn rejected(setting: &Setting, found: Found<'_>) -> ConfigError {
     let value = match setting.secret {
         true => "(secret)".to_owned(),
         false => found.text.into_owned(),
     };
-    ConfigError::Refused { name: found.name, value, allowed: allowed_of(setting) }
+    ConfigError::Rejected { name: found.name, value, allowed: allowed_of(setting) }
 }
 
 /// Describes the values that a setting may have, with their unit.

@@ -6,7 +6,7 @@ use bandsync_engine::speech::Code;
 use bandsync_engine::wire::events::{COMMAND_ID_FIELD, EVENTS, EventInfo};
 use bandsync_engine::wire::notices::notices;
 use bandsync_engine::wire::schema::{FieldInfo, Form, Presence, Schema};
-use bandsync_engine::wire::shapes::{REFUSED, REPEATED, SUPERSEDED, TRUE};
+use bandsync_engine::wire::shapes::{REJECTED, REPEATED, SUPERSEDED, TRUE};
 use bandsync_engine::words::limits::{Limits, RateLimits};
 use serde_json::{Map, Value, json};
 
@@ -89,7 +89,7 @@ impl Parts {
         let mut answers = vec![self.object(&ack, false)];
         answers.extend(event.event.may_wait().then(|| self.reference(&SUPERSEDED)));
         answers.extend(once.then(|| self.reference(&REPEATED)));
-        answers.push(self.reference(&REFUSED));
+        answers.push(self.reference(&REJECTED));
         self.messages.insert(
             format!("{name}.ack"),
             json!({

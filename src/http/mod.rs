@@ -128,7 +128,7 @@ impl Site {
         let mut answer = denied.answer();
         let HttpRequest { path, peer, host, .. } = question;
         if denied == Denied::Host {
-            log::warn!(path:%, peer:%; "refused {path} under the name {host:.100}: \
+            log::warn!(path:%, peer:%; "rejected {path} under the name {host:.100}: \
                 add the name to ALLOWED_HOSTS if it is yours");
         } else if path == DASHBOARD && question.accept.contains("text/html") {
             let page = self.assets.answer(path, "", false);
@@ -301,8 +301,8 @@ fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 
 impl Host for Site {
     fn answer(&self, asker: Asker, question: &HttpRequest) -> Option<HttpResponse> {
-        // Probes have no budget: a refused probe could make a supervisor end the server, and a
-        // refusal costs as much as the answer.
+        // Probes have no budget: a rejected probe could make a supervisor end the server, and a
+        // rejection costs as much as the answer.
         match question.path.as_str() {
             "/livez" => return Some(probes::live(&self.reports.monitor.newest())),
             "/readyz" => {
@@ -682,7 +682,7 @@ mod tests {
         let (site, _reporter) = site();
         let health = question("/health", "", "");
         let answers = (0..1_000).filter_map(|_| site.answer(ASKER, &health));
-        let refused = answers.into_iter().find(|answer| answer.status == 429).unwrap();
+        let rejected = answers.into_iter().find(|answer| answer.status == 429).unwrap();
         for probe in ["/livez", "/readyz"] {
             assert_eq!(
                 site.answer(ASKER, &question(probe, "", "")).unwrap().status,
@@ -690,8 +690,8 @@ mod tests {
                 "{probe}"
             );
         }
-        assert_eq!(header(&refused, "Retry-After"), "1");
-        assert_eq!(refused.body.as_ref(), br#"{"error":"Too many requests"}"#);
+        assert_eq!(header(&rejected, "Retry-After"), "1");
+        assert_eq!(rejected.body.as_ref(), br#"{"error":"Too many requests"}"#);
     }
 
     #[test]
@@ -699,8 +699,8 @@ mod tests {
         let (site, reporter) = site();
         let metrics = question("/metrics", "", "");
         assert_eq!(site.answer(ASKER, &metrics), None);
-        let refused = (0..90).find_map(|_| site.answer(ASKER, &metrics)).unwrap();
-        assert_eq!((refused.status, header(&refused, "Retry-After")), (503, "1"));
+        let rejected = (0..90).find_map(|_| site.answer(ASKER, &metrics)).unwrap();
+        assert_eq!((rejected.status, header(&rejected, "Retry-After")), (503, "1"));
         assert_eq!(site.answer(ASKER, &question("/health", "", "")).unwrap().status, 200);
         let (posted, answers) = crossbeam_channel::unbounded();
         // The first try finds a full mailbox.

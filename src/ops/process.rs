@@ -222,7 +222,7 @@ pub fn trim() {
 /// eight members another 4.
 pub fn use_small_pages() {
     // SAFETY: the call takes plain numbers and only changes how later pages are allocated. A kernel
-    // without huge pages refuses, which is harmless.
+    // without huge pages rejects, which is harmless.
     unsafe {
         libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
     }

@@ -47,7 +47,7 @@ function event(message, ack) {
       element("p", "Acknowledged with", { class: "faint" }),
       fields(done),
       ...repeated,
-      element("p", `Refused with ${message["x-refusals"].join(", ")}.`, { class: "faint" }),
+      element("p", `Rejected with ${message["x-refusals"].join(", ")}.`, { class: "faint" }),
       element("p", `${rate.perSecond || "Any number"} a second, ${rate.burst || "any number"} at once.`, { class: "faint" }),
     );
   }

@@ -189,7 +189,11 @@ fn sudo_that_asks_for_no_password_is_used_and_announced() {
     let (said, _) = machine.said(&["--only", "counted"]);
     holds(
         &said,
-        &["not installed, because that requires root", ": sudo /", "tools/test --packages valgrind"],
+        &[
+            "not installed, because that requires root",
+            ": sudo /",
+            "tools/test --packages valgrind",
+        ],
     );
 }
 

@@ -108,7 +108,7 @@ fn measure(options: &Options) -> Result<(), String> {
     // Up to an hour, in microseconds.
     let mut staleness =
         Histogram::<u64>::new_with_max(3_600_000_000, 3).map_err(|error| error.to_string())?;
-    let (mut stored, mut changes, mut refused) = (0_u64, 0_u64, 0_u64);
+    let (mut stored, mut changes, mut rejected) = (0_u64, 0_u64, 0_u64);
     let (mut queue_max, mut pending_max, mut waiting_max) = (0, 0, 0);
     let started = Instant::now();
     let begins = started + Duration::from_secs(options.seconds) / 4;
@@ -133,7 +133,7 @@ fn measure(options: &Options) -> Result<(), String> {
                     staleness.saturating_record((now - since).as_micros() as u64);
                 }
                 (StoreResult::Stored, _) => {}
-                _ => refused += 1,
+                _ => rejected += 1,
             }
             if changing.changed.is_some() && !std::mem::replace(&mut changing.listed, true) {
                 waiting.push_back(place);
@@ -174,7 +174,7 @@ fn measure(options: &Options) -> Result<(), String> {
             } else {
                 changing.listed = true;
                 waiting.push_front(place);
-                refused += 1;
+                rejected += 1;
                 break;
             }
         }
@@ -193,7 +193,7 @@ fn measure(options: &Options) -> Result<(), String> {
     println!("changes a second           {:.0}", changes as f64 / seconds);
     println!("records stored a second    {:.0}", stored as f64 / seconds);
     println!("changes for each record    {:.1}", changes as f64 / stored.max(1) as f64);
-    println!("requests refused or replaced {refused}");
+    println!("requests rejected or replaced {rejected}");
     println!("most requests in the queue   {queue_max}");
     println!("most records at the thread {pending_max}");
     println!("most sessions waiting      {waiting_max}");

@@ -1,7 +1,7 @@
 //! Listens: one socket per shard, all on one port. The kernel spreads connections over them.
 //!
-//! If the process runs out of descriptors, waiting connections are refused at once instead of being
-//! left to time out, and accepting pauses.
+//! If the process runs out of descriptors, waiting connections are rejected at once instead of
+//! being left to time out, and accepting pauses.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -26,8 +26,8 @@ const NOTSENT_BYTES: u32 = 16 * 1024;
 /// Pause in accepting after descriptors ran out. It ends earlier if a connection closes.
 const PAUSE: Micros = Micros::from_millis(100);
 
-/// Maximum number of connections that are refused before a pause.
-const REFUSALS: u32 = 64;
+/// Maximum number of connections that are rejected before a pause.
+const REJECTIONS: u32 = 64;
 
 /// Time without a shortage of descriptors after which the next one is logged again.
 const QUIET: Micros = Micros::from_secs(10);
@@ -89,7 +89,7 @@ pub(crate) struct Accept {
     paused: Option<Micros>,
     /// The time at which descriptors last ran out.
     shortage: Option<Micros>,
-    /// A descriptor that is closed when there is no other, to accept and refuse a connection.
+    /// A descriptor that is closed when there is no other, to accept and reject a connection.
     reserve: Option<File>,
 }
 
@@ -137,7 +137,7 @@ impl Accept {
                 self.ready = false;
                 Accepted::Empty
             }
-            Err(error) if is_shortage(&error) => self.refuse(now, &error, stats),
+            Err(error) if is_shortage(&error) => self.reject(now, &error, stats),
             // The connection broke while it waited: the kernel reports its error through `accept`.
             Err(_) => Accepted::Skipped,
         }
@@ -145,13 +145,14 @@ impl Accept {
 
     /// Closes the reserve to accept and close waiting connections, so that their clients need not
     /// wait for a time-out. Then pauses: later connections may be served after it.
-    fn refuse(&mut self, now: Micros, error: &io::Error, stats: &Stats) -> Accepted<TcpStream> {
-        for count in 0..REFUSALS {
+    fn reject(&mut self, now: Micros, error: &io::Error, stats: &Stats) -> Accepted<TcpStream> {
+        for count in 0..REJECTIONS {
             self.reserve = None;
-            let refused = self.listener.accept();
-            let nobody = refused.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
-            let failed = refused.is_err();
-            drop(refused);
+            let rejected = self.listener.accept();
+            let nobody =
+                rejected.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+            let failed = rejected.is_err();
+            drop(rejected);
             self.reserve = reserve().ok();
             self.ready &= !nobody;
             if nobody && count == 0 {
@@ -162,10 +163,10 @@ impl Accept {
             if failed {
                 break;
             }
-            stats.refused.add(1);
+            stats.rejected.add(1);
         }
         if self.shortage.is_none_or(|last| now.since(last) >= QUIET) {
-            log::warn!("out of descriptors, refusing new connections until others close: {error}");
+            log::warn!("out of descriptors, rejecting new connections until others close: {error}");
         }
         self.shortage = Some(now);
         self.paused = Some(now + PAUSE);

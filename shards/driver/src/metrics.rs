@@ -117,8 +117,8 @@ impl<C: Copy + Default> SharedMetrics<C> {
 pub struct Stats {
     /// Connections accepted from the listener.
     pub accepted: Counter,
-    /// Connections refused because the process had no descriptor for them.
-    pub refused: Counter,
+    /// Connections rejected because the process had no descriptor for them.
+    pub rejected: Counter,
     /// Connections that came from another shard.
     pub arrived: Counter,
     /// Connections handed over to another shard.

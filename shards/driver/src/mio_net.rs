@@ -170,7 +170,7 @@ impl Net for MioNet {
     }
 
     fn reset(&mut self, socket: TcpStream) {
-        // If the kernel refuses, an ordinary close is the only way left.
+        // If the kernel rejects, an ordinary close is the only way left.
         let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
         self.close(socket);
     }

@@ -90,7 +90,7 @@ pub trait Net {
     /// Notes that connections may be waiting at the listener.
     fn report_listener(&mut self);
 
-    /// Accepts one connection, if one waits. Counts refused ones.
+    /// Accepts one connection, if one waits. Counts rejected ones.
     fn accept(&mut self, now: Micros, stats: &Stats) -> Accepted<Self::Socket>;
 }
 

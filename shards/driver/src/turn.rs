@@ -637,16 +637,16 @@ impl<N: Net, M: Machine> Turn<N, M> {
         let mut next = 0;
         while let Some(place) = self.todo.orders.get(next) {
             let order = self.out.list.get(*place);
-            let refusal = order.and_then(|output| self.pass_order(shell, output));
+            let rejection = order.and_then(|output| self.pass_order(shell, output));
             next += 1;
-            if let Some(event) = refusal {
+            if let Some(event) = rejection {
                 self.feed(net, shell, Input::Storage { event: &event });
             }
         }
         self.todo.orders.clear();
     }
 
-    /// Passes one order to the storage. If the storage refuses it, returns the event for the
+    /// Passes one order to the storage. If the storage rejects it, returns the event for the
     /// machine.
     fn pass_order<S: Shell<N, M>>(&self, shell: &mut S, output: &Output) -> Option<StorageEvent> {
         match output {
@@ -656,13 +656,13 @@ impl<N: Net, M: Machine> Turn<N, M> {
             Output::Store { session, epoch, version, record } => {
                 let (epoch, version) = (*epoch, *version);
                 let record = &self.out.bytes[record.range()];
-                let refused = !shell.store(Order::Store { session, epoch, version, record });
-                let outcome = StoreResult::Refused;
+                let rejected = !shell.store(Order::Store { session, epoch, version, record });
+                let outcome = StoreResult::Rejected;
                 let session = session.clone();
-                refused.then_some(StorageEvent::Stored { session, epoch, version, outcome })
+                rejected.then_some(StorageEvent::Stored { session, epoch, version, outcome })
             }
             Output::Forget { session, epoch } => {
-                // If it is refused, the record expires in the storage.
+                // If it is rejected, the record expires in the storage.
                 shell.store(Order::Forget { session, epoch: *epoch });
                 None
             }

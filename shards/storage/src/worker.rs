@@ -319,7 +319,7 @@ impl Worker {
             self.pending.put(session.clone(), shard, change)
         {
             count(&self.status.coalesced, 1);
-            let outcome = StoreResult::Refused;
+            let outcome = StoreResult::Rejected;
             self.unsent
                 .push_back((shard, StorageEvent::Stored { session, epoch, version, outcome }));
         }

@@ -181,7 +181,7 @@ impl Stream {
         }
     }
 
-    /// The state after an upgrade. If it was refused, another request follows, which begins with a
+    /// The state after an upgrade. If it was rejected, another request follows, which begins with a
     /// letter. No frame begins like that, except compressed fragments, and no method begins with
     /// one of those letters.
     fn after_upgrade(first: u8) -> Self {

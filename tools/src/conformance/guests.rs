@@ -287,11 +287,11 @@ impl Guests {
             (Body::Connect { auth }, None) => {
                 let has =
                     |parameter: &str| parameters(&guest.query).any(|(name, _)| name == parameter);
-                let refusal = match known.iter().find(|namespace| namespace.name == name) {
+                let rejection = match known.iter().find(|namespace| namespace.name == name) {
                     None => Some("Invalid namespace"),
-                    Some(namespace) => namespace.refuses.why(has),
+                    Some(namespace) => namespace.rejects.why(has),
                 };
-                if let Some(why) = refusal {
+                if let Some(why) = rejection {
                     client.send(id, cx, |bytes| {
                         socket_packet::connect_error(bytes, packet.namespace, why);
                     });

@@ -94,7 +94,7 @@ impl Cx<'_> {
     }
 
     /// Answers bytes of a connection that the client no longer reads with a reset.
-    pub fn refuse_bytes(&mut self, wire: usize) {
+    pub fn reject_bytes(&mut self, wire: usize) {
         let now = self.now();
         let stray = self.wires[wire].stray;
         let cable = &mut self.net.cables[wire];

@@ -262,7 +262,7 @@ fn understand_ack(text: &str) -> Result<ServerMessage, String> {
     let code = told.error.map(|error| error.code.into_owned()).unwrap_or_default();
     Ok(ServerMessage::Ack(Ack {
         id,
-        ok: told.ok.ok_or("neither done nor refused")?,
+        ok: told.ok.ok_or("neither done nor rejected")?,
         code,
         guessing,
         version: (told.epoch.unwrap_or_default(), told.version.unwrap_or_default()),

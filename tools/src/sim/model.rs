@@ -209,7 +209,7 @@ impl Model {
     }
 
     /// The error code with which a join or the recovery of a seat must be rejected, if any.
-    pub fn refuses(&self, id: &str, join: &Join) -> Option<&'static str> {
+    pub fn rejects(&self, id: &str, join: &Join) -> Option<&'static str> {
         let is_seated = self.is_member(id);
         match () {
             () if self.version == 0 => None,

@@ -76,7 +76,7 @@ pub struct Storage {
     pub delay: u64,
     /// One answer in this many comes much later. 0 means none.
     pub late: u64,
-    /// One record in this many is refused. 0 means none.
+    /// One record in this many is rejected. 0 means none.
     pub refuse: u64,
     /// One record in this many is damaged when it is read. 0 means none.
     pub damage: u64,

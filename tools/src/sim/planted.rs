@@ -123,7 +123,7 @@ pub const BUGS: &[Bug] = bugs! {
         "self.state.leader().is_none()" => "(BUG || self.state.leader().is_none())";
     pin_known_without_showing "a returning member knows a PIN that it has not shown":
         "&= " => "&= BUG || ";
-    refused_record_counts "a refused record counts as stored":
+    refused_record_counts "a rejected record counts as stored":
         "{}" => "if BUG { room.persisted.stored = Some(which) },";
     storage_return_ignored "nothing is stored again after the storage returns":
         "" => "if !BUG { LINE }";

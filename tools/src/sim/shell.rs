@@ -145,7 +145,7 @@ impl Shard {
     pub fn sum_up(&self, seen: &mut Coverage) {
         let counters = self.turn.machine().counters();
         for (code, count) in Code::ALL.iter().zip(counters.refusals_by_code) {
-            seen.add(format!("refused: {}", code.as_str()), count);
+            seen.add(format!("rejected: {}", code.as_str()), count);
         }
         seen.add("memory: sessions let go", counters.sessions_shed);
         seen.add("memory: bytes for lost members let go", counters.recovery_bytes_shed);

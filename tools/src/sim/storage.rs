@@ -1,4 +1,4 @@
-//! The storage of the world: the record of each session, and answers that are late or refusals.
+//! The storage of the world: the record of each session, and answers that are late or rejections.
 
 use std::collections::BTreeMap;
 
@@ -61,8 +61,8 @@ pub struct Storage {
     luck: SimRng,
     /// Number of records of dead servers that arrived.
     pub overdue: u64,
-    /// Number of these that were refused because there was a newer one.
-    pub refused: u64,
+    /// Number of these that were rejected because there was a newer one.
+    pub rejected: u64,
 }
 
 impl Storage {
@@ -77,7 +77,7 @@ impl Storage {
             away_until: None,
             luck: SimRng::new(seed, 3_000),
             overdue: 0,
-            refused: 0,
+            rejected: 0,
         }
     }
 
@@ -108,7 +108,7 @@ impl Storage {
             if self.away_until.is_none() {
                 let was = self.records.get(&order.session).map(|kept| kept.epoch);
                 self.overdue += 1;
-                self.refused += u64::from(was > Some(order.epoch));
+                self.rejected += u64::from(was > Some(order.epoch));
                 self.keep(now, order, true);
             }
         }
@@ -150,11 +150,11 @@ impl Storage {
             self.waiting.push((shard, order));
             return None;
         }
-        let refuses = self.away_until.is_some() || self.one_in(self.habits.refuse);
+        let rejects = self.away_until.is_some() || self.one_in(self.habits.refuse);
         if self.luck.one_in(6) {
             self.recent = Some(order.clone());
         }
-        Some(if refuses { self.refuse(now, order) } else { self.keep(now, order, false) })
+        Some(if rejects { self.reject(now, order) } else { self.keep(now, order, false) })
     }
 
     pub fn forget(&mut self, session: &SessionId, epoch: u64) {
@@ -182,18 +182,18 @@ impl Storage {
             plan::Storage { wait: self.habits.wait, delay: 100, late: 0, refuse: 0, damage: 0 };
     }
 
-    fn refuse(&mut self, now: u64, order: StoreOrder) -> Answer {
+    fn reject(&mut self, now: u64, order: StoreOrder) -> Answer {
         let StoreOrder { session, epoch, version, .. } = order;
         self.answer(
             now,
-            StorageEvent::Stored { session, epoch, version, outcome: StoreResult::Refused },
+            StorageEvent::Stored { session, epoch, version, outcome: StoreResult::Rejected },
             None,
         )
     }
 
     fn keep(&mut self, now: u64, order: StoreOrder, is_late: bool) -> Answer {
         if order.model.is_none() && !order.last {
-            return self.refuse(now, order);
+            return self.reject(now, order);
         }
         let StoreOrder { session, epoch, version, bytes, model, .. } = order;
         let newer =

@@ -159,7 +159,7 @@ impl<'p> World<'p> {
         seen.add("driver: a tick is cut and finished", self.net.ticks_cut);
         if let Some(storage) = &self.storage {
             seen.add("storage: a dead server's record arrives", storage.overdue);
-            seen.add("storage: a dead server's record is refused as older", storage.refused);
+            seen.add("storage: a dead server's record is rejected as older", storage.rejected);
         }
         seen.add("recoveries", self.oracle.journal.recoveries);
         seen.add("hand-overs", self.handed_over);

@@ -300,10 +300,10 @@ impl Crowd {
                     self.tally.setup.record(now().saturating_sub(member.intended));
                 }
             }
-            PacketKind::Refused(why) => {
-                self.tally.refused += 1;
+            PacketKind::Rejected(why) => {
+                self.tally.rejected += 1;
                 if member.stage != Stage::Joined {
-                    return Err(io::Error::other(format!("the server refuses: {why}")));
+                    return Err(io::Error::other(format!("the server rejects: {why}")));
                 }
             }
             PacketKind::Chat(_) | PacketKind::Snapshot | PacketKind::Other => {}

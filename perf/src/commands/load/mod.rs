@@ -147,7 +147,7 @@ fn measure(run: &Run, server: Option<&Server>) -> io::Result<Report> {
         memory_idle: per_conn(idle),
         memory_end: per_conn(memory()?),
         broken: tally.broken,
-        refused: tally.refused,
+        rejected: tally.rejected,
         times: times.map(|(name, times)| (name.to_owned(), times.summary())).collect(),
     })
 }

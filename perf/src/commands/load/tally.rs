@@ -16,7 +16,7 @@ pub struct Tally {
     pub chats: u64,
     pub joins: u64,
     pub broken: u64,
-    pub refused: u64,
+    pub rejected: u64,
     /// Messages and their bytes, of all kinds.
     pub messages: u64,
     pub bytes: u64,

@@ -5,7 +5,7 @@
 //! dragged slider ends where it was released. It is applied before any later command of its client,
 //! even if the rate does not allow it yet, so commands take effect in the order in which they were
 //! sent. The client's total then runs into debt, so in the long run it sends no more than allowed.
-//! A value that waits does not count as a refusal.
+//! A value that waits does not count as a rejection.
 
 use std::borrow::Cow;
 
@@ -57,7 +57,7 @@ impl Shard {
                 Reject::new(Code::UnknownEvent, message)
             }
         };
-        self.transport.connections.refuse(to, &reject, cx);
+        self.transport.connections.reject(to, &reject, cx);
         Next::Continue
     }
 
@@ -165,7 +165,7 @@ impl Shard {
         }
     }
 
-    /// Handles an event that came too fast: keeps it for later, or refuses it. Too many refusals
+    /// Handles an event that came too fast: keeps it for later, or rejects it. Too many rejections
     /// close the connection.
     #[cold]
     fn too_fast(
@@ -185,13 +185,13 @@ impl Shard {
         let notice = ClientNotice::RateLimitExceeded { event: &sent.event, retry_after: wait };
         client.notify(id, &notice, cx);
         if let Some(ack) = sent.ack {
-            cx.report.counters.refused(Code::RateLimited);
+            cx.report.counters.rejected(Code::RateLimited);
             let message = format!("too many of these: try again in {} ms", wait.as_millis() + 1);
             let reject =
                 Reject { retry_after: Some(wait), ..Reject::new(Code::RateLimited, message) };
-            client.send(id, cx, |bytes| print::refusal(bytes, ack, &reject));
+            client.send(id, cx, |bytes| print::rejection(bytes, ack, &reject));
         }
-        if client.rates.refuse(cx.now.at, &cx.settings.policy.rates) {
+        if client.rates.reject(cx.now.at, &cx.settings.policy.rates) {
             let refusals = cx.settings.policy.rates.refusals_max;
             let why = format!("event rates exceeded {refusals} times within a minute");
             self.close(id, Closing::expelled(why, LeaveReason::Forced), cx);
@@ -200,7 +200,7 @@ impl Shard {
     }
 
     /// Keeps an event that came too fast, if only the newest value of its kind counts. Returns
-    /// false if the event is to be refused instead.
+    /// false if the event is to be rejected instead.
     fn keep_late(
         &mut self,
         sent: &NamedEvent<'_>,
@@ -310,7 +310,7 @@ impl Shard {
                 let outcome = Ok(Ack::Superseded { epoch, version });
                 self.transport.connections.answer(to, &outcome, Some(session.id()), cx);
             }
-            Err(reject) => self.transport.connections.refuse(to, &reject, cx),
+            Err(reject) => self.transport.connections.reject(to, &reject, cx),
         }
     }
 }

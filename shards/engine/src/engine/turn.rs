@@ -74,8 +74,8 @@ impl Shard {
 
     /// Tells all clients that the server goes away, and closes their connections. A connection with
     /// an incomplete request, with none yet, or with one that the host has not answered still
-    /// receives its answer: pages and probes are served, and clients are refused. So do connections
-    /// that open later.
+    /// receives its answer: pages and probes are served, and clients are rejected. So do
+    /// connections that open later.
     fn drain(&mut self, cx: &mut Cx<'_>) {
         self.transport.connections.draining = true;
         self.band.drain();

@@ -122,9 +122,9 @@ pub struct Counters {
     pub messages_in: u64,
     /// Total of messages to clients, one for each receiver.
     pub messages_out: u64,
-    /// Total of refused commands.
+    /// Total of rejected commands.
     pub refusals: u64,
-    /// Totals of refused commands by code, in the order of [`Code::ALL`].
+    /// Totals of rejected commands by code, in the order of [`Code::ALL`].
     pub refusals_by_code: [u64; Code::ALL.len()],
     /// Total of connections closed because the peer broke a rule or a limit.
     pub expulsions: u64,
@@ -143,7 +143,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn refused(&mut self, code: Code) {
+    pub(crate) fn rejected(&mut self, code: Code) {
         self.refusals += 1;
         self.refusals_by_code[code.index()] += 1;
     }

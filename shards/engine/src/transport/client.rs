@@ -26,7 +26,7 @@ use crate::words::ids::{ConnId, MemberId, Offset, RecoveryToken, SeatHandle};
 use crate::words::limits::Limits;
 use crate::words::time::Micros;
 
-/// Maximum bytes of a packet that is no set list. A longer packet is refused unread, because the
+/// Maximum bytes of a packet that is no set list. A longer packet is rejected unread, because the
 /// shard sends no ticks while it reads.
 pub const EVENT_BYTES_MAX: usize = 64 * 1024;
 

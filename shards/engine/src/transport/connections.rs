@@ -30,7 +30,7 @@ pub const BACKLOG_SCARCE: &str = "slow reader, 256 KiB unsent for 5 s while memo
 pub struct Connections {
     real: Slots<ConnId, Connection>,
     polled: Arena<ConnId, Connection>,
-    /// Whether the server is draining. If so, clients are refused; pages and probes are still
+    /// Whether the server is draining. If so, clients are rejected; pages and probes are still
     /// answered.
     pub draining: bool,
 }

@@ -291,8 +291,8 @@ impl Closing {
         Self { farewell: Farewell::Flush, ..Self::unlogged(LeaveReason::Forced) }
     }
 
-    /// Closes a connection after a refused request. The answer gives the reason.
-    pub fn refused(why: impl Into<Cow<'static, str>>) -> Self {
+    /// Closes a connection after a rejected request. The answer gives the reason.
+    pub fn rejected(why: impl Into<Cow<'static, str>>) -> Self {
         let farewell = Farewell::Flush;
         Self { farewell, ..Self::expelled(why, LeaveReason::Forced) }
     }

@@ -125,7 +125,7 @@ impl Transport {
         }
     }
 
-    /// Adds an accepted connection, or refuses it.
+    /// Adds an accepted connection, or rejects it.
     pub fn opened(&mut self, conn: ConnId, peer: IpAddr, cx: &mut Cx<'_>) {
         let address = ClientAddress { ip: peer, forwarded: false };
         let closing = if self.connections.connections()
@@ -133,9 +133,9 @@ impl Transport {
         {
             let why = format!("the shard is full: {} connections", self.connections.connections());
             exchange::unavailable_now(conn, why, cx)
-        } else if let Err(refusal) = cx.admit_peer(address) {
+        } else if let Err(rejection) = cx.admit_peer(address) {
             cx.release_peer(address);
-            exchange::too_many(conn, refusal, cx)
+            exchange::too_many(conn, rejection, cx)
         } else {
             let http = HttpConn::new(cx.now.at);
             let connection = Connection::new(address, Protocol::Http(Box::new(http)));

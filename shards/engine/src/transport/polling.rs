@@ -17,7 +17,7 @@ use crate::delivery::poll_queue::{Bond, COOKIE, Origin, PollQueue};
 use crate::delivery::route::Encoding;
 use crate::io::HttpResponse;
 use crate::speech::LeaveReason;
-use crate::wire::http::{Delivery, Method, OwnedCors, Refusal, Request, Response};
+use crate::wire::http::{Delivery, Method, OwnedCors, Rejection, Request, Response};
 use crate::wire::packing::Packing;
 use crate::wire::payload::{self, Body, Version};
 use crate::words::ids::{ConnId, MemberId};
@@ -73,15 +73,15 @@ impl Transport {
         exchange: &Exchange<'_>,
         version: Version,
         cx: &mut Cx<'_>,
-    ) -> Result<Step, Refusal> {
+    ) -> Result<Step, Rejection> {
         let Exchange { conn, peer, request, .. } = *exchange;
         let sid = new_sid(cx);
         let base64 = wants_base64(request);
         let address = client_address(peer, request, cx.settings);
         // The client outlives this connection, which may be a proxy's, so it is counted separately.
-        if let Err(refusal) = cx.admit_peer(address) {
+        if let Err(rejection) = cx.admit_peer(address) {
             cx.release_peer(address);
-            return Ok(Step::Close(too_many(conn, refusal, cx)));
+            return Ok(Step::Close(too_many(conn, rejection, cx)));
         }
         let dialect = Dialect { version, base64, layer: self.profile.layer };
         let client = Client::new(dialect, Encoding::Polled, Some(sid), cx.now.at, cx.settings);
@@ -131,18 +131,18 @@ impl Connections {
         exchange: &Exchange<'_>,
         client: ConnId,
         cx: &mut Cx<'_>,
-    ) -> Result<Step, Refusal> {
+    ) -> Result<Step, Rejection> {
         let now = cx.now.at;
         let (conn, delivery) = (exchange.conn, exchange.delivery());
         if let Some(client) = self.client_mut(client) {
             client.touch(now);
         }
-        let Some(queue) = cx.sender.queue(client) else { return Err(Refusal::SessionUnknown) };
+        let Some(queue) = cx.sender.queue(client) else { return Err(Rejection::SessionUnknown) };
         let probed = queue.probed.is_some_and(|until| now < until);
         if queue.waiting.is_some() {
             // Two polls at once break the protocol.
             let closing = Closing::unlogged(LeaveReason::TransportError);
-            return Ok(Step::CloseClient(client, closing, Refusal::BadRequest));
+            return Ok(Step::CloseClient(client, closing, Rejection::BadRequest));
         }
         let http = self.http_mut(conn);
         if queue.packets.is_empty() && !probed {
@@ -171,11 +171,11 @@ impl Connections {
         conn: ConnId,
         client: ConnId,
         cx: &mut Cx<'_>,
-    ) -> Result<Step, Refusal> {
-        let Some(queue) = cx.sender.queue(client) else { return Err(Refusal::SessionUnknown) };
+    ) -> Result<Step, Rejection> {
+        let Some(queue) = cx.sender.queue(client) else { return Err(Rejection::SessionUnknown) };
         if queue.posting.is_some_and(|posting| posting != conn) {
             let closing = broken_client("two requests with packets at once");
-            return Ok(Step::CloseClient(client, closing, Refusal::BadRequest));
+            return Ok(Step::CloseClient(client, closing, Rejection::BadRequest));
         }
         queue.posting = Some(conn);
         if let Some(http) = self.http_mut(conn) {
@@ -191,9 +191,9 @@ impl Connections {
         client: ConnId,
         body: &[u8],
         cx: &mut Cx<'_>,
-    ) -> Result<Step, Refusal> {
+    ) -> Result<Step, Rejection> {
         let Some(version) = self.client(client).map(|client| client.version) else {
-            return Err(Refusal::SessionUnknown);
+            return Err(Rejection::SessionUnknown);
         };
         let conflict = self.await_body(exchange.conn, client, cx)?;
         if !matches!(conflict, Step::More) {
@@ -207,7 +207,7 @@ impl Connections {
         }
         let Ok(parts) = payload::parts(body, version, is_binary(exchange.request)) else {
             let closing = broken_client("malformed Engine.IO body of a polling request");
-            return Ok(Step::CloseClient(client, closing, Refusal::BadRequest));
+            return Ok(Step::CloseClient(client, closing, Rejection::BadRequest));
         };
         let packets = parts.into_iter().map(PendingPacket::of).collect();
         let Delivery { keep_alive, cors, .. } = exchange.delivery();
@@ -248,7 +248,7 @@ impl Connections {
         Some(Event::Settled)
     }
 
-    /// Answers or refuses a request whose client is gone.
+    /// Answers or rejects a request whose client is gone.
     pub(super) fn client_gone<'i>(
         &mut self,
         incoming: &mut Incoming<'_>,
@@ -265,7 +265,7 @@ impl Connections {
         if is_answered || post.used.is_none() {
             return self.end_post(incoming, &post, cx);
         }
-        incoming.refusal = Some(Refusal::BadRequest);
+        incoming.rejection = Some(Rejection::BadRequest);
         Some(Event::Settled)
     }
 }

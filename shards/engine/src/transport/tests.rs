@@ -155,7 +155,7 @@ fn a_request_with_an_incomplete_body_is_parsed_again() {
     let bytes = http.receive(b"POST /b HTTP/1.1\r\nHost: band\r\nContent-Length: 3\r\n\r\nxy", NOW);
     assert!(matches!(http.next_request(&bytes), NextRequest::Request { body: None, .. }));
     assert!(matches!(http.next_request(&bytes), NextRequest::Request { body: None, .. }));
-    assert!(matches!(http.next_request(b"\x01"), NextRequest::Refused(_)));
+    assert!(matches!(http.next_request(b"\x01"), NextRequest::Rejected(_)));
 }
 
 #[test]

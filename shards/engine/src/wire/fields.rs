@@ -1,7 +1,7 @@
 //! Kinds of fields that clients send: a bound is written once, and both checks the field and
 //! describes it.
 //!
-//! Each refusal names the field and says which values are accepted. An optional field that is
+//! Each rejection names the field and says which values are accepted. An optional field that is
 //! `null` counts as absent, and so does an optional text that is empty.
 
 use super::json::Field;
@@ -49,7 +49,7 @@ impl<T> Kind<T> {
     /// Reads a field that must be there.
     ///
     /// # Errors
-    /// A refusal that names the field and the accepted values.
+    /// A rejection that names the field and the accepted values.
     pub fn read(self, field: Field<'_>) -> Result<T, Reject> {
         (self.read)(field, self.schema.form)
     }

@@ -549,8 +549,8 @@ mod tests {
         drop(database);
         let target = Target::File(Some(directory.0.clone()));
         let plan = Plan { target, ttl: HOUR, wait: HOUR };
-        let refused = Storage::open(&plan).err().unwrap().to_string();
-        assert!(refused.contains("later version") && refused.contains("--data"), "{refused}");
+        let rejected = Storage::open(&plan).err().unwrap().to_string();
+        assert!(rejected.contains("later version") && rejected.contains("--data"), "{rejected}");
         let database = Database::create(&path).unwrap();
         let table = database.begin_read().unwrap().open_table(META).unwrap();
         assert_eq!(table.get("format").unwrap().unwrap().value(), FORMAT + 1);

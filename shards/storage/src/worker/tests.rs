@@ -449,7 +449,7 @@ impl Band {
                     StoreResult::Outdated { epoch: other } if known.exists => {
                         known.epoch = known.epoch.max(other + 1)
                     }
-                    StoreResult::Stored | StoreResult::Refused | StoreResult::Outdated { .. } => {}
+                    StoreResult::Stored | StoreResult::Rejected | StoreResult::Outdated { .. } => {}
                 }
                 self.offer(session);
             }

@@ -267,7 +267,7 @@ impl Poller {
         let now = cx.now();
         cx.arrive_down(w);
         if cx.wires[w].left || !self.has(w) {
-            return cx.refuse_bytes(w);
+            return cx.reject_bytes(w);
         }
         if cx.net.cables[w].reset {
             return self.start_over(cx);

@@ -42,7 +42,7 @@ impl Oracle {
             return;
         }
         let done =
-            if ack.ok { self.obeyed(now, wire, &ask, ack) } else { self.refused(wire, &ask, ack) };
+            if ack.ok { self.obeyed(now, wire, &ask, ack) } else { self.rejected(wire, &ask, ack) };
         if let Err((invariant, what)) = done {
             self.journal.fail(now, invariant, what);
         }
@@ -198,7 +198,7 @@ impl Oracle {
         Ok(())
     }
 
-    fn refused(&mut self, wire: &mut Wire, ask: &PendingCall, ack: &Ack) -> Result<(), Breach> {
+    fn rejected(&mut self, wire: &mut Wire, ask: &PendingCall, ack: &Ack) -> Result<(), Breach> {
         let model = self.sessions[usize::from(ask.session)].model.as_ref();
         let elsewhere = wire.seat != Some(ask.session);
         let wrong = match (&ask.what, ack.code.as_str()) {
@@ -212,7 +212,7 @@ impl Oracle {
                 leads || !needs_lead(say, false) && !matches!(say, Say::HandTo { .. })
             }
             (CallContent::Join(join), "session_full" | "bad_passcode") => {
-                let why = model.and_then(|model| model.refuses(&wire.sid, join));
+                let why = model.and_then(|model| model.rejects(&wire.sid, join));
                 // Another shard's answer holds for the time of the question. The session may be
                 // gone since.
                 let was_asked_before = model.is_none_or(|model| model.door_changed_at >= ask.sent);

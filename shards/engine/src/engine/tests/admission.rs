@@ -49,9 +49,9 @@ fn a_member_rejected_by_another_session_keeps_its_seat() {
             world.bytes(bob, &burst);
             world.pass(MS(20));
             let heard = world.heard(bob);
-            let refused = r#"437[{"ok":false,"error":{"code":"bad_passcode","message":"#;
+            let rejected = r#"437[{"ok":false,"error":{"code":"bad_passcode","message":"#;
             assert!(
-                heard[0].starts_with(refused) && heard[0].contains(r#""field":"passcode""#),
+                heard[0].starts_with(rejected) && heard[0].contains(r#""field":"passcode""#),
                 "{heard:?}"
             );
             assert_eq!(world.events(witness), ["chat_message"], "{locked}");

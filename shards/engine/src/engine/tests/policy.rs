@@ -59,8 +59,8 @@ fn an_address_that_connects_too_fast_receives_a_retry_after() {
     for _ in 0..10 {
         world.open(0);
     }
-    let refused = world.open(0);
-    let told = String::from_utf8_lossy(&world.sent[&refused]).into_owned();
+    let rejected = world.open(0);
+    let told = String::from_utf8_lossy(&world.sent[&rejected]).into_owned();
     assert!(told.starts_with("HTTP/1.1 429 ") && told.contains("\r\nRetry-After: 1\r\n"), "{told}");
     assert!(told.ends_with(r#"{"error":"Too many requests"}"#), "{told}");
     world.pass(SECOND);
@@ -378,7 +378,7 @@ fn a_rejected_page_is_reported_once_with_its_name_and_the_setting() {
     let page: [&str; 2] = ["Host: band.example", "Origin: https://band.example"];
     assert_eq!(status(&upgrade(&mut world, &page)), "403");
     let why =
-        "refused a page under the name band.example: add the name to ALLOWED_HOSTS if it is yours";
+        "rejected a page under the name band.example: add the name to ALLOWED_HOSTS if it is yours";
     assert_eq!(told(&mut world), [(Manner::Misconfigured, why.to_owned())]);
 
     let poll = "GET /socket.io/?EIO=4&transport=polling HTTP/1.1";
@@ -386,7 +386,7 @@ fn a_rejected_page_is_reported_once_with_its_name_and_the_setting() {
         status(&ask(&mut world, &[poll, "Host: 127.0.0.1:3001", "Origin: https://band.example"])),
         "403"
     );
-    let why = "refused a page of https://band.example at 127.0.0.1:3001: \
+    let why = "rejected a page of https://band.example at 127.0.0.1:3001: \
         add its origin to CORS_ORIGIN if it is yours";
     assert_eq!(told(&mut world), [(Manner::Misconfigured, why.to_owned())]);
 
@@ -628,7 +628,7 @@ fn guesses_of_a_network_are_bounded_without_locking_members_out() {
 }
 
 #[test]
-fn short_secrets_are_refused_where_strangers_may_guess() {
+fn short_secrets_are_rejected_where_strangers_may_guess() {
     for shards in [1, 4] {
         let mut world = unhurried(|settings| {
             settings.shards = shards;
@@ -640,10 +640,10 @@ fn short_secrets_are_refused_where_strangers_may_guess() {
             for field in ["passcode", "leaderPin"] {
                 // To a session that is there it is a passcode like any other, and "first" has none.
                 let told = try_join(&mut world, ann, session, &format!(r#","{field}":"1234567""#));
-                let refused = told.contains("invalid_payload")
+                let rejected = told.contains("invalid_payload")
                     && told.contains(&format!(r#""field":"{field}""#))
                     && told.contains("at least 8 characters");
-                assert_eq!(refused, session != "first", "{told}");
+                assert_eq!(rejected, session != "first", "{told}");
             }
         }
         for (field, secret, is_taken) in [

@@ -136,7 +136,7 @@ return 'done'
 
 /// KEYS: the session. ARGV: epoch, version, time to live in milliseconds, then fields and values.
 ///
-/// The first write needs memory, so Redis refuses it if memory is short, and no later one. Fields
+/// The first write needs memory, so Redis rejects it if memory is short, and no later one. Fields
 /// of older formats are removed last. Data that makes no sense stays, to be set aside.
 const WRITE: &str = r"
 if redis.call('EXISTS', KEYS[1]) == 1 then
@@ -286,7 +286,7 @@ impl Store {
             Some("OOM") => "Redis is out of memory (maxmemory)".to_owned(),
             Some("READONLY") => "Redis is a replica, which accepts no writes".into(),
             Some("NOAUTH") => "Redis requires a password: set it with REDIS_URL or REDIS_PASSWORD".into(),
-            Some("WRONGPASS") => "Redis refuses the password or the user".into(),
+            Some("WRONGPASS") => "Redis rejects the password or the user".into(),
             Some("NOPERM") => "Redis does not permit this user the commands that are needed (NOPERM)".into(),
             Some("LOADING") => "Redis is still loading its data".into(),
             Some("BUSY") => "Redis is busy with another program's script".into(),
@@ -298,13 +298,13 @@ impl Store {
                     .into()
             }
             _ if error.kind() == ErrorKind::AuthenticationFailed => {
-                "Redis refuses the password or the user".into()
+                "Redis rejects the password or the user".into()
             }
             _ if error.is_timeout() => {
                 format!("Redis does not answer within {} ms", self.endpoint.timeout.as_millis())
             }
             _ if error.is_connection_refusal() => {
-                "Redis refuses the connection: nothing listens there".into()
+                "no Redis listens there: the connection was refused".into()
             }
             _ if certificate_is_wrong(error) => format!(
                 "the certificate of Redis is not trusted ({error}); name its authority in SSL_CERT_FILE"
@@ -340,7 +340,7 @@ impl Backend for Store {
         self.markers = link.key_on_each(&self.marker());
         self.found = link.found_nodes().unwrap_or_default();
         self.link = Some(link);
-        // A full server or a replica accepts connections but refuses this write.
+        // A full server or a replica accepts connections but rejects this write.
         self.mark(false)?;
         let kind = self.ask(&[series::question()], 0)?.pop().map(|answer| series::kind(&answer));
         self.history = kind.unwrap_or(Kind::SortedSet);

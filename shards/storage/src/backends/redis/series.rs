@@ -142,8 +142,8 @@ mod tests {
         ] {
             assert_eq!(kind(&Ok(said(text))), expected, "{text:?}");
         }
-        let refused = said("-NOPERM no\r\n").extract_error();
-        assert_eq!(kind(&refused), Kind::SortedSet);
+        let rejected = said("-NOPERM no\r\n").extract_error();
+        assert_eq!(kind(&rejected), Kind::SortedSet);
     }
 
     #[test]
