@@ -66,7 +66,7 @@ impl Server {
         Self { pid, child: None }
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.pid
     }

@@ -209,7 +209,7 @@ fn clock(source: &str) -> Finding {
 }
 
 impl Sysctl {
-    /// The file in which the kernel shows it.
+    /// Returns the file in which the kernel shows it.
     fn path(&self) -> String {
         format!("/proc/sys/{}", self.name.replace('.', "/"))
     }
@@ -400,7 +400,7 @@ fn number(path: &str) -> Option<u64> {
     read(path).parse().ok()
 }
 
-/// The number of ports in a range such as `32768 60999`.
+/// Returns the number of ports in a range such as `32768 60999`.
 fn ports(range: &str) -> Option<u64> {
     let (first, last) = range.split_once(char::is_whitespace)?;
     let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);

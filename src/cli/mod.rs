@@ -68,7 +68,7 @@ pub fn parse() -> Command {
     command.unwrap_or_else(|error| error.exit())
 }
 
-/// The settings before and after the command. Those after it take precedence.
+/// Returns the settings before and after the command. Those after it take precedence.
 fn typed(matches: &clap::ArgMatches) -> BTreeMap<String, String> {
     let behind = matches.subcommand().map(|(_, matches)| matches);
     let given = |matches: &clap::ArgMatches, setting: &Setting| {

@@ -239,8 +239,8 @@ const DASHBOARD: &str = "/dashboard";
 /// Rows of history by default: an hour at the default interval.
 const HISTORY_ROWS: usize = 360;
 
-/// The text format that `Accept` prefers to JSON, if any. Browsers and curl accept anything and
-/// receive JSON; Prometheus names its text formats, with weights.
+/// Returns the text format that `Accept` prefers to JSON, if any. Browsers and curl accept anything
+/// and receive JSON; Prometheus names its text formats, with weights.
 fn text_format(accept: &str) -> Option<Format> {
     let mut best: (f64, Option<Format>) = (0.0, None);
     for kind in accept.split(',') {
@@ -268,7 +268,8 @@ fn prefers_json(accept: &str) -> bool {
     json.0 > 0.0 && json > page
 }
 
-/// The weight that `Accept` gives to a type by its most specific range, and how specific that is.
+/// Returns the weight that `Accept` gives to a type by its most specific range, and how specific
+/// that is.
 fn weight(accept: &str, kind: &str, subtype: &str) -> (f64, u8) {
     let mut found = (0.0, 0);
     for range in accept.split(',') {
@@ -465,7 +466,7 @@ mod tests {
         (site.describing(&config.engine), reporter)
     }
 
-    /// A request from this machine.
+    /// Returns a request from this machine.
     fn question(path: &str, accept: &str, if_none_match: &str) -> HttpRequest {
         HttpRequest {
             forwarded: false,

@@ -23,7 +23,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The content type of the text.
+    /// Returns the content type of the text.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",

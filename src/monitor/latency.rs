@@ -52,7 +52,7 @@ pub const TIME_BUCKETS: [u64; 22] = [
 /// Upper bounds of the buckets of connections.
 pub const DEPTH_BUCKETS: [u64; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024];
 
-/// The upper bounds of a gauge's buckets.
+/// Returns the upper bounds of a gauge's buckets.
 pub fn buckets(gauge: usize) -> &'static [u64] {
     if gauge == MAILBOX { &DEPTH_BUCKETS } else { &TIME_BUCKETS }
 }
@@ -162,12 +162,13 @@ impl Meter {
         self.interval.iter_mut().for_each(Histogram::reset);
     }
 
-    /// The distributions of the last interval. With `first`, those of the first interval so far.
+    /// Returns the distributions of the last interval. With `first`, those of the first interval so
+    /// far.
     pub fn spreads(&self, first: bool) -> Spreads {
         if first { self.running() } else { self.last }
     }
 
-    /// All values since the start, by gauge.
+    /// Returns all values since the start, by histogram.
     pub fn totals(&self) -> &[Totals; HISTOGRAM_COUNT] {
         &self.totals
     }

@@ -101,7 +101,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// The part of it that is used, from 0 to 1.
+    /// Returns the part of it that is used, from 0 to 1.
     pub fn fill(&self) -> f64 {
         self.waiting as f64 / self.capacity.max(1) as f64
     }
@@ -115,7 +115,7 @@ pub trait Totals: Send + Sync + 'static {
     /// Passes the measurements of this shard since the last call to `read`.
     fn collect(&self, _shard: usize, _read: &mut dyn FnMut(&Histograms)) {}
 
-    /// The queues between threads.
+    /// Returns the queues between threads.
     fn queues(&self) -> Vec<Queue> {
         Vec::new()
     }
@@ -140,8 +140,8 @@ pub trait Totals: Send + Sync + 'static {
         0
     }
 
-    /// The rosters: one JSON array for each shard that has sent one recently. A call makes shards
-    /// send theirs for a while.
+    /// Returns the rosters: one JSON array for each shard that has sent one recently. A call makes
+    /// shards send theirs for a while.
     fn rosters(&self) -> Vec<Vec<u8>> {
         Vec::new()
     }

@@ -110,8 +110,8 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// The message with the reading and its limit after the condition. A reading that is yes or no
-    /// has no figures.
+    /// Returns the message with the reading and its limit after the condition. A reading that is
+    /// yes or no has no figures.
     pub fn sentence(&self) -> String {
         let Self { message, value, limit, unit, .. } = self;
         match message.split_once(": ") {
@@ -577,7 +577,7 @@ mod tests {
             run
         }
 
-        /// The changes in `count` seconds with these readings, as `+name` and `-name`.
+        /// Returns the changes in `count` seconds with these readings, as `+name` and `-name`.
         fn seconds(&mut self, count: u64, readings: Readings) -> Vec<String> {
             let mut changes = Vec::new();
             for _ in 0..count {

@@ -43,7 +43,7 @@ pub fn show(config: &Config, port: u16) {
     tell(rest.trim_end());
 }
 
-/// The lines above the code and those below it.
+/// Returns the lines above the code and those below it.
 fn text(
     config: &Config,
     port: u16,
@@ -159,9 +159,9 @@ fn interfaces() -> Vec<Interface> {
     }
 }
 
-/// The addresses at which a server that listens on `host` can be reached: this machine first, then
-/// IPv4, then IPv6. Of the loopback addresses only 127.0.0.1 is listed, since all lead to the same
-/// place.
+/// Returns the addresses at which a server that listens on `host` can be reached: this machine
+/// first, then IPv4, then IPv6. Of the loopback addresses only 127.0.0.1 is listed, since all lead
+/// to the same place.
 fn reachable(host: IpAddr, interfaces: &[Interface]) -> Vec<IpAddr> {
     if !host.is_unspecified() {
         return vec![host];
@@ -175,8 +175,8 @@ fn reachable(host: IpAddr, interfaces: &[Interface]) -> Vec<IpAddr> {
     addresses
 }
 
-/// The address that tablets on the same Wi-Fi can most likely reach: private IPv4, and not of a
-/// network for containers and virtual machines of this machine.
+/// Returns the address that tablets on the same Wi-Fi can most likely reach: private IPv4, and not
+/// of a network for containers and virtual machines of this machine.
 fn best_for_tablets(host: IpAddr, interfaces: &[Interface]) -> Option<IpAddr> {
     let inside = |name: &str| {
         ["docker", "br-", "veth", "virbr", "vmnet"].iter().any(|start| name.starts_with(start))

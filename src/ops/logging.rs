@@ -74,7 +74,7 @@ pub struct Backlog {
     pub lost: u64,
 }
 
-/// The state of the running log.
+/// Returns the state of the running log.
 pub fn backlog() -> Backlog {
     let waiting = QUEUE.get().map_or(0, Sender::len);
     Backlog { waiting, capacity: LINES_MAX, lost: LOST.all.load(Ordering::Relaxed) }
@@ -374,7 +374,7 @@ impl Style {
         }
     }
 
-    /// A line of the log about itself.
+    /// Returns a line of the log about itself.
     fn own_line(self, told: &str) -> String {
         let (time, level) = (Timestamp(SystemTime::now()), Level::Warn);
         match self {

@@ -285,7 +285,7 @@ fn send_notice(path: &std::ffi::OsStr, state: &str) -> io::Result<()> {
     socket.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
-/// The name of this machine.
+/// Returns the name of this machine.
 pub fn host_name() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())

@@ -166,7 +166,7 @@ impl Server {
         self.progress.draining();
     }
 
-    /// The port that the server listens on.
+    /// Returns the port that the server listens on.
     pub fn port(&self) -> u16 {
         self.fleet.address().port()
     }

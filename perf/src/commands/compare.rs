@@ -99,7 +99,7 @@ pub fn run(options: Options) -> io::Result<()> {
     writeln!(screen, "\nwritten: {0}/compare.json, {0}/compare.svg", folder.display())
 }
 
-/// The contenders. A missing one is skipped and reported.
+/// Returns the contenders. A missing one is skipped and reported.
 fn contenders(options: &Options, place: &RunFolders) -> Vec<Contender> {
     let mut all = contest::contenders(place);
     let more = options.with.iter().filter_map(|with| with.split_once('='));
@@ -125,7 +125,7 @@ fn middle(spread: Option<Spread>, by: f64) -> String {
     spread.map_or("–".into(), |s| format!("{:.2}", s.median / by))
 }
 
-/// The ratio to the first of them, round by round.
+/// Returns the ratio to the first of them, round by round.
 fn ratio(contenders: &[Contender], contender: &Contender) -> Option<Spread> {
     contender.ratio(contenders.first()?, |report| report.cpu_micros)
 }

@@ -115,7 +115,7 @@ impl Accept {
         self.ready && self.paused.is_none()
     }
 
-    /// The end of the pause, if accepting is paused.
+    /// Returns the end of the pause, if accepting is paused.
     pub(crate) fn resumes(&self) -> Option<Micros> {
         self.paused
     }

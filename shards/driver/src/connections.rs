@@ -111,7 +111,7 @@ impl<S> Default for Connections<S> {
 }
 
 impl<S> Connections<S> {
-    /// The number of connections.
+    /// Returns the number of connections.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
@@ -128,13 +128,13 @@ impl<S> Connections<S> {
         ConnId { index, generation: slot.generation }
     }
 
-    /// The connection with this id, if it is still here.
+    /// Returns the connection with this id, if it is still here.
     pub(crate) fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection<S>> {
         let slot = self.slots.get_mut(id.index as usize)?;
         if slot.generation == id.generation { slot.conn.as_mut() } else { None }
     }
 
-    /// The connection with this id, if the machine may still name it.
+    /// Returns the connection with this id, if the machine may still name it.
     pub(crate) fn open_mut(&mut self, id: ConnId) -> Option<&mut Connection<S>> {
         self.get_mut(id).filter(|conn| conn.phase == Phase::Open)
     }
@@ -147,7 +147,7 @@ impl<S> Connections<S> {
         std::hint::black_box(ids.fold(0, |read, id| read ^ generation(id)));
     }
 
-    /// The connection at this place, and its id.
+    /// Returns the connection at this place, and its id.
     pub(crate) fn at_mut(&mut self, index: u32) -> Option<(ConnId, &mut Connection<S>)> {
         let slot = self.slots.get_mut(index as usize)?;
         let id = ConnId { index, generation: slot.generation };

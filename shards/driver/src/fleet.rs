@@ -154,7 +154,7 @@ impl Fleet {
         Mailer { addresses: Arc::clone(&self.stop.addresses) }
     }
 
-    /// The address on which the server listens.
+    /// Returns the address on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -88,12 +88,12 @@ pub(crate) fn mailbox(capacity: usize, waker: Arc<Waker>) -> (Mailbox, Address) 
 }
 
 impl Mailbox {
-    /// The notifier through which the shard takes its mail.
+    /// Returns the notifier through which the shard takes its mail.
     pub(crate) fn notifier(&self) -> Arc<Notifier<AtomicBool>> {
         Arc::clone(&self.notifier)
     }
 
-    /// The number of connections and messages that wait.
+    /// Returns the number of connections and messages that wait.
     pub(crate) fn len(&self) -> usize {
         self.mail.len()
     }

@@ -44,17 +44,17 @@ impl<C: Copy + Default> SharedMetrics<C> {
         Arc::new(Self { shards, memory: AtomicU8::new(0), rosters_until: AtomicU64::new(0) })
     }
 
-    /// The number of shards.
+    /// Returns the number of shards.
     pub fn shards(&self) -> u16 {
         self.shards.len() as u16
     }
 
-    /// The counters of a shard's driver.
+    /// Returns the counters of a shard's driver.
     pub fn stats(&self, shard: ShardId) -> &Stats {
         &self.shards[usize::from(shard.0)].stats
     }
 
-    /// The counters of a shard's machine, as of its last turn.
+    /// Returns the counters of a shard's machine, as of its last turn.
     pub fn counters(&self, shard: ShardId) -> C {
         *self.shards[usize::from(shard.0)].counters.lock()
     }
@@ -76,7 +76,7 @@ impl<C: Copy + Default> SharedMetrics<C> {
         self.rosters_until.fetch_max(until.as_micros(), Ordering::Relaxed);
     }
 
-    /// The last roster of a shard's machine, as JSON. Empty if none was asked for.
+    /// Returns the last roster of a shard's machine, as JSON. Empty if none was asked for.
     pub fn roster(&self, shard: ShardId) -> Vec<u8> {
         self.shards[usize::from(shard.0)].roster.lock().clone()
     }
@@ -162,7 +162,7 @@ pub struct Stats {
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// The current number.
+    /// Returns the current number.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -185,7 +185,7 @@ impl Counter {
 pub struct Peak(AtomicU64);
 
 impl Peak {
-    /// The highest value so far.
+    /// Returns the highest value so far.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

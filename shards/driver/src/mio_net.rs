@@ -64,7 +64,7 @@ impl MioNet {
         self.accept.is_ready()
     }
 
-    /// The time at which accepting resumes, if it is paused.
+    /// Returns the time at which accepting resumes, if it is paused.
     pub(crate) fn next_deadline(&self) -> Option<Micros> {
         self.accept.resumes()
     }

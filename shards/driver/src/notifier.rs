@@ -13,7 +13,7 @@ pub trait Flag {
     fn unset() -> Self;
     /// Sets the flag, and returns its former value.
     fn swap(&self, value: bool) -> bool;
-    /// The value of the flag.
+    /// Returns the value of the flag.
     fn is_set(&self) -> bool;
 }
 

@@ -80,8 +80,8 @@ impl Ring {
         Ok(())
     }
 
-    /// The number of bytes that the kernel accepted of a request. `None` if the request must be
-    /// sent by a plain call.
+    /// Returns the number of bytes that the kernel accepted of a request. `None` if the request
+    /// must be sent by a plain call.
     pub(crate) fn result(&self, place: usize) -> Option<io::Result<usize>> {
         match self.results[place]? {
             error if error == -libc::EINTR => None,

@@ -154,7 +154,7 @@ impl<M: Machine> Thread<M> {
         self.turn.has_work(unposted) || self.net.has_work() || self.shell.mail_waits
     }
 
-    /// The time at which to wake if nothing happens.
+    /// Returns the time at which to wake if nothing happens.
     fn next_deadline(&self) -> Option<Micros> {
         let retry = !self.shell.outbox.is_empty() || self.unpublished;
         let all = [
@@ -233,7 +233,7 @@ impl<M: Machine> Thread<M> {
         });
     }
 
-    /// The way in which the shard has ended, if it has.
+    /// Returns the way in which the shard has ended, if it has.
     fn end(&mut self) -> Option<End> {
         let until = self.shell.until?;
         if self.shell.shutdown.is_quiet() {

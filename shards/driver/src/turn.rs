@@ -165,22 +165,22 @@ impl<N: Net, M: Machine> Turn<N, M> {
         self.sorted = 0;
     }
 
-    /// The shard's machine.
+    /// Returns the shard's machine.
     pub fn machine(&self) -> &M {
         &self.machine
     }
 
-    /// The shard's machine, so that its measurements can be taken.
+    /// Returns the shard's machine, so that its measurements can be taken.
     pub fn machine_mut(&mut self) -> &mut M {
         &mut self.machine
     }
 
-    /// The number of connections, including those that are closing.
+    /// Returns the number of connections, including those that are closing.
     pub fn connections(&self) -> usize {
         self.conns.len()
     }
 
-    /// The time at which the last turn began, in nanoseconds since the server's start.
+    /// Returns the time at which the last turn began, in nanoseconds since the server's start.
     pub fn began(&self) -> u64 {
         self.began
     }
@@ -191,7 +191,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         reads || !self.todo.notes.is_empty()
     }
 
-    /// The time at which a turn is due even if nothing is reported.
+    /// Returns the time at which a turn is due even if nothing is reported.
     pub fn next_deadline(&self) -> Option<Micros> {
         self.machine.next_deadline().into_iter().chain(self.closing.next_deadline()).min()
     }

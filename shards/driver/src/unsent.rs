@@ -22,12 +22,12 @@ impl Unsent {
         self.0.is_none()
     }
 
-    /// The number of bytes that wait.
+    /// Returns the number of bytes that wait.
     pub fn len(&self) -> usize {
         self.front().len()
     }
 
-    /// The bytes to write next.
+    /// Returns the bytes to write next.
     pub(crate) fn front(&self) -> &[u8] {
         self.0.as_ref().map_or(&[], |waiting| &waiting.bytes[waiting.written..])
     }

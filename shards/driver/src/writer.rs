@@ -106,7 +106,7 @@ impl<K: Copy> Writer<K> {
         self.chunks.push(Chunk { bytes, next: NONE, volatile });
     }
 
-    /// The number of connections for which this turn has chunks.
+    /// Returns the number of connections for which this turn has chunks.
     pub(crate) fn touched(&self) -> usize {
         self.touched.len()
     }

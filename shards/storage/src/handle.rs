@@ -57,7 +57,7 @@ impl StorageHandle {
         (handle, received)
     }
 
-    /// The queue itself; `None` if nothing is stored.
+    /// Returns the queue itself; `None` if nothing is stored.
     pub(crate) fn requests(&self) -> Option<Sender<StorageRequest>> {
         self.requests.clone()
     }

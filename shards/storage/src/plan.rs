@@ -28,7 +28,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// The name that settings and `/health` use.
+    /// Returns the name that settings and `/health` use.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Memory => "memory",

@@ -81,7 +81,7 @@ impl Status {
         }
     }
 
-    /// The worst problem, if there is one.
+    /// Returns the worst problem, if there is one.
     pub fn condition(&self) -> Condition {
         let troubles = self.troubles.lock();
         let worst = troubles.iter().flatten().next();

@@ -264,7 +264,7 @@ impl Worker {
         }
     }
 
-    /// The time until there is work, unless a request arrives.
+    /// Returns the time until there is work, unless a request arrives.
     fn idle(&self) -> Option<Duration> {
         let now = (self.clock)();
         let until = match self.retry {
@@ -789,7 +789,7 @@ fn may_go(
     failed.retry.is_none_or(|retry| retry <= now)
 }
 
-/// The wall clock, in Unix milliseconds.
+/// Returns the wall clock, in Unix milliseconds.
 fn unix_millis() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

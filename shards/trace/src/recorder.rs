@@ -107,12 +107,12 @@ impl Recorder {
         Ok(Self { batches, backlog, shards, thread })
     }
 
-    /// The queue of buffers to be written.
+    /// Returns the queue of buffers to be written.
     pub fn backlog(&self) -> Backlog {
         self.backlog.clone()
     }
 
-    /// The tap of a shard, by its index in the settings.
+    /// Returns the tap of a shard, by its index in the settings.
     pub fn tap(&self, shard: u16) -> ShardRecorder {
         let ShardLink { empty, rejected } = &self.shards[usize::from(shard)];
         ShardRecorder {

@@ -57,7 +57,7 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
     Ok(true)
 }
 
-/// The connections that the options select.
+/// Returns the connections that the options select.
 fn connections(script: &Script, options: &Options) -> BTreeSet<ConnId> {
     let filter = Filter {
         session: options.session.clone(),

@@ -60,7 +60,7 @@ impl Check {
         })
     }
 
-    /// The number of inputs after which the check fails, if it fails.
+    /// Returns the number of inputs after which the check fails, if it fails.
     fn fails(&self, script: &Script) -> Result<Option<usize>, Fault> {
         if let Self::Digest { program, scratch } = self {
             script.write(scratch)?;

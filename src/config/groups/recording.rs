@@ -36,7 +36,7 @@ pub fn read(values: &mut Values<'_>) -> Result<(Option<Recording>, Seed), Config
     Ok((is_on.then_some(recording), seed))
 }
 
-/// A number, or `None` for the word that leaves the choice to the server.
+/// Returns a number, or `None` for the word that leaves the choice to the server.
 fn seed(text: &str) -> Option<Option<Seed>> {
     let Allowed::WholeOr { word, min, max } = table::SEED.allowed else {
         panic!("SEED is a number")

@@ -126,7 +126,7 @@ impl Options {
         self.threads.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1)
     }
 
-    /// The command that runs one of these seeds again.
+    /// Returns the command that runs one of these seeds again.
     fn again(&self, seed: u64) -> String {
         let mut line = format!("cargo run --release -p bandsync-tools -- simulate --seed {seed}");
         let mut add = |name: &str, value: Option<String>| {
@@ -340,7 +340,7 @@ fn one_of_many(options: &Options, seed: u64, totals: &Totals) {
     }
 }
 
-/// The digest of a seed's run in another process.
+/// Returns the digest of a seed's run in another process.
 fn elsewhere(options: &Options, seed: u64) -> Option<String> {
     let line = options.again(seed);
     let (_, arguments) = line.split_once(" -- ")?;

@@ -107,7 +107,7 @@ impl Guest {
         id
     }
 
-    /// The name of an event that is acknowledged now, unless that was not asked for.
+    /// Returns the name of an event that is acknowledged now, unless that was not asked for.
     fn answered(&mut self, namespace: &str, id: u64) -> Option<String> {
         let place =
             self.asked.iter().position(|(asked, place, _)| *asked == id && place == namespace)?;
@@ -157,7 +157,7 @@ impl Log {
         Some(self.lost.remove(place).2)
     }
 
-    /// The events that a member missed after this number; `None` if some were dropped.
+    /// Returns the events that a member missed after this number; `None` if some were dropped.
     fn missed(&self, number: u64, member: MemberId) -> Option<Vec<Vec<u8>>> {
         if number < self.dropped || number > self.last {
             return None;
@@ -254,8 +254,8 @@ impl Guests {
         }
     }
 
-    /// The other connection of a client that comes back with this packet: the client may have
-    /// noticed the loss before the server did.
+    /// Returns the other connection of a client that comes back with this packet: the client may
+    /// have noticed the loss before the server did.
     pub fn holder(&self, id: ConnId, packet: &Packet<'_>) -> Option<ConnId> {
         let Body::Connect { auth: Some(auth) } = packet.body else { return None };
         let (pid, _) = recovery(auth)?;
@@ -396,7 +396,7 @@ impl Guests {
         }
     }
 
-    /// The arguments that values stand for, as the answer to some words.
+    /// Returns the arguments that values stand for, as the answer to some words.
     fn speech<'a>(
         &self,
         (id, namespace): (ConnId, &str),
@@ -514,14 +514,14 @@ impl Guests {
     }
 }
 
-/// The parameters of a query, decoded.
+/// Returns the parameters of a query, decoded.
 fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     pairs.map(|(name, value)| (http::decode(name), http::decode(value)))
 }
 
-/// The parameters of a query as an object of texts.
+/// Returns the parameters of a query as an object of texts.
 fn query_object(query: &str) -> String {
     let mut object = vec![b'{'];
     for (name, value) in parameters(query) {

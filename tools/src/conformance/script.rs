@@ -68,7 +68,7 @@ const fn on(event: &'static str, says: &'static [Say]) -> Rule {
     Rule { hears: ClientPacket::Event(event), with: None, after: None, says }
 }
 
-/// A rule that asks for these arguments besides.
+/// Returns a rule that asks for these arguments besides.
 const fn on_with(event: &'static str, with: &'static str, says: &'static [Say]) -> Rule {
     Rule { with: Some(with), ..on(event, says) }
 }

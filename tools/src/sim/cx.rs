@@ -140,7 +140,7 @@ impl Cx<'_> {
         wire
     }
 
-    /// The socket id of a member, if it is connected.
+    /// Returns the socket id of a member, if it is connected.
     pub fn sid_of(&self, member: u16) -> Option<&str> {
         let own = |wire: &&Wire| wire.member == member && wire.poller.is_none() && !wire.left;
         let wire = self.wires.iter().rev().find(own)?;
@@ -148,7 +148,7 @@ impl Cx<'_> {
     }
 }
 
-/// The address of a member or a poller. Each has one of its own.
+/// Returns the address of a member or a poller. Each has one of its own.
 pub fn peer_of(member: u16, polls: bool) -> IpAddr {
     let [high, low] = member.to_be_bytes();
     IpAddr::V4(Ipv4Addr::new(10, u8::from(polls), high, low))

@@ -76,7 +76,7 @@ pub struct Ack {
 }
 
 impl Ack {
-    /// The times at which the server received a probe and answered it, in milliseconds.
+    /// Returns the times at which the server received a probe and answered it, in milliseconds.
     pub fn stamps(&self) -> Option<(f64, f64)> {
         self.t1.zip(self.t2).map(|(t1, t2)| (t1 as f64 / 1_000.0, t2 as f64 / 1_000.0))
     }

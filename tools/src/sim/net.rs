@@ -113,7 +113,7 @@ impl SimNet {
         wires.into_iter().filter_map(|wire| self.readiness(wire)).collect()
     }
 
-    /// The report of a wire to the shard whose turn it is.
+    /// Returns the report of a wire to the shard whose turn it is.
     fn readiness(&mut self, wire: usize) -> Option<Readiness> {
         let cable = &mut self.cables[wire];
         let ServerEnd::Shard(shard, id) = cable.place else { return None };
@@ -136,9 +136,9 @@ impl SimNet {
         some.then_some(Readiness::Connection { id, readable, writable, hangup })
     }
 
-    /// A neglect of the turn that is over, with its wire. `is_open` returns whether a connection is
-    /// open for the machine. If the shard `reads` nothing because much mail waits, ends may wait
-    /// too.
+    /// Returns a neglect of the turn that is over, with its wire. `is_open` returns whether a
+    /// connection is open for the machine. If the shard `reads` nothing because much mail waits,
+    /// ends may wait too.
     pub fn neglected(
         &mut self,
         reads: bool,

@@ -38,7 +38,7 @@ pub fn turn_of(plan: &Plan, id: u16, life: u64, wall: i64) -> Turn<SimNet, Engin
     Turn::new(ShardId(id), Engine::new(settings(plan, id, life, wall)), sizes)
 }
 
-/// The kind of goodbye of this world's servers. Both kinds alternate over the seeds.
+/// Returns the kind of goodbye of this world's servers. Both kinds alternate over the seeds.
 pub fn goodbye(plan: &Plan) -> Goodbye {
     if plan.seed.is_multiple_of(3) { Goodbye::Disconnect } else { Goodbye::Reconnect }
 }

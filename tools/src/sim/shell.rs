@@ -190,14 +190,14 @@ impl ShardState {
         self.records.events.insert(place, answer);
     }
 
-    /// The number of pieces of mail that wait for room in other mailboxes, and of connections among
-    /// them.
+    /// Returns the number of pieces of mail that wait for room in other mailboxes, and of
+    /// connections among them.
     pub fn unposted(&self) -> (usize, usize) {
         let moving = self.post.outbox.iter().filter(|(_, mail)| matches!(mail, Mail::HandOver(_)));
         (self.post.outbox.len(), moving.count())
     }
 
-    /// The time at which something of the shell is due.
+    /// Returns the time at which something of the shell is due.
     pub fn next_deadline(&self, now: u64) -> Option<u64> {
         let all = [
             self.records.events.first().map(|answer| answer.at),
@@ -303,7 +303,7 @@ impl SimShell<'_> {
         }
     }
 
-    /// The wire of a connection, if the oracle observes it.
+    /// Returns the wire of a connection, if the oracle observes it.
     fn listener(&self, id: ConnId) -> Option<usize> {
         let wire = *self.desk.open.get(&id)?;
         self.wires[wire].poller.is_none().then_some(wire)
@@ -357,7 +357,7 @@ impl SimShell<'_> {
         assert_eq!(before, None, "{conn} is there already");
     }
 
-    /// The comparison to make after this input is handled.
+    /// Returns the comparison to make after this input is handled.
     fn before(&mut self, input: &Input<'_>, engine: &Engine) -> Watched {
         let now = self.now;
         match input {

@@ -81,7 +81,7 @@ impl Storage {
         }
     }
 
-    /// The stored state of a session.
+    /// Returns the stored state of a session.
     pub fn kept(&self, session: &SessionId) -> Option<&Kept> {
         self.records.get(session)
     }

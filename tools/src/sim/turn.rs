@@ -93,7 +93,7 @@ impl World<'_> {
         self.shards[s].turn.machine()
     }
 
-    /// The number of connections on a shard, or on their way from it.
+    /// Returns the number of connections on a shard, or on their way from it.
     pub fn connections(&self, s: usize) -> usize {
         let moving = |mail: &Mail<_>| matches!(mail, Mail::HandOver(_));
         let coming = self.mailboxes[s].iter().filter(|posted| moving(&posted.mail)).count();

@@ -80,7 +80,7 @@ impl Crowd {
         self.to_open.push_back((place, intended));
     }
 
-    /// The member at a place, if it has joined.
+    /// Returns the member at a place, if it has joined.
     fn joined_mut(&mut self, place: usize) -> Option<&mut Member> {
         self.places[place].as_mut().filter(|member| member.stage == Stage::Joined)
     }
@@ -165,7 +165,8 @@ impl Crowd {
         Ok(())
     }
 
-    /// The first members of all sessions come first, then the second ones, and so on.
+    /// Returns the session of a member. The first members of all sessions come first, then the
+    /// second ones, and so on.
     fn session_of(&self, place: usize) -> usize {
         place % self.run.sessions
     }
@@ -174,7 +175,7 @@ impl Crowd {
         place < self.run.sessions
     }
 
-    /// The tick rate that the member at this place asks for.
+    /// Returns the tick rate that the member at this place asks for.
     fn tick_hz(&self, place: usize) -> Option<u8> {
         match self.run.scenario {
             // Half of the band keeps the timeline and needs few ticks.

@@ -38,12 +38,12 @@ impl Schedule {
         self.queue.push(Reverse((first, action, period)));
     }
 
-    /// The time of the next action.
+    /// Returns the time of the next action.
     pub fn next(&self) -> Option<Nanos> {
         self.queue.peek().map(|Reverse((at, ..))| *at)
     }
 
-    /// The earliest action that is due by `now`, with its time.
+    /// Returns the earliest action that is due by `now`, with its time.
     pub fn due(&mut self, now: Nanos) -> Option<(Action, Nanos)> {
         let Reverse((at, action, period)) =
             *self.queue.peek().filter(|Reverse((at, ..))| *at <= now)?;

@@ -79,7 +79,7 @@ impl Grid {
         self.origin = self.learned.iter().min_by_key(all_late).copied();
     }
 
-    /// The tick's number on the grid and its lateness.
+    /// Returns the tick's number on the grid and its lateness.
     fn place(&mut self, at: Nanos) -> (u64, Nanos) {
         let since = at.saturating_sub(*self.origin.get_or_insert(at));
         let place = (since + self.interval / SLACK_PART) / self.interval;

@@ -263,7 +263,8 @@ impl Backend for Store {
         Ok(true)
     }
 
-    /// A file that was removed or replaced loses all that is written to it once it is closed.
+    /// Checks that the open file is still in its directory. A file that was removed or replaced
+    /// loses all that is written to it once it is closed.
     fn check(&mut self) -> Result<bool, Failure> {
         let Some(directory) = &self.directory else { return Ok(true) };
         let path = directory.join(NAME);
@@ -634,7 +635,7 @@ mod tests {
     /// A session and its record.
     type Stored = (SessionId, Box<[u8]>);
 
-    /// A file with sessions, as a server leaves it, and its sessions.
+    /// Returns a file with sessions, as a server leaves it, and its sessions.
     fn filled(directory: &Directory) -> (Vec<u8>, Vec<Stored>) {
         let mut store = directory.store(HOUR);
         let records: Vec<(SessionId, Box<[u8]>)> = (0..40_u8)

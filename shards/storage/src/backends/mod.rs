@@ -48,7 +48,7 @@ pub trait Backend: Send {
     /// Adds measurements of one instant (Unix milliseconds), and drops those from before `oldest`.
     fn add_points(&mut self, at: i64, points: &[Point], oldest: i64) -> Result<(), Failure>;
 
-    /// All measurements since an instant (Unix milliseconds).
+    /// Returns all measurements since an instant (Unix milliseconds).
     fn points(&mut self, since: i64) -> Result<Vec<(i64, Point)>, Failure>;
 }
 

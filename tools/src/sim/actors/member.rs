@@ -139,7 +139,7 @@ impl Member {
         }
     }
 
-    /// The token that recovers the member's seat, if the member has one.
+    /// Returns the token that recovers the member's seat, if the member has one.
     pub fn pid(&self) -> Option<&str> {
         self.identity.pid.as_deref()
     }

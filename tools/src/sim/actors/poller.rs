@@ -485,9 +485,9 @@ impl Poller {
         read && waits && self.connected
     }
 
-    /// The reason why the client is not in its session, is at another version than the `newest`, or
-    /// has not received what was `due`. `in_time` says whether the network lets it answer pings
-    /// before the server closes it.
+    /// Returns the reason why the client is not in its session, is at another version than the
+    /// `newest`, or has not received what was `due`. `in_time` says whether the network lets it
+    /// answer pings before the server closes it.
     pub fn complaint(
         &self,
         now: u64,

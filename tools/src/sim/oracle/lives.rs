@@ -71,7 +71,7 @@ impl Oracle {
         }
     }
 
-    /// The model of a session in this version, if that is certain.
+    /// Returns the model of a session in this version, if that is certain.
     pub fn model_of(&self, session: &SessionId, version: (u64, u64)) -> Option<Model> {
         let court = self
             .sessions
@@ -157,7 +157,7 @@ impl Oracle {
         self.journal.fail(now, "I6 recovery", what);
     }
 
-    /// The time on the wall clock of a session's shard, in milliseconds.
+    /// Returns the time on the wall clock of a session's shard, in milliseconds.
     pub(super) fn unix(&self, now: u64, session: usize) -> i64 {
         let home = usize::from(self.sessions[session].home);
         UNIX_START + self.server.walls[home] + (now / 1_000) as i64

@@ -551,8 +551,8 @@ fn applied(answer: &Value) -> Result<Applied, Failure> {
     }
 }
 
-/// The record, and fields for other programs. `position` is the position at `updatedAt` (Unix
-/// milliseconds), from which it moves on if `isPlaying`.
+/// Returns the record, and fields for other programs. `position` is the position at `updatedAt`
+/// (Unix milliseconds), from which it moves on if `isPlaying`.
 fn fields(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut fields = vec![b"record".to_vec(), bytes.to_vec()];
     let mut field = |name: &str, value: String| fields.extend([name.into(), value.into_bytes()]);
