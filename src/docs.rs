@@ -21,7 +21,7 @@ const TABLES: [Table; 2] = [
 /// The line after each table.
 const END: &str = "<!-- end -->\n";
 
-/// A table of the settings below each heading of `--help`.
+/// Returns a table of the settings below each heading of `--help`.
 fn settings() -> String {
     let mut text = String::new();
     let mut heading = None;
@@ -52,7 +52,7 @@ fn settings() -> String {
     text + "\n"
 }
 
-/// A number as it is, a word in code style.
+/// Returns a number as it is, a word in code style.
 fn value(text: &str) -> String {
     match text.bytes().all(|byte| byte.is_ascii_digit()) {
         true => text.to_owned(),
@@ -79,7 +79,7 @@ fn allowed(setting: &Setting) -> String {
     }
 }
 
-/// A row for each alert.
+/// Returns a row for each alert.
 fn alerts() -> String {
     let mut text = "\n| alert | when | for | message |\n|---|---|---|---|\n".to_owned();
     for [name, when, span, message] in thresholds::rows() {

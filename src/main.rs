@@ -55,9 +55,9 @@ fn print(text: &[u8]) -> ExitCode {
 fn configured(typed: BTreeMap<String, String>, go_on: impl FnOnce(Config) -> ExitCode) -> ExitCode {
     match RawConfig::gather(typed).and_then(|given| Config::check(&given)) {
         Ok(config) => go_on(config),
-        Err(refusal) => {
+        Err(rejection) => {
             process::complain(&format!(
-                "bandsync: {refusal}\nbandsync --help explains every setting."
+                "bandsync: {rejection}\nbandsync --help explains every setting."
             ));
             ExitCode::from(cli::MISCONFIGURED)
         }

@@ -30,12 +30,12 @@ impl Contender {
         Self { name: name.into(), title: title.into(), command: command.into(), rounds: Vec::new() }
     }
 
-    /// The spread of a value over the rounds.
+    /// Returns the spread of a value over the rounds.
     pub fn spread(&self, value: impl Fn(&Report) -> Option<f64>) -> Option<Spread> {
         Spread::of(&self.rounds.iter().flatten().filter_map(value).collect::<Vec<_>>())
     }
 
-    /// The ratio of a value to that of another server, round by round.
+    /// Returns the ratio of a value to that of another server, round by round.
     pub fn ratio(&self, to: &Self, value: impl Fn(&Report) -> Option<f64>) -> Option<Spread> {
         let pairs = self.rounds.iter().zip(&to.rounds);
         let ratios =
@@ -43,7 +43,7 @@ impl Contender {
         Spread::of(&ratios.collect::<Vec<_>>())
     }
 
-    /// The reason why it cannot be started here, if there is one.
+    /// Returns the reason why it cannot be started here, if there is one.
     pub fn missing(&self) -> Option<String> {
         let program = self.command.split_whitespace().next().unwrap_or_default();
         if program.contains('/') {
@@ -68,7 +68,7 @@ impl Contender {
     }
 }
 
-/// The contenders, the floor first: the others are compared with it.
+/// Returns the contenders, the floor first: the others are compared with it.
 pub fn contenders(folders: &RunFolders) -> Vec<Contender> {
     let (release, peers) = (folders.release.display(), folders.peers.display());
     vec![

@@ -64,7 +64,7 @@ fn first_number(text: &str) -> u64 {
     text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
-/// The field `utime`, in hundredths of a second. The name before it may contain spaces and
+/// Returns the field `utime`, in hundredths of a second. The name before it may contain spaces and
 /// brackets.
 fn user_ticks(stat: &str) -> u64 {
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
@@ -86,7 +86,7 @@ pub fn anonymous_memory(pid: u32) -> io::Result<u64> {
 /// that.
 ///
 /// # Errors
-/// If the kernel refuses.
+/// If the kernel rejects.
 pub fn pin(pid: u32, core: usize) -> io::Result<()> {
     // SAFETY: a set of bits, for which all zeros is the empty set.
     let mut cores: libc::cpu_set_t = unsafe { std::mem::zeroed() };

@@ -11,7 +11,7 @@ use bandsync_engine::trace::{self, Digest, Recorded};
 use bandsync_engine::words::time::Micros;
 use bandsync_testkit::{Harness, frames};
 
-/// The settings of the shard.
+/// Returns the settings of the shard.
 pub fn settings() -> Settings {
     Settings {
         seed: 1.into(),

@@ -61,7 +61,7 @@ impl Times {
         self.histogram.len()
     }
 
-    /// The percentiles and the curve.
+    /// Returns the percentiles and the curve.
     pub fn summary(&self) -> Summary {
         let micros = |nanos: u64| nanos as f64 / 1_000.0;
         let at = |percentile| micros(self.histogram.value_at_percentile(percentile));

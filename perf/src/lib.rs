@@ -13,7 +13,8 @@ pub mod run;
 pub mod server;
 pub mod timer_fd;
 
-/// The path of `name` in cargo's folder: `CARGO_TARGET_DIR`, or `target` if it is unset or empty.
+/// Returns the path of `name` in cargo's folder: `CARGO_TARGET_DIR`, or `target` if it is unset or
+/// empty.
 pub fn target(name: &str) -> PathBuf {
     let folder = env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty());
     folder.map_or_else(|| PathBuf::from("target"), PathBuf::from).join(name)

@@ -34,7 +34,7 @@ impl Scale {
         if to > from { (value - from) / (to - from) } else { 0.5 }
     }
 
-    /// The values with labels.
+    /// Returns the values with labels.
     fn labels(self) -> Vec<f64> {
         if self.logarithmic {
             let decades = self.from.log10().ceil() as i32..=self.to.log10().floor() as i32;
@@ -48,7 +48,7 @@ impl Scale {
     }
 }
 
-/// The next step of 1, 2 or 5 times a power of ten.
+/// Returns the next step of 1, 2 or 5 times a power of ten.
 fn nice_step(least: f64) -> f64 {
     let power = 10_f64.powf(least.max(1e-9).log10().floor());
     [1.0, 2.0, 5.0, 10.0]
@@ -173,7 +173,7 @@ fn short(value: f64) -> String {
     }
 }
 
-/// The beginning of a picture with a title.
+/// Returns the beginning of a picture with a title.
 fn opening(title: &str, left: f64, height: f64) -> String {
     format!(
         "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' width='{WIDTH}' height='{height}' \

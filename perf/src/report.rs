@@ -43,23 +43,23 @@ pub struct Report {
     /// Connections that broke.
     pub broken: u64,
     /// Messages by which the server rejected something.
-    pub refused: u64,
+    pub rejected: u64,
     /// Measured times, by name.
     pub times: Vec<(String, Summary)>,
 }
 
 impl Report {
-    /// The delivered part of the expected messages.
+    /// Returns the delivered part of the expected messages.
     pub fn fraction(&self) -> f64 {
         if self.expected == 0 { 1.0 } else { self.delivered as f64 / self.expected as f64 }
     }
 
-    /// The generator's CPU time divided by the server's.
+    /// Returns the generator's CPU time divided by the server's.
     pub fn own_part(&self) -> Option<f64> {
         self.cpu_share.filter(|share| *share > 0.0).map(|share| self.own_cpu_share / share)
     }
 
-    /// A percentile of the times with this name, in microseconds.
+    /// Returns a percentile of the times with this name, in microseconds.
     pub fn percentile(&self, times: &str, percentile: &str) -> Option<f64> {
         let (_, summary) = self.times.iter().find(|(name, _)| name == times)?;
         let index = PERCENTILES.iter().position(|(name, _)| *name == percentile)?;
@@ -78,7 +78,7 @@ impl Report {
         whole.joined = joined as usize;
         whole.expected = count(&|r| r.expected);
         whole.broken = count(&|r| r.broken);
-        whole.refused = count(&|r| r.refused);
+        whole.rejected = count(&|r| r.rejected);
         whole.delivered = delivered;
         let weighted =
             |value: &dyn Fn(&Self) -> Option<f64>, weight: &dyn Fn(&Self) -> f64, by: f64| {
@@ -100,7 +100,7 @@ impl Report {
         whole
     }
 
-    /// All single numbers with their names and units, without unknown ones.
+    /// Returns all single numbers with their names and units, without unknown ones.
     pub fn figures(&self) -> Vec<(String, f64, &'static str)> {
         let times = self.times.iter().flat_map(|(name, summary)| {
             let named = PERCENTILES.iter().zip(&summary.percentiles);
@@ -113,7 +113,7 @@ impl Report {
         plain.chain(times).collect()
     }
 
-    /// The numbers that are not percentiles.
+    /// Returns the numbers that are not percentiles.
     fn plain(&self) -> Vec<(&'static str, f64, &'static str)> {
         let kilo = |bytes: f64| bytes / 1_024.0;
         let plain = [
@@ -127,7 +127,7 @@ impl Report {
             ("memory per connection, idle", self.memory_idle.map(kilo), "KiB"),
             ("memory per connection, at the end", self.memory_end.map(kilo), "KiB"),
             ("connections broken", Some(self.broken as f64), ""),
-            ("refusals", Some(self.refused as f64), ""),
+            ("refusals", Some(self.rejected as f64), ""),
         ];
         plain.into_iter().filter_map(|(name, value, unit)| Some((name, value?, unit))).collect()
     }
@@ -228,7 +228,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// The spread of these values; `None` if there are none.
+    /// Returns the spread of these values; `None` if there are none.
     pub fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);

@@ -61,8 +61,8 @@ impl RunFolders {
         Ok(Self { release: target.join("release"), peers, reports, next_port: FIRST_PORT })
     }
 
-    /// The command that starts BandSync here: one shard, and any number of connections from this
-    /// machine.
+    /// Returns the command that starts BandSync here: one shard, and any number of connections from
+    /// this machine.
     pub fn bandsync(&self) -> String {
         let release = self.release.display();
         format!(
@@ -111,7 +111,7 @@ impl RunFolders {
         Ok(Report::together(&reports))
     }
 
-    /// The address for the next server.
+    /// Returns the address for the next server.
     pub fn address(&mut self) -> SocketAddr {
         let mut port = self.next_port;
         while TcpListener::bind(("127.0.0.1", port)).is_err() && port < FIRST_PORT + PORTS_TRIED {
@@ -121,7 +121,7 @@ impl RunFolders {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
-    /// The generator's command for a run, and the path of its report.
+    /// Returns the generator's command for a run, and the path of its report.
     fn command(&mut self, run: &Run<'_>) -> (Command, PathBuf) {
         let address = self.address();
         let path = self.reports.join(format!("{}-{}.json", run.name, address.port()));

@@ -36,8 +36,8 @@ impl Server {
         // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
         unsafe {
             command.pre_exec(move || {
-                // The server must not outlive this process. If the call is refused it may, which is
-                // harmless.
+                // The server must not outlive this process. If the call is rejected it may, which
+                // is harmless.
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 cpu::pin(0, core)
             })
@@ -66,7 +66,7 @@ impl Server {
         Self { pid, child: None }
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.pid
     }

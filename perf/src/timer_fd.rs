@@ -77,7 +77,7 @@ impl TimerFd {
     /// Wakes at `deadline`, or at once if it has passed. [`Nanos::MAX`] is never.
     ///
     /// # Errors
-    /// If the kernel refuses the time.
+    /// If the kernel rejects the time.
     pub fn set(&mut self, deadline: Nanos) -> io::Result<()> {
         // A deadline that has passed has fired already, and fires again only if it is set again.
         if deadline == self.armed && deadline > now() {

@@ -38,7 +38,7 @@ const SYSCTLS: [Sysctl; 3] = [
         enough: 1_024,
         recommended: 4_096,
         counts: "connections until they are accepted",
-        otherwise: "an audience that reconnects at once is refused",
+        otherwise: "an audience that reconnects at once is rejected",
     },
     Sysctl {
         what: "half-open connections",
@@ -58,20 +58,20 @@ const SYSCTLS: [Sysctl; 3] = [
     },
 ];
 
-/// The weight of a finding.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Mark {
+enum Severity {
     Good,
     /// The server works, but not as well as it could.
     Advice,
     /// The server would not start, or not serve.
-    Trouble,
+    Error,
 }
 
 /// One thing that was examined.
 #[derive(Debug)]
 struct Finding {
-    mark: Mark,
+    severity: Severity,
     what: &'static str,
     /// The finding, and the remedy if one is needed.
     text: String,
@@ -96,11 +96,14 @@ pub fn run(config: &Config) -> ExitCode {
     findings.extend(SYSCTLS.iter().map(|one| sysctl(one, number(&one.path()))));
     findings.extend(storage(&config.storage.target));
     for note in &config.notes {
-        tell(&Finding { mark: Mark::Advice, what: "configuration", text: note.clone() }.line());
+        tell(
+            &Finding { severity: Severity::Advice, what: "configuration", text: note.clone() }
+                .line(),
+        );
     }
     tell(
         &Finding {
-            mark: Mark::Good,
+            severity: Severity::Good,
             what: "configuration",
             text: "every setting is allowed".into(),
         }
@@ -109,7 +112,7 @@ pub fn run(config: &Config) -> ExitCode {
     for finding in &findings {
         tell(&finding.line());
     }
-    if findings.iter().any(|finding| finding.mark == Mark::Trouble) {
+    if findings.iter().any(|finding| finding.severity == Severity::Error) {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
@@ -125,17 +128,17 @@ pub fn list_settings(config: &Config) -> ExitCode {
 }
 
 impl Finding {
-    fn new(mark: Mark, what: &'static str, text: impl Into<String>) -> Self {
-        Self { mark, what, text: text.into() }
+    fn new(severity: Severity, what: &'static str, text: impl Into<String>) -> Self {
+        Self { severity, what, text: text.into() }
     }
 
     fn line(&self) -> String {
-        let mark = match self.mark {
-            Mark::Good => "ok     ",
-            Mark::Advice => "advice ",
-            Mark::Trouble => "TROUBLE",
+        let severity = match self.severity {
+            Severity::Good => "ok     ",
+            Severity::Advice => "advice ",
+            Severity::Error => "ERROR  ",
         };
-        format!("{mark}  {}: {}", self.what, self.text)
+        format!("{severity}  {}: {}", self.what, self.text)
     }
 }
 
@@ -143,13 +146,13 @@ fn port(config: &Config) -> Finding {
     let address = SocketAddr::new(config.host, config.port);
     match TcpListener::bind(address) {
         Ok(_) if config.port == 0 => {
-            Finding::new(Mark::Good, "port", "the server takes any free port")
+            Finding::new(Severity::Good, "port", "the server takes any free port")
         }
-        Ok(_) => Finding::new(Mark::Good, "port", format!("{address} is free")),
+        Ok(_) => Finding::new(Severity::Good, "port", format!("{address} is free")),
         Err(error) => {
             let (host, port) = (config.host, config.port);
             let error = StartError::Listen { host, port, error };
-            Finding::new(Mark::Trouble, "port", error.to_string())
+            Finding::new(Severity::Error, "port", error.to_string())
         }
     }
 }
@@ -157,20 +160,22 @@ fn port(config: &Config) -> Finding {
 fn files() -> Finding {
     match process::raise_file_limit() {
         Ok(limit) if limit >= FILES_ENOUGH => Finding::new(
-            Mark::Good,
+            Severity::Good,
             "open files",
             format!("up to {limit}, one for each connection"),
         ),
         Ok(limit) => Finding::new(
-            Mark::Advice,
+            Severity::Advice,
             "open files",
             format!(
                 "only {limit} are allowed, one for each connection: raise LimitNOFILE (systemd) or `ulimit -Hn`"
             ),
         ),
-        Err(error) => {
-            Finding::new(Mark::Advice, "open files", format!("the limit cannot be raised: {error}"))
-        }
+        Err(error) => Finding::new(
+            Severity::Advice,
+            "open files",
+            format!("the limit cannot be raised: {error}"),
+        ),
     }
 }
 
@@ -179,22 +184,22 @@ fn cores(config: &Config) -> Finding {
     if shards > cores.usable() {
         let text =
             format!("{shards} shards share {cores} and wait for each other: use --shards auto");
-        return Finding::new(Mark::Advice, "cores", text);
+        return Finding::new(Severity::Advice, "cores", text);
     }
     let pinned = if config.threads.pin { "each pinned to one" } else { "not pinned" };
-    Finding::new(Mark::Good, "cores", format!("{shards} shards on {cores}, {pinned}"))
+    Finding::new(Severity::Good, "cores", format!("{shards} shards on {cores}, {pinned}"))
 }
 
 fn clock(source: &str) -> Finding {
     match source {
         "tsc" | "kvm-clock" | "arch_sys_counter" | "hyperv_clocksource_tsc_page" => Finding::new(
-            Mark::Good,
+            Severity::Good,
             "clock",
             format!("the kernel's source is {source}, which takes about 25 ns to read"),
         ),
-        "" => Finding::new(Mark::Good, "clock", "the kernel does not name its source"),
+        "" => Finding::new(Severity::Good, "clock", "the kernel does not name its source"),
         slow => Finding::new(
-            Mark::Advice,
+            Severity::Advice,
             "clock",
             format!(
                 "the kernel's source {slow} is slow to read, and a shard reads it for every input: boot with clocksource=tsc if the machine's is stable"
@@ -204,7 +209,7 @@ fn clock(source: &str) -> Finding {
 }
 
 impl Sysctl {
-    /// The file in which the kernel shows it.
+    /// Returns the file in which the kernel shows it.
     fn path(&self) -> String {
         format!("/proc/sys/{}", self.name.replace('.', "/"))
     }
@@ -214,14 +219,18 @@ fn sysctl(one: &Sysctl, value: Option<u64>) -> Finding {
     let Sysctl { what, name, enough, recommended, counts, otherwise } = one;
     match value {
         Some(value) if value < *enough => Finding::new(
-            Mark::Advice,
+            Severity::Advice,
             what,
             format!(
                 "the kernel keeps only {value} {counts}, so {otherwise}: sysctl {name}={recommended}"
             ),
         ),
-        Some(value) => Finding::new(Mark::Good, what, format!("the kernel keeps {value} {counts}")),
-        None => Finding::new(Mark::Good, what, "the kernel does not say"),
+        Some(value) => {
+            Finding::new(Severity::Good, what, format!("the kernel keeps {value} {counts}"))
+        }
+        None => {
+            Finding::new(Severity::Good, what, format!("unknown: {} cannot be read", one.path()))
+        }
     }
 }
 
@@ -229,16 +238,20 @@ fn sysctl(one: &Sysctl, value: Option<u64>) -> Finding {
 fn reuse(reuse: Option<u64>, ports: Option<u64>) -> Finding {
     match (reuse, ports) {
         (Some(0), Some(ports)) if ports < 20_000 => Finding::new(
-            Mark::Advice,
+            Severity::Advice,
             "ports of a local proxy",
             format!(
                 "{ports} at once, and none is reused early: sysctl net.ipv4.ip_local_port_range='1024 65535' net.ipv4.tcp_tw_reuse=1"
             ),
         ),
         (_, Some(ports)) => {
-            Finding::new(Mark::Good, "ports of a local proxy", format!("{ports} at once"))
+            Finding::new(Severity::Good, "ports of a local proxy", format!("{ports} at once"))
         }
-        (_, None) => Finding::new(Mark::Good, "ports of a local proxy", "the kernel does not say"),
+        (_, None) => Finding::new(
+            Severity::Good,
+            "ports of a local proxy",
+            "unknown: /proc/sys/net/ipv4/ip_local_port_range cannot be read",
+        ),
     }
 }
 
@@ -246,7 +259,7 @@ fn memory(config: &Config, meminfo: &str) -> Finding {
     let limits = &config.monitoring.limits;
     if limits.memory_bytes > limits.memory_limit_bytes {
         return Finding::new(
-            Mark::Advice,
+            Severity::Advice,
             "memory",
             "MEMORY_THRESHOLD is above MEMORY_LIMIT: members would be rejected before caches are dropped",
         );
@@ -254,7 +267,7 @@ fn memory(config: &Config, meminfo: &str) -> Finding {
     let limit = limits.memory_limit_bytes / 1_000_000;
     match available(meminfo) {
         Some(available) if available < limits.memory_limit_bytes => Finding::new(
-            Mark::Advice,
+            Severity::Advice,
             "memory",
             format!(
                 "{} MB are free, less than MEMORY_LIMIT ({limit} MB): the system may kill the server before it rejects members",
@@ -262,11 +275,11 @@ fn memory(config: &Config, meminfo: &str) -> Finding {
             ),
         ),
         Some(available) => Finding::new(
-            Mark::Good,
+            Severity::Good,
             "memory",
             format!("{} MB are free, {limit} MB may be used", available / 1_000_000),
         ),
-        None => Finding::new(Mark::Good, "memory", "the kernel does not say how much is free"),
+        None => Finding::new(Severity::Good, "memory", "unknown: /proc/meminfo cannot be read"),
     }
 }
 
@@ -277,12 +290,12 @@ fn available(meminfo: &str) -> Option<u64> {
 
 fn log_file(config: &Config) -> Finding {
     let Some(path) = &config.logging.file else {
-        return Finding::new(Mark::Good, "log", "goes to standard error");
+        return Finding::new(Severity::Good, "log", "goes to standard error");
     };
     match fs::OpenOptions::new().create(true).append(true).open(path) {
-        Ok(_) => Finding::new(Mark::Good, "log", format!("{} can be written", path.display())),
+        Ok(_) => Finding::new(Severity::Good, "log", format!("{} can be written", path.display())),
         Err(error) => Finding::new(
-            Mark::Trouble,
+            Severity::Error,
             "log",
             format!("{} cannot be written: {error}", path.display()),
         ),
@@ -297,14 +310,14 @@ fn admin(config: &Config) -> Finding {
             "dashboard and metrics are open to this machine only; ADMIN_TOKEN opens them to others"
         }
     };
-    Finding::new(Mark::Good, "operator pages", text)
+    Finding::new(Severity::Good, "operator pages", text)
 }
 
 /// Examines the storage: whether its file can be written, or whether each node of Redis answers.
 fn storage(target: &Target) -> Vec<Finding> {
     match target {
         Target::Memory => {
-            vec![Finding::new(Mark::Good, "storage", "sessions end with the process")]
+            vec![Finding::new(Severity::Good, "storage", "sessions end with the process")]
         }
         Target::File(directory) => vec![file(directory.as_deref())],
         Target::Redis(endpoint) => {
@@ -321,7 +334,7 @@ fn storage(target: &Target) -> Vec<Finding> {
 fn file(directory: Option<&Path>) -> Finding {
     let Some(directory) = directory else {
         return Finding::new(
-            Mark::Advice,
+            Severity::Advice,
             "storage",
             "no directory was found for the file, so sessions end with the process: name one with --data",
         );
@@ -330,9 +343,11 @@ fn file(directory: Option<&Path>) -> Finding {
     // The server creates the directory, so check the nearest one that exists.
     let there = directory.ancestors().find(|folder| folder.exists()).unwrap_or(directory);
     match process::may_write(there) {
-        Ok(()) => Finding::new(Mark::Good, "storage", format!("sessions are stored in {shown}")),
+        Ok(()) => {
+            Finding::new(Severity::Good, "storage", format!("sessions are stored in {shown}"))
+        }
         Err(error) => Finding::new(
-            Mark::Advice,
+            Severity::Advice,
             "storage",
             format!(
                 "{shown} cannot be written ({error}), so sessions end with the process: permit writing, or name another directory with --data"
@@ -346,15 +361,15 @@ fn file(directory: Option<&Path>) -> Finding {
 fn redis(address: &ConnectionAddr) -> Finding {
     let ConnectionAddr::Tcp(host, port) = address else {
         let text = format!("{address} uses TLS, which this check cannot test");
-        return Finding::new(Mark::Advice, "Redis", text);
+        return Finding::new(Severity::Advice, "Redis", text);
     };
     match ping(&format!("{host}:{port}")) {
-        Ok(()) => Finding::new(Mark::Good, "Redis", format!("{address} answers")),
+        Ok(()) => Finding::new(Severity::Good, "Redis", format!("{address} answers")),
         Err(error) => Finding::new(
-            Mark::Advice,
+            Severity::Advice,
             "Redis",
             format!(
-                "{address} does not answer ({error}): the band would play on from memory alone"
+                "{address} does not answer ({error}): sessions would be kept in memory only. Start Redis, or correct REDIS_URL"
             ),
         ),
     }
@@ -385,7 +400,7 @@ fn number(path: &str) -> Option<u64> {
     read(path).parse().ok()
 }
 
-/// The number of ports in a range such as `32768 60999`.
+/// Returns the number of ports in a range such as `32768 60999`.
 fn ports(range: &str) -> Option<u64> {
     let (first, last) = range.split_once(char::is_whitespace)?;
     let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
@@ -415,35 +430,38 @@ mod tests {
         let port_text = taken.local_addr().unwrap().port().to_string();
         let config = config(&[("HOST", "localhost"), ("PORT", &port_text)]);
         let finding = port(&config);
-        assert_eq!(finding.mark, Mark::Trouble);
+        assert_eq!(finding.severity, Severity::Error);
         assert!(finding.text.contains("in use"), "{finding:?}");
         drop(taken);
-        assert_eq!(port(&config).mark, Mark::Good);
+        assert_eq!(port(&config).severity, Severity::Good);
     }
 
     #[test]
     fn kernel_settings_below_the_recommendation_give_advice() {
-        assert_eq!(clock("tsc").mark, Mark::Good);
-        assert_eq!(clock("hpet").mark, Mark::Advice);
+        assert_eq!(clock("tsc").severity, Severity::Good);
+        assert_eq!(clock("hpet").severity, Severity::Advice);
         let low = sysctl(&SYSCTLS[0], Some(128));
-        assert_eq!(low.mark, Mark::Advice);
-        assert!(low.text.ends_with("is refused: sysctl net.core.somaxconn=4096"), "{low:?}");
+        assert_eq!(low.severity, Severity::Advice);
+        assert!(low.text.ends_with("is rejected: sysctl net.core.somaxconn=4096"), "{low:?}");
         for one in &SYSCTLS {
-            assert_eq!(sysctl(one, Some(one.enough)).mark, Mark::Good);
-            assert_eq!(sysctl(one, None).mark, Mark::Good);
+            assert_eq!(sysctl(one, Some(one.enough)).severity, Severity::Good);
+            assert_eq!(sysctl(one, None).severity, Severity::Good);
             assert!(one.recommended >= one.enough);
         }
         assert_eq!(ports("32768\t60999"), Some(28_232));
-        assert_eq!(reuse(Some(0), Some(5_000)).mark, Mark::Advice);
-        assert_eq!(reuse(Some(2), Some(28_232)).mark, Mark::Good);
+        assert_eq!(reuse(Some(0), Some(5_000)).severity, Severity::Advice);
+        assert_eq!(reuse(Some(2), Some(28_232)).severity, Severity::Good);
     }
 
     #[test]
     fn available_memory_is_compared_with_the_threshold() {
         let some = "MemTotal: 9 kB\nMemAvailable:    4000000 kB\n";
-        assert_eq!(memory(&config(&[]), some).mark, Mark::Good);
-        assert_eq!(memory(&config(&[]), "MemAvailable: 100000 kB").mark, Mark::Advice);
-        assert_eq!(memory(&config(&[("MEMORY_THRESHOLD", "2000")]), some).mark, Mark::Advice);
+        assert_eq!(memory(&config(&[]), some).severity, Severity::Good);
+        assert_eq!(memory(&config(&[]), "MemAvailable: 100000 kB").severity, Severity::Advice);
+        assert_eq!(
+            memory(&config(&[("MEMORY_THRESHOLD", "2000")]), some).severity,
+            Severity::Advice
+        );
     }
 
     #[test]
@@ -460,34 +478,37 @@ mod tests {
         };
         let findings = asked(&format!("redis://me:hush@{address}/3"));
         answer.join().unwrap();
-        assert_eq!((findings.len(), findings[0].mark), (1, Mark::Good), "{findings:?}");
+        assert_eq!((findings.len(), findings[0].severity), (1, Severity::Good), "{findings:?}");
         assert!(
             findings[0].text.contains(&address) && !findings[0].text.contains("hush"),
             "{findings:?}"
         );
         let gone = asked(&format!("redis+cluster://me:hush@{address},{address}"));
         assert_eq!(
-            gone.iter().map(|one| one.mark).collect::<Vec<_>>(),
-            [Mark::Advice; 2],
+            gone.iter().map(|one| one.severity).collect::<Vec<_>>(),
+            [Severity::Advice; 2],
             "{gone:?}"
         );
-        assert_eq!(asked("rediss://stage")[0].mark, Mark::Advice);
+        assert_eq!(asked("rediss://stage")[0].severity, Severity::Advice);
     }
 
     #[test]
     fn the_data_directory_is_checked_but_not_created() {
         let place = std::env::temp_dir().join(format!("bandsync-check-{}", std::process::id()));
         let inside = place.join("deeper");
-        let mark = |target: Target| storage(&target)[0].mark;
-        assert_eq!(mark(Target::File(Some(inside))), Mark::Good);
+        let severity = |target: Target| storage(&target)[0].severity;
+        assert_eq!(severity(Target::File(Some(inside))), Severity::Good);
         assert!(!place.exists());
-        assert_eq!(mark(Target::File(Some("/proc/1/no".into()))), Mark::Advice);
-        assert_eq!(mark(Target::File(None)), Mark::Advice);
-        assert_eq!(mark(Target::Memory), Mark::Good);
+        assert_eq!(severity(Target::File(Some("/proc/1/no".into()))), Severity::Advice);
+        assert_eq!(severity(Target::File(None)), Severity::Advice);
+        assert_eq!(severity(Target::Memory), Severity::Good);
     }
 
     #[test]
     fn an_unwritable_log_file_is_reported_as_trouble() {
-        assert_eq!(log_file(&config(&[("LOG_FILE", "/no/such/folder/log")])).mark, Mark::Trouble);
+        assert_eq!(
+            log_file(&config(&[("LOG_FILE", "/no/such/folder/log")])).severity,
+            Severity::Error
+        );
     }
 }

@@ -68,7 +68,7 @@ pub fn parse() -> Command {
     command.unwrap_or_else(|error| error.exit())
 }
 
-/// The settings before and after the command. Those after it take precedence.
+/// Returns the settings before and after the command. Those after it take precedence.
 fn typed(matches: &clap::ArgMatches) -> BTreeMap<String, String> {
     let behind = matches.subcommand().map(|(_, matches)| matches);
     let given = |matches: &clap::ArgMatches, setting: &Setting| {
@@ -290,10 +290,10 @@ mod tests {
                 .to_string();
             assert!(help.contains("--until") && !help.contains("--port"), "{help}");
         }
-        let refused = command(Purpose::Parse)
+        let rejected = command(Purpose::Parse)
             .try_get_matches_from(["bandsync", "replay", "--port", "1", "x"])
             .unwrap_err();
-        assert_eq!(refused.exit_code(), 2);
+        assert_eq!(rejected.exit_code(), 2);
     }
 
     #[test]

@@ -52,8 +52,8 @@ fn replay_all(options: &Options) -> Result<bool, Fault> {
     if let Some(run) = runs.iter().find(|run| !run.is_whole()) {
         let (name, segment) = (run.name(), run.header.segment);
         return Err(Fault::Described(format!(
-            "the trace of {name} begins with segment {segment}. Only with segment 0 is it known what the engine \
-             held; `bandsync trace show --inputs` reads what there is."
+            "the trace of {name} begins with segment {segment}. A replay needs segment 0, because the engine's state is \
+             unknown without it. `bandsync trace show --inputs` shows the rest."
         )));
     }
     let mut progress =
@@ -62,11 +62,11 @@ fn replay_all(options: &Options) -> Result<bool, Fault> {
     let mut all_same = true;
     for _ in 0..options.repeat {
         for run in &runs {
-            let (tally, parted) = replay(run, options, &mut progress)?;
-            tell(&tally.report(&run.name(), parted.is_none()));
-            if let Some(parted) = parted {
+            let (tally, difference) = replay(run, options, &mut progress)?;
+            tell(&tally.report(&run.name(), difference.is_none()));
+            if let Some(difference) = difference {
                 all_same = false;
-                tell(&parted);
+                tell(&difference);
             } else if let Some(remark) = tally.ending.as_ref().and_then(remark) {
                 tell(&format!("  the trace of {} {remark}", run.name()));
             }
@@ -116,7 +116,7 @@ fn replay(
 ) -> Result<(Tally, Option<String>), Fault> {
     let mut stage = Stage::new(run.header.settings.clone());
     let mut tally = Tally::default();
-    let mut parted = None;
+    let mut difference = None;
     let mut first = None;
     let began = Instant::now();
     let ending = run.each(
@@ -140,17 +140,17 @@ fn replay(
             if outcome == entry.outcome {
                 return ControlFlow::Continue(());
             }
-            parted = Some(parting(entry, outcome, &stage));
+            difference = Some(describe_difference(entry, outcome, &stage));
             ControlFlow::Break(())
         },
     )?;
     tally.took = began.elapsed();
     tally.ending = Some(ending);
-    Ok((tally, parted))
+    Ok((tally, difference))
 }
 
 /// Describes the first difference from the recorded outputs.
-fn parting(entry: &Entry<'_>, actual: Outcome, stage: &Stage) -> String {
+fn describe_difference(entry: &Entry<'_>, actual: Outcome, stage: &Stage) -> String {
     let mut text = format!(
         "  at input {} (counted from 0), {:.6} s after the server's start\n  input     {}\n  expected  {}\n  actual    {}",
         entry.index,

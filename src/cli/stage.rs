@@ -69,17 +69,17 @@ impl Stage {
         self.engine.samples().take(each);
     }
 
-    /// The outputs of the last input.
+    /// Returns the outputs of the last input.
     pub fn outputs(&self) -> &Outputs {
         &self.outputs
     }
 
-    /// The message of the engine's panic, if it panicked.
+    /// Returns the message of the engine's panic, if it panicked.
     pub fn panic(&self) -> Option<&str> {
         self.panic.as_deref()
     }
 
-    /// The limits of the engine.
+    /// Returns the limits of the engine.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }

@@ -186,15 +186,15 @@ fn view(data: &Value) -> String {
     line(
         &mut out,
         format_args!(
-            "\n{:<8}{:>8}{:>8}{:>10}{:>10}{:>12}",
-            "shard", "busy %", "links", "sessions", "members", "turn p99"
+            "\n{:<8}{:>8}{:>12}{:>10}{:>10}{:>12}",
+            "shard", "busy %", "connections", "sessions", "members", "turn p99"
         ),
     );
     for (place, shard) in items(&metrics["shards"]).iter().enumerate() {
         line(
             &mut out,
             format_args!(
-                "{place:<8}{:>8.1}{:>8}{:>10}{:>10}{:>12.3}",
+                "{place:<8}{:>8.1}{:>12}{:>10}{:>10}{:>12.3}",
                 number(&shard["busyPercent"]),
                 number(&shard["connections"]),
                 number(&shard["sessions"]),
@@ -211,9 +211,12 @@ fn sessions(out: &mut String, sessions: &Value) {
     let mut sessions: Vec<&Value> = items(sessions).iter().collect();
     sessions.sort_by(|a, b| number(&b["connectedCount"]).total_cmp(&number(&a["connectedCount"])));
     if sessions.is_empty() {
-        return line(out, format_args!("\nnobody is playing"));
+        return line(out, format_args!("\nno sessions"));
     }
-    line(out, format_args!("\n{:<28}{:>9}{:>8}{:>9}  members", "session", "state", "BPM", "there"));
+    line(
+        out,
+        format_args!("\n{:<28}{:>9}{:>8}{:>11}  members", "session", "state", "BPM", "connected"),
+    );
     for session in sessions.iter().take(SESSIONS_MAX) {
         let names: Vec<String> = items(&session["members"])
             .iter()
@@ -292,6 +295,6 @@ mod tests {
 
     #[test]
     fn an_unexpected_answer_is_shown_as_an_idle_server() {
-        assert!(view(&serde_json::json!([1, "x", null])).contains("nobody is playing"));
+        assert!(view(&serde_json::json!([1, "x", null])).contains("no sessions"));
     }
 }

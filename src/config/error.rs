@@ -8,7 +8,7 @@ use super::dotenv::DotEnvError;
 #[derive(Debug, Eq, PartialEq)]
 pub enum ConfigError {
     /// A value that is not allowed: its name as given, the value, and the allowed values.
-    Refused { name: String, value: String, allowed: String },
+    Rejected { name: String, value: String, allowed: String },
     /// The profile `internet` without a setting that it requires: the variable, and what to set.
     Unsafe(&'static str, &'static str),
     /// The operating system provides no random numbers, for this reason.
@@ -24,7 +24,7 @@ impl fmt::Display for ConfigError {
         match self {
             // Escaped, because a value may hold anything, including sequences that move a
             // terminal's cursor.
-            Self::Refused { name, value, allowed } => {
+            Self::Rejected { name, value, allowed } => {
                 write!(f, "{name} cannot be {value:?}; allowed: {allowed}")
             }
             Self::Unsafe(variable, what) => {

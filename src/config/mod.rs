@@ -20,7 +20,7 @@ use bandsync_storage::{self as storage, Target};
 use self::groups::{access, connections, logging, monitoring, recording, sessions, threads};
 use self::raw::{RawConfig, Source};
 use self::table::Predecessor;
-use self::values::{Values, refused};
+use self::values::{Values, rejected};
 use crate::http::Token;
 
 pub use error::ConfigError;
@@ -52,9 +52,9 @@ pub struct Config {
     pub http_requests: u32,
     /// Time that the goodbyes may take when the server stops.
     pub drain_timeout: Duration,
-    /// Where and how to record, if at all.
+    /// Directory and limits of the recording; `None` if nothing is recorded.
     pub recording: Option<Recording>,
-    /// Where sessions are stored.
+    /// The storage of sessions.
     pub storage: storage::Plan,
     /// Settings of every shard's engine. The shard's id and the time are filled in when it starts.
     pub engine: Settings,
@@ -89,10 +89,10 @@ impl Config {
         let heartbeat = Duration::from_micros(connections.heartbeat_interval.as_micros());
         let monitoring = monitoring::read(&mut values, heartbeat)?;
         let (recording, seed) = recording::read(&mut values)?;
-        let Values { mut effective, predecessors, notes: refused, .. } = values;
+        let Values { mut effective, predecessors, notes: rejected, .. } = values;
         effective.sort_by_key(|line| table::place(line.variable));
         notes.extend(given.service_links());
-        notes.extend(refused);
+        notes.extend(rejected);
         let used: Vec<&str> = predecessors.iter().flat_map(|old| old.variables).copied().collect();
         notes.extend(inherited(&predecessors, &effective));
         notes.extend(given.unused(&used));
@@ -156,7 +156,7 @@ impl Config {
 /// `staging`, so an unknown value there is not an error.
 fn profile(given: &RawConfig, notes: &mut Vec<String>) -> Result<Profile, ConfigError> {
     if let Some(found) = given.find(&table::PROFILE) {
-        return Profile::parse(&found.text).ok_or_else(|| refused(&table::PROFILE, found));
+        return Profile::parse(&found.text).ok_or_else(|| rejected(&table::PROFILE, found));
     }
     let Some(value) = given.plain("NODE_ENV") else { return Ok(Profile::Development) };
     Ok(Profile::parse(value).unwrap_or_else(|| {
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(config.notes.len(), 1);
     }
 
-    /// Values at both ends are accepted, values beyond are refused, from every source.
+    /// Values at both ends are accepted, values beyond are rejected, from every source.
     #[test]
     fn every_range_is_enforced() {
         for setting in table::SETTINGS {
@@ -303,7 +303,7 @@ mod tests {
             let nonsense =
                 ["-1", "+5", "5.5", "0x10", "five", "99999999999999999999"].map(String::from);
             for value in beyond.chain(nonsense) {
-                check_refused(setting, &value);
+                check_rejected(setting, &value);
             }
         }
     }
@@ -318,12 +318,12 @@ mod tests {
                     let text = format!("{}={word} {others}", setting.variable);
                     assert!(Config::check(&given(["", &text, ""])).is_ok(), "{text}");
                 }
-                check_refused(setting, "loud");
-                check_refused(setting, &words[0].to_uppercase());
+                check_rejected(setting, "loud");
+                check_rejected(setting, &words[0].to_uppercase());
             }
         }
         for value in ["stage.local", "256.0.0.1", "127.0.0.1:3001", "*"] {
-            check_refused(&table::HOST, value);
+            check_rejected(&table::HOST, value);
         }
         for value in [
             "example.com",
@@ -334,14 +334,14 @@ mod tests {
             "http://a,*",
             "http://a\u{1b}",
         ] {
-            check_refused(&table::CORS_ORIGIN, value);
+            check_rejected(&table::CORS_ORIGIN, value);
         }
     }
 
     /// From every source, the error shows the name as given there, the value, and the allowed
     /// values.
     #[track_caller]
-    fn check_refused(setting: &Setting, value: &str) {
+    fn check_rejected(setting: &Setting, value: &str) {
         let text = format!("{}={value}", setting.variable);
         let names = [
             format!("--{}", setting.option),
@@ -352,7 +352,7 @@ mod tests {
             let mut sources = ["", "", ""];
             sources[index] = &text;
             let Err(error) = Config::check(&given(sources)) else { panic!("{sources:?} is taken") };
-            let ConfigError::Refused { name, value: shown, allowed } = &error else {
+            let ConfigError::Rejected { name, value: shown, allowed } = &error else {
                 panic!("{error:?}")
             };
             let readable = if setting.secret { "(secret)" } else { value };
@@ -405,13 +405,13 @@ mod tests {
         assert_eq!(rates, RateLimits { chat_message: 3, total: 0, ..RateLimits::default() });
         assert_eq!(policy("TRUSTED_PROXIES=10.0.0.0/8,::1").proxies.len(), 2);
         for value in ["10.0.0.0/40", "10.0.0.1,", "proxy"] {
-            check_refused(&table::TRUSTED_PROXIES, value);
+            check_rejected(&table::TRUSTED_PROXIES, value);
         }
         for value in ["a,", ".", "https://a", "a:80"] {
-            check_refused(&table::ALLOWED_HOSTS, value);
+            check_rejected(&table::ALLOWED_HOSTS, value);
         }
         for value in ["chat=1", "total=-1", "total", "total=1,"] {
-            check_refused(&table::EVENT_RATES, value);
+            check_rejected(&table::EVENT_RATES, value);
         }
     }
 

@@ -23,7 +23,7 @@ impl Profile {
         }
     }
 
-    /// The name, as in `NODE_ENV`.
+    /// Returns the name, as in `NODE_ENV`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Development => "development",

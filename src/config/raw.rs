@@ -148,7 +148,7 @@ impl RawConfig {
         self.sources().find_map(|(_, values)| text_of(values, variable))
     }
 
-    /// The sources of variables, the nearest first.
+    /// Returns the sources of variables, the nearest first.
     fn sources(&self) -> impl Iterator<Item = (Source, &BTreeMap<String, String>)> {
         [(Source::Environment, &self.environment), (Source::DotEnv, &self.dot_env)].into_iter()
     }
@@ -200,7 +200,7 @@ impl RawConfig {
     }
 }
 
-/// A variable's value without the spaces around it. An empty value counts as not given, so
+/// Returns a variable's value without the spaces around it. An empty value counts as not given, so
 /// `PORT= bandsync` and a bare `PORT=` in a compose file mean the default.
 fn text_of<'a>(values: &'a BTreeMap<String, String>, variable: &str) -> Option<&'a str> {
     values.get(variable).map(|text| text.trim()).filter(|text| !text.is_empty())

@@ -1050,7 +1050,7 @@ pub const FOREIGN_VARIABLES: [&str; 3] =
 /// Prefix under which each variable is also read; it takes precedence over the bare name.
 pub const PREFIX: &str = "BANDSYNC_";
 
-/// The place of a variable in [`SETTINGS`].
+/// Returns the place of a variable in [`SETTINGS`].
 pub fn place(variable: &str) -> Option<usize> {
     SETTINGS.iter().position(|setting| setting.variable == variable)
 }
@@ -1069,14 +1069,14 @@ impl Setting {
         }
     }
 
-    /// The names of its variable. The first that is given counts.
+    /// Returns the names of its variable. The first that is given counts.
     pub fn variables(&self) -> impl Iterator<Item = String> {
         let own =
             (!self.variable.starts_with(PREFIX)).then(|| format!("{PREFIX}{}", self.variable));
         own.into_iter().chain([self.variable.to_owned()])
     }
 
-    /// The heading of `--help` above it, if any.
+    /// Returns the heading of `--help` above it, if any.
     pub fn heading(&self) -> Option<&'static str> {
         let own = place(self.variable);
         let above = HEADINGS.iter().rev().find(|(first, _)| place(first.variable) <= own);

@@ -39,7 +39,7 @@ impl<'a> Values<'a> {
         self.take(setting, |text| whole(text, min, max), u64::to_string)
     }
 
-    /// A count that fits into 32 bits.
+    /// Returns a count that fits into 32 bits.
     pub(super) fn count(&mut self, setting: &'static Setting) -> Result<u32, ConfigError> {
         let value = self.whole(setting)?;
         assert!(value <= u64::from(u32::MAX), "{} allows too much", setting.variable);
@@ -56,7 +56,7 @@ impl<'a> Values<'a> {
         self.whole(setting).map(Duration::from_millis)
     }
 
-    /// A number, or `choice` if the setting leaves it to the server.
+    /// Returns a number, or `choice` if the setting leaves it to the server.
     pub(super) fn whole_or(
         &mut self,
         setting: &'static Setting,
@@ -137,7 +137,7 @@ impl<'a> Values<'a> {
                 value = parse(&found.text);
             }
         }
-        let Some(value) = value else { return Err(refused(setting, found)) };
+        let Some(value) = value else { return Err(rejected(setting, found)) };
         // A default is not secret: it says that no value is set.
         let is_secret = setting.secret && !matches!(found.source, Source::Default(_));
         let shown = match (is_secret, setting.secret) {
@@ -181,12 +181,12 @@ pub(super) fn whole(text: &str, min: u64, max: u64) -> Option<u64> {
     text.parse().ok().filter(|value| digits && (min..=max).contains(value))
 }
 
-pub(super) fn refused(setting: &Setting, found: Found<'_>) -> ConfigError {
+pub(super) fn rejected(setting: &Setting, found: Found<'_>) -> ConfigError {
     let value = match setting.secret {
         true => "(secret)".to_owned(),
         false => found.text.into_owned(),
     };
-    ConfigError::Refused { name: found.name, value, allowed: allowed_of(setting) }
+    ConfigError::Rejected { name: found.name, value, allowed: allowed_of(setting) }
 }
 
 /// Describes the values that a setting may have, with their unit.
@@ -195,8 +195,8 @@ fn allowed_of(setting: &Setting) -> String {
 }
 
 impl Effective {
-    /// The setting as it could be given: `PORT=4000`. A value that a shell or a terminal would not
-    /// take unchanged is quoted.
+    /// Returns the setting as it could be given: `PORT=4000`. A value that a shell or a terminal
+    /// would not take unchanged is quoted.
     pub fn assignment(&self) -> String {
         let Self { variable, value, .. } = self;
         let plain = |c: char| c.is_alphanumeric() || "-_./:,=*+@()[]".contains(c);

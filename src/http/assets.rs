@@ -126,7 +126,7 @@ pub fn gzip(body: &[u8], level: Compression) -> Option<Vec<u8>> {
     encoder.write_all(body).and_then(|()| encoder.finish()).ok()
 }
 
-/// The tag of a body. A hasher made like this has fixed keys, so a restart changes no tag.
+/// Returns the tag of a body. A hasher made like this has fixed keys, so a restart changes no tag.
 fn tag(body: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     hasher.write(body);

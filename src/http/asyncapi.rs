@@ -6,7 +6,7 @@ use bandsync_engine::speech::Code;
 use bandsync_engine::wire::events::{COMMAND_ID_FIELD, EVENTS, EventInfo};
 use bandsync_engine::wire::notices::notices;
 use bandsync_engine::wire::schema::{FieldInfo, Form, Presence, Schema};
-use bandsync_engine::wire::shapes::{REFUSED, REPEATED, SUPERSEDED, TRUE};
+use bandsync_engine::wire::shapes::{REJECTED, REPEATED, SUPERSEDED, TRUE};
 use bandsync_engine::words::limits::{Limits, RateLimits};
 use serde_json::{Map, Value, json};
 
@@ -89,7 +89,7 @@ impl Parts {
         let mut answers = vec![self.object(&ack, false)];
         answers.extend(event.event.may_wait().then(|| self.reference(&SUPERSEDED)));
         answers.extend(once.then(|| self.reference(&REPEATED)));
-        answers.push(self.reference(&REFUSED));
+        answers.push(self.reference(&REJECTED));
         self.messages.insert(
             format!("{name}.ack"),
             json!({
@@ -112,10 +112,10 @@ impl Parts {
     fn send(&mut self, name: &str, summary: &str, payload: &Value) {
         let message =
             json!({ "name": name, "title": name, "summary": summary, "payload": payload });
-        self.messages.insert(format!("{name}.heard"), message);
-        self.channel(name, "heard");
+        self.messages.insert(format!("{name}.received"), message);
+        self.channel(name, "received");
         let at = json!({ "$ref": format!("#/channels/{name}") });
-        let to = json!([{ "$ref": format!("#/channels/{name}/messages/heard") }]);
+        let to = json!([{ "$ref": format!("#/channels/{name}/messages/received") }]);
         let send = json!({ "action": "send", "channel": at, "messages": to });
         self.operations.insert(format!("send_{name}"), send);
     }

@@ -1,9 +1,9 @@
 //! The requests that each address has left: one budget for all shards, without a lock.
 //!
 //! The kernel spreads the connections of an address over the shards, so only a shared count is
-//! exact. It is not part of the engine, which receives a refusal as it receives any answer; so
-//! recorded runs replay. Requests that the engine answers itself (wrong methods, refused
-//! handshakes) cost no more than a refusal would.
+//! exact. It is not part of the engine, which receives a rejection as it receives any answer; so
+//! recorded runs replay. Requests that the engine answers itself (wrong methods, rejected
+//! handshakes) cost no more than a rejection would.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;

@@ -128,7 +128,7 @@ impl Site {
         let mut answer = denied.answer();
         let HttpRequest { path, peer, host, .. } = request;
         if denied == Denied::Host {
-            log::warn!(path:%, peer:%; "refused {path} under the name {host:.100}: \
+            log::warn!(path:%, peer:%; "rejected {path} under the name {host:.100}: \
                 add the name to ALLOWED_HOSTS if it is yours");
         } else if path == DASHBOARD && request.accept.contains("text/html") {
             let page = self.assets.answer(path, "", false);
@@ -239,8 +239,8 @@ const DASHBOARD: &str = "/dashboard";
 /// Rows of history by default: an hour at the default interval.
 const HISTORY_ROWS: usize = 360;
 
-/// The text format that `Accept` prefers to JSON, if any. Browsers and curl accept anything and
-/// receive JSON; Prometheus names its text formats, with weights.
+/// Returns the text format that `Accept` prefers to JSON, if any. Browsers and curl accept anything
+/// and receive JSON; Prometheus names its text formats, with weights.
 fn text_format(accept: &str) -> Option<Format> {
     let mut best: (f64, Option<Format>) = (0.0, None);
     for kind in accept.split(',') {
@@ -268,7 +268,8 @@ fn prefers_json(accept: &str) -> bool {
     json.0 > 0.0 && json > page
 }
 
-/// The weight that `Accept` gives to a type by its most specific range, and how specific that is.
+/// Returns the weight that `Accept` gives to a type by its most specific range, and how specific
+/// that is.
 fn weight(accept: &str, kind: &str, subtype: &str) -> (f64, u8) {
     let mut found = (0.0, 0);
     for range in accept.split(',') {
@@ -301,8 +302,8 @@ fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 
 impl Host for Site {
     fn answer(&self, asker: Asker, request: &HttpRequest) -> Option<HttpResponse> {
-        // Probes have no budget: a refused probe could make a supervisor end the server, and a
-        // refusal costs as much as the answer.
+        // Probes have no budget: a rejected probe could make a supervisor end the server, and a
+        // rejection costs as much as the answer.
         match request.path.as_str() {
             "/livez" => return Some(probes::live(&self.reports.monitor.newest())),
             "/readyz" => {
@@ -465,7 +466,7 @@ mod tests {
         (site.describing(&config.engine), reporter)
     }
 
-    /// A request from this machine.
+    /// Returns a request from this machine.
     fn request(path: &str, accept: &str, if_none_match: &str) -> HttpRequest {
         HttpRequest {
             forwarded: false,
@@ -682,12 +683,12 @@ mod tests {
         let (site, _reporter) = site();
         let health = request("/health", "", "");
         let answers = (0..1_000).filter_map(|_| site.answer(ASKER, &health));
-        let refused = answers.into_iter().find(|answer| answer.status == 429).unwrap();
+        let rejected = answers.into_iter().find(|answer| answer.status == 429).unwrap();
         for probe in ["/livez", "/readyz"] {
             assert_eq!(site.answer(ASKER, &request(probe, "", "")).unwrap().status, 200, "{probe}");
         }
-        assert_eq!(header(&refused, "Retry-After"), "1");
-        assert_eq!(refused.body.as_ref(), br#"{"error":"Too many requests"}"#);
+        assert_eq!(header(&rejected, "Retry-After"), "1");
+        assert_eq!(rejected.body.as_ref(), br#"{"error":"Too many requests"}"#);
     }
 
     #[test]
@@ -695,8 +696,8 @@ mod tests {
         let (site, reporter) = site();
         let metrics = request("/metrics", "", "");
         assert_eq!(site.answer(ASKER, &metrics), None);
-        let refused = (0..90).find_map(|_| site.answer(ASKER, &metrics)).unwrap();
-        assert_eq!((refused.status, header(&refused, "Retry-After")), (503, "1"));
+        let rejected = (0..90).find_map(|_| site.answer(ASKER, &metrics)).unwrap();
+        assert_eq!((rejected.status, header(&rejected, "Retry-After")), (503, "1"));
         assert_eq!(site.answer(ASKER, &request("/health", "", "")).unwrap().status, 200);
         let (posted, answers) = crossbeam_channel::unbounded();
         // The first try finds a full mailbox.

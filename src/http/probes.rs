@@ -28,7 +28,7 @@ impl Progress {
         self.0.store(DRAINING, Ordering::Relaxed);
     }
 
-    /// The reasons why the server should get no new members.
+    /// Returns the reasons why the server should get no new members.
     fn reasons(&self, memory: FreeMemory) -> Vec<&'static str> {
         let progress = self.0.load(Ordering::Relaxed);
         let all = [

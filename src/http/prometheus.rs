@@ -8,7 +8,7 @@ use std::time::Duration;
 use bandsync_engine::speech::Code;
 use bandsync_storage as storage;
 
-use crate::monitor::latency::{self, GAUGES, MAILBOX};
+use crate::monitor::latency::{self, HISTOGRAM_COUNT, MAILBOX};
 use crate::monitor::thresholds::{self, Status};
 use crate::monitor::{Report, ShardTotals, sum};
 use crate::ops::process::{Facts, Usage};
@@ -23,7 +23,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The content type of the text.
+    /// Returns the content type of the text.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -115,7 +115,7 @@ const SERIES: [Series; 17] = [
     counter("bandsync_turns_total", "Turns of the shard's loop.", |shard| shard.turns),
 ];
 
-const HISTOGRAMS: [(&str, &str); GAUGES] = [
+const HISTOGRAMS: [(&str, &str); HISTOGRAM_COUNT] = [
     ("bandsync_handler_duration_seconds", "Duration of one input in the engine."),
     ("bandsync_tick_lateness_seconds", "Lateness of position ticks after their deadline."),
     ("bandsync_turn_duration_seconds", "Duration of one turn of the shard's loop."),
@@ -317,7 +317,7 @@ impl Text {
         let name = "bandsync_queue_capacity";
         self.head(name, Kind::Gauge, "Entries that could wait in the queue.");
         for queue in &report.queues {
-            self.line(format_args!("{name}{{queue=\"{}\"}} {}", queue.name, queue.room));
+            self.line(format_args!("{name}{{queue=\"{}\"}} {}", queue.name, queue.capacity));
         }
         let name = "bandsync_log_lines_lost_total";
         self.head(
@@ -453,7 +453,7 @@ mod tests {
             system: Duration::from_secs(2),
         };
         report.threads = vec![thread("shard-0"), thread("a \"b\""), thread("shard-0")];
-        report.queues = vec![Queue { name: "storage", waiting: 3, room: 64 }];
+        report.queues = vec![Queue { name: "storage", waiting: 3, capacity: 64 }];
         let shards =
             [ShardTotals { messages_in: 7, ..ShardTotals::default() }, ShardTotals::default()];
         let cpu =

@@ -254,7 +254,7 @@ impl Storage {
     fn of(handle: &StorageHandle) -> Self {
         let status = &handle.status;
         let (reason, since) = match status.condition() {
-            Condition::Well => (None, None),
+            Condition::Healthy => (None, None),
             Condition::Degraded { reason, since } => {
                 (Some(reason), Some(Timestamp(since).to_string()))
             }

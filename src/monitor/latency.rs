@@ -5,10 +5,11 @@ use bandsync_driver::Histograms;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// Number of gauges.
-pub const GAUGES: usize = 5;
-/// The names of all gauges, in the order of [`Histograms::all`].
-pub const NAMES: [&str; GAUGES] = ["handler", "tickLateness", "turn", "roundTrip", "mailbox"];
+/// Number of histograms.
+pub const HISTOGRAM_COUNT: usize = 5;
+/// The names of all histograms, in the order of [`Histograms::all`].
+pub const NAMES: [&str; HISTOGRAM_COUNT] =
+    ["handler", "tickLateness", "turn", "roundTrip", "mailbox"];
 
 /// Indices of single gauges.
 pub const HANDLER: usize = 0;
@@ -51,7 +52,7 @@ pub const TIME_BUCKETS: [u64; 22] = [
 /// Upper bounds of the buckets of connections.
 pub const DEPTH_BUCKETS: [u64; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024];
 
-/// The upper bounds of a gauge's buckets.
+/// Returns the upper bounds of a gauge's buckets.
 pub fn buckets(gauge: usize) -> &'static [u64] {
     if gauge == MAILBOX { &DEPTH_BUCKETS } else { &TIME_BUCKETS }
 }
@@ -96,7 +97,7 @@ impl Spread {
 }
 
 /// The distributions of all gauges.
-pub type Spreads = [Spread; GAUGES];
+pub type Spreads = [Spread; HISTOGRAM_COUNT];
 
 /// Counts since the start, which Prometheus adds up.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -112,10 +113,10 @@ pub struct Totals {
 
 /// The measurements of one shard, or of all shards.
 pub struct Meter {
-    second: [Histogram<u64>; GAUGES],
-    interval: [Histogram<u64>; GAUGES],
+    second: [Histogram<u64>; HISTOGRAM_COUNT],
+    interval: [Histogram<u64>; HISTOGRAM_COUNT],
     last: Spreads,
-    totals: [Totals; GAUGES],
+    totals: [Totals; HISTOGRAM_COUNT],
 }
 
 impl Meter {
@@ -161,13 +162,14 @@ impl Meter {
         self.interval.iter_mut().for_each(Histogram::reset);
     }
 
-    /// The distributions of the last interval. With `first`, those of the first interval so far.
+    /// Returns the distributions of the last interval. With `first`, those of the first interval so
+    /// far.
     pub fn spreads(&self, first: bool) -> Spreads {
         if first { self.running() } else { self.last }
     }
 
-    /// All values since the start, by gauge.
-    pub fn totals(&self) -> &[Totals; GAUGES] {
+    /// Returns all values since the start, by histogram.
+    pub fn totals(&self) -> &[Totals; HISTOGRAM_COUNT] {
         &self.totals
     }
 

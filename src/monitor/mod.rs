@@ -96,13 +96,14 @@ pub struct Queue {
     /// Entries that wait. For queues that empty within moments, the maximum since the last reading.
     pub waiting: u64,
     /// Entries that could wait.
-    pub room: u64,
+    #[serde(rename = "room")]
+    pub capacity: u64,
 }
 
 impl Queue {
-    /// The part of it that is used, from 0 to 1.
+    /// Returns the part of it that is used, from 0 to 1.
     pub fn fill(&self) -> f64 {
-        self.waiting as f64 / self.room.max(1) as f64
+        self.waiting as f64 / self.capacity.max(1) as f64
     }
 }
 
@@ -114,7 +115,7 @@ pub trait Totals: Send + Sync + 'static {
     /// Passes the measurements of this shard since the last call to `read`.
     fn collect(&self, _shard: usize, _read: &mut dyn FnMut(&Histograms)) {}
 
-    /// The queues between threads.
+    /// Returns the queues between threads.
     fn queues(&self) -> Vec<Queue> {
         Vec::new()
     }
@@ -134,13 +135,13 @@ pub trait Totals: Send + Sync + 'static {
         0
     }
 
-    /// Sessions that another server keeps too.
+    /// Sessions that another server serves too.
     fn sessions_shared(&self) -> u64 {
         0
     }
 
-    /// The rosters: one JSON array for each shard that has sent one recently. A call makes shards
-    /// send theirs for a while.
+    /// Returns the rosters: one JSON array for each shard that has sent one recently. A call makes
+    /// shards send theirs for a while.
     fn rosters(&self) -> Vec<Vec<u8>> {
         Vec::new()
     }
@@ -158,7 +159,7 @@ pub struct Plan {
     /// Time without the end of a turn after which the process aborts, so that a supervisor restarts
     /// it.
     pub stall_limit: Option<Duration>,
-    /// Where alerts are posted.
+    /// The address that alerts are posted to.
     pub webhook: Option<String>,
     /// The store of the history, if it outlives the process.
     pub store: Option<Box<dyn HistoryStore>>,
@@ -234,7 +235,7 @@ pub struct ShardReport {
     /// Distributions of the last full interval.
     pub interval: Spreads,
     /// Counts since the start.
-    pub totals: [latency::Totals; latency::GAUGES],
+    pub totals: [latency::Totals; latency::HISTOGRAM_COUNT],
 }
 
 /// A thread's share of a core in the last second.
@@ -387,9 +388,9 @@ impl Watch {
         let queues = self.totals.queues();
         let readings = self.readings(&later, &second, &threads, &queues);
         let events = self.judge(&readings, last.events.clone());
-        let memory = self.mind_memory(&later);
+        let memory = self.update_memory_pressure(&later);
         self.tell_supervisor(&readings);
-        if let Some(shard) = self.stuck() {
+        if let Some(shard) = self.hung_shard() {
             // A hanging thread cannot be asked to end. The core dump shows where it hangs.
             process::complain(&format!(
                 "shard {shard} hangs: aborting, so that a supervisor restarts the server"
@@ -482,7 +483,7 @@ impl Watch {
             };
             let event = Event { timestamp: unix_ms(), event, alert };
             if let Some(webhook) = &self.webhook {
-                webhook.tell(&event);
+                webhook.post(&event);
             }
             if events.len() == EVENTS_MAX {
                 events.pop_front();
@@ -494,7 +495,7 @@ impl Watch {
 
     /// Sheds memory and returns memory to the system, as the alerts require. Returns the memory
     /// pressure that the shards receive.
-    fn mind_memory(&mut self, later: &Reading) -> FreeMemory {
+    fn update_memory_pressure(&mut self, later: &Reading) -> FreeMemory {
         let alerts = self.thresholds.alerts();
         let raised = |name| alerts.iter().any(|alert| alert.name == name);
         let memory = match (raised("memory"), raised("memory_limit")) {
@@ -542,7 +543,7 @@ impl Watch {
 
     /// Finds a shard that has ended no turn for too long. Counts in the monitor's own readings,
     /// which stop too if the whole process is stopped.
-    fn stuck(&self) -> Option<usize> {
+    fn hung_shard(&self) -> Option<usize> {
         let limit = self.stall_limit?.as_secs_f64() / INTERVAL.as_secs_f64();
         self.silent.iter().position(|silent| f64::from(*silent) >= limit)
     }
@@ -873,7 +874,7 @@ mod tests {
     fn the_fullest_queue_decides_the_alert() {
         let made = Arc::new(Made::default());
         let mut watch = Watch::begin(Arc::clone(&made) as Arc<dyn Totals>, plan(LIMITS)).unwrap();
-        let queue = |name, waiting| Queue { name, waiting, room: 100 };
+        let queue = |name, waiting| Queue { name, waiting, capacity: 100 };
         for (waiting, status) in [(50, Status::Healthy), (51, Status::Degraded)] {
             *made.queues.lock() = vec![queue("storage", 3), queue("log", waiting), queue("x", 0)];
             watch.read();

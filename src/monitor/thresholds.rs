@@ -1,17 +1,16 @@
-//! Which readings mean trouble: limits that are set, limits that are learned, and alerts that are
-//! raised once and cleared once.
+//! Alert rules: fixed and learned limits, each alert raised once and cleared once.
 //!
 //! A pure value: readings with their time go in, changes come out.
 //!
 //! An alert is raised when its reading was over the limit for a while, and cleared when it was
-//! under four fifths of the limit for a while, so that a reading that dances on the limit makes no
-//! noise.
+//! under four fifths of the limit for a while, so that a reading that oscillates around the limit
+//! raises one alert.
 //!
 //! **Learned limits** follow a baseline: the median of the reading and its usual distance from it,
 //! both in powers of two. They move by small fixed steps towards each new reading, not by its size,
-//! so that a minute of trouble teaches them next to nothing, while a lasting change is accepted
-//! within the hour. They learn only while a band plays: the silence between two songs, or a week
-//! without a gig, is not taken for the normal state, and what was learned waits for the next one.
+//! so that a minute of trouble hardly moves them, while a lasting change is accepted within the
+//! hour. They learn only while a band plays: the silence between two songs, or a week without a
+//! gig, is not taken for the normal state, and what was learned waits for the next one.
 
 use std::time::Duration;
 
@@ -44,7 +43,7 @@ pub struct Readings {
     pub storage_down: bool,
     /// Sessions that cannot be stored, while all others can.
     pub sessions_unstored: u64,
-    /// Sessions that another server keeps too.
+    /// Sessions that another server serves too.
     pub sessions_shared: u64,
 }
 
@@ -111,8 +110,8 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// The message with the reading and its limit after the condition. A reading that is yes or no
-    /// has no figures.
+    /// Returns the message with the reading and its limit after the condition. A reading that is
+    /// yes or no has no figures.
     pub fn sentence(&self) -> String {
         let Self { message, value, limit, unit, .. } = self;
         match message.split_once(": ") {
@@ -334,8 +333,8 @@ const RULES: [Rule; 13] = [
         name: "sessions_shared",
         severity: Severity::Warning,
         unit: "sessions",
-        when: "another server keeps sessions that have members here",
-        message: "another server keeps the same sessions: each overwrites the records of the \
+        when: "another server serves sessions that have members here",
+        message: "another server serves the same sessions: each overwrites the records of the \
                   other. Let all members of a session reach the same server",
         limit: Bound::Set(|_| 0.5),
         hold: |_| Duration::ZERO,
@@ -344,12 +343,12 @@ const RULES: [Rule; 13] = [
     },
 ];
 
-/// The names of all alerts.
+/// Returns the names of all alerts.
 pub fn names() -> impl Iterator<Item = &'static str> {
     RULES.iter().map(|rule| rule.name)
 }
 
-/// Name, condition, time and message of each alert, for the table in `src/README.md`.
+/// Returns name, condition, time and message of each alert, for the table in `src/README.md`.
 #[cfg(test)]
 pub fn rows() -> Vec<[String; 4]> {
     // No rule has this time of its own, so it marks the setting.
@@ -378,8 +377,8 @@ pub fn rows() -> Vec<[String; 4]> {
     RULES.iter().map(row).collect()
 }
 
-/// The alerts about storage that these readings raise. Used until the monitor's next reading raises
-/// them.
+/// Returns the alerts about storage that these readings raise. Used until the monitor's next
+/// reading raises them.
 pub fn storage_alerts(readings: &Readings) -> Vec<Alert> {
     let rules = RULES
         .iter()
@@ -390,14 +389,14 @@ pub fn storage_alerts(readings: &Readings) -> Vec<Alert> {
     raised.map(|(rule, value)| rule.alert(value, 0.5, readings.at)).collect()
 }
 
-/// The alert of an unavailable storage.
+/// Returns the alert of an unavailable storage.
 #[cfg(test)]
 pub fn storage_alert(at: Duration) -> Alert {
     let storage_down = Readings { storage_down: true, at, ..Readings::default() };
     storage_alerts(&storage_down).remove(0)
 }
 
-/// The message of an alert without its figures.
+/// Returns the message of an alert without its figures.
 pub fn meaning(name: &str) -> &'static str {
     RULES.iter().find(|rule| rule.name == name).map_or("", |rule| rule.message)
 }
@@ -427,7 +426,7 @@ impl Thresholds {
         each.filter_map(|(rule, watch)| watch.observe(rule, limits, readings)).collect()
     }
 
-    /// The raised alerts, the worst first.
+    /// Returns the raised alerts, the worst first.
     pub fn alerts(&self) -> Vec<Alert> {
         let mut alerts: Vec<Alert> =
             self.watches.iter().filter_map(|watch| watch.raised.clone()).collect();
@@ -435,7 +434,7 @@ impl Thresholds {
         alerts
     }
 
-    /// The state of the server, from its worst alert.
+    /// Returns the state of the server, from its worst alert.
     pub fn status(&self) -> Status {
         match self.alerts().first().map(|alert| alert.severity) {
             None => Status::Healthy,
@@ -578,7 +577,7 @@ mod tests {
             run
         }
 
-        /// The changes in `count` seconds with these readings, as `+name` and `-name`.
+        /// Returns the changes in `count` seconds with these readings, as `+name` and `-name`.
         fn seconds(&mut self, count: u64, readings: Readings) -> Vec<String> {
             let mut changes = Vec::new();
             for _ in 0..count {

@@ -24,29 +24,31 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// The queue to the thread that posts.
 pub struct Webhook {
-    queue: SyncSender<String>,
+    queue: SyncSender<(&'static str, String)>,
 }
 
 impl Webhook {
     /// Starts a thread that posts to `url`, which begins with `http://` or `https://`.
     pub fn start(url: String) -> io::Result<Self> {
         let (queue, bodies) = sync_channel(WAITING_MAX);
-        let run = move || tell_all(&url, &bodies);
+        let run = move || post_all(&url, &bodies);
         std::thread::Builder::new().name("webhook".into()).spawn(run)?;
         Ok(Self { queue })
     }
 
     /// Posts an alert that was raised or cleared. Never blocks.
-    pub fn tell(&self, event: &Event) {
+    pub fn post(&self, event: &Event) {
         let text = sentence(event);
         if let Ok(body) = serde_json::to_string(&Body { text, event }) {
-            self.post(body);
+            self.queue(event.alert.name, body);
         }
     }
 
-    fn post(&self, body: String) {
-        if self.queue.try_send(body).is_err() {
-            warn!("webhook is too slow: an alert was dropped");
+    fn queue(&self, alert: &'static str, body: String) {
+        if self.queue.try_send((alert, body)).is_err() {
+            warn!(
+                "webhook queue is full ({WAITING_MAX} alerts), alert {alert} dropped: check ALERT_WEBHOOK"
+            );
         }
     }
 }
@@ -69,16 +71,20 @@ fn sentence(Event { event, alert, .. }: &Event) -> String {
     format!("BandSync{host}: alert {name} {event}: {}", alert.sentence())
 }
 
-fn tell_all(url: &str, bodies: &Receiver<String>) {
+fn post_all(url: &str, bodies: &Receiver<(&str, String)>) {
     let agent = client::agent(url, TIMEOUT);
-    while let Ok(body) = bodies.recv() {
+    while let Ok((alert, body)) = bodies.recv() {
         let mut pause = PAUSE;
         for left in (0..TRIES).rev() {
             // Never log the address: it may carry a secret.
             match post(&agent, url, &body) {
                 Ok(()) => break,
-                Err(reason) if left == 0 => warn!("webhook did not accept an alert: {reason}"),
-                Err(reason) => debug!("webhook did not accept an alert, trying again: {reason}"),
+                Err(reason) if left == 0 => {
+                    warn!(
+                        "alert {alert} not posted after {TRIES} tries: {reason}. Check ALERT_WEBHOOK"
+                    );
+                }
+                Err(reason) => debug!("alert {alert} not posted, trying again: {reason}"),
             }
             std::thread::sleep(if left > 0 { pause } else { Duration::ZERO });
             pause *= 2;
@@ -147,8 +153,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/alerts", listener.local_addr().unwrap());
         let webhook = Webhook::start(url).unwrap();
-        webhook.post("{\"n\":1}".into());
-        webhook.post("{\"n\":2}".into());
+        webhook.queue("cpu", "{\"n\":1}".into());
+        webhook.queue("cpu", "{\"n\":2}".into());
         assert_eq!(take(&listener, "503 Service Unavailable"), "{\"n\":1}");
         assert_eq!(take(&listener, "204 No Content"), "{\"n\":1}");
         assert_eq!(take(&listener, "200 OK"), "{\"n\":2}");
@@ -160,7 +166,7 @@ mod tests {
         let webhook =
             Webhook::start(format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         let alert = super::super::thresholds::storage_alert(Duration::from_secs(3));
-        webhook.tell(&Event { timestamp: 7, event: "raised", alert });
+        webhook.post(&Event { timestamp: 7, event: "raised", alert });
         let body: serde_json::Value = serde_json::from_str(&take(&listener, "200 OK")).unwrap();
         assert_eq!((&body["name"], &body["timestamp"]), (&"storage".into(), &7.into()));
         let text = body["text"].as_str().unwrap();
@@ -180,7 +186,7 @@ mod tests {
         let webhook =
             Webhook::start(format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         for n in 0..10 * WAITING_MAX {
-            webhook.post(n.to_string());
+            webhook.queue("cpu", n.to_string());
         }
     }
 }

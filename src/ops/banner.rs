@@ -43,7 +43,7 @@ pub fn show(config: &Config, port: u16) {
     tell(rest.trim_end());
 }
 
-/// The lines above the code and those below it.
+/// Returns the lines above the code and those below it.
 fn text(
     config: &Config,
     port: u16,
@@ -71,10 +71,10 @@ fn text(
             &format!("{}{more}", url(*address, port)),
         );
     }
-    if let Some(hint) = loneliness(config.host, &addresses) {
+    if let Some(hint) = reachability_hint(config.host, &addresses) {
         line(&mut head, "", hint);
     }
-    line(&mut rest, "storage", &kept(&config.storage.target));
+    line(&mut rest, "storage", &storage_text(&config.storage.target));
     let pinned = if config.threads.pin { "pinned" } else { "not pinned" };
     line(
         &mut rest,
@@ -95,7 +95,7 @@ fn text(
 }
 
 /// Explains why no tablet can connect, and what to do about it.
-fn loneliness(host: IpAddr, addresses: &[IpAddr]) -> Option<&'static str> {
+fn reachability_hint(host: IpAddr, addresses: &[IpAddr]) -> Option<&'static str> {
     if !addresses.iter().all(IpAddr::is_loopback) {
         None
     } else if host.is_unspecified() {
@@ -124,7 +124,7 @@ fn wrapped(words: impl Iterator<Item = String>, lines_max: usize) -> Vec<String>
 }
 
 /// Describes where sessions are stored, and how long they last.
-fn kept(target: &Target) -> String {
+fn storage_text(target: &Target) -> String {
     match target {
         Target::Memory => "memory: sessions end with the process".to_owned(),
         Target::File(Some(directory)) => format!("file in {}", directory.display()),
@@ -159,9 +159,9 @@ fn interfaces() -> Vec<Interface> {
     }
 }
 
-/// The addresses at which a server that listens on `host` can be reached: this machine first, then
-/// IPv4, then IPv6. Of the loopback addresses only 127.0.0.1 is listed, since all lead to the same
-/// place.
+/// Returns the addresses at which a server that listens on `host` can be reached: this machine
+/// first, then IPv4, then IPv6. Of the loopback addresses only 127.0.0.1 is listed, since all lead
+/// to the same place.
 fn reachable(host: IpAddr, interfaces: &[Interface]) -> Vec<IpAddr> {
     if !host.is_unspecified() {
         return vec![host];
@@ -175,8 +175,8 @@ fn reachable(host: IpAddr, interfaces: &[Interface]) -> Vec<IpAddr> {
     addresses
 }
 
-/// The address that tablets on the same Wi-Fi can most likely reach: private IPv4, and not of a
-/// network for containers and virtual machines of this machine.
+/// Returns the address that tablets on the same Wi-Fi can most likely reach: private IPv4, and not
+/// of a network for containers and virtual machines of this machine.
 fn best_for_tablets(host: IpAddr, interfaces: &[Interface]) -> Option<IpAddr> {
     let inside = |name: &str| {
         ["docker", "br-", "veth", "virbr", "vmnet"].iter().any(|start| name.starts_with(start))

@@ -9,8 +9,8 @@ use rustls_native_certs::CertificateResult;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Error, Proxy};
 
-/// An agent for `url` that follows no redirects and returns every status as an answer. A request
-/// takes at most `timeout`.
+/// Returns an agent for `url` that follows no redirects and returns every status as an answer. A
+/// request takes at most `timeout`.
 ///
 /// It trusts the authorities that the system trusts, or only those of `SSL_CERT_FILE` and
 /// `SSL_CERT_DIR` if one of these is set, as the connections to Redis do. So an operator's own

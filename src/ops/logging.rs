@@ -69,15 +69,15 @@ pub struct Backlog {
     /// Lines that wait to be written.
     pub waiting: usize,
     /// Lines that could wait.
-    pub room: usize,
+    pub capacity: usize,
     /// Lines lost since the start.
     pub lost: u64,
 }
 
-/// The state of the running log.
+/// Returns the state of the running log.
 pub fn backlog() -> Backlog {
     let waiting = QUEUE.get().map_or(0, Sender::len);
-    Backlog { waiting, room: LINES_MAX, lost: LOST.all.load(Ordering::Relaxed) }
+    Backlog { waiting, capacity: LINES_MAX, lost: LOST.all.load(Ordering::Relaxed) }
 }
 
 /// The form of log lines.
@@ -374,7 +374,7 @@ impl Style {
         }
     }
 
-    /// A line of the log about itself.
+    /// Returns a line of the log about itself.
     fn own_line(self, message: &str) -> String {
         let (time, level) = (Timestamp(SystemTime::now()), Level::Warn);
         match self {

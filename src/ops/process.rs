@@ -222,7 +222,7 @@ pub fn trim() {
 /// eight members another 4.
 pub fn use_small_pages() {
     // SAFETY: the call takes plain numbers and only changes how later pages are allocated. A kernel
-    // without huge pages refuses, which is harmless.
+    // without huge pages rejects, which is harmless.
     unsafe {
         libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
     }
@@ -285,7 +285,7 @@ fn send_notice(path: &std::ffi::OsStr, state: &str) -> io::Result<()> {
     socket.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
-/// The name of this machine.
+/// Returns the name of this machine.
 pub fn host_name() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())

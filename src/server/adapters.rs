@@ -18,7 +18,7 @@ use crate::monitor::{Queue, ShardTotals, Totals};
 use crate::ops::logging;
 
 /// Connections that may wait in a shard's mailbox. Guessed.
-pub(super) const MAILBOX_ROOM: usize = 1_024;
+pub(super) const MAILBOX_CAPACITY: usize = 1_024;
 
 /// Passes events of the storage to the shards.
 pub(super) struct StorageSink {
@@ -31,8 +31,8 @@ impl storage::Shards for StorageSink {
         self.shards
     }
 
-    fn send(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
-        self.post.post_news(shard, news)
+    fn send(&self, shard: ShardId, event: StorageEvent) -> Result<(), StorageEvent> {
+        self.post.send_event(shard, event)
     }
 }
 
@@ -84,7 +84,7 @@ impl<Ended: Fn()> Drop for ExitHook<Ended> {
 
 /// Provides the counters of all shards to the monitor.
 pub(super) struct FleetTotals {
-    pub(super) board: Arc<SharedMetrics<Counters>>,
+    pub(super) metrics: Arc<SharedMetrics<Counters>>,
     pub(super) clock: Clock,
     pub(super) storage: StorageHandle,
     pub(super) recording: Option<Backlog>,
@@ -111,26 +111,31 @@ impl Totals for FleetTotals {
     }
 
     fn collect(&self, shard: usize, read: &mut dyn FnMut(&Histograms)) {
-        self.board.collect(ShardId(shard as u16), read);
+        self.metrics.collect(ShardId(shard as u16), read);
     }
 
     fn queues(&self) -> Vec<Queue> {
-        let mailbox = self.ids().map(|shard| self.board.stats(shard).mail_max.take()).max();
+        let mailbox = self.ids().map(|shard| self.metrics.stats(shard).mail_max.take()).max();
         let log = logging::backlog();
-        let queue =
-            |name, waiting, room| Queue { name, waiting: waiting as u64, room: room as u64 };
+        let queue = |name, waiting, capacity| Queue {
+            name,
+            waiting: waiting as u64,
+            capacity: capacity as u64,
+        };
         let mut queues = vec![
             Queue {
                 name: "mailbox",
                 waiting: mailbox.unwrap_or_default(),
-                room: MAILBOX_ROOM as u64,
+                capacity: MAILBOX_CAPACITY as u64,
             },
-            queue("log", log.waiting, log.room),
+            queue("log", log.waiting, log.capacity),
         ];
-        if self.storage.room() > 0 {
-            queues.push(queue("storage", self.storage.queue(), self.storage.room()));
+        if self.storage.capacity() > 0 {
+            queues.push(queue("storage", self.storage.queue(), self.storage.capacity()));
         }
-        queues.extend(self.recording.as_ref().map(|one| queue("recorder", one.len(), one.room())));
+        queues.extend(
+            self.recording.as_ref().map(|one| queue("recorder", one.len(), one.capacity())),
+        );
         queues
     }
 
@@ -139,25 +144,25 @@ impl Totals for FleetTotals {
     }
 
     fn rosters(&self) -> Vec<Vec<u8>> {
-        self.board.want_rosters(self.clock.now() + ROSTERS_FOR);
+        self.metrics.want_rosters(self.clock.now() + ROSTERS_FOR);
         self.ids()
-            .map(|shard| self.board.roster(shard))
+            .map(|shard| self.metrics.roster(shard))
             .filter(|roster| !roster.is_empty())
             .collect()
     }
 
     fn set_memory(&self, memory: FreeMemory) {
-        self.board.set_memory(memory);
+        self.metrics.set_memory(memory);
     }
 }
 
 impl FleetTotals {
     fn ids(&self) -> impl Iterator<Item = ShardId> {
-        (0..self.board.shards()).map(ShardId)
+        (0..self.metrics.shards()).map(ShardId)
     }
 
     fn totals(&self, shard: ShardId) -> ShardTotals {
-        let (stats, counters) = (self.board.stats(shard), self.board.counters(shard));
+        let (stats, counters) = (self.metrics.stats(shard), self.metrics.counters(shard));
         ShardTotals {
             connections: u64::from(counters.clients),
             http: u64::from(counters.connections.saturating_sub(counters.clients)),

@@ -39,9 +39,9 @@ impl Error for RecordError {
 /// needed.
 pub fn start(config: &Config, settings: &[Settings]) -> Result<Option<Recorder>, RecordError> {
     let Some(record) = &config.recording else { return Ok(None) };
-    let refused = |error| RecordError { directory: record.directory.clone(), error };
+    let rejected = |error| RecordError { directory: record.directory.clone(), error };
     // A write beyond the limit of the file size then fails instead of ending the process.
-    signal_hook::flag::register(libc::SIGXFSZ, Arc::default()).map_err(refused)?;
+    signal_hook::flag::register(libc::SIGXFSZ, Arc::default()).map_err(rejected)?;
     let now = Timestamp(SystemTime::now()).to_string();
     let plan = RecordPlan {
         directory: record.directory.clone(),
@@ -55,7 +55,7 @@ pub fn start(config: &Config, settings: &[Settings]) -> Result<Option<Recorder>,
         file_span_max: record.file_span_max,
         files_max: record.files_max,
     };
-    let recorder = Recorder::start(&plan, settings).map_err(refused)?;
+    let recorder = Recorder::start(&plan, settings).map_err(rejected)?;
     info!("recording to {}", record.directory.display());
     Ok(Some(recorder))
 }

@@ -19,7 +19,9 @@ use log::debug;
 use crate::config::Config;
 use crate::http::{Progress, Reports, Site};
 use crate::monitor::{self, Monitor, Totals};
-use crate::server::adapters::{ExitHook, FleetTotals, HistoryAdapter, MAILBOX_ROOM, StorageSink};
+use crate::server::adapters::{
+    ExitHook, FleetTotals, HistoryAdapter, MAILBOX_CAPACITY, StorageSink,
+};
 use crate::server::record::{self, RecordError};
 
 /// The reason why the server cannot start. Its text says what an operator can do.
@@ -109,14 +111,14 @@ impl Server {
         let storage = Storage::open(&config.storage).map_err(StartError::Storage)?;
         let handle = storage.handle().clone();
         let clock = Clock::start();
-        let board = SharedMetrics::new(config.threads.shards);
+        let metrics = SharedMetrics::new(config.threads.shards);
         let started_unix_ms = clock.started_unix_ms();
         let settings = |shard| Settings { shard, started_unix_ms, ..config.engine.clone() };
         let all: Vec<Settings> =
             (0..config.threads.shards).map(|shard| settings(ShardId(shard))).collect();
         let recorder = record::start(config, &all).map_err(StartError::Record)?;
         let totals: Arc<dyn Totals> = Arc::new(FleetTotals {
-            board: Arc::clone(&board),
+            metrics: Arc::clone(&metrics),
             clock,
             storage: handle.clone(),
             recording: recorder.as_ref().map(Recorder::backlog),
@@ -138,7 +140,7 @@ impl Server {
         let plan = Plan {
             pin: config.threads.pin,
             ring: config.threads.ring,
-            mailbox_room: MAILBOX_ROOM,
+            mailbox_capacity: MAILBOX_CAPACITY,
             ..Plan::new(config.host, config.port)
         };
         let crew = |shard: ShardId| {
@@ -147,7 +149,7 @@ impl Server {
             (Engine::new(settings(shard)), hook)
         };
         let listen = |error| StartError::Listen { host: config.host, port: config.port, error };
-        let fleet = Fleet::start(&plan, clock, &board, &site, crew).map_err(listen)?;
+        let fleet = Fleet::start(&plan, clock, &metrics, &site, crew).map_err(listen)?;
         let post = fleet.post();
         let reporter = reporter
             .start(move |asker, answer| post.answer(asker, answer))
@@ -164,24 +166,24 @@ impl Server {
         self.progress.draining();
     }
 
-    /// The port that the server listens on.
+    /// Returns the port that the server listens on.
     pub fn port(&self) -> u16 {
         self.fleet.address().port()
     }
 
-    /// Says goodbye to everybody and waits until all shards have ended, at most this long. False if
-    /// one of them had panicked.
+    /// Drains all shards and waits until they have ended, at most this long. Returns false if one
+    /// of them panicked.
     pub fn drain(self, within: Duration) -> bool {
         self.announce_end();
         self.fleet.drain(within);
         let ends = self.fleet.join();
-        // It ends with the last shard. A panic in it was logged.
+        // The reporter ends with the last shard. If it panicked, the log has the panic.
         let _ = self.reporter.join();
         debug!("the shards ended: {ends:?}");
         if let Some(recorder) = self.recorder {
             recorder.finish();
         }
-        // Last, for the shards have offered their newest states to it.
+        // Last, because the shards have offered their newest states to it.
         self.storage.end();
         !ends.contains(&End::Panicked)
     }

@@ -1,5 +1,5 @@
 //! Ends the server: after a drain on the first signal, at once on the second, and with an error
-//! when one of its own threads is lost.
+//! when one of its own threads has ended.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,9 +17,9 @@ pub fn run(stopping: &Stopping, server: Server, drain_timeout: Duration) -> Exit
         Reason::Signal(signal) => {
             let name = if signal == SIGINT { "SIGINT" } else { "SIGTERM" };
             server.announce_end();
-            info!("{name}: saying goodbye, for at most {} ms", drain_timeout.as_millis());
+            info!("{name} received: draining for at most {} ms", drain_timeout.as_millis());
             process::notify("STOPPING=1");
-            tell("Stopping; once more to stop at once.");
+            tell("Stopping. Press Ctrl-C again to stop at once.");
             let well = server.drain(drain_timeout);
             tell("Stopped.");
             if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -27,7 +27,7 @@ pub fn run(stopping: &Stopping, server: Server, drain_timeout: Duration) -> Exit
         // The shard ended without a signal, so it panicked and its sessions are lost. The members
         // of the other shards receive a goodbye, and a supervisor restarts the server.
         Reason::ShardEnded => {
-            error!("a shard is lost, ending the server so that a supervisor restarts it");
+            error!("shard thread ended: stopping the server; a supervisor must restart it");
             server.drain(drain_timeout);
             ExitCode::FAILURE
         }

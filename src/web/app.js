@@ -14,21 +14,26 @@ const TAP_FORGET_MS = 2000;
 /** A line begins this many beats early, so that a seek that rounds down still lands on it. */
 const LINE_SLACK = 0.01;
 
+/**
+ * Texts for rejections about which the page knows more than the server. All others are shown in the server's words,
+ * which have the figures: the limit, or the time to wait.
+ */
 const REASONS = {
   invalid_session_id: "That session name does not work. Use 1 to 128 plain characters.",
-  session_not_found: "There is no such session any more.",
-  session_full: "This session is full.",
-  not_member: "You are not in this session any more.",
+  session_not_found: "This session has ended.",
+  not_member: "You are no longer in this session.",
   not_leader: "Only the leader can do that.",
-  not_allowed: "This session does not allow that.",
-  bad_passcode: "This session needs a passcode.",
-  rate_limited: "Too fast. Try again in a second.",
+  bad_passcode:
+    "This session is protected by a passcode, which this page cannot send. Join with another app, or choose another session name.",
   draining: "The server is restarting. Back in a moment.",
-  offline: "Not connected just now.",
+  offline: "No connection.",
   timeout: "The server did not answer.",
 };
 
-const reason = (error) => REASONS[error.code] ?? error.message ?? "That did not work.";
+const reason = (error) => REASONS[error.code] ?? sentence(error.message || "that did not work");
+
+/** Makes a sentence of a message of the server, which begins with a small letter and has no full stop. */
+const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 
 /** Turns the song's marked-up text into lines with their beginnings, in beats from the top. */
 class Song {
@@ -293,7 +298,7 @@ function showMembers() {
   const { leader, isLeader } = band;
   $("lead-controls").hidden = !isLeader;
   $("follow-controls").hidden = isLeader;
-  showWish();
+  showLeadRequest();
   $("song").classList.toggle("leads", isLeader);
   for (const { chip, jump } of song.sections) chip.disabled = jump.disabled = !isLeader;
   const word = isLeader ? "You lead" : leader ? "Following" : "Nobody leads";
@@ -325,11 +330,11 @@ function showStatus() {
   banner.hidden = awaySince === null;
   if (banner.hidden) return;
   const lost = performance.now() - awaySince > LOST_AFTER_MS;
-  const going = band.isPlaying ? "Playing on without it." : "Trying again.";
+  const music = band.isPlaying ? "The music continues here. " : "";
   banner.dataset.state = lost ? "lost" : status;
-  if (lost) write(banner, `Connection lost. ${going}`);
+  if (lost) write(banner, `Connection lost. ${music}Reconnecting…`);
   else if (draining) write(banner, REASONS.draining);
-  else write(banner, status === "connecting" ? "Connecting…" : `Reconnecting. ${going}`);
+  else write(banner, status === "connecting" ? "Connecting…" : `${music}Reconnecting…`);
 }
 
 let toastTimer = null;
@@ -619,30 +624,30 @@ band.addEventListener("snapshot", ({ detail }) => {
   if (madeIt && detail.settings.leaderRule === "open") command(band.request("update_settings", { leaderRule: "ask" }));
 });
 
-/** Members that ask for the lead, in order. They are answered one after the other. */
-let wishers = [];
+/** Members that request the lead, in order. The leader answers one after the other. */
+let requesters = [];
 
-function showWish() {
+function showLeadRequest() {
   const here = new Set(band.members.filter((member) => member.connected !== false).map((member) => member.socketId));
   // In a large session `members` lists only a part of the members.
-  const gone = (wisher) => band.memberCount <= band.members.length && !here.has(wisher.id);
-  wishers = band.isLeader ? wishers.filter((wisher) => !gone(wisher)) : [];
-  $("wish").hidden = wishers.length === 0;
-  if ($("wish").hidden) return;
-  $("wish-text").textContent = "";
-  $("wish-text").append(label("bdi", wishers[0].name), " asks for the lead.");
+  const gone = (requester) => band.memberCount <= band.members.length && !here.has(requester.id);
+  requesters = band.isLeader ? requesters.filter((requester) => !gone(requester)) : [];
+  $("lead-request").hidden = requesters.length === 0;
+  if ($("lead-request").hidden) return;
+  $("lead-request-text").textContent = "";
+  $("lead-request-text").append(label("bdi", requesters[0].name), " asks for the lead.");
 }
 
 band.addEventListener("leader_handoff_request", ({ detail }) => {
-  const wisher = { id: detail.requesterId, name: detail.requesterInfo?.displayName || "Somebody" };
-  wishers = [...wishers.filter((other) => other.id !== wisher.id), wisher];
-  showWish();
+  const requester = { id: detail.requesterId, name: detail.requesterInfo?.displayName || "Somebody" };
+  requesters = [...requesters.filter((other) => other.id !== requester.id), requester];
+  showLeadRequest();
 });
-for (const [id, event] of [["wish-yes", "approve_leader_request"], ["wish-no", "deny_leader_request"]]) {
+for (const [id, event] of [["lead-request-yes", "approve_leader_request"], ["lead-request-no", "deny_leader_request"]]) {
   onClick(id, () => {
-    const wisher = wishers.shift();
-    showWish();
-    if (wisher) command(band.request(event, { requesterId: wisher.id }));
+    const requester = requesters.shift();
+    showLeadRequest();
+    if (requester) command(band.request(event, { requesterId: requester.id }));
   });
 }
 band.addEventListener("leader_request_denied", () => toast("The leader keeps the lead.", true));

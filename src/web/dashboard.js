@@ -29,7 +29,7 @@ async function ask(path) {
 
 class Refused extends Error {
   constructor(status, hint) {
-    super(hint ?? "This server wants a token.");
+    super(hint ?? "This server requires its ADMIN_TOKEN.");
     this.status = status;
   }
 }
@@ -37,7 +37,7 @@ class Refused extends Error {
 function showGate(refused) {
   $("main").hidden = true;
   $("gate").hidden = false;
-  $("gate-why").textContent = token && refused.status === 401 ? "That token is not the right one." : refused.message;
+  $("gate-why").textContent = token && refused.status === 401 ? "Wrong token." : refused.message;
   setStatus("lost", "closed");
 }
 
@@ -249,7 +249,7 @@ function session(one) {
 function showSessions({ sessions, metrics }) {
   $("session-count").textContent = String(metrics.sessions.active);
   const sorted = [...sessions].sort((a, b) => b.connectedCount - a.connectedCount || a.sessionId.localeCompare(b.sessionId));
-  $("sessions").replaceChildren(...(sorted.length > 0 ? sorted.map(session) : [make("p", "none", "Nobody is playing.")]));
+  $("sessions").replaceChildren(...(sorted.length > 0 ? sorted.map(session) : [make("p", "none", "No sessions.")]));
 }
 
 /** Marks numbers as old, since they would look like current ones. */

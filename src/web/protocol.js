@@ -47,7 +47,7 @@ function event(message, ack) {
       element("p", "Acknowledged with", { class: "faint" }),
       fields(done),
       ...repeated,
-      element("p", `Refused with ${message["x-refusals"].join(", ")}.`, { class: "faint" }),
+      element("p", `Rejected with ${message["x-refusals"].join(", ")}.`, { class: "faint" }),
       element("p", `${rate.perSecond || "Any number"} a second, ${rate.burst || "any number"} at once.`, { class: "faint" }),
     );
   }
@@ -60,7 +60,7 @@ const of = (kind) => Object.entries(messages).filter(([id]) => id.endsWith(`.${k
 
 document.getElementById("about").textContent = api.info.description;
 document.getElementById("sent").append(...of("sent").map(([, one]) => event(one, messages[`${one.name}.ack`])));
-document.getElementById("heard").append(...of("heard").map(([, one]) => event(one)));
+document.getElementById("received").append(...of("received").map(([, one]) => event(one)));
 document.getElementById("types").append(
   ...Object.entries(schemas).map(([name, schema]) =>
     element("section", [element("h3", name), shape(schema)], { id: `type-${name}` }),

@@ -84,7 +84,7 @@ fn a_full_disk_stops_the_recording_with_one_warning_but_not_the_server() {
     server.stop();
     let warned = warned.join().unwrap();
     assert_eq!(
-        warned.matches("recording stops, the server goes on: the disk refuses").count(),
+        warned.matches("recording stops, the server goes on: the disk cannot be written").count(),
         1,
         "{warned}"
     );
@@ -92,7 +92,8 @@ fn a_full_disk_stops_the_recording_with_one_warning_but_not_the_server() {
     let replayed = bandsync(&["replay"], &[&scratch.0]);
     let report = text(&replayed);
     assert!(
-        replayed.status.success() && report.contains("recording stopped early: the disk refuses"),
+        replayed.status.success()
+            && report.contains("recording stopped early: the disk cannot be written"),
         "{report}"
     );
 }

@@ -535,11 +535,11 @@ fn memory_out(stand: &Stand<'_>) {
     // Memory is read once a second, so some members are accepted before.
     let mut member = joined(server.port, "s");
     call(&mut member, "play", "");
-    let is_refused = || {
+    let is_rejected = || {
         let (head, _) = http(server.port, "GET", "/socket.io/?EIO=4&transport=polling", "");
         head.starts_with("HTTP/1.1 503")
     };
-    while !is_refused() {
+    while !is_rejected() {
         member.hear(r#"42["scroll_tick""#);
     }
     member.hear(r#"42["scroll_tick""#);

@@ -155,9 +155,9 @@ fn other_files_and_traces_of_other_versions_get_different_errors() {
     let (scratch, trace) = recorded("others");
     let folder = scratch.0.join("folder");
     fs::create_dir(&folder).unwrap();
-    let refused = bandsync(&["replay"], &[&folder]);
-    assert_eq!(refused.status.code(), Some(2));
-    assert!(text(&refused).contains("there is no trace in"), "{}", text(&refused));
+    let rejected = bandsync(&["replay"], &[&folder]);
+    assert_eq!(rejected.status.code(), Some(2));
+    assert!(text(&rejected).contains("there is no trace in"), "{}", text(&rejected));
 
     // The server was killed as it began another file.
     let bytes = fs::read(&trace).unwrap();
@@ -177,9 +177,9 @@ fn other_files_and_traces_of_other_versions_get_different_errors() {
         [(other.as_path(), "another version"), (Path::new(file!()), "is not a trace")]
     {
         for arguments in [&["replay"][..], &["trace", "show"], &["trace", "stats"]] {
-            let refused = bandsync(arguments, &[path]);
-            assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
-            assert!(text(&refused).contains(why), "{}", text(&refused));
+            let rejected = bandsync(arguments, &[path]);
+            assert_eq!(rejected.status.code(), Some(2), "{arguments:?}");
+            assert!(text(&rejected).contains(why), "{}", text(&rejected));
         }
     }
 }

@@ -97,6 +97,6 @@ fn different_outputs_are_reported_and_a_killed_servers_trace_is_readable() {
     for part in ["THE OUTPUTS DIFFER", "at input ", "expected", "actual"] {
         assert!(report.contains(part), "{part}: {report}");
     }
-    let refused = bandsync(&["replay"], &[Path::new(file!())]);
-    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
+    let rejected = bandsync(&["replay"], &[Path::new(file!())]);
+    assert_eq!(rejected.status.code(), Some(2), "{}", text(&rejected));
 }

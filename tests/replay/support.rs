@@ -119,11 +119,11 @@ pub fn play(port: u16) -> Vec<TestClient> {
         leader.ask("play", &format!(r#"{{"sessionId":"{session}"}}"#));
 
         let mut follower = member(port);
-        let refused = follower.ask(
+        let rejected = follower.ask(
             "join_session",
             &format!(r#"{{"sessionId":"{session}","passcode":"wrong sesame"}}"#),
         );
-        assert!(refused.contains("bad_passcode"), "{refused}");
+        assert!(rejected.contains("bad_passcode"), "{rejected}");
         let mut follower = member(port);
         let joined = follower.ask(
             "join_session",

@@ -99,7 +99,7 @@ impl Part {
     }
 }
 
-/// The table of the events that clients send.
+/// Returns the table of the events that clients send.
 fn event_table() -> String {
     let mut table = String::from("\n| event | fields | meaning |\n|---|---|---|\n");
     for info in EVENTS {
@@ -110,7 +110,7 @@ fn event_table() -> String {
     table + "\n"
 }
 
-/// The fields of an event, without `sessionId`, which every event of a session has.
+/// Returns the fields of an event, without `sessionId`, which every event of a session has.
 fn fields_of(info: &EventInfo) -> impl Iterator<Item = &'static FieldInfo> {
     let is_in_session = info.scope == Scope::Session;
     info.fields.iter().filter(move |field| !(is_in_session && field.name == "sessionId"))
@@ -152,7 +152,7 @@ fn values(form: &Form) -> String {
     .replace('|', "\\|")
 }
 
-/// The events that the server applies once, as a set of JavaScript.
+/// Returns the events that the server applies once, as a set of JavaScript.
 fn applied_once() -> String {
     let names = EVENTS.iter().filter(|info| info.event.is_applied_once());
     let mut text = String::from("const APPLIED_ONCE = new Set([\n ");

@@ -146,7 +146,7 @@ fn a_step_that_lacks_something_is_skipped_with_its_remedy_and_others_run() {
     holds(
         &printed,
         &[
-            "what is missing: valgrind",
+            "missing programs: valgrind",
             "su -c '/",
             remedy,
             "skipped  counted: it needs valgrind",
@@ -189,7 +189,11 @@ fn sudo_that_asks_for_no_password_is_used_and_announced() {
     let (printed, _) = machine.printed(&["--only", "counted"]);
     holds(
         &printed,
-        &["not installed, as that takes root", ": sudo /", "tools/test --packages valgrind"],
+        &[
+            "not installed, because that requires root",
+            ": sudo /",
+            "tools/test --packages valgrind",
+        ],
     );
 }
 
@@ -336,7 +340,7 @@ fn rust_and_its_components_are_checked() {
     let (printed, _) = machine.printed(&["--only", "clippy", "--only", "fmt"]);
     holds(
         &printed,
-        &["skipped  clippy: it needs rust. To bring it: rustup update stable", "ok       fmt"],
+        &["skipped  clippy: it needs rust. To install it: rustup update stable", "ok       fmt"],
     );
     machine.rust("1.99.0-nightly");
     machine.program("bin/cargo", "[ $1 = fmt ] && exit 1; exit 0");
@@ -344,7 +348,7 @@ fn rust_and_its_components_are_checked() {
     holds(
         &printed,
         &[
-            "skipped  fmt: it needs rustfmt. To bring it: rustup component add rustfmt",
+            "skipped  fmt: it needs rustfmt. To install it: rustup component add rustfmt",
             "ok       clippy",
         ],
     );

@@ -187,12 +187,9 @@ fn a_missing_program_is_installed_although_the_package_lists_are_empty() {
 
     fs::remove_file(machine.0.join("bin/apt-get")).unwrap();
     fs::remove_file(machine.0.join("bin/perf")).unwrap();
-    let refused = machine.draw(&["some.trace"]);
-    let printed = String::from_utf8_lossy(&refused.stderr);
-    assert!(
-        refused.status.code() == Some(1) && printed.contains("please install: perf"),
-        "{printed}"
-    );
+    let rejected = machine.draw(&["some.trace"]);
+    let said = String::from_utf8_lossy(&rejected.stderr);
+    assert!(rejected.status.code() == Some(1) && said.contains("please install: perf"), "{said}");
 }
 
 #[test]
@@ -200,11 +197,11 @@ fn without_permission_to_sample_it_names_the_setting_to_change() {
     let machine = Machine::new("forbidden");
     machine.note("forbidden");
     machine.note("here/some.trace");
-    let refused = machine.draw(&["some.trace"]);
-    let printed = String::from_utf8_lossy(&refused.stderr);
+    let rejected = machine.draw(&["some.trace"]);
+    let said = String::from_utf8_lossy(&rejected.stderr);
     assert!(
-        refused.status.code() == Some(1) && printed.contains("kernel.perf_event_paranoid"),
-        "{printed}"
+        rejected.status.code() == Some(1) && said.contains("kernel.perf_event_paranoid"),
+        "{said}"
     );
 }
 

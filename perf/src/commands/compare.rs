@@ -15,7 +15,7 @@ use clap::Args;
 /// Runs the load generator against each server in turn and prints the ratios.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// Number of turns of each server
+    /// Number of rounds; each server runs once per round
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Duration of each measurement, in seconds
@@ -72,7 +72,7 @@ pub fn run(options: Options) -> io::Result<()> {
     };
     let mut screen = io::stdout().lock();
     if options.capacity {
-        writeln!(screen, "| server | members of whom each gets its ticks |\n|---|---|")?;
+        writeln!(screen, "| server | members served without missed ticks |\n|---|---|")?;
         for contender in &contenders {
             match contest::capacity(contender, options.sessions / 2, &mut folders, &run) {
                 Ok(most) => writeln!(screen, "| {} | {most} |", contender.title)?,
@@ -99,9 +99,9 @@ pub fn run(options: Options) -> io::Result<()> {
     writeln!(screen, "\nwritten: {0}/compare.json, {0}/compare.svg", folder.display())
 }
 
-/// The contenders. A missing one is skipped and reported.
-fn contenders(options: &Options, folders: &RunFolders) -> Vec<Contender> {
-    let mut all = contest::contenders(folders);
+/// Returns the contenders. A missing one is skipped and reported.
+fn contenders(options: &Options, place: &RunFolders) -> Vec<Contender> {
+    let mut all = contest::contenders(place);
     let more = options.with.iter().filter_map(|with| with.split_once('='));
     all.extend(more.map(|(name, command)| Contender::new(name, name, command)));
     all.retain(|contender| !options.without.contains(&contender.name));
@@ -125,7 +125,7 @@ fn middle(spread: Option<Spread>, by: f64) -> String {
     spread.map_or("–".into(), |s| format!("{:.2}", s.median / by))
 }
 
-/// The ratio to the first of them, round by round.
+/// Returns the ratio to the first of them, round by round.
 fn ratio(contenders: &[Contender], contender: &Contender) -> Option<Spread> {
     contender.ratio(contenders.first()?, |report| report.cpu_micros)
 }

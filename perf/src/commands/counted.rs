@@ -143,7 +143,7 @@ fn parse(text: &str) -> Counts {
     counts
 }
 
-/// A function's name without the number that differs between builds.
+/// Returns a function's name without the number that differs between builds.
 fn plain(name: &str) -> String {
     let name =
         name.split_once("::h").filter(|(_, hash)| is_hash(hash)).map_or(name, |(name, _)| name);

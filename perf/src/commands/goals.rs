@@ -16,10 +16,10 @@ use clap::Args;
 /// Measures every goal in turn, in about ten minutes.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Number of turns of each server where servers are compared
+    /// Number of rounds where servers are compared; each server runs once per round
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Duration of each turn, in seconds
+    /// Duration of each run, in seconds
     #[arg(long, default_value_t = 2)]
     seconds: u64,
     /// Goals to measure, separated by commas: `ticks`, `capacity`, `user`, `idle`, `joins`, `chat`,
@@ -317,7 +317,7 @@ impl Bench {
             // the system.
             let more = format!("--in-flight 128 --warm-up 75 --probes 0 {compression}");
             let reports = self.runs(1, "idle", 2_000, 8, &more);
-            let with = if compression.is_empty() { "" } else { ", compression agreed on" };
+            let with = if compression.is_empty() { "" } else { ", compression negotiated" };
             let mut goal = |when: &str, bytes: &dyn Fn(&Report) -> Option<f64>| {
                 let found = spread(&reports, |report| Some(bytes(report)? / 1_024.0));
                 let name = format!("memory of an idle connection, of 16 000, {when}{with}");
@@ -329,7 +329,7 @@ impl Bench {
                     "./perf/compare --goals --only idle",
                 );
             };
-            goal("as they have joined", &|report| report.memory_idle);
+            goal("right after the joins", &|report| report.memory_idle);
             goal("75 s later", &|report| report.memory_end);
         }
     }
@@ -355,9 +355,8 @@ impl Bench {
         for (sessions, members, rate) in [(10, 100, 500), (2, 200, 1_250)] {
             let reports = self.runs(3, "chat", sessions, members, &format!("--rate {rate}"));
             let found = spread(&reports, |report| report.cpu_micros);
-            let name = format!(
-                "CPU of a chat message for each who gets it, 500 000 a second, {sessions} × {members}"
-            );
+            let name =
+                format!("CPU per delivered chat message, 500 000 a second, {sessions} × {members}");
             self.goal(&name, Bound::AtMost(1.0), "µs", found, "./perf/compare --goals --only chat");
         }
     }

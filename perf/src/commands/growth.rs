@@ -186,7 +186,7 @@ pub fn run(options: Options) -> io::Result<()> {
     Ok(())
 }
 
-/// The reports of all sizes that the machine can carry.
+/// Returns the reports of all sizes that the machine can carry.
 fn grow(axis: &str, line: &Line, options: &Options, folders: &mut RunFolders) -> Vec<Report> {
     let more: Vec<String> = line.load.iter().map(|word| (*word).to_owned()).collect();
     let server = format!("{} {}", folders.bandsync(), line.server);

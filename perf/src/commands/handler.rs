@@ -127,7 +127,7 @@ pub fn run(options: Options) -> io::Result<()> {
     let counters = bench.harness.engine(0).counters();
     writeln!(
         out,
-        "refused {}, messages out {}, clients at the end {}",
+        "rejected {}, messages out {}, clients at the end {}",
         counters.refusals, counters.messages_out, counters.clients
     )
 }

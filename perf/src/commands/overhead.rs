@@ -34,12 +34,12 @@ pub struct Options {
     most: f64,
 }
 
-/// The command of the built load generator.
+/// Returns the command of the built load generator.
 fn load() -> String {
     format!("{} load", target("release/perf").display())
 }
 
-/// The command of the built server.
+/// Returns the command of the built server.
 fn server() -> String {
     format!(
         "{} --port 7400 --host localhost --shards 1 --log-level error",

@@ -112,14 +112,14 @@ pub fn run(options: Options) -> io::Result<()> {
     Ok(())
 }
 
-/// The least, the median and the greatest.
+/// Returns the least, the median and the greatest.
 fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
     let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
     (at(0), at(values.len() / 2), at(values.len().saturating_sub(1)))
 }
 
-/// The interval that contains the median of the distribution with 95 % confidence, for any
+/// Returns the interval that contains the median of the distribution with 95 % confidence, for any
 /// distribution. Its ends are the values that correspond to the tails of as many tosses of a fair
 /// coin. With fewer than six values there is no such interval.
 fn interval(mut values: Vec<f64>) -> (f64, f64) {

@@ -1,11 +1,12 @@
 //! Measures the speed of the storage: many sessions change far more often than anything could write
 //! them, and the newest state of each must still be stored soon.
 //!
-//! Sessions are offered as a shard offers them: at most 128 every 5 ms, the longest waiting first, and
-//! each with one pending record. The server's own storage is measured, including queue and thread.
+//! Sessions are offered as a shard offers them: at most 128 every 5 ms, the longest waiting first,
+//! and each with one pending record. The server's own storage is measured, including queue and
+//! thread.
 //!
-//!     cargo run --release -p bandsync-perf -- storage --place file
-//!     cargo run --release -p bandsync-perf -- storage --place redis      # starts a redis-server
+//!     cargo run --release -p bandsync-perf -- storage --kind file
+//!     cargo run --release -p bandsync-perf -- storage --kind redis      # starts a redis-server
 
 use std::collections::VecDeque;
 use std::io;
@@ -34,7 +35,7 @@ const OFFERS_MAX: usize = 128;
 pub struct Options {
     /// `file` or `redis`
     #[arg(long, default_value = "file")]
-    place: String,
+    kind: String,
     /// Directory of the file; by default a new one below the system's directory for temporary files
     #[arg(long)]
     data: Option<PathBuf>,
@@ -60,10 +61,10 @@ impl Shards for Mailbox {
         1
     }
 
-    fn send(&self, _shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
-        match self.0.try_send(news) {
+    fn send(&self, _shard: ShardId, event: StorageEvent) -> Result<(), StorageEvent> {
+        match self.0.try_send(event) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
-            Err(TrySendError::Full(news)) => Err(news),
+            Err(TrySendError::Full(event)) => Err(event),
         }
     }
 }
@@ -99,7 +100,7 @@ fn measure(options: &Options) -> Result<(), String> {
     let plan = Plan { target, ttl: Duration::from_secs(3_600), wait: Duration::from_millis(500) };
     let storage = Storage::open(&plan).map_err(|error| error.to_string())?;
     let handle = storage.handle().clone();
-    let (sender, news) = bounded(1_024);
+    let (sender, events) = bounded(1_024);
     let running = storage.start(Mailbox(sender)).map_err(|error| error.to_string())?;
 
     let mut sessions: Vec<Changing> = (0..options.sessions).map(session).collect();
@@ -107,7 +108,7 @@ fn measure(options: &Options) -> Result<(), String> {
     // Up to an hour, in microseconds.
     let mut staleness =
         Histogram::<u64>::new_with_max(3_600_000_000, 3).map_err(|error| error.to_string())?;
-    let (mut stored, mut changes, mut refused) = (0_u64, 0_u64, 0_u64);
+    let (mut stored, mut changes, mut rejected) = (0_u64, 0_u64, 0_u64);
     let (mut queue_max, mut pending_max, mut waiting_max) = (0, 0, 0);
     let started = Instant::now();
     let begins = started + Duration::from_secs(options.seconds) / 4;
@@ -117,8 +118,8 @@ fn measure(options: &Options) -> Result<(), String> {
     while Instant::now() < ends {
         turn += 1;
         let due = started + OFFER_INTERVAL * turn;
-        while let Ok(news) = news.recv_deadline(due) {
-            let StorageEvent::Stored { session, outcome, .. } = news else { continue };
+        while let Ok(event) = events.recv_deadline(due) {
+            let StorageEvent::Stored { session, outcome, .. } = event else { continue };
             let index = session.as_str().rsplit('-').next().and_then(|n| n.parse::<usize>().ok());
             let Some((index, changing)) = index.and_then(|n| Some((n, sessions.get_mut(n)?)))
             else {
@@ -132,7 +133,7 @@ fn measure(options: &Options) -> Result<(), String> {
                     staleness.saturating_record((now - since).as_micros() as u64);
                 }
                 (StoreResult::Stored, _) => {}
-                _ => refused += 1,
+                _ => rejected += 1,
             }
             if changing.changed.is_some() && !std::mem::replace(&mut changing.listed, true) {
                 waiting.push_back(index);
@@ -173,7 +174,7 @@ fn measure(options: &Options) -> Result<(), String> {
             } else {
                 changing.listed = true;
                 waiting.push_front(index);
-                refused += 1;
+                rejected += 1;
                 break;
             }
         }
@@ -187,12 +188,12 @@ fn measure(options: &Options) -> Result<(), String> {
     running.end();
     let seconds = options.seconds as f64;
     let millis = |quantile: f64| staleness.value_at_quantile(quantile) as f64 / 1_000.0;
-    println!("place                      {}", plan.target.name());
+    println!("storage                    {}", plan.target.name());
     println!("sessions                   {}", options.sessions);
     println!("changes a second           {:.0}", changes as f64 / seconds);
     println!("records stored a second    {:.0}", stored as f64 / seconds);
     println!("changes for each record    {:.1}", changes as f64 / stored.max(1) as f64);
-    println!("requests refused or replaced {refused}");
+    println!("requests rejected or replaced {rejected}");
     println!("most requests in the queue   {queue_max}");
     println!("most records at the thread {pending_max}");
     println!("most sessions waiting      {waiting_max}");
@@ -221,7 +222,7 @@ fn session(n: u32) -> Changing {
 }
 
 fn target(options: &Options) -> Result<(Target, Option<OwnRedis>), String> {
-    match (options.place.as_str(), &options.redis_url) {
+    match (options.kind.as_str(), &options.redis_url) {
         ("file", _) => {
             let own =
                 || std::env::temp_dir().join(format!("bandsync-bench-{}", std::process::id()));

@@ -1,7 +1,7 @@
 //! Listens: one socket per shard, all on one port. The kernel spreads connections over them.
 //!
-//! If the process runs out of descriptors, waiting connections are refused at once instead of being
-//! left to time out, and accepting pauses.
+//! If the process runs out of descriptors, waiting connections are rejected at once instead of
+//! being left to time out, and accepting pauses.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -26,8 +26,8 @@ const NOTSENT_BYTES: u32 = 16 * 1024;
 /// Pause in accepting after descriptors ran out. It ends earlier if a connection closes.
 const PAUSE: Micros = Micros::from_millis(100);
 
-/// Maximum number of connections that are refused before a pause.
-const REFUSALS: u32 = 64;
+/// Maximum number of connections that are rejected before a pause.
+const REJECTIONS: u32 = 64;
 
 /// Time without a shortage of descriptors after which the next one is logged again.
 const QUIET: Micros = Micros::from_secs(10);
@@ -89,7 +89,7 @@ pub(crate) struct Accept {
     paused: Option<Micros>,
     /// The time at which descriptors last ran out.
     shortage: Option<Micros>,
-    /// A descriptor that is closed when there is no other, to accept and refuse a connection.
+    /// A descriptor that is closed when there is no other, to accept and reject a connection.
     reserve: Option<File>,
 }
 
@@ -115,7 +115,7 @@ impl Accept {
         self.ready && self.paused.is_none()
     }
 
-    /// The end of the pause, if accepting is paused.
+    /// Returns the end of the pause, if accepting is paused.
     pub(crate) fn resumes(&self) -> Option<Micros> {
         self.paused
     }
@@ -129,47 +129,48 @@ impl Accept {
     pub(crate) fn accept(&mut self, now: Micros, stats: &Stats) -> Accepted<TcpStream> {
         self.paused.take_if(|until| *until <= now);
         if !self.is_ready() {
-            return Accepted::Enough;
+            return Accepted::Empty;
         }
         match self.listener.accept() {
             Ok((socket, peer)) => Accepted::Connection(socket, peer.ip().to_canonical()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.ready = false;
-                Accepted::Enough
+                Accepted::Empty
             }
-            Err(error) if is_shortage(&error) => self.refuse(now, &error, stats),
+            Err(error) if is_shortage(&error) => self.reject(now, &error, stats),
             // The connection broke while it waited: the kernel reports its error through `accept`.
-            Err(_) => Accepted::Nobody,
+            Err(_) => Accepted::Skipped,
         }
     }
 
     /// Closes the reserve to accept and close waiting connections, so that their clients need not
     /// wait for a time-out. Then pauses: later connections may be served after it.
-    fn refuse(&mut self, now: Micros, error: &io::Error, stats: &Stats) -> Accepted<TcpStream> {
-        for count in 0..REFUSALS {
+    fn reject(&mut self, now: Micros, error: &io::Error, stats: &Stats) -> Accepted<TcpStream> {
+        for count in 0..REJECTIONS {
             self.reserve = None;
-            let refused = self.listener.accept();
-            let nobody = refused.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
-            let failed = refused.is_err();
-            drop(refused);
+            let rejected = self.listener.accept();
+            let nobody =
+                rejected.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+            let failed = rejected.is_err();
+            drop(rejected);
             self.reserve = reserve().ok();
             self.ready &= !nobody;
             if nobody && count == 0 {
                 // Linux demands a free descriptor before it looks for a waiting connection. None
                 // waited, so there was no shortage to report.
-                return Accepted::Enough;
+                return Accepted::Empty;
             }
             if failed {
                 break;
             }
-            stats.refused.add(1);
+            stats.rejected.add(1);
         }
         if self.shortage.is_none_or(|last| now.since(last) >= QUIET) {
-            log::warn!("out of descriptors, refusing new connections until others close: {error}");
+            log::warn!("out of descriptors, rejecting new connections until others close: {error}");
         }
         self.shortage = Some(now);
         self.paused = Some(now + PAUSE);
-        Accepted::Enough
+        Accepted::Empty
     }
 }
 
@@ -217,7 +218,7 @@ mod tests {
         let mut poll = Poll::new().unwrap();
         let mut accept = Accept::new(listener, poll.registry(), Token(0)).unwrap();
         let stats = Stats::default();
-        assert!(matches!(accept.accept(Micros::ZERO, &stats), Accepted::Enough));
+        assert!(matches!(accept.accept(Micros::ZERO, &stats), Accepted::Empty));
 
         let _peer = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         let mut events = Events::with_capacity(1);
@@ -229,7 +230,7 @@ mod tests {
         assert_eq!(peer, IpAddr::from(Ipv4Addr::LOCALHOST));
         assert!(socket.nodelay().unwrap());
         assert_eq!(SockRef::from(&socket).tcp_notsent_lowat().unwrap(), NOTSENT_BYTES);
-        assert!(matches!(accept.accept(Micros::ZERO, &stats), Accepted::Enough));
+        assert!(matches!(accept.accept(Micros::ZERO, &stats), Accepted::Empty));
         assert!(!accept.is_ready());
     }
 }

@@ -39,7 +39,7 @@ impl Closing {
         append(&mut self.lingering, now + LINGER_TIME, id);
     }
 
-    /// The earliest deadline.
+    /// Returns the earliest deadline.
     pub(crate) fn next_deadline(&self) -> Option<Micros> {
         let first = |list: &VecDeque<(Micros, ConnId)>| list.front().map(|(until, _)| *until);
         first(&self.flushing).into_iter().chain(first(&self.lingering)).min()
@@ -58,8 +58,8 @@ impl Closing {
     }
 }
 
-/// Appends a connection. All entries of a list have the same time limit, so they are in the order of
-/// their deadlines as long as the clock does not go back.
+/// Appends a connection. All entries of a list have the same time limit, so they are in the order
+/// of their deadlines as long as the clock does not go back.
 fn append(list: &mut VecDeque<(Micros, ConnId)>, until: Micros, id: ConnId) {
     debug_assert!(list.back().is_none_or(|(last, _)| *last <= until), "{id} closes out of order");
     list.push_back((until, id));

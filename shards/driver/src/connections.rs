@@ -22,10 +22,10 @@ pub(crate) struct Connection<S> {
     pub(crate) chain: Chain,
     /// Bytes of earlier turns that the kernel has not accepted yet.
     pub(crate) unsent: Unsent,
-    /// The backlog that the machine knows of, as [`Unsent::mark`] counts it.
+    /// The backlog that the machine knows of, as [`Unsent::steps`] counts it.
     pub(crate) reported: u32,
     /// Whether the net reports when the kernel accepts bytes again.
-    pub(crate) awaits_room: bool,
+    pub(crate) awaits_writable: bool,
     /// Whether it is in the list of connections to read from.
     pub(crate) ready: bool,
     /// Whether a backlog change or end is waiting to be reported to the machine.
@@ -55,11 +55,12 @@ pub(crate) enum Phase {
 }
 
 impl<S> Connection<S> {
-    /// The mark to report to the machine, if it is news: a higher one than before, or 0 when
-    /// everything is written. While a backlog shrinks, the machine keeps the highest mark.
-    pub(crate) fn backlog_change(&self, mark_bytes: usize) -> Option<u32> {
-        let mark = self.unsent.mark(mark_bytes);
-        (mark > self.reported || mark == 0 && self.reported > 0).then_some(mark)
+    /// Returns the number of steps to report to the machine, if it is new: a higher one than
+    /// before, or 0 when everything is written. While a backlog shrinks, the machine keeps the
+    /// highest one.
+    pub(crate) fn backlog_change(&self, backlog_step: usize) -> Option<u32> {
+        let steps = self.unsent.steps(backlog_step);
+        (steps > self.reported || steps == 0 && self.reported > 0).then_some(steps)
     }
 
     pub(crate) fn new(socket: S, peer: IpAddr, live: Option<LiveGuard>) -> Self {
@@ -70,7 +71,7 @@ impl<S> Connection<S> {
             chain: Chain::EMPTY,
             unsent: Unsent::default(),
             reported: 0,
-            awaits_room: false,
+            awaits_writable: false,
             ready: false,
             noted: false,
             hangup: false,
@@ -110,7 +111,7 @@ impl<S> Default for Connections<S> {
 }
 
 impl<S> Connections<S> {
-    /// The number of connections.
+    /// Returns the number of connections.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
@@ -127,13 +128,13 @@ impl<S> Connections<S> {
         ConnId { index, generation: slot.generation }
     }
 
-    /// The connection with this id, if it is still here.
+    /// Returns the connection with this id, if it is still here.
     pub(crate) fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection<S>> {
         let slot = self.slots.get_mut(id.index as usize)?;
         if slot.generation == id.generation { slot.conn.as_mut() } else { None }
     }
 
-    /// The connection with this id, if the machine may still name it.
+    /// Returns the connection with this id, if the machine may still name it.
     pub(crate) fn open_mut(&mut self, id: ConnId) -> Option<&mut Connection<S>> {
         self.get_mut(id).filter(|conn| conn.phase == Phase::Open)
     }
@@ -146,7 +147,7 @@ impl<S> Connections<S> {
         std::hint::black_box(ids.fold(0, |read, id| read ^ generation(id)));
     }
 
-    /// The connection in this slot, and its id.
+    /// Returns the connection at this place, and its id.
     pub(crate) fn at_mut(&mut self, index: u32) -> Option<(ConnId, &mut Connection<S>)> {
         let slot = self.slots.get_mut(index as usize)?;
         let id = ConnId { index, generation: slot.generation };

@@ -39,7 +39,7 @@ pub struct Plan {
     /// Whether the sends of a turn go through io_uring, if the kernel has it and permits it.
     pub ring: bool,
     /// Maximum number of connections and messages in a shard's mailbox.
-    pub mailbox_room: usize,
+    pub mailbox_capacity: usize,
     /// Maximum bytes read from one connection per turn. The rest waits for the next turn, so that
     /// no client starves the others.
     pub read_bytes: usize,
@@ -48,7 +48,7 @@ pub struct Plan {
 impl Plan {
     /// Creates a plan to listen on this address, with shards pinned to cores of their own.
     pub const fn new(host: IpAddr, port: u16) -> Self {
-        Self { host, port, pin: true, ring: true, mailbox_room: 1_024, read_bytes: 64 * 1024 }
+        Self { host, port, pin: true, ring: true, mailbox_capacity: 1_024, read_bytes: 64 * 1024 }
     }
 }
 
@@ -97,7 +97,7 @@ impl Fleet {
         for _ in &listeners {
             let poll = Poll::new()?;
             let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-            let (mailbox, address) = mailbox(plan.mailbox_room, waker);
+            let (mailbox, address) = mailbox(plan.mailbox_capacity, waker);
             polls.push(poll);
             mailboxes.push(mailbox);
             addresses.push(address);
@@ -154,7 +154,7 @@ impl Fleet {
         Mailer { addresses: Arc::clone(&self.stop.addresses) }
     }
 
-    /// The address on which the server listens.
+    /// Returns the address on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -181,13 +181,13 @@ pub struct Mailer {
 }
 
 impl Mailer {
-    /// Posts news of the storage to a shard, without waiting. For a shard that has ended, they are
+    /// Posts an event of the storage to a shard, without waiting. For a shard that has ended, it is
     /// dropped.
     ///
     /// # Errors
-    /// If the mailbox is full, the news come back; the caller posts them again later.
-    pub fn post_news(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
-        self.addresses.get(usize::from(shard.0)).map_or(Ok(()), |address| address.post_news(news))
+    /// If the mailbox is full, returns the event; the caller posts it again later.
+    pub fn send_event(&self, shard: ShardId, event: StorageEvent) -> Result<(), StorageEvent> {
+        self.addresses.get(usize::from(shard.0)).map_or(Ok(()), |address| address.send_event(event))
     }
 
     /// Posts an answer that took longer than [`Host::answer`] may, without waiting. For a

@@ -16,7 +16,8 @@ pub trait Machine: Send + 'static {
     /// back from call to call. The machine may change the bytes of [`Input::Received`].
     fn handle(&mut self, at: Micros, input: Input<'_>, out: &mut Outputs);
 
-    /// The time at which the machine needs an [`Input::TurnEnded`] even if nothing else happens.
+    /// Returns the time at which the machine needs an [`Input::TurnEnded`] even if nothing else
+    /// happens.
     fn next_deadline(&self) -> Option<Micros>;
 
     /// Whether the machine has deadlines for which milliseconds matter, as those of ticks.
@@ -28,7 +29,7 @@ pub trait Machine: Send + 'static {
     /// since do not count.
     fn is_drained(&self) -> bool;
 
-    /// The current numbers.
+    /// Returns the current numbers.
     fn counters(&self) -> Self::Counters;
 
     /// Passes each sample since the last call to `_each`.

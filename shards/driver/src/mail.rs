@@ -1,5 +1,5 @@
-//! The bounded queues into a shard: connections and messages from other shards, news of the storage,
-//! and answers that took longer than a turn.
+//! The bounded queues into a shard: connections and messages from other shards, events of the
+//! storage, and answers that took longer than a turn.
 //!
 //! No sender waits. Mail that finds no room stays in the sender's [`Outbox`]; the others come back
 //! to their sender.
@@ -48,7 +48,7 @@ pub enum Mail<S> {
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     mail: Receiver<Mail<TcpStream>>,
-    news: Receiver<StorageEvent>,
+    events: Receiver<StorageEvent>,
     answers: Receiver<(ConnId, HttpResponse)>,
     notifier: Arc<Notifier<AtomicBool>>,
 }
@@ -57,7 +57,7 @@ pub(crate) struct Mailbox {
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
     mail: Sender<Mail<TcpStream>>,
-    news: Sender<StorageEvent>,
+    events: Sender<StorageEvent>,
     answers: Sender<(ConnId, HttpResponse)>,
     /// The flag through which a burst costs one system call.
     notifier: Arc<Notifier<AtomicBool>>,
@@ -66,31 +66,34 @@ pub(crate) struct Address {
 
 /// Maximum number of late answers that wait for a shard. Guessed: operators ask a few times per
 /// second.
-const ANSWERS_ROOM: usize = 64;
+const ANSWERS_CAPACITY: usize = 64;
 
-/// Creates both ends of a shard's mail, for at most `room` connections and messages and as many
-/// news. `waker` wakes the shard.
-pub(crate) fn mailbox(room: usize, waker: Arc<Waker>) -> (Mailbox, Address) {
-    let (sender, receiver) = bounded(room);
-    let (news_sender, news_receiver) = bounded(room);
-    let (answer_sender, answer_receiver) = bounded(ANSWERS_ROOM);
+/// Creates both ends of a shard's mail, for at most `capacity` connections and messages and as many
+/// storage events. `waker` wakes the shard.
+pub(crate) fn mailbox(capacity: usize, waker: Arc<Waker>) -> (Mailbox, Address) {
+    let (sender, receiver) = bounded(capacity);
+    let (event_sender, event_receiver) = bounded(capacity);
+    let (answer_sender, answer_receiver) = bounded(ANSWERS_CAPACITY);
     let notifier = Arc::<Notifier<AtomicBool>>::default();
     let mailbox = Mailbox {
         mail: receiver,
-        news: news_receiver,
+        events: event_receiver,
         answers: answer_receiver,
         notifier: Arc::clone(&notifier),
     };
-    (mailbox, Address { mail: sender, news: news_sender, answers: answer_sender, notifier, waker })
+    (
+        mailbox,
+        Address { mail: sender, events: event_sender, answers: answer_sender, notifier, waker },
+    )
 }
 
 impl Mailbox {
-    /// The notifier through which the shard takes its mail.
+    /// Returns the notifier through which the shard takes its mail.
     pub(crate) fn notifier(&self) -> Arc<Notifier<AtomicBool>> {
         Arc::clone(&self.notifier)
     }
 
-    /// The number of connections and messages that wait.
+    /// Returns the number of connections and messages that wait.
     pub(crate) fn len(&self) -> usize {
         self.mail.len()
     }
@@ -100,9 +103,9 @@ impl Mailbox {
         self.mail.try_recv().ok()
     }
 
-    /// Takes the next of the storage's news.
-    pub(crate) fn take_news(&self) -> Option<StorageEvent> {
-        self.news.try_recv().ok()
+    /// Takes the next event of the storage.
+    pub(crate) fn take_event(&self) -> Option<StorageEvent> {
+        self.events.try_recv().ok()
     }
 
     /// Takes the next late answer, with its connection.
@@ -124,12 +127,12 @@ impl Address {
         }
     }
 
-    /// Posts news of the storage, or returns them if the mailbox is full. News for a shard that has
-    /// ended are dropped.
-    pub(crate) fn post_news(&self, news: StorageEvent) -> Result<(), StorageEvent> {
-        match self.notifier.post(|| self.news.try_send(news), || self.wake_poll()) {
+    /// Posts an event of the storage, or returns it if the mailbox is full. An event for a shard
+    /// that has ended is dropped.
+    pub(crate) fn send_event(&self, event: StorageEvent) -> Result<(), StorageEvent> {
+        match self.notifier.post(|| self.events.try_send(event), || self.wake_poll()) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(news)) => Err(news),
+            Err(TrySendError::Full(event)) => Err(event),
             Err(TrySendError::Disconnected(_)) => Ok(()),
         }
     }
@@ -270,21 +273,21 @@ mod tests {
     }
 
     #[test]
-    fn news_arrives_in_order_and_a_full_mailbox_rejects_more() {
+    fn storage_events_arrive_in_order_and_a_full_mailbox_rejects_more() {
         let mut poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (mailbox, address) = mailbox(2, waker);
         for (fits, woken) in [(true, 1), (true, 0), (false, 0)] {
-            assert_eq!(address.post_news(StorageEvent::Returned).is_ok(), fits);
+            assert_eq!(address.send_event(StorageEvent::Returned).is_ok(), fits);
             assert_eq!(wakeups(&mut poll), woken);
         }
         assert_eq!(
-            (mailbox.take_news(), mailbox.take_news()),
+            (mailbox.take_event(), mailbox.take_event()),
             (Some(StorageEvent::Returned), Some(StorageEvent::Returned))
         );
-        assert_eq!(mailbox.take_news(), None);
+        assert_eq!(mailbox.take_event(), None);
         drop(mailbox);
-        assert_eq!(address.post_news(StorageEvent::Returned), Ok(()));
+        assert_eq!(address.send_event(StorageEvent::Returned), Ok(()));
     }
 
     #[test]
@@ -294,7 +297,7 @@ mod tests {
         let (mailbox, address) = mailbox(1, waker);
         let conn = ConnId { index: 3, generation: 1 };
         let answer = HttpResponse { status: 200, headers: Vec::new(), body: b"late"[..].into() };
-        for place in 0..ANSWERS_ROOM {
+        for place in 0..ANSWERS_CAPACITY {
             assert_eq!(address.answer(conn, answer.clone()), Ok(()), "{place}");
         }
         assert_eq!(wakeups(&mut poll), 1);

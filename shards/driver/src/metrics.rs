@@ -44,17 +44,17 @@ impl<C: Copy + Default> SharedMetrics<C> {
         Arc::new(Self { shards, memory: AtomicU8::new(0), rosters_until: AtomicU64::new(0) })
     }
 
-    /// The number of shards.
+    /// Returns the number of shards.
     pub fn shards(&self) -> u16 {
         self.shards.len() as u16
     }
 
-    /// The counters of a shard's driver.
+    /// Returns the counters of a shard's driver.
     pub fn stats(&self, shard: ShardId) -> &Stats {
         &self.shards[usize::from(shard.0)].stats
     }
 
-    /// The counters of a shard's machine, as of its last turn.
+    /// Returns the counters of a shard's machine, as of its last turn.
     pub fn counters(&self, shard: ShardId) -> C {
         *self.shards[usize::from(shard.0)].counters.lock()
     }
@@ -76,7 +76,7 @@ impl<C: Copy + Default> SharedMetrics<C> {
         self.rosters_until.fetch_max(until.as_micros(), Ordering::Relaxed);
     }
 
-    /// The last roster of a shard's machine, as JSON. Empty if none was asked for.
+    /// Returns the last roster of a shard's machine, as JSON. Empty if none was asked for.
     pub fn roster(&self, shard: ShardId) -> Vec<u8> {
         self.shards[usize::from(shard.0)].roster.lock().clone()
     }
@@ -117,8 +117,8 @@ impl<C: Copy + Default> SharedMetrics<C> {
 pub struct Stats {
     /// Connections accepted from the listener.
     pub accepted: Counter,
-    /// Connections refused because the process had no descriptor for them.
-    pub refused: Counter,
+    /// Connections rejected because the process had no descriptor for them.
+    pub rejected: Counter,
     /// Connections that came from another shard.
     pub arrived: Counter,
     /// Connections handed over to another shard.
@@ -162,7 +162,7 @@ pub struct Stats {
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// The current number.
+    /// Returns the current number.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -185,7 +185,7 @@ impl Counter {
 pub struct Peak(AtomicU64);
 
 impl Peak {
-    /// The highest value so far.
+    /// Returns the highest value so far.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -208,15 +208,15 @@ mod tests {
 
     #[test]
     fn a_shard_does_not_wait_for_a_reader() {
-        let board = SharedMetrics::<u64>::new(2);
+        let metrics = SharedMetrics::<u64>::new(2);
         let shard = ShardId(1);
-        assert!(board.publish(shard, 5));
-        let reader = board.shards[1].counters.lock();
-        assert!(!board.publish(shard, 6));
+        assert!(metrics.publish(shard, 5));
+        let reader = metrics.shards[1].counters.lock();
+        assert!(!metrics.publish(shard, 6));
         drop(reader);
-        assert_eq!((board.counters(ShardId(0)), board.counters(shard)), (0, 5));
-        assert!(board.publish(shard, 6));
-        assert_eq!(board.counters(shard), 6);
+        assert_eq!((metrics.counters(ShardId(0)), metrics.counters(shard)), (0, 5));
+        assert!(metrics.publish(shard, 6));
+        assert_eq!(metrics.counters(shard), 6);
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl MioNet {
         self.accept.is_ready()
     }
 
-    /// The time at which accepting resumes, if it is paused.
+    /// Returns the time at which accepting resumes, if it is paused.
     pub(crate) fn next_deadline(&self) -> Option<Micros> {
         self.accept.resumes()
     }
@@ -140,7 +140,12 @@ impl Net for MioNet {
         self.poll.registry().register(socket, token, Interest::READABLE)
     }
 
-    fn await_room(&mut self, socket: &mut TcpStream, id: ConnId, awaits: bool) -> io::Result<()> {
+    fn await_writable(
+        &mut self,
+        socket: &mut TcpStream,
+        id: ConnId,
+        awaits: bool,
+    ) -> io::Result<()> {
         let interest =
             if awaits { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         self.poll.registry().reregister(socket, token(id), interest)
@@ -165,7 +170,7 @@ impl Net for MioNet {
     }
 
     fn reset(&mut self, socket: TcpStream) {
-        // If the kernel refuses, an ordinary close is the only way left.
+        // If the kernel rejects, an ordinary close is the only way left.
         let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
         self.close(socket);
     }

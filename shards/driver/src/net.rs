@@ -42,7 +42,7 @@ pub trait Net {
     /// If the connection is broken.
     fn send(&mut self, socket: &Self::Socket, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// The name of the socket in a [`SendRequest`].
+    /// Returns the name of the socket in a [`SendRequest`].
     fn key(&self, socket: &Self::Socket) -> Self::Key;
 
     /// Whether [`Net::send_all`] may be used now.
@@ -51,9 +51,9 @@ pub trait Net {
     /// Offers bytes to many sockets at once. [`Net::sent`] returns the results.
     fn send_all(&mut self, requests: &[SendRequest<Self::Key>], bytes: &[u8]);
 
-    /// The result of a request by its index in the last [`Net::send_all`]. `None` if the request
-    /// was not begun and must be sent by [`Net::send`].
-    fn sent(&self, index: usize) -> Option<io::Result<usize>>;
+    /// Returns the result of a request by its place in the last [`Net::send_all`]. `None` if the
+    /// request was not begun and must be sent by [`Net::send`].
+    fn sent(&self, place: usize) -> Option<io::Result<usize>>;
 
     /// Starts to report input at a new socket, including input that is there already.
     ///
@@ -65,8 +65,12 @@ pub trait Net {
     ///
     /// # Errors
     /// If the socket can no longer be watched.
-    fn await_room(&mut self, socket: &mut Self::Socket, id: ConnId, awaits: bool)
-    -> io::Result<()>;
+    fn await_writable(
+        &mut self,
+        socket: &mut Self::Socket,
+        id: ConnId,
+        awaits: bool,
+    ) -> io::Result<()>;
 
     /// Removes a socket from this net, so that another shard's net can watch it.
     fn unwatch(&mut self, id: ConnId, socket: Self::Socket) -> Self::Socket;
@@ -86,7 +90,7 @@ pub trait Net {
     /// Notes that connections may be waiting at the listener.
     fn report_listener(&mut self);
 
-    /// Accepts one connection, if one waits. Counts refused ones.
+    /// Accepts one connection, if one waits. Counts rejected ones.
     fn accept(&mut self, now: Micros, stats: &Stats) -> Accepted<Self::Socket>;
 }
 
@@ -105,9 +109,9 @@ pub enum Accepted<S> {
     /// A connection, and its peer's address.
     Connection(S, IpAddr),
     /// No connection, because it could not be served or has closed. More may wait.
-    Nobody,
+    Skipped,
     /// No connection, because none waits or accepting is paused.
-    Enough,
+    Empty,
 }
 
 /// A report of a net before a turn. It comes once: the turn keeps its cause listed until nothing of
@@ -137,7 +141,7 @@ pub trait Shell<N: Net, M: Machine> {
     /// Returns the nanoseconds since the server's start. They never decrease.
     fn nanos(&mut self) -> u64;
 
-    /// The counters of this shard.
+    /// Returns the counters of this shard.
     fn stats(&self) -> &Stats;
 
     /// Observes an input before the machine handles it. Received bytes are still as they were read.
@@ -161,7 +165,7 @@ pub trait Shell<N: Net, M: Machine> {
     /// Takes the next connection or message from another shard.
     fn mail(&mut self) -> Option<Mail<N::Socket>>;
 
-    /// Takes the next news of the storage.
+    /// Takes the next event of the storage.
     fn storage(&mut self) -> Option<StorageEvent>;
 
     /// Takes the next answer that took longer than a turn.
@@ -170,10 +174,10 @@ pub trait Shell<N: Net, M: Machine> {
     /// Queues mail for another shard until the next [`Shell::deliver`].
     fn post(&mut self, to: ShardId, mail: Mail<N::Socket>);
 
-    /// Delivers queued mail for which the mailboxes have room. The rest waits.
+    /// Delivers queued mail as far as the mailboxes have capacity. The rest waits.
     fn deliver(&mut self);
 
-    /// The number of pieces of mail that wait for room. While many wait, a turn reads nothing.
+    /// Returns the number of mails that wait for capacity. While many wait, a turn reads nothing.
     fn unposted(&self) -> usize;
 
     /// Returns changes of the process. Called once per turn.

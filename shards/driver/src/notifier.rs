@@ -13,7 +13,7 @@ pub trait Flag {
     fn unset() -> Self;
     /// Sets the flag, and returns its former value.
     fn swap(&self, value: bool) -> bool;
-    /// The value of the flag.
+    /// Returns the value of the flag.
     fn is_set(&self) -> bool;
 }
 
@@ -107,20 +107,20 @@ pub(crate) mod tests {
     pub(crate) struct Model<T = u8> {
         notifier: Notifier<LoomBool>,
         mail: Mutex<VecDeque<T>>,
-        /// News of the storage.
-        news: Mutex<VecDeque<T>>,
-        room: usize,
+        /// Events of the storage.
+        events: Mutex<VecDeque<T>>,
+        capacity: usize,
         wakeups: Mutex<u32>,
         woken: Condvar,
     }
 
     impl<T> Model<T> {
-        pub(crate) fn new(room: usize) -> Arc<Self> {
+        pub(crate) fn new(capacity: usize) -> Arc<Self> {
             Arc::new(Self {
                 notifier: Notifier(LoomBool::new(false)),
                 mail: Mutex::new(VecDeque::new()),
-                news: Mutex::new(VecDeque::new()),
-                room,
+                events: Mutex::new(VecDeque::new()),
+                capacity,
                 wakeups: Mutex::new(0),
                 woken: Condvar::new(),
             })
@@ -135,20 +135,20 @@ pub(crate) mod tests {
             self.woken.notify_one();
         }
 
-        /// Posts a message. Returns false if there is no room.
-        pub(crate) fn post(&self, message: T) -> bool {
-            self.put(&self.mail, message)
+        /// Posts an item. Returns false if the mailbox is full.
+        pub(crate) fn post(&self, item: T) -> bool {
+            self.put(&self.mail, item)
         }
 
-        fn post_news(&self, news: T) -> bool {
-            self.put(&self.news, news)
+        fn send_event(&self, event: T) -> bool {
+            self.put(&self.events, event)
         }
 
-        fn put(&self, queue: &Mutex<VecDeque<T>>, message: T) -> bool {
+        fn put(&self, queue: &Mutex<VecDeque<T>>, item: T) -> bool {
             let put = || {
                 let mut queue = queue.lock().unwrap();
-                let has_room = queue.len() < self.room;
-                has_room.then(|| queue.push_back(message)).ok_or(())
+                let fits = queue.len() < self.capacity;
+                fits.then(|| queue.push_back(item)).ok_or(())
             };
             self.notifier.post(put, || self.wake()).is_ok()
         }
@@ -157,8 +157,8 @@ pub(crate) mod tests {
             self.mail.lock().unwrap().pop_front()
         }
 
-        fn take_news(&self) -> Option<T> {
-            self.news.lock().unwrap().pop_front()
+        fn take_event(&self) -> Option<T> {
+            self.events.lock().unwrap().pop_front()
         }
 
         /// Sleeps like `poll`: all wake-ups so far count as one. A shard with mail left does not
@@ -172,46 +172,46 @@ pub(crate) mod tests {
         }
 
         /// Runs a turn: sleeps until something is there, and takes at most `most` pieces of mail
-        /// and of news.
+        /// and of storage events.
         pub(crate) fn turn(&self, mail_waits: &mut bool, most: usize) -> Vec<T> {
             let woken = self.sleep(*mail_waits);
-            let mut messages = Vec::new();
+            let mut items = Vec::new();
             *mail_waits = self.notifier.take_mail(woken, most, || {
-                let (mail, news) = (self.take(), self.take_news());
-                let some = mail.is_some() || news.is_some();
-                messages.extend(mail.into_iter().chain(news));
+                let (mail, event) = (self.take(), self.take_event());
+                let some = mail.is_some() || event.is_some();
+                items.extend(mail.into_iter().chain(event));
                 some
             });
-            messages
+            items
         }
     }
 
-    /// Runs a shard until it has taken `count` messages. Loom reports it if it sleeps for ever.
+    /// Runs a shard until it has taken `count` items. Loom reports it if it sleeps for ever.
     fn receive(model: &Model, count: usize) -> Vec<u8> {
-        let (mut messages, mut mail_waits) = (Vec::new(), false);
-        while messages.len() < count {
-            messages.extend(model.turn(&mut mail_waits, usize::MAX));
+        let (mut items, mut mail_waits) = (Vec::new(), false);
+        while items.len() < count {
+            items.extend(model.turn(&mut mail_waits, usize::MAX));
         }
-        messages
+        items
     }
 
     /// Runs a shard that takes at most `most` pieces of mail per turn, until `is_over` and a last
     /// look after it.
     fn receive_until(model: &Model, most: usize, is_over: impl Fn() -> bool) -> Vec<u8> {
-        let (mut messages, mut mail_waits, mut over) = (Vec::new(), false, false);
+        let (mut items, mut mail_waits, mut over) = (Vec::new(), false, false);
         while !over || mail_waits {
-            messages.extend(model.turn(&mut mail_waits, most));
+            items.extend(model.turn(&mut mail_waits, most));
             if !over && is_over() {
                 (over, mail_waits) = (true, true);
             }
         }
-        messages
+        items
     }
 
-    /// Connections and news share a notifier, and a turn takes a limited number of both. Nothing
-    /// stays behind.
+    /// Connections and storage events share a notifier, and a turn takes a limited number of both.
+    /// Nothing stays behind.
     #[test]
-    fn all_mail_and_news_are_received() {
+    fn all_mail_and_storage_events_are_received() {
         let mut bounded = loom::model::Builder::new();
         bounded.preemption_bound = Some(2);
         bounded.check(|| {
@@ -222,26 +222,26 @@ pub(crate) mod tests {
                     assert!(if is_mail {
                         model.post(1) && model.post(2)
                     } else {
-                        model.post_news(3)
+                        model.send_event(3)
                     })
                 })
             });
-            let (mut messages, mut mail_waits) = (Vec::new(), false);
-            while messages.len() < 3 {
-                messages.extend(model.turn(&mut mail_waits, 1));
+            let (mut items, mut mail_waits) = (Vec::new(), false);
+            while items.len() < 3 {
+                items.extend(model.turn(&mut mail_waits, 1));
             }
-            messages.sort_unstable();
-            assert_eq!(messages, [1, 2, 3]);
+            items.sort_unstable();
+            assert_eq!(items, [1, 2, 3]);
             for sender in senders {
                 sender.join().unwrap();
             }
         });
     }
 
-    /// Two senders post two messages each and announce that they have ended. The shard ends when
-    /// both have, after a last look. It finds all four messages, those of each sender in order.
+    /// Two senders post two items each and announce that they have ended. The shard ends when
+    /// both have, after a last look. It finds all four items, those of each sender in order.
     #[test]
-    fn four_messages_of_two_senders_arrive_before_the_end() {
+    fn four_items_of_two_senders_arrive_before_the_end() {
         let mut bounded = loom::model::Builder::new();
         bounded.preemption_bound = Some(2);
         bounded.check(|| {
@@ -255,13 +255,10 @@ pub(crate) mod tests {
                     model.notify();
                 })
             });
-            let messages = receive_until(&model, 1, || ended.iter().all(Flag::is_set));
+            let items = receive_until(&model, 1, || ended.iter().all(Flag::is_set));
             for sender in [0, 10] {
-                let of_sender: Vec<u8> = messages
-                    .iter()
-                    .copied()
-                    .filter(|message| message / 10 * 10 == sender)
-                    .collect();
+                let of_sender: Vec<u8> =
+                    items.iter().copied().filter(|item| item / 10 * 10 == sender).collect();
                 assert_eq!(of_sender, [sender, sender + 1]);
             }
             for sender in senders {
@@ -270,28 +267,28 @@ pub(crate) mod tests {
         });
     }
 
-    /// If news do not fit, the storage gets them back and posts them again. Each arrives once and
-    /// in order.
+    /// Storage events that find no capacity return to the storage, which posts them again. Each
+    /// arrives once and in order.
     #[test]
-    fn rejected_news_is_retried_and_arrives_in_order() {
+    fn rejected_storage_events_are_retried_and_arrive_in_order() {
         loom::model(|| {
             let model = Model::new(1);
             let storage = {
                 let model = Arc::clone(&model);
                 thread::spawn(move || {
-                    let (first, second) = (model.post_news(1), model.post_news(2));
+                    let (first, second) = (model.send_event(1), model.send_event(2));
                     assert!(first);
                     second
                 })
             };
-            let mut news = receive(&model, 1);
+            let mut events = receive(&model, 1);
             if !storage.join().unwrap() {
-                assert!(model.post_news(2), "there is room again");
+                assert!(model.send_event(2), "there is room again");
             }
-            if news.len() < 2 {
-                news.extend(receive(&model, 1));
+            if events.len() < 2 {
+                events.extend(receive(&model, 1));
             }
-            assert_eq!(news, [1, 2]);
+            assert_eq!(events, [1, 2]);
         });
     }
 
@@ -299,13 +296,13 @@ pub(crate) mod tests {
     fn no_wake_up_is_lost() {
         loom::model(|| {
             let model = Model::new(2);
-            let senders = [1, 2].map(|message| {
+            let senders = [1, 2].map(|item| {
                 let model = Arc::clone(&model);
-                thread::spawn(move || assert!(model.post(message)))
+                thread::spawn(move || assert!(model.post(item)))
             });
-            let mut messages = receive(&model, 2);
-            messages.sort_unstable();
-            assert_eq!(messages, [1, 2]);
+            let mut items = receive(&model, 2);
+            items.sort_unstable();
+            assert_eq!(items, [1, 2]);
             for sender in senders {
                 sender.join().unwrap();
             }
@@ -328,14 +325,14 @@ pub(crate) mod tests {
                     posted
                 })
             };
-            let messages = receive_until(&model, usize::MAX, || ended.is_set());
-            assert_eq!(messages.len(), usize::from(sender.join().unwrap()));
+            let items = receive_until(&model, usize::MAX, || ended.is_set());
+            assert_eq!(items.len(), usize::from(sender.join().unwrap()));
         });
     }
 
-    /// A full mailbox rejects a message, which then arrives with the next try.
+    /// A full mailbox rejects an item, which then arrives with the next try.
     #[test]
-    fn a_full_mailbox_rejects_a_message_and_loses_none() {
+    fn a_full_mailbox_rejects_an_item_and_loses_none() {
         loom::model(|| {
             let model = Model::new(1);
             let sender = {
@@ -345,11 +342,11 @@ pub(crate) mod tests {
                     model.post(2)
                 })
             };
-            let mut messages = receive(&model, 1);
-            if sender.join().unwrap() && messages.len() == 1 {
-                messages.extend(receive(&model, 1));
+            let mut items = receive(&model, 1);
+            if sender.join().unwrap() && items.len() == 1 {
+                items.extend(receive(&model, 1));
             }
-            assert!(messages == [1] || messages == [1, 2]);
+            assert!(items == [1] || items == [1, 2]);
         });
     }
 }

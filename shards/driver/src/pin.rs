@@ -3,7 +3,7 @@
 use std::io;
 
 /// Pins the calling thread to the `n`th of the cores that the process may run on, modulo their
-/// number. Containers and cgroups may refuse; only speed depends on it.
+/// number. Containers and cgroups may forbid it; only speed depends on it.
 pub(crate) fn pin_to_core(n: usize) -> io::Result<()> {
     let allowed = mask()?;
     let cores: Vec<usize> =

@@ -13,7 +13,7 @@ use crate::notifier::Flag;
 pub trait Number {
     /// Creates a number of this value.
     fn new(value: u64) -> Self;
-    /// The value.
+    /// Returns the value.
     fn get(&self) -> u64;
     /// Adds `value`.
     fn add(&self, value: u64);
@@ -79,7 +79,7 @@ impl<N: Number, F: Flag> ShutdownOf<N, F> {
         self.until.at_most(until.as_micros());
     }
 
-    /// The time by which to end, if the end was asked for.
+    /// Returns the time by which to end, if the end was asked for.
     pub fn until(&self) -> Option<Micros> {
         let until = self.until.get();
         (until != u64::MAX).then_some(Micros::from_micros(until))

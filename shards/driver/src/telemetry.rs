@@ -52,7 +52,7 @@ impl Histograms {
         }
     }
 
-    /// The histograms in the order of their fields.
+    /// Returns the histograms in the order of their fields.
     pub fn all(&self) -> [&Histogram<u32>; 5] {
         [&self.handler, &self.tick_lateness, &self.turn, &self.round_trip, &self.queue]
     }

@@ -154,7 +154,7 @@ impl<M: Machine> Thread<M> {
         self.turn.has_work(unposted) || self.net.has_work() || self.shell.mail_waits
     }
 
-    /// The time at which to wake if nothing happens.
+    /// Returns the time at which to wake if nothing happens.
     fn next_deadline(&self) -> Option<Micros> {
         let retry = !self.shell.outbox.is_empty() || self.unpublished;
         let all = [
@@ -215,9 +215,9 @@ impl<M: Machine> Thread<M> {
     fn log_departures(&mut self) {
         self.turn.machine_mut().disconnects(|disconnect| {
             let (conn, peer, why) = (disconnect.conn, disconnect.peer, disconnect.why);
-            let (level, verb) = match disconnect.manner {
-                Manner::Left => (Level::Debug, "closed"),
-                Manner::Expelled => (Level::Info, "expelled"),
+            let (level, side) = match disconnect.manner {
+                Manner::ByClient => (Level::Debug, "client"),
+                Manner::ByServer => (Level::Info, "server"),
                 // Logged without the connection, so that the log can count equal lines.
                 Manner::Misconfigured => return log::warn!(peer:%; "{why}"),
             };
@@ -225,15 +225,15 @@ impl<M: Machine> Thread<M> {
                 Some(session) => {
                     log::log!(
                         level, conn:%, session = session.as_str(), peer:%;
-                        "connection {verb}: {why}"
+                        "connection closed by {side}: {why}"
                     );
                 }
-                None => log::log!(level, conn:%, peer:%; "connection {verb}: {why}"),
+                None => log::log!(level, conn:%, peer:%; "connection closed by {side}: {why}"),
             }
         });
     }
 
-    /// The way in which the shard has ended, if it has.
+    /// Returns the way in which the shard has ended, if it has.
     fn end(&mut self) -> Option<End> {
         let until = self.shell.until?;
         if self.shell.shutdown.is_quiet() {
@@ -358,7 +358,7 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
     }
 
     fn storage(&mut self) -> Option<StorageEvent> {
-        self.mailbox.take_news()
+        self.mailbox.take_event()
     }
 
     fn late_answer(&mut self) -> Option<(ConnId, HttpResponse)> {

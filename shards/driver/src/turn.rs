@@ -41,20 +41,21 @@ pub struct TurnSizes {
     /// Maximum bytes read from one connection per turn. The rest waits for the next turn, so that
     /// no client starves the others.
     pub read_bytes: usize,
-    /// Step of a connection's unsent bytes at which the machine receives their number.
-    pub mark_bytes: usize,
+    /// Growth of a connection's unsent bytes after which the machine receives another
+    /// [`Input::Backlog`].
+    pub backlog_step: usize,
 }
 
 impl TurnSizes {
     /// The sizes of a server.
-    pub const PRODUCTION: Self = Self { read_bytes: 64 * 1024, mark_bytes: 64 * 1024 };
+    pub const PRODUCTION: Self = Self { read_bytes: 64 * 1024, backlog_step: 64 * 1024 };
 }
 
 /// The state that a shard keeps from turn to turn: its machine and its connections.
 pub struct Turn<N: Net, M: Machine> {
     id: ShardId,
     machine: M,
-    mark_bytes: usize,
+    backlog_step: usize,
     buffer: Vec<u8>,
     conns: Connections<N::Socket>,
     writer: Writer<N::Key>,
@@ -94,8 +95,8 @@ struct Todo {
 }
 
 impl Todo {
-    /// Whether nothing waits for a phase of the turn that is over. Outputs are cleared with the turn,
-    /// so a place in them must not be kept.
+    /// Whether nothing waits for a phase of the turn that is over. Outputs are cleared with the
+    /// turn, so a place in them must not be kept.
     fn is_done(&self) -> bool {
         self.flushing.is_empty()
             && self.leaving.is_empty()
@@ -119,7 +120,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         Self {
             id,
             machine,
-            mark_bytes: sizes.mark_bytes,
+            backlog_step: sizes.backlog_step,
             buffer: vec![0; sizes.read_bytes],
             conns: Connections::default(),
             writer: Writer::default(),
@@ -164,22 +165,22 @@ impl<N: Net, M: Machine> Turn<N, M> {
         self.sorted = 0;
     }
 
-    /// The shard's machine.
+    /// Returns the shard's machine.
     pub fn machine(&self) -> &M {
         &self.machine
     }
 
-    /// The shard's machine, so that its measurements can be taken.
+    /// Returns the shard's machine, so that its measurements can be taken.
     pub fn machine_mut(&mut self) -> &mut M {
         &mut self.machine
     }
 
-    /// The number of connections, including those that are closing.
+    /// Returns the number of connections, including those that are closing.
     pub fn connections(&self) -> usize {
         self.conns.len()
     }
 
-    /// The time at which the last turn began, in nanoseconds since the server's start.
+    /// Returns the time at which the last turn began, in nanoseconds since the server's start.
     pub fn began(&self) -> u64 {
         self.began
     }
@@ -190,7 +191,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         reads || !self.todo.notes.is_empty()
     }
 
-    /// The time at which a turn is due even if nothing is reported.
+    /// Returns the time at which a turn is due even if nothing is reported.
     pub fn next_deadline(&self) -> Option<Micros> {
         self.machine.next_deadline().into_iter().chain(self.closing.next_deadline()).min()
     }
@@ -321,21 +322,21 @@ impl<N: Net, M: Machine> Turn<N, M> {
     /// or a write failed.
     fn update_interest(&mut self, net: &mut N, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        let awaits_room = !conn.unsent.is_empty();
-        if awaits_room != conn.awaits_room {
-            conn.broken |= net.await_room(&mut conn.socket, id, awaits_room).is_err();
-            conn.awaits_room = awaits_room;
+        let awaits_writable = !conn.unsent.is_empty();
+        if awaits_writable != conn.awaits_writable {
+            conn.broken |= net.await_writable(&mut conn.socket, id, awaits_writable).is_err();
+            conn.awaits_writable = awaits_writable;
         }
         match conn.phase {
             Phase::Open if conn.broken => self.list_ready(id),
             Phase::Open => {
-                if conn.backlog_change(self.mark_bytes).is_some()
+                if conn.backlog_change(self.backlog_step).is_some()
                     && !std::mem::replace(&mut conn.noted, true)
                 {
                     self.todo.notes.push(id);
                 }
             }
-            Phase::Flushing if conn.broken || !awaits_room => self.todo.flushing.push(id),
+            Phase::Flushing if conn.broken || !awaits_writable => self.todo.flushing.push(id),
             Phase::Flushing | Phase::Leaving | Phase::Lingering => {}
         }
     }
@@ -356,8 +357,8 @@ impl<N: Net, M: Machine> Turn<N, M> {
                 self.feed(net, shell, Input::Closed { conn: id, cause: CloseCause::Ended });
                 continue;
             }
-            if let Some(mark) = conn.backlog_change(self.mark_bytes) {
-                conn.reported = mark;
+            if let Some(steps) = conn.backlog_change(self.backlog_step) {
+                conn.reported = steps;
                 let bytes = conn.unsent.len() as u32; // mark: backlog_understated
                 self.feed(net, shell, Input::Backlog { conn: id, bytes });
             }
@@ -505,8 +506,8 @@ impl<N: Net, M: Machine> Turn<N, M> {
         for _ in 0..count {
             match net.accept(self.now, shell.stats()) {
                 Accepted::Connection(socket, peer) => self.open(net, shell, socket, peer),
-                Accepted::Nobody => {}
-                Accepted::Enough => return,
+                Accepted::Skipped => {}
+                Accepted::Empty => return,
             }
         }
     }
@@ -535,11 +536,11 @@ impl<N: Net, M: Machine> Turn<N, M> {
         self.conns.get_mut(id).is_some_and(|conn| net.watch(&mut conn.socket, id).is_ok())
     }
 
-    /// Handles one piece of mail, one piece of the storage's news and one late answer. Returns
+    /// Handles one mail, one event of the storage and one late answer. Returns
     /// whether there was any.
     fn take_one<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) -> bool {
-        let (mail, news, answer) = (shell.mail(), shell.storage(), shell.late_answer());
-        let some = mail.is_some() || news.is_some() || answer.is_some();
+        let (mail, event, answer) = (shell.mail(), shell.storage(), shell.late_answer());
+        let some = mail.is_some() || event.is_some() || answer.is_some();
         match mail {
             Some(Mail::HandOver(hand_over)) => self.take_in(net, shell, *hand_over),
             Some(Mail::ShardMessage(message)) => {
@@ -548,9 +549,9 @@ impl<N: Net, M: Machine> Turn<N, M> {
             }
             None => {}
         }
-        if let Some(news) = news {
+        if let Some(event) = event {
             self.read_clock(shell);
-            self.feed(net, shell, Input::Storage { event: &news });
+            self.feed(net, shell, Input::Storage { event: &event });
         }
         if let Some((conn, response)) = answer
             && self.conns.open_mut(conn).is_some()
@@ -634,18 +635,18 @@ impl<N: Net, M: Machine> Turn<N, M> {
     /// once.
     fn pass_orders<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         let mut next = 0;
-        while let Some(index) = self.todo.orders.get(next) {
-            let order = self.out.list.get(*index);
-            let refusal = order.and_then(|output| self.pass_order(shell, output));
+        while let Some(place) = self.todo.orders.get(next) {
+            let order = self.out.list.get(*place);
+            let rejection = order.and_then(|output| self.pass_order(shell, output));
             next += 1;
-            if let Some(news) = refusal {
-                self.feed(net, shell, Input::Storage { event: &news });
+            if let Some(event) = rejection {
+                self.feed(net, shell, Input::Storage { event: &event });
             }
         }
         self.todo.orders.clear();
     }
 
-    /// Passes one order to the storage. If the storage refuses it, returns the news for the
+    /// Passes one order to the storage. If the storage rejects it, returns the event for the
     /// machine.
     fn pass_order<S: Shell<N, M>>(&self, shell: &mut S, output: &Output) -> Option<StorageEvent> {
         match output {
@@ -655,13 +656,13 @@ impl<N: Net, M: Machine> Turn<N, M> {
             Output::Store { session, epoch, version, record } => {
                 let (epoch, version) = (*epoch, *version);
                 let record = &self.out.bytes[record.range()];
-                let refused = !shell.store(Order::Store { session, epoch, version, record });
-                let outcome = StoreResult::Refused;
+                let rejected = !shell.store(Order::Store { session, epoch, version, record });
+                let outcome = StoreResult::Rejected;
                 let session = session.clone();
-                refused.then_some(StorageEvent::Stored { session, epoch, version, outcome })
+                rejected.then_some(StorageEvent::Stored { session, epoch, version, outcome })
             }
             Output::Forget { session, epoch } => {
-                // If it is refused, the record expires in the storage.
+                // If it is rejected, the record expires in the storage.
                 shell.store(Order::Forget { session, epoch: *epoch });
                 None
             }

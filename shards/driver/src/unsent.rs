@@ -22,12 +22,12 @@ impl Unsent {
         self.0.is_none()
     }
 
-    /// The number of bytes that wait.
+    /// Returns the number of bytes that wait.
     pub fn len(&self) -> usize {
         self.front().len()
     }
 
-    /// The bytes to write next.
+    /// Returns the bytes to write next.
     pub(crate) fn front(&self) -> &[u8] {
         self.0.as_ref().map_or(&[], |waiting| &waiting.bytes[waiting.written..])
     }
@@ -69,10 +69,10 @@ impl Unsent {
         *self = Self::default();
     }
 
-    /// The size of the backlog in steps: 0 if it is empty, else 1 plus the whole multiples of
-    /// `mark_bytes`.
-    pub(crate) fn mark(&self, mark_bytes: usize) -> u32 {
-        if self.is_empty() { 0 } else { 1 + (self.len() / mark_bytes) as u32 }
+    /// Returns the size of the backlog in steps: 0 if it is empty, else 1 plus the whole multiples
+    /// of `backlog_step`.
+    pub(crate) fn steps(&self, backlog_step: usize) -> u32 {
+        if self.is_empty() { 0 } else { 1 + (self.len() / backlog_step) as u32 }
     }
 }
 
@@ -115,12 +115,12 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_passed_every_64_kib() {
+    fn a_step_is_passed_every_64_kib() {
         let mut unsent = Unsent::default();
-        assert_eq!(unsent.mark(65_536), 0);
-        for (bytes, mark) in [(1, 1), (65_534, 1), (1, 2), (65_535, 2), (1, 3)] {
+        assert_eq!(unsent.steps(65_536), 0);
+        for (bytes, steps) in [(1, 1), (65_534, 1), (1, 2), (65_535, 2), (1, 3)] {
             assert!(unsent.push(&vec![0; bytes]));
-            assert_eq!(unsent.mark(65_536), mark, "after {}", unsent.len());
+            assert_eq!(unsent.steps(65_536), steps, "after {}", unsent.len());
         }
     }
 

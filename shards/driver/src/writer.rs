@@ -2,7 +2,7 @@
 //! one call at the end of the turn.
 //!
 //! Bytes are not copied: chunks are places in [`Outputs::bytes`](bandsync_engine::io::Outputs),
-//! linked into one chain per connection. Only bytes that the kernel refuses are copied, to the
+//! linked into one chain per connection. Only bytes that the kernel rejects are copied, to the
 //! connection's unsent bytes. If the kernel has io_uring, all chains of a single chunk (nearly
 //! always ticks) are sent together.
 
@@ -106,7 +106,7 @@ impl<K: Copy> Writer<K> {
         self.chunks.push(Chunk { bytes, next: NONE, volatile });
     }
 
-    /// The number of connections for which this turn has chunks.
+    /// Returns the number of connections for which this turn has chunks.
     pub(crate) fn touched(&self) -> usize {
         self.touched.len()
     }
@@ -227,7 +227,7 @@ struct Rest<'a> {
 }
 
 impl Rest<'_> {
-    /// Writes until the chain is written (then `place` is [`NONE`]) or the kernel refuses bytes.
+    /// Writes until the chain is written (then `place` is [`NONE`]) or the kernel rejects bytes.
     #[inline]
     fn write<N: Net>(
         &mut self,
@@ -463,7 +463,7 @@ mod tests {
     #[test]
     fn a_volatile_frame_is_written_whole_or_not_at_all() {
         Pair::each_way(|mut pair| {
-            // Frames of 1 000 equal bytes, offered one by one and in pairs until many are refused.
+            // Frames of 1 000 equal bytes, offered one by one and in pairs until many are rejected.
             let bytes: Vec<u8> = (0..=255_u8).flat_map(|n| [n; 1_000]).collect();
             for n in 0..20_000 {
                 let start = n % 256 * 1_000;

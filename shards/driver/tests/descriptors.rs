@@ -46,15 +46,15 @@ fn limit_descriptors(limit: u64) {
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
 }
 
-/// Sends a request, and returns the answer: empty if the server refused the connection.
+/// Sends a request, and returns the answer: empty if the server rejected the connection.
 fn ask(socket: &mut Socket) -> Vec<u8> {
     let mut got = [0; 2];
-    // A refusal may come before or after the request, so both calls may fail.
+    // A rejection may come before or after the request, so both calls may fail.
     let _ = socket.write_all(b"hi");
     match socket.read(&mut got) {
         Ok(count) => got[..count].to_vec(),
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Vec::new(),
-        Err(error) => panic!("neither served nor refused: {error}"),
+        Err(error) => panic!("neither served nor rejected: {error}"),
     }
 }
 
@@ -78,9 +78,9 @@ fn connections_are_rejected_only_while_file_descriptors_are_scarce() {
     let answers: Vec<Vec<u8>> = clients[..60].iter_mut().map(ask).collect();
     assert!(answers[..LEFT as usize].iter().all(|answer| answer == b"hi"));
     assert!(answers[LEFT as usize..].iter().all(Vec::is_empty));
-    // A client may see the refusal before it is counted and reported.
+    // A client may see the rejection before it is counted and reported.
     wait_until(|| {
-        server.stats(0).refused.get() == 60 - LEFT && WARNINGS.0.load(Ordering::SeqCst) == 1
+        server.stats(0).rejected.get() == 60 - LEFT && WARNINGS.0.load(Ordering::SeqCst) == 1
     });
 
     // The first clients are still served, and when some of them close, others can connect.
@@ -97,8 +97,8 @@ fn connections_are_rejected_only_while_file_descriptors_are_scarce() {
         assert_eq!(ask(client), b"hi");
     }
 
-    // Without any descriptor not even a refusal is possible: a new connection waits, and the shard
-    // does not spin. It tries again every 100 ms.
+    // Without any descriptor not even a rejection is possible: a new connection waits, and the
+    // shard does not spin. It tries again every 100 ms.
     limit_descriptors(0);
     let (clock, turns) = (Clock::start(), server.stats(0).turns.get());
     clients[70].connect(&address.into()).unwrap();
@@ -108,7 +108,7 @@ fn connections_are_rejected_only_while_file_descriptors_are_scarce() {
     assert!(turns < 10 + clock.now().as_millis() / 50, "a busy loop: {turns} turns");
     limit_descriptors(MOST);
     assert_eq!(ask(&mut clients[70]), b"hi");
-    assert_eq!(server.stats(0).refused.get(), 60 - LEFT);
+    assert_eq!(server.stats(0).rejected.get(), 60 - LEFT);
     assert_eq!(WARNINGS.0.load(Ordering::SeqCst), 1);
     drop(clients);
     server.end();

@@ -5,7 +5,7 @@
 use crate::delivery::Sender;
 use crate::io::report::Report;
 use crate::io::{Outputs, Settings};
-use crate::throttle::peers::{PeerRefusal, PeerTable};
+use crate::throttle::peers::{PeerRejection, PeerTable};
 use crate::timers::Timer;
 use crate::timers::wheel::Wheel;
 use crate::words::ids::MemberId;
@@ -126,7 +126,7 @@ impl Cx<'_> {
     /// # Errors
     /// If the address has too many connections, or asks too often. The connection is counted all
     /// the same.
-    pub fn admit_peer(&mut self, address: ClientAddress) -> Result<(), PeerRefusal> {
+    pub fn admit_peer(&mut self, address: ClientAddress) -> Result<(), PeerRejection> {
         if !is_counted(address, self.settings) {
             return Ok(());
         }

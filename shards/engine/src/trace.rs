@@ -274,7 +274,8 @@ pub fn read_outputs(bytes: &mut &[u8]) -> Result<Outputs, Malformed> {
 
 fn write(bytes: &mut Vec<u8>, value: &impl Serialize) {
     let written = postcard::to_extend(value, std::mem::take(bytes));
-    // Writing plain values to a vector fails only if one of them refuses, which none of ours does.
+    // Writing plain values to a vector fails only if one of them cannot be serialized, which all of
+    // ours can.
     *bytes = written.unwrap_or_default();
     assert!(!bytes.is_empty());
 }

@@ -31,7 +31,7 @@ pub(crate) enum StorageRequest {
         at: i64,
         points: Vec<Point>,
     },
-    /// Another server stored a session, or keeps it.
+    /// Another server stored a session, or serves it.
     Foreign(Foreign),
     /// The last request.
     End,
@@ -57,7 +57,7 @@ impl StorageHandle {
         (handle, received)
     }
 
-    /// The queue itself; `None` if nothing is stored.
+    /// Returns the queue itself; `None` if nothing is stored.
     pub(crate) fn requests(&self) -> Option<Sender<StorageRequest>> {
         self.requests.clone()
     }
@@ -107,7 +107,7 @@ impl StorageHandle {
     }
 
     /// Requests that could wait; 0 if nothing is stored.
-    pub fn room(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         self.requests.as_ref().and_then(Sender::capacity).unwrap_or_default()
     }
 

@@ -86,7 +86,7 @@ impl Storage {
         Ok(Self { handle, worker: Some((worker, requests)) })
     }
 
-    /// The handle for requests.
+    /// Returns the handle for requests.
     pub fn handle(&self) -> &StorageHandle {
         &self.handle
     }

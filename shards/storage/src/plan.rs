@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use crate::backends::redis::Endpoint;
 
-/// Place and lifetime of stored sessions.
+/// Kind and lifetime of the storage.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The place.
+    /// The kind of storage, with its address.
     pub target: Target,
-    /// Time that a session stays stored after the last server dropped it from memory.
+    /// Time that the sessions of a server that has ended stay stored.
     pub ttl: Duration,
     /// Time that a shard waits for a session, to report in the log when it took longer.
     pub wait: Duration,
 }
 
-/// The place of stored sessions.
+/// A kind of storage, with its address.
 #[derive(Clone, Debug)]
 pub enum Target {
     /// Nowhere: sessions end with the process.
@@ -28,7 +28,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// The name that settings and `/health` use.
+    /// Returns the name that settings and `/health` use.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Memory => "memory",

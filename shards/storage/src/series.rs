@@ -72,13 +72,13 @@ impl History {
         }
     }
 
-    /// The names of all metrics that have points.
+    /// Returns the names of all metrics that have points.
     pub fn metrics(&self) -> Vec<String> {
         let inner = self.inner.lock();
         inner.series.keys().cloned().collect()
     }
 
-    /// The points of a metric since an instant; `None` if there is no such metric.
+    /// Returns the points of a metric since an instant; `None` if there is no such metric.
     pub fn since(&self, metric: &str, since: i64) -> Option<Vec<(i64, f64)>> {
         let inner = self.inner.lock();
         let series = inner.series.get(metric)?;

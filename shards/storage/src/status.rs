@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Condition {
     /// All sessions are stored.
-    Well,
+    Healthy,
     /// Some or all sessions are not stored.
     Degraded {
         /// The problem, in a sentence without secrets.
@@ -22,7 +22,7 @@ pub enum Condition {
 /// Counters and condition of the storage.
 #[derive(Debug)]
 pub struct Status {
-    /// The name of the place.
+    /// The kind of storage: `file`, `redis` or `memory`.
     pub target: &'static str,
     troubles: Mutex<[Option<Trouble>; TROUBLES]>,
     /// Records written since the start.
@@ -41,7 +41,7 @@ pub struct Status {
     pub pending: AtomicU64,
     /// Sessions that cannot be stored, while all others can.
     pub unstored: AtomicU64,
-    /// Sessions that another server keeps too.
+    /// Sessions that another server serves too.
     pub shared: AtomicU64,
 }
 
@@ -52,7 +52,7 @@ pub(super) enum Part {
     Backend,
     /// Some sessions cannot be stored.
     Sessions,
-    /// Another server keeps sessions that this server keeps.
+    /// Another server serves sessions that this server serves.
     Shared,
 }
 
@@ -81,11 +81,11 @@ impl Status {
         }
     }
 
-    /// The worst problem, if there is one.
+    /// Returns the worst problem, if there is one.
     pub fn condition(&self) -> Condition {
         let troubles = self.troubles.lock();
         let worst = troubles.iter().flatten().next();
-        worst.map_or(Condition::Well, |Trouble { reason, since }| Condition::Degraded {
+        worst.map_or(Condition::Healthy, |Trouble { reason, since }| Condition::Degraded {
             reason: reason.clone(),
             since: *since,
         })
@@ -96,7 +96,8 @@ impl Status {
         self.troubles.lock()[Part::Backend as usize].is_none()
     }
 
-    pub(super) fn well(&self, part: Part) {
+    /// Records that a problem has ended.
+    pub(super) fn recovered(&self, part: Part) {
         self.troubles.lock()[part as usize] = None;
     }
 
@@ -123,7 +124,7 @@ mod tests {
     fn the_worst_condition_is_shown_and_each_part_recovers_alone() {
         let status = Status::new("test");
         let shown = || match status.condition() {
-            Condition::Well => String::new(),
+            Condition::Healthy => String::new(),
             Condition::Degraded { reason, .. } => reason,
         };
         assert!(
@@ -135,10 +136,10 @@ mod tests {
         assert!(status.degraded(Part::Backend, "away"));
         assert!(status.degraded(Part::Sessions, "one"));
         assert_eq!((shown().as_str(), status.is_up()), ("away", false));
-        status.well(Part::Backend);
+        status.recovered(Part::Backend);
         assert_eq!(shown(), "one");
-        status.well(Part::Sessions);
-        status.well(Part::Shared);
-        assert_eq!(status.condition(), Condition::Well);
+        status.recovered(Part::Sessions);
+        status.recovered(Part::Shared);
+        assert_eq!(status.condition(), Condition::Healthy);
     }
 }

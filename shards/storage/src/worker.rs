@@ -59,7 +59,7 @@ const POINTS_MAX: usize = 360;
 /// Maximum sessions remembered as started without their records.
 const UNSEEN_MAX: usize = 65_536;
 
-/// Time between two announcements to another server that keeps the same sessions. Guessed: rare
+/// Time between two announcements to another server that serves the same sessions. Guessed: rare
 /// enough to cost nothing.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -67,7 +67,7 @@ const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 /// announcements.
 const SHARED_FOR: Duration = Duration::from_secs(6);
 
-/// Maximum sessions known to be kept by another server too.
+/// Maximum sessions known to be served by another server too.
 const SHARED_MAX: usize = 1_024;
 
 /// Maximum sessions remembered as logged.
@@ -82,14 +82,14 @@ pub trait Shards: Send + 'static {
     ///
     /// # Errors
     /// The event, if the shard's mailbox is full.
-    fn send(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent>;
+    fn send(&self, shard: ShardId, event: StorageEvent) -> Result<(), StorageEvent>;
 }
 
 /// The state of the thread.
 pub struct Worker {
     backend: Box<dyn Backend>,
     clock: Box<dyn Fn() -> Instant + Send>,
-    dice: Box<dyn FnMut() -> u64 + Send>,
+    random: Box<dyn FnMut() -> u64 + Send>,
     status: Arc<Status>,
     history: Arc<History>,
     ttl: Duration,
@@ -106,12 +106,12 @@ pub struct Worker {
     /// Living sessions by the time of their next refresh.
     refreshes: BTreeSet<(Instant, SessionId)>,
     /// Sessions with a pending change that failed on its own.
-    ailing: BTreeMap<SessionId, Ailment>,
-    /// Sessions that another server keeps too, with the time of its last message about them.
+    failing: BTreeMap<SessionId, SessionFailure>,
+    /// Sessions that another server serves too, with the time of its last message about them.
     shared: BTreeMap<SessionId, Instant>,
     /// The time of the next announcement.
     announce_at: Instant,
-    /// Sessions that the log has reported as kept by another server too.
+    /// Sessions that the log has reported as served by another server too.
     warned: BTreeSet<SessionId>,
     points: VecDeque<(i64, Vec<Point>)>,
     /// Whether stored points were read back.
@@ -137,9 +137,9 @@ struct Alive {
     version: u64,
 }
 
-/// The problem of a single session.
+/// The failure of a single session.
 #[derive(Default)]
-struct Ailment {
+struct SessionFailure {
     /// The time of the next try; `None` is at once.
     retry: Option<Instant>,
     backoff: Backoff,
@@ -163,13 +163,13 @@ impl Worker {
         status: Arc<Status>,
         history: Arc<History>,
         clock: Box<dyn Fn() -> Instant + Send>,
-        dice: Box<dyn FnMut() -> u64 + Send>,
+        random: Box<dyn FnMut() -> u64 + Send>,
     ) -> Self {
         let now = clock();
         Self {
             backend,
             clock,
-            dice,
+            random,
             status,
             history,
             ttl: plan.ttl,
@@ -180,7 +180,7 @@ impl Worker {
             unseen: BTreeSet::new(),
             alive: BTreeMap::new(),
             refreshes: BTreeSet::new(),
-            ailing: BTreeMap::new(),
+            failing: BTreeMap::new(),
             shared: BTreeMap::new(),
             announce_at: now,
             warned: BTreeSet::new(),
@@ -225,7 +225,7 @@ impl Worker {
         }
         match self.pending.len() {
             0 => debug!("storage: everything is stored"),
-            left => error!("storage: the newest state of {left} sessions was not stored"),
+            left => error!("storage unavailable at the end: changes of {left} sessions are lost"),
         }
     }
 
@@ -242,7 +242,7 @@ impl Worker {
         if self.retry.is_some() {
             self.report_unknown();
         }
-        self.show_ailing();
+        self.show_failing();
         self.show_shared();
         self.deliver(shards);
         self.status.pending.store(self.pending.len() as u64, Ordering::Relaxed);
@@ -264,7 +264,7 @@ impl Worker {
         }
     }
 
-    /// The time until there is work, unless a request arrives.
+    /// Returns the time until there is work, unless a request arrives.
     fn idle(&self) -> Option<Duration> {
         let now = (self.clock)();
         let until = match self.retry {
@@ -273,7 +273,7 @@ impl Worker {
                 return None;
             }
             None => {
-                let retries = self.ailing.values().filter_map(|ailment| ailment.retry);
+                let retries = self.failing.values().filter_map(|failed| failed.retry);
                 retries
                     .map(|at| at.saturating_duration_since(now))
                     .min()
@@ -304,7 +304,7 @@ impl Worker {
             StorageRequest::End => {
                 self.ending = true;
                 // Sessions that failed on their own get a last try.
-                self.ailing.values_mut().for_each(|ailment| ailment.retry = None);
+                self.failing.values_mut().for_each(|failed| failed.retry = None);
             }
         }
     }
@@ -312,14 +312,14 @@ impl Worker {
     /// Adds a change, which replaces the pending one of the same session.
     fn change(&mut self, shard: ShardId, session: SessionId, change: Change) {
         if let Change::Delete { .. } = change {
-            self.let_go(&session);
+            self.untrack(&session);
             self.shared.remove(&session);
         }
         if let Some((shard, Change::Put { epoch, version, .. })) =
             self.pending.put(session.clone(), shard, change)
         {
             count(&self.status.coalesced, 1);
-            let outcome = StoreResult::Refused;
+            let outcome = StoreResult::Rejected;
             self.unsent
                 .push_back((shard, StorageEvent::Stored { session, epoch, version, outcome }));
         }
@@ -328,10 +328,10 @@ impl Worker {
     /// Whether a pending change may be carried out now.
     fn has_work(&self) -> bool {
         let now = (self.clock)();
-        self.pending.has_any(|session| may_go(&self.ailing, session, now))
+        self.pending.has_any(|session| may_go(&self.failing, session, now))
     }
 
-    /// Handles a message that another server stored or keeps a session. If this server keeps it
+    /// Handles a message that another server stored or serves a session. If this server serves it
     /// too, both must know.
     fn note_foreign(&mut self, foreign: &Foreign) {
         let Foreign { session, .. } = foreign;
@@ -361,7 +361,7 @@ impl Worker {
         }
     }
 
-    /// Updates the sessions that another server keeps too, and announces that this server keeps
+    /// Updates the sessions that another server serves too, and announces that this server serves
     /// them.
     fn show_shared(&mut self) {
         let now = (self.clock)();
@@ -369,10 +369,10 @@ impl Worker {
         let shared = self.shared.len();
         if self.status.shared.swap(shared as u64, Ordering::Relaxed) != shared as u64 {
             match shared {
-                0 => self.status.well(Part::Shared),
+                0 => self.status.recovered(Part::Shared),
                 _ => {
                     let reason = format!(
-                        "{} kept by another server too, and each overwrites the other's records: let all members of a \
+                        "{} served by another server too, and each overwrites the other's records: let all members of a \
                          session reach the same server; the log names the sessions",
                         if shared == 1 {
                             "a session is".to_owned()
@@ -386,13 +386,13 @@ impl Worker {
         }
         if shared > 0 && self.announce_at <= now && self.retry.is_none() {
             self.announce_at = now + ANNOUNCE_INTERVAL;
-            let kept = self.shared.keys().filter_map(|session| {
+            let served = self.shared.keys().filter_map(|session| {
                 let Alive { epoch, version, .. } = *self.alive.get(session)?;
                 Some(Foreign { stored: false, session: session.clone(), epoch, version })
             });
-            let kept: Vec<Foreign> = kept.collect();
+            let served: Vec<Foreign> = served.collect();
             let announced = self.attempt(|backend| {
-                backend.announce(&kept);
+                backend.announce(&served);
                 Ok(())
             });
             if let Err(failure) = announced {
@@ -402,14 +402,14 @@ impl Worker {
     }
 
     /// Updates the sessions that cannot be stored, each for its own reason.
-    fn show_ailing(&mut self) {
+    fn show_failing(&mut self) {
         let reasons = || {
-            self.ailing.values().map(|ailment| &ailment.reason).filter(|reason| !reason.is_empty())
+            self.failing.values().map(|failed| &failed.reason).filter(|reason| !reason.is_empty())
         };
         let count = reasons().count();
         self.status.unstored.store(count as u64, Ordering::Relaxed);
         match reasons().next() {
-            None => self.status.well(Part::Sessions),
+            None => self.status.recovered(Part::Sessions),
             Some(reason) => {
                 let reason = match count {
                     1 => format!("a session cannot be stored, while all others can: {reason}"),
@@ -422,16 +422,16 @@ impl Worker {
         }
     }
 
-    /// Makes a session that failed on its own wait.
-    fn ail(&mut self, session: &SessionId, reason: String) {
-        let (now, chance) = ((self.clock)(), (self.dice)());
+    /// Postpones the change of a session that failed on its own, and counts the failure.
+    fn postpone_failed(&mut self, session: &SessionId, reason: String) {
+        let (now, chance) = ((self.clock)(), (self.random)());
         count(&self.status.failures, 1);
-        let ailment = self.ailing.entry(session.clone()).or_default();
-        if ailment.reason.is_empty() {
+        let failed = self.failing.entry(session.clone()).or_default();
+        if failed.reason.is_empty() {
             warn!(session = session.as_str(); "session {session:?} cannot be stored, keeping it in memory: {reason}");
         }
-        ailment.reason = reason;
-        ailment.retry = Some(now + ailment.backoff.pause(chance));
+        failed.reason = reason;
+        failed.retry = Some(now + failed.backoff.pause(chance));
         self.pending.postpone(session);
     }
 
@@ -442,15 +442,18 @@ impl Worker {
             Ok(()) => {
                 error!(session = session.as_str(); "record of session {session:?} set aside, because {damage}");
                 count(&self.status.set_aside, 1);
-                if self.ailing.contains_key(session) {
-                    self.ail(session, format!("its record is unusable again: {damage}"));
+                if self.failing.contains_key(session) {
+                    self.postpone_failed(
+                        session,
+                        format!("its record is unusable again: {damage}"),
+                    );
                 } else {
-                    self.ailing.insert(session.clone(), Ailment::default());
+                    self.failing.insert(session.clone(), SessionFailure::default());
                 }
                 Ok(())
             }
             Err(Failure::Session(reason)) => {
-                self.ail(session, reason);
+                self.postpone_failed(session, reason);
                 Ok(())
             }
             Err(failure) => Err(failure),
@@ -478,7 +481,7 @@ impl Worker {
                 Err(Failure::Session(reason)) => {
                     error!(session = session.as_str(); "session {session:?} starts empty: {reason}");
                     count(&self.status.failures, 1);
-                    self.not_seen(session.clone());
+                    self.mark_unseen(session.clone());
                     LoadResult::Unknown
                 }
                 found => found?,
@@ -495,7 +498,7 @@ impl Worker {
             }
             // The shard may time out before the answer reaches it.
             if waited > self.wait / 2 && matches!(found, LoadResult::Record(_)) {
-                self.not_seen(session.clone());
+                self.mark_unseen(session.clone());
             }
             self.unsent.push_back((shard, StorageEvent::Loaded { session, found }));
         }
@@ -524,7 +527,7 @@ impl Worker {
         Ok(LoadResult::Unknown)
     }
 
-    fn not_seen(&mut self, session: SessionId) {
+    fn mark_unseen(&mut self, session: SessionId) {
         if self.unseen.len() < UNSEEN_MAX {
             self.unseen.insert(session);
         }
@@ -533,7 +536,7 @@ impl Worker {
     /// Carries out the changes that have waited longest. Failed changes wait again.
     fn carry_out(&mut self) -> Result<(), Failure> {
         let now = (self.clock)();
-        let mut batch = self.pending.batch(|session| may_go(&self.ailing, session, now));
+        let mut batch = self.pending.batch(|session| may_go(&self.failing, session, now));
         for index in (0..batch.len()).rev() {
             let session = batch[index].0.clone();
             if self.unseen.contains(&session) {
@@ -542,7 +545,7 @@ impl Worker {
                         self.unseen.remove(&session);
                     }
                     Err(Failure::Session(reason)) => {
-                        self.ail(&session, reason);
+                        self.postpone_failed(&session, reason);
                         batch.remove(index);
                     }
                     Err(failure) => return Err(failure),
@@ -566,7 +569,7 @@ impl Worker {
                     continue;
                 }
                 Err(Failure::Session(reason)) => {
-                    self.ail(&session, reason);
+                    self.postpone_failed(&session, reason);
                     continue;
                 }
                 Err(failure) => Err(failure),
@@ -581,7 +584,7 @@ impl Worker {
 
     /// Reports the outcome of a change to its shard.
     fn carried_out(&mut self, session: SessionId, change: &Change, applied: Applied) {
-        self.ailing.remove(&session);
+        self.failing.remove(&session);
         let Some((shard, _)) = self.pending.remove(&session) else { return };
         let Change::Put { epoch, version, record } = change else { return };
         let (epoch, version) = (*epoch, *version);
@@ -591,29 +594,29 @@ impl Worker {
                 warn!(
                     session = session.as_str();
                     "session {session:?} is stored with epoch {other}, which is newer than {epoch} here: another \
-                     server keeps it, or the wall clock was set back"
+                     server serves it, or the wall clock was set back"
                 );
                 StoreResult::Outdated { epoch: other }
             }
         };
         count(&self.status.written, usize::from(applied == Applied::Done));
         let now = (self.clock)();
-        self.let_go(&session);
+        self.untrack(&session);
         let in_use = self.listens && has_members(record);
         if !in_use {
             self.shared.remove(&session);
         }
-        self.keep(session.clone(), Alive { refresh: now + self.ttl / 3, in_use, epoch, version });
+        self.track(session.clone(), Alive { refresh: now + self.ttl / 3, in_use, epoch, version });
         self.unsent.push_back((shard, StorageEvent::Stored { session, epoch, version, outcome }));
     }
 
-    fn keep(&mut self, session: SessionId, alive: Alive) {
+    fn track(&mut self, session: SessionId, alive: Alive) {
         self.refreshes.insert((alive.refresh, session.clone()));
         self.alive.insert(session, alive);
     }
 
     /// Removes a session from those to refresh.
-    fn let_go(&mut self, session: &SessionId) {
+    fn untrack(&mut self, session: &SessionId) {
         if let Some(alive) = self.alive.remove(session) {
             self.refreshes.remove(&(alive.refresh, session.clone()));
         }
@@ -630,8 +633,8 @@ impl Worker {
         let all_there = self.attempt(|backend| backend.refresh(&due))?;
         for session in due {
             if let Some(alive) = self.alive.get(&session).copied() {
-                self.let_go(&session);
-                self.keep(session, Alive { refresh: now + self.ttl / 3, ..alive });
+                self.untrack(&session);
+                self.track(session, Alive { refresh: now + self.ttl / 3, ..alive });
             }
         }
         if !all_there {
@@ -700,7 +703,9 @@ impl Worker {
     ) -> Result<T, Failure> {
         let backend = self.backend.as_mut();
         catch_unwind(AssertUnwindSafe(|| act(backend))).unwrap_or_else(|_| {
-            Err(Failure::Unavailable("the storage met a bug; see the log".into()))
+            Err(Failure::Unavailable(
+                "the storage backend panicked; the log has the panic. Please report it".into(),
+            ))
         })
     }
 
@@ -716,7 +721,7 @@ impl Worker {
         } else {
             debug!("storage still unavailable: {failure}");
         }
-        self.retry = Some(now + self.backoff.pause((self.dice)()));
+        self.retry = Some(now + self.backoff.pause((self.random)()));
     }
 
     /// Tries the backend again. It is back once it accepts what is pending: a file on a full disk
@@ -730,13 +735,13 @@ impl Worker {
             self.failed(&failure);
             return;
         }
-        // Shards must receive `Lost` before the outcomes of what was just stored, or they would
-        // offer that again.
+        // Shards must receive `Returned` before the outcomes of what was just stored. Otherwise
+        // they would offer that again.
         let answers = self.unsent.split_off(unsent);
         self.report_return(shards);
         self.unsent.extend(answers);
         info!("storage is back: storing all sessions again, {pending} of them changed meanwhile");
-        self.status.well(Part::Backend);
+        self.status.recovered(Part::Backend);
         self.since = (self.clock)();
         self.check_at = self.since + CHECK_INTERVAL;
     }
@@ -746,7 +751,7 @@ impl Worker {
         for (shard, session, _) in std::mem::take(&mut self.loads) {
             let found = self.pending.find(&session).unwrap_or_else(|| {
                 info!(session = session.as_str(); "session {session:?} starts empty: the storage is unavailable");
-                self.not_seen(session.clone());
+                self.mark_unseen(session.clone());
                 LoadResult::Unknown
             });
             self.unsent.push_back((shard, StorageEvent::Loaded { session, found }));
@@ -756,11 +761,11 @@ impl Worker {
     /// Sends events to the shards. A full mailbox does not delay other shards.
     fn deliver(&mut self, shards: &dyn Shards) {
         let mut full = BTreeSet::new();
-        for (shard, news) in std::mem::take(&mut self.unsent) {
-            let sent = if full.contains(&shard) { Err(news) } else { shards.send(shard, news) };
-            if let Err(news) = sent {
+        for (shard, event) in std::mem::take(&mut self.unsent) {
+            let sent = if full.contains(&shard) { Err(event) } else { shards.send(shard, event) };
+            if let Err(event) = sent {
                 full.insert(shard);
-                self.unsent.push_back((shard, news));
+                self.unsent.push_back((shard, event));
             }
         }
     }
@@ -773,14 +778,18 @@ fn has_members(record: &[u8]) -> bool {
 
 /// Whether a session's change may be carried out: it has not failed on its own, or its pause is
 /// over.
-fn may_go(ailing: &BTreeMap<SessionId, Ailment>, session: &SessionId, now: Instant) -> bool {
+fn may_go(
+    failing: &BTreeMap<SessionId, SessionFailure>,
+    session: &SessionId,
+    now: Instant,
+) -> bool {
     // Step by step: a chain compiles to a comparison that may read an uninitialized time, which
     // leak checkers report.
-    let Some(ailment) = ailing.get(session) else { return true };
-    ailment.retry.is_none_or(|retry| retry <= now)
+    let Some(failed) = failing.get(session) else { return true };
+    failed.retry.is_none_or(|retry| retry <= now)
 }
 
-/// The wall clock, in Unix milliseconds.
+/// Returns the wall clock, in Unix milliseconds.
 fn unix_millis() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

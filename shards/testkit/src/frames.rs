@@ -3,7 +3,8 @@
 /// The first byte of a text frame: its opcode with the final bit.
 const TEXT: u8 = 0x81;
 
-/// The handshake that opens a connection. All use the same key, since the answer is not checked.
+/// Returns the handshake that opens a connection. All use the same key, since the answer is not
+/// checked.
 pub fn handshake(host: &str, compression: bool) -> Vec<u8> {
     let offer = if compression {
         "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
@@ -18,7 +19,7 @@ pub fn handshake(host: &str, compression: bool) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The length of the head of an HTTP message at the front of `bytes`, if it is complete.
+/// Returns the length of the head of an HTTP message at the front of `bytes`, if it is complete.
 pub fn head_length(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
 }
@@ -75,7 +76,7 @@ pub struct Frame<'a> {
     pub length: usize,
 }
 
-/// The frame at the front of `bytes`, if it is complete.
+/// Returns the frame at the front of `bytes`, if it is complete.
 #[inline]
 pub fn read(bytes: &[u8]) -> Option<Frame<'_>> {
     let [first, second, ..] = *bytes else { return None };

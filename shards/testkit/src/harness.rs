@@ -45,7 +45,7 @@ impl<T: Tap> Harness<T> {
         }
     }
 
-    /// The current time.
+    /// Returns the current time.
     pub fn now(&self) -> Micros {
         self.now
     }
@@ -60,7 +60,7 @@ impl<T: Tap> Harness<T> {
         &mut self.shards[shard].0
     }
 
-    /// The tap of one of the engines.
+    /// Returns the tap of one of the engines.
     pub fn tap(&mut self, shard: usize) -> &mut T {
         &mut self.shards[shard].1
     }
@@ -174,19 +174,19 @@ impl<T: Tap> Harness<T> {
         }
     }
 
-    /// The shard of a client, and its connection there.
+    /// Returns the shard of a client, and its connection there.
     pub fn place(&self, client: Client) -> (usize, ConnId) {
         let first = (0, ConnId { index: client, generation: 0 });
         self.elsewhere.get(&client).copied().unwrap_or(first)
     }
 
-    /// The client of a connection.
+    /// Returns the client of a connection.
     pub fn client_at(&self, shard: usize, conn: ConnId) -> Client {
         let moved = self.elsewhere.iter().find(|(_, place)| **place == (shard, conn));
         moved.map_or(conn.index, |(client, _)| *client)
     }
 
-    /// A connection that no shard has had.
+    /// Returns a connection that no shard has had.
     fn new_conn(&mut self) -> ConnId {
         let index = self.clients;
         self.clients += 1;

@@ -350,15 +350,15 @@ impl Decoder {
     }
 }
 
-/// A request to the storage.
+/// Returns a request to the storage.
 fn ordered(entry: &Entry<'_>, event: &str, session: &SessionId, bytes: usize) -> Line {
     let session = Some(session.as_str().to_owned());
     Line { direction: Direction::Out, event: event.into(), session, bytes, ..plain(entry, None, 0) }
 }
 
 /// Describes an event of the storage; of a record only its length.
-fn news_of(news: &StorageEvent) -> String {
-    match news {
+fn storage_event(event: &StorageEvent) -> String {
+    match event {
         StorageEvent::Loaded { session, found: LoadResult::Record(bytes) } => {
             format!("storage: {session:?} is there, {} bytes", bytes.len())
         }
@@ -397,13 +397,13 @@ pub fn describe(input: &Recorded<'_>) -> String {
             format!("another shard writes {} bytes", message.len())
         }
         Recorded::Memory(memory) => format!("memory: {memory:?}"),
-        Recorded::Storage { event } => news_of(event),
+        Recorded::Storage { event } => storage_event(event),
         Recorded::Drain => "drain".into(),
         Recorded::TurnEnded => "end of the turn".into(),
     }
 }
 
-/// The content of a read, if it begins at a frame or a request.
+/// Returns the content of a read, if it begins at a frame or a request.
 fn content(bytes: &[u8]) -> String {
     if bytes.first().is_some_and(u8::is_ascii_uppercase) {
         return String::from_utf8_lossy(bytes).lines().next().unwrap_or_default().to_owned();
@@ -452,7 +452,7 @@ fn plain(entry: &Entry<'_>, conn: Option<ConnId>, bytes: usize) -> Line {
     }
 }
 
-/// The packets in a polling body, with their lengths. A second request in the same bytes is
+/// Returns the packets in a polling body, with their lengths. A second request in the same bytes is
 /// ignored.
 fn polled(http: &str) -> impl Iterator<Item = (usize, (String, String))> {
     let body = http.split_once("\r\n\r\n").map_or("", |(_, body)| body);
@@ -494,7 +494,8 @@ fn packet(text: &str) -> (String, String) {
     }
 }
 
-/// The session that a handed-over connection wants to join, which is JSON in its packed state.
+/// Returns the session that a handed-over connection wants to join, which is JSON in its packed
+/// state.
 fn joining(state: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(state);
     text.match_indices('{').find_map(|(at, _)| {
@@ -504,7 +505,7 @@ fn joining(state: &[u8]) -> Option<String> {
     })
 }
 
-/// The value of a text field in a JSON object.
+/// Returns the value of a text field in a JSON object.
 fn field(json: &str, name: &str) -> Option<String> {
     let object: BTreeMap<String, serde_json::Value> = serde_json::from_str(json).ok()?;
     object.get(name)?.as_str().map(str::to_owned)

@@ -249,12 +249,12 @@ impl<R: Read> SegmentReader<R> {
         Ok(Self { from, header, inflate, stored, whole: Vec::new(), ending: None, bytes })
     }
 
-    /// The first block.
+    /// Returns the first block.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The way in which reading ended, once [`SegmentReader::next_block`] returned `None`.
+    /// Returns the way in which reading ended, once [`SegmentReader::next_block`] returned `None`.
     pub fn ending(&self) -> &Ending {
         self.ending.as_ref().unwrap_or(&Ending::Cut)
     }
@@ -335,7 +335,7 @@ fn fill(from: &mut impl Read, bytes: &mut Vec<u8>, count: usize) -> Result<bool,
 }
 
 impl<'a> EntryBlock<'a> {
-    /// The inputs in order. The last item is an error if its bytes are not valid.
+    /// Returns the inputs in order. The last item is an error if its bytes are not valid.
     pub fn entries(&self) -> impl Iterator<Item = Result<Entry<'a>, FormatError>> + use<'a> {
         let Self { first, mut at, mut entries, .. } = *self;
         let mut index = first;
@@ -421,7 +421,7 @@ pub(crate) mod tests {
         entries
     }
 
-    /// A small trace: its bytes, and where each of its blocks ends.
+    /// Returns a small trace: its bytes, and where each of its blocks ends.
     fn small() -> (Vec<u8>, Vec<usize>) {
         let (mut bytes, mut ends, mut packer) = (Vec::new(), Vec::new(), Packer::default());
         packer.header(&mut bytes, &header());
@@ -441,7 +441,7 @@ pub(crate) mod tests {
         (bytes, ends)
     }
 
-    /// The number of readable entries, and how reading ends.
+    /// Returns the number of readable entries, and how reading ends.
     fn read(bytes: &[u8]) -> Result<(usize, Ending), FormatError> {
         let mut reader = SegmentReader::new(bytes)?;
         assert_eq!(*reader.header(), header());

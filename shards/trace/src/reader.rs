@@ -118,7 +118,7 @@ fn open(path: &Path) -> Result<SegmentReader<BufReader<File>>, Fault> {
 }
 
 impl Run {
-    /// The name of the run in reports.
+    /// Returns the name of the run in reports.
     pub fn name(&self) -> String {
         format!("shard {}", self.header.settings.shard.0)
     }

@@ -2,8 +2,8 @@
 //!
 //! A shard packs its inputs into a buffer and passes full buffers to one writer thread, which
 //! redacts, compresses and writes them. The number of buffers is fixed, and they are reused: a
-//! shard never waits and allocates nothing. If no buffer is left, or the disk refuses, recording
-//! stops and the server goes on.
+//! shard never waits and allocates nothing. If no buffer is left, or the disk cannot be written,
+//! recording stops and the server goes on.
 
 use std::io;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ impl Backlog {
     }
 
     /// Buffers that could wait.
-    pub fn room(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         self.0.capacity().unwrap_or_default()
     }
 }
@@ -65,7 +65,7 @@ struct ShardLink {
     /// Empty buffers.
     empty: Receiver<Vec<u8>>,
     /// Set by the writer when it accepts no more buffers.
-    refused: Arc<AtomicBool>,
+    rejected: Arc<AtomicBool>,
 }
 
 impl Recorder {
@@ -93,33 +93,33 @@ impl Recorder {
                 // Twice the limit, so that a buffer has room for one more read of a socket.
                 let _ = give_back.try_send(Vec::with_capacity(2 * BUFFER_BYTES));
             }
-            let refused = Arc::new(AtomicBool::new(false));
+            let rejected = Arc::new(AtomicBool::new(false));
             let header = Header {
                 program: plan.program.clone(),
                 run: plan.run,
                 segment: 0,
                 settings: settings.clone(),
             };
-            writer.add(header, give_back, Arc::clone(&refused))?;
-            shards.push(ShardLink { empty, refused });
+            writer.add(header, give_back, Arc::clone(&rejected))?;
+            shards.push(ShardLink { empty, rejected });
         }
         let thread = Builder::new().name("recorder".into()).spawn(move || writer.run(&received))?;
         Ok(Self { batches, backlog, shards, thread })
     }
 
-    /// The queue of buffers to be written.
+    /// Returns the queue of buffers to be written.
     pub fn backlog(&self) -> Backlog {
         self.backlog.clone()
     }
 
-    /// The tap of a shard, by its index in the settings.
+    /// Returns the tap of a shard, by its index in the settings.
     pub fn tap(&self, shard: u16) -> ShardRecorder {
-        let ShardLink { empty, refused } = &self.shards[usize::from(shard)];
+        let ShardLink { empty, rejected } = &self.shards[usize::from(shard)];
         ShardRecorder {
             shard,
             batches: self.batches.clone(),
             empty: empty.clone(),
-            refused: Arc::clone(refused),
+            rejected: Arc::clone(rejected),
             buffer: empty.try_recv().ok(),
             first: 0,
             since: Micros::ZERO,
@@ -147,7 +147,7 @@ pub struct ShardRecorder {
     shard: u16,
     batches: Sender<Batch>,
     empty: Receiver<Vec<u8>>,
-    refused: Arc<AtomicBool>,
+    rejected: Arc<AtomicBool>,
     /// The buffer being filled; `None` once recording has stopped.
     buffer: Option<Vec<u8>>,
     /// Start of the block in the buffer: number of inputs before, time, and digest.
@@ -194,7 +194,7 @@ impl Tap for ShardRecorder {
 
 impl ShardRecorder {
     fn next_buffer(&mut self) {
-        if self.refused.load(Ordering::Relaxed) {
+        if self.rejected.load(Ordering::Relaxed) {
             self.buffer = None;
             return;
         }

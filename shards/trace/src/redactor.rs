@@ -97,7 +97,7 @@ enum Found {
     Else,
 }
 
-/// The entry at `at`, and the position of the next one.
+/// Returns the entry at `at`, and the position of the next one.
 fn step(entries: &[u8], at: usize) -> Option<(usize, Found)> {
     let mut rest = entries.get(at..).filter(|rest| !rest.is_empty())?;
     let (_, input) = trace::read_input(&mut rest).ok()?;
@@ -181,7 +181,7 @@ impl Stream {
         }
     }
 
-    /// The state after an upgrade. If it was refused, another request follows, which begins with a
+    /// The state after an upgrade. If it was rejected, another request follows, which begins with a
     /// letter. No frame begins like that, except compressed fragments, and no method begins with
     /// one of those letters.
     fn after_upgrade(first: u8) -> Self {
@@ -626,7 +626,7 @@ impl Word {
         std::str::from_utf8(self.bytes.get(..usize::from(self.length))?).ok()
     }
 
-    /// The word without its escapes, as far as they stand for letters.
+    /// Returns the word without its escapes, as far as they stand for letters.
     fn unescaped(&self) -> Option<Vec<u8>> {
         let mut rest = self.bytes.get(..usize::from(self.length))?;
         let mut text = Vec::new();
@@ -793,15 +793,15 @@ impl Cover {
         }
     }
 
-    /// The cover of the upper half of an ASCII character. Only in these three rows may every
-    /// character stand for every other.
+    /// Returns the cover of the upper half of an ASCII character. Only in these three rows may
+    /// every character stand for every other.
     fn ascii_row(&self, key: &RandomState, row: u8) -> u8 {
         const FREE: [u8; 3] = [3, 4, 6];
         let index = FREE.iter().position(|free| *free == row);
         index.map_or(row, |index| FREE[shuffle(key, (self.hash, 1), FREE.len(), index)])
     }
 
-    /// The cover of the lower half of an ASCII character of this row.
+    /// Returns the cover of the lower half of an ASCII character of this row.
     fn ascii_low(&self, key: &RandomState, row: u8, low: u8) -> u8 {
         let is_free = |low: &u8| {
             matches!(row << 4 | low, b' '..=b'~') && !b"\"/\\".contains(&(row << 4 | low))
@@ -812,17 +812,17 @@ impl Cover {
         index.map_or(low, |index| free[shuffle(key, (self.hash, salt), free.len(), index)])
     }
 
-    /// The cover of bits 7 and 6 of a code point from U+0800 on.
+    /// Returns the cover of bits 7 and 6 of a code point from U+0800 on.
     fn upper(&self, key: &RandomState, code: u32) -> u32 {
         self.bits(key, code, 6, 4)
     }
 
-    /// The cover of bits 5 and 4.
+    /// Returns the cover of bits 5 and 4.
     fn middle(&self, key: &RandomState, code: u32) -> u32 {
         self.bits(key, code, 4, 4)
     }
 
-    /// The cover of bits 3 to 0.
+    /// Returns the cover of bits 3 to 0.
     fn lowest(&self, key: &RandomState, code: u32) -> u32 {
         self.bits(key, code, 0, 16)
     }
@@ -840,7 +840,8 @@ impl Cover {
     }
 }
 
-/// The new index of an index in a permutation of `count`, shuffled by the key and these numbers.
+/// Returns the new index of an index in a permutation of `count`, shuffled by the key and these
+/// numbers.
 fn shuffle(key: &RandomState, by: (u64, u64), count: usize, index: usize) -> usize {
     let mut shuffled: Vec<usize> = (0..count).collect();
     for index in (1..count).rev() {

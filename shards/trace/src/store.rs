@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub(crate) trait SegmentStore: Send {
     /// Creates a file.
     fn create(&mut self, name: &str) -> io::Result<Box<dyn SegmentFile>>;
-    /// The names of all files, in any order.
+    /// Returns the names of all files, in any order.
     fn names(&mut self) -> io::Result<Vec<String>>;
     /// Removes a file.
     fn remove(&mut self, name: &str) -> io::Result<()>;

@@ -48,7 +48,7 @@ struct ShardSegments {
     header: Header,
     redactor: Redactor,
     give_back: Sender<Vec<u8>>,
-    refused: Arc<AtomicBool>,
+    rejected: Arc<AtomicBool>,
     /// The file; `None` once recording has stopped.
     segment: Option<Segment>,
 }
@@ -79,11 +79,11 @@ impl Writer {
         &mut self,
         header: Header,
         give_back: Sender<Vec<u8>>,
-        refused: Arc<AtomicBool>,
+        rejected: Arc<AtomicBool>,
     ) -> io::Result<()> {
         let redactor = Redactor::new(self.key.clone());
         let segment = Some(self.open(&header, Micros::ZERO)?);
-        self.shards.push(ShardSegments { header, redactor, give_back, refused, segment });
+        self.shards.push(ShardSegments { header, redactor, give_back, rejected, segment });
         Ok(())
     }
 
@@ -92,7 +92,7 @@ impl Writer {
         while let Ok(mut batch) = batches.recv() {
             let shard = usize::from(batch.shard);
             if let Err(error) = self.write(shard, &mut batch) {
-                self.stop(shard, &format!("the disk refuses: {error}"));
+                self.stop(shard, &format!("the disk cannot be written: {error}"));
             }
             if let Some(End::Stopped(why)) = batch.end {
                 self.warn(&why);
@@ -178,7 +178,7 @@ impl Writer {
     fn stop(&mut self, shard: usize, why: &str) {
         self.bytes.clear();
         self.packer.end(&mut self.bytes, &End::Stopped(why.to_owned()));
-        self.shards[shard].refused.store(true, Ordering::Relaxed);
+        self.shards[shard].rejected.store(true, Ordering::Relaxed);
         if let Some(segment) = self.shards[shard].segment.take() {
             segment.mark(&self.bytes);
         }

@@ -21,7 +21,7 @@ pub struct Options {
     /// The trace files of one shard
     #[arg(required = true, value_name = "TRACE")]
     traces: Vec<PathBuf>,
-    /// Where to write the part
+    /// File that the part is written to
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
     /// Keep the connections that were in this session at any time
@@ -57,7 +57,7 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
     Ok(true)
 }
 
-/// The connections that the options select.
+/// Returns the connections that the options select.
 fn connections(script: &Script, options: &Options) -> BTreeSet<ConnId> {
     let filter = Filter {
         session: options.session.clone(),

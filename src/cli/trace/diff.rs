@@ -58,7 +58,7 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
     Ok(same)
 }
 
-/// The settings by name.
+/// Returns the settings by name.
 fn fields(settings: &Settings) -> Map<String, Value> {
     match serde_json::to_value(settings) {
         Ok(Value::Object(fields)) => fields,

@@ -97,7 +97,7 @@ pub fn run(options: &Options) -> ExitCode {
     }
 }
 
-/// The single run that the files belong to.
+/// Returns the single run that the files belong to.
 fn only_run(paths: &[PathBuf]) -> Result<Run, Fault> {
     let mut runs = gather(paths)?;
     match (runs.pop(), runs.len()) {

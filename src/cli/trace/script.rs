@@ -43,13 +43,13 @@ impl Take {
         Self { at, outcome, input: packed }
     }
 
-    /// The input.
+    /// Returns the input.
     pub fn input(&self) -> Recorded<'_> {
         // `Script::read` has packed these bytes, so they can be read.
         trace::read_input(&mut &self.input[..]).map_or(Recorded::TurnEnded, |(_, input)| input)
     }
 
-    /// The connection that the input belongs to, if any.
+    /// Returns the connection that the input belongs to, if any.
     pub fn conn(&self) -> Option<ConnId> {
         match self.input() {
             Recorded::Opened { conn, .. }

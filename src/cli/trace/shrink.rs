@@ -23,7 +23,7 @@ pub struct Options {
     /// The trace files of one shard
     #[arg(required = true, value_name = "TRACE")]
     traces: Vec<PathBuf>,
-    /// Where to write the smallest trace
+    /// File that the smallest trace is written to
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
     /// The check that fails: `panic`, the engine panics; `digest`, another program has other
@@ -60,7 +60,7 @@ impl Check {
         })
     }
 
-    /// The number of inputs after which the check fails, if it fails.
+    /// Returns the number of inputs after which the check fails, if it fails.
     fn fails(&self, script: &Script) -> Result<Option<usize>, Fault> {
         if let Self::Digest { program, scratch } = self {
             script.write(scratch)?;

@@ -185,7 +185,7 @@ impl Stats {
         }
     }
 
-    /// The counts over time, in `COLUMNS` columns or fewer.
+    /// Returns the counts over time, in `COLUMNS` columns or fewer.
     fn columns(&self) -> Vec<[u64; 2]> {
         let first = self.first.unwrap_or_default().as_micros() / TENTH;
         let tenths = self.last.as_micros() / TENTH - first + 1;

@@ -136,7 +136,7 @@ fn names(text: &str) -> Option<Names> {
     }
 }
 
-/// The host names in a list of origins.
+/// Returns the host names in a list of origins.
 fn hosts_of(origins: &Origins) -> Vec<String> {
     let Origins::Listed(list) = origins else { return Vec::new() };
     let authorities = list.iter().filter_map(|origin| origin.split_once("://"));

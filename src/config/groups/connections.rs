@@ -11,7 +11,7 @@ use crate::config::error::ConfigError;
 use crate::config::table;
 use crate::config::values::Values;
 
-/// Where clients connect and over what.
+/// The address to listen on, and the transports.
 pub struct Connections {
     /// The address to listen on; `::` is all addresses, IPv4 included.
     pub host: IpAddr,

@@ -9,7 +9,7 @@ use crate::config::error::ConfigError;
 use crate::config::table::{self, Allowed};
 use crate::config::values::{Values, whole};
 
-/// Where and how to record.
+/// Directory and limits of the recording.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Recording {
     /// The directory of the files.
@@ -36,7 +36,7 @@ pub fn read(values: &mut Values<'_>) -> Result<(Option<Recording>, Seed), Config
     Ok((is_on.then_some(recording), seed))
 }
 
-/// A number, or `None` for the word that leaves the choice to the server.
+/// Returns a number, or `None` for the word that leaves the choice to the server.
 fn seed(text: &str) -> Option<Option<Seed>> {
     let Allowed::WholeOr { word, min, max } = table::SEED.allowed else {
         panic!("SEED is a number")

@@ -44,7 +44,7 @@ pub fn read(values: &mut Values<'_>) -> Result<Plan, ConfigError> {
     Ok(Plan { target, ttl, wait })
 }
 
-/// The directory that the system provides for the data of programs.
+/// Returns the directory that the system provides for the data of programs.
 fn data_directory(given: &RawConfig) -> Option<PathBuf> {
     let variable = |name: &str| {
         given.environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from)

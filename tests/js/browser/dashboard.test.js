@@ -176,7 +176,7 @@ describe("the dashboard", () => {
     await page.goto(`${closed.url}/dashboard`);
     await page.locator("#token").fill("not-the-right-token");
     await page.getByRole("button", { name: "Open" }).click();
-    await until("the wrong token is rejected", async () => /not the right one/.test(await page.locator("#gate-why").innerText()));
+    await until("the wrong token is rejected", async () => /Wrong token/.test(await page.locator("#gate-why").innerText()));
     await page.locator("#token").fill(secret);
     await page.getByRole("button", { name: "Open" }).click();
     await page.locator("#tiles .tile").first().waitFor();

@@ -31,7 +31,7 @@ describe("bandsync check", () => {
     const server = await startServer();
     const { code, stdout } = await check({ PORT: String(server.port) });
     assert.equal(code, 1);
-    assert.match(stdout, /TROUBLE +port: .*in use/);
+    assert.match(stdout, /ERROR +port: .*in use/);
     await server.stop();
   });
 

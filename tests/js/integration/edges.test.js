@@ -130,7 +130,7 @@ describe("DNS rebinding", () => {
       assert.equal((await ask(server, target, "Host: evil.example\r\n")).status, 200, target);
     }
     const { stderr } = await server.stop();
-    assert.match(stderr, /refused \/metrics under the name evil\.example: add the name to ALLOWED_HOSTS/);
+    assert.match(stderr, /rejected \/metrics under the name evil\.example: add the name to ALLOWED_HOSTS/);
   });
 
   test("on the internet an unlisted name needs the token", async () => {

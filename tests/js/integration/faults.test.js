@@ -60,7 +60,7 @@ test("without descriptors new connections are refused, and the band plays on", a
       assert.ok(tries < 50, `no client can connect any more: ${late.message}`);
       await pause(100);
     }
-    assert.match(server.logs, /refusing new connections until others close/);
+    assert.match(server.logs, /rejecting new connections until others close/);
   });
 });
 

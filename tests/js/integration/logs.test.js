@@ -70,11 +70,11 @@ describe("the log", () => {
     const server = await startServer({ env: { LOG_FORMAT: "json", LOG_LEVEL: "warn,bandsync_driver=debug" } });
     const { sessionId, followers } = await band(server, 3);
     followers[0].disconnect();
-    await until("the first close is logged", () => server.run.stderr.includes("connection closed"));
+    await until("the first close is logged", () => server.run.stderr.includes("connection closed by client"));
     followers[1].io.engine.transport.ws.send("no packet");
-    await until("the second close is logged", () => server.run.stderr.includes("connection expelled"));
-    const [left, expelled] = parsed(server.run.stderr);
-    for (const [line, level, msg] of [[left, "DEBUG", /^connection closed: client namespace disconnect$/], [expelled, "INFO", /^connection expelled: a packet is no Engine\.IO$/]]) {
+    await until("the second close is logged", () => server.run.stderr.includes("connection closed by server"));
+    const [left, rejected] = parsed(server.run.stderr);
+    for (const [line, level, msg] of [[left, "DEBUG", /^connection closed by client: client namespace disconnect$/], [rejected, "INFO", /^connection closed by server: malformed Engine\.IO packet$/]]) {
       assert.equal(line.level, level);
       assert.match(line.msg, msg);
       assert.deepEqual(Object.keys(line), ["time", "level", "target", "shard", "conn", "session", "peer", "msg"]);

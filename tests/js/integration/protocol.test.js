@@ -240,7 +240,7 @@ describe("other events of the server", () => {
     for (const socket of sockets) {
       for (const { event, payload } of socket.received) {
         sent.add(event);
-        assert.deepEqual(protocol.faults(event, "heard", payload), []);
+        assert.deepEqual(protocol.faults(event, "received", payload), []);
       }
     }
     assert.deepEqual([...sent].sort(), [...protocol.received].sort());

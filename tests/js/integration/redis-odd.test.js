@@ -258,7 +258,7 @@ describe("two servers that keep one session", () => {
       await say({ ...one, leader: quiet === 0 ? leader : one.leader }, "from one of them").catch(() => {});
       for (const server of servers) {
         const { reason, conflicts } = await isDegraded(server);
-        assert.match(reason, /kept by another server too.*reach the same server/);
+        assert.match(reason, /served by another server too.*reach the same server/);
         assert.ok(conflicts > 0);
         await until("the conflict is logged", () => /in use at another server too/.test(server.run.stderr));
       }

@@ -296,7 +296,7 @@ describe("Redis", { concurrency: 3 }, () => {
     await say(band, "mine");
     const fields = await stored(redis, band.sessionId, { message: "mine" });
     assert.equal(Number(fields.epoch), Number(epoch) + 5_001);
-    await until("the log has the reason", () => /another server keeps it/.test(server.logs));
+    await until("the log has the reason", () => /another server serves it/.test(server.logs));
     await server.stop();
   });
 

@@ -10,7 +10,7 @@ export async function protocolOf(server) {
   return {
     document,
     sent: of("sent").map((one) => one.name),
-    received: of("heard").map((one) => one.name),
+    received: of("received").map((one) => one.name),
     message: (name, kind) => messages[`${name}.${kind}`],
     /** The faults of a payload, one sentence each. Empty if it matches. */
     faults(name, kind, payload) {

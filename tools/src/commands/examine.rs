@@ -106,14 +106,14 @@ pub fn run(options: Options) -> ExitCode {
         Served::ClientTests(options) => (Application::ClientTests, options),
     };
     let clock = Clock::start();
-    let board = SharedMetrics::<Counters>::new(options.shards);
+    let metrics = SharedMetrics::<Counters>::new(options.shards);
     let host: Arc<dyn Host> = Arc::new(Nothing);
     let plan = Plan { pin: false, ..Plan::new(options.host, options.port) };
     let settings = settings(application, &options, clock);
     let crew = |shard: ShardId| -> (Server, Box<dyn Tap>) {
         (Server::new(Settings { shard, ..settings.clone() }, application), Box::new(NoTap))
     };
-    match Fleet::start(&plan, clock, &board, &host, crew) {
+    match Fleet::start(&plan, clock, &metrics, &host, crew) {
         Ok(fleet) => {
             println!("listening on {}", fleet.address());
             fleet.join();

@@ -9,8 +9,8 @@ use std::{fs, io, thread};
 
 use bandsync_tools::sim::planted;
 
-/// Plants all bugs in a copy of the tree and runs the kept plans, then worlds from seed `first` on for
-/// the bugs without a kept plan. Returns whether every bug is found.
+/// Plants all bugs in a copy of the tree and runs the kept plans, then worlds from seed `first` on
+/// for the bugs without a kept plan. Returns whether every bug is found.
 ///
 /// # Errors
 /// If the tree cannot be copied, or the copy does not build.
@@ -72,7 +72,7 @@ pub fn run(first: u64, seconds: f64, threads: usize) -> io::Result<bool> {
     let mut rows = done.into_inner().unwrap_or_default();
     rows.sort_by_key(|suspect| suspect.index);
     println!(
-        "      bug                                                   seeds      time  promise"
+        "      bug                                                   seeds      time  invariant"
     );
     for row in &rows {
         let (number, name, seconds) = (row.index + 1, row.name(), row.spent.as_secs_f64());

@@ -17,7 +17,7 @@ const TWICE_EVERY: u64 = 20;
 /// Maximum number of differing digests that are listed.
 const DIFFERING_SHOWN: usize = 10;
 
-/// Runs simulated worlds, and reports broken promises.
+/// Runs simulated worlds, and reports broken invariants.
 #[derive(Args, Clone)]
 pub struct Options {
     /// The first seed.
@@ -41,7 +41,7 @@ pub struct Options {
     /// Number of shards of each world.
     #[arg(long)]
     shards: Option<u16>,
-    /// Faults to the end (false), or a calm in which every member must recover (true).
+    /// Whether a phase without faults follows, in which every member must recover.
     #[arg(long)]
     calm: Option<bool>,
     /// Run this plan instead.
@@ -126,7 +126,7 @@ impl Options {
         self.threads.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1)
     }
 
-    /// The command that runs one of these seeds again.
+    /// Returns the command that runs one of these seeds again.
     fn again(&self, seed: u64) -> String {
         let mut line = format!("cargo run --release -p bandsync-tools -- simulate --seed {seed}");
         let mut add = |name: &str, value: Option<String>| {
@@ -151,7 +151,7 @@ fn one(options: &Options) -> io::Result<bool> {
     };
     if let Some(path) = &options.shrink {
         let Some((small, failure)) = shrink(&plan) else {
-            println!("this plan breaks no promise");
+            println!("this plan breaks no invariant");
             return Ok(true);
         };
         fs::write(path, serde_json::to_string_pretty(&small)?)?;
@@ -332,7 +332,7 @@ fn one_of_many(options: &Options, seed: u64, totals: &Totals) {
         let _guard = totals.printing.lock();
         if differs {
             println!(
-                "FAILED: I14 a second run of the same plan was another\n  {}",
+                "FAILED: I14 the second run of the plan had another digest\n  {}",
                 options.again(seed)
             );
         }
@@ -340,7 +340,7 @@ fn one_of_many(options: &Options, seed: u64, totals: &Totals) {
     }
 }
 
-/// The digest of a seed's run in another process.
+/// Returns the digest of a seed's run in another process.
 fn elsewhere(options: &Options, seed: u64) -> Option<String> {
     let line = options.again(seed);
     let (_, arguments) = line.split_once(" -- ")?;

@@ -107,7 +107,7 @@ impl Guest {
         id
     }
 
-    /// The name of an event that is acknowledged now, unless that was not asked for.
+    /// Returns the name of an event that is acknowledged now, unless that was not asked for.
     fn answered(&mut self, namespace: &str, id: u64) -> Option<String> {
         let index =
             self.asked.iter().position(|(asked, name, _)| *asked == id && name == namespace)?;
@@ -157,7 +157,7 @@ impl Log {
         Some(self.lost.remove(index).2)
     }
 
-    /// The events that a member missed after this number; `None` if some were dropped.
+    /// Returns the events that a member missed after this number; `None` if some were dropped.
     fn missed(&self, number: u64, member: MemberId) -> Option<Vec<Vec<u8>>> {
         if number < self.dropped || number > self.last {
             return None;
@@ -254,8 +254,8 @@ impl Guests {
         }
     }
 
-    /// The other connection of a client that comes back with this packet: the client may have
-    /// noticed the loss before the server did.
+    /// Returns the other connection of a client that comes back with this packet: the client may
+    /// have noticed the loss before the server did.
     pub fn holder(&self, id: ConnId, packet: &Packet<'_>) -> Option<ConnId> {
         let Body::Connect { auth: Some(auth) } = packet.body else { return None };
         let (pid, _) = recovery(auth)?;
@@ -287,11 +287,11 @@ impl Guests {
             (Body::Connect { auth }, None) => {
                 let has =
                     |parameter: &str| parameters(&guest.query).any(|(name, _)| name == parameter);
-                let refusal = match known.iter().find(|namespace| namespace.name == name) {
+                let rejection = match known.iter().find(|namespace| namespace.name == name) {
                     None => Some("Invalid namespace"),
-                    Some(namespace) => namespace.refuses.why(has),
+                    Some(namespace) => namespace.rejects.why(has),
                 };
-                if let Some(why) = refusal {
+                if let Some(why) = rejection {
                     client.send(id, cx, |bytes| {
                         socket_packet::connect_error(bytes, packet.namespace, why);
                     });
@@ -305,7 +305,7 @@ impl Guests {
             (Body::Disconnect, Some(index)) => drop(guest.joined.remove(index)),
             (Body::Event { ack, event: Some(event) }, Some(_)) => {
                 let Some(items) = json::items(event.array, ARGUMENTS_MAX) else {
-                    let why = "an event has too many arguments";
+                    let why = "event with too many arguments";
                     return Some(Closing::expelled(why, LeaveReason::Forced));
                 };
                 let arguments = items.get(1..).unwrap_or_default();
@@ -322,7 +322,7 @@ impl Guests {
             }
             (Body::Event { event: None, .. }, Some(_)) => {}
             _ => {
-                let why = "a packet of a namespace to which it is not connected";
+                let why = "event before connect";
                 return Some(Closing::expelled(why, LeaveReason::Forced));
             }
         }
@@ -397,7 +397,7 @@ impl Guests {
         }
     }
 
-    /// The arguments that values stand for, as the answer to some words.
+    /// Returns the arguments that values stand for, as the answer to some words.
     fn speech<'a>(
         &self,
         (id, namespace): (ConnId, &str),
@@ -515,14 +515,14 @@ impl Guests {
     }
 }
 
-/// The parameters of a query, decoded.
+/// Returns the parameters of a query, decoded.
 fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     pairs.map(|(name, value)| (http::decode(name), http::decode(value)))
 }
 
-/// The parameters of a query as an object of texts.
+/// Returns the parameters of a query as an object of texts.
 fn query_object(query: &str) -> String {
     let mut object = vec![b'{'];
     for (name, value) in parameters(query) {

@@ -4,7 +4,7 @@
 pub struct Namespace {
     pub name: &'static str,
     /// The clients that may not connect.
-    pub refuses: Refuses,
+    pub rejects: Rejects,
     /// Events for a client that has connected.
     pub greeting: &'static [Say],
     pub rules: &'static [Rule],
@@ -12,7 +12,7 @@ pub struct Namespace {
 
 /// The clients that may not connect to a namespace, and the reason that they receive.
 #[derive(Clone, Copy)]
-pub enum Refuses {
+pub enum Rejects {
     Nobody,
     Everybody(&'static str),
     /// Clients whose query has this parameter.
@@ -68,13 +68,13 @@ const fn on(event: &'static str, says: &'static [Say]) -> Rule {
     Rule { packet: ClientPacket::Event(event), with: None, after: None, says }
 }
 
-/// A rule that also requires these arguments.
+/// Returns a rule that asks for these arguments besides.
 const fn on_with(event: &'static str, with: &'static str, says: &'static [Say]) -> Rule {
     Rule { with: Some(with), ..on(event, says) }
 }
 
 const fn open(name: &'static str, greeting: &'static [Say], rules: &'static [Rule]) -> Namespace {
-    Namespace { name, refuses: Refuses::Nobody, greeting, rules }
+    Namespace { name, rejects: Rejects::Nobody, greeting, rules }
 }
 
 /// Echoes in two namespaces.
@@ -91,13 +91,13 @@ const ECHOES: &[Rule] = &[
 /// The server of socket.io-client's own tests.
 pub const CLIENT_TESTS: &[Namespace] = &[
     Namespace {
-        refuses: Refuses::With("fail", "Auth failed (main namespace)"),
+        rejects: Rejects::With("fail", "Auth failed (main namespace)"),
         ..open("/", &[], CLIENT_TESTS_MAIN)
     },
     open("/foo", &[], &[on("getId", &[Say::Acknowledge(&[Value::SocketId])])]),
     open("/abc", &[Say::Emit("handshake", &[Value::Handshake])], &[]),
     Namespace {
-        refuses: Refuses::Everybody("Auth failed (custom namespace)"),
+        rejects: Rejects::Everybody("Auth failed (custom namespace)"),
         ..open("/no", &[], &[])
     },
     open("/valid", &[], &[]),
@@ -150,8 +150,8 @@ const BYTES: &str = r#"[{"_placeholder":true,"num":0}]"#;
 const BYTES_IN_JSON: &str =
     r#"[{"hello":"lol","message":{"_placeholder":true,"num":0},"goodbye":"gotcha"}]"#;
 
-impl Refuses {
-    /// The reason why a client is rejected. `asked` returns whether its query has a parameter.
+impl Rejects {
+    /// Why a client may not enter; `asked` tells whether its query has a parameter.
     pub fn why(self, asked: impl FnOnce(&str) -> bool) -> Option<&'static str> {
         match self {
             Self::Nobody => None,

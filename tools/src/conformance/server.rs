@@ -82,8 +82,8 @@ impl Shard {
             }
             Input::Closed { conn, cause } => self.close(conn, Closing::lost(cause), cx),
             Input::Backlog { conn, bytes } => {
-                if self.transport.connections.backlog(conn, bytes, cx) {
-                    self.close(conn, Closing::slow_reader(), cx);
+                if let Some(closing) = self.transport.connections.backlog(conn, bytes, cx) {
+                    self.close(conn, closing, cx);
                 }
             }
             Input::Responded { conn, response } => {
@@ -135,9 +135,10 @@ impl Shard {
                 }
             }
             Event::Upgraded { from, to } => self.guests.relocate(from, to),
-            Event::Due { client } => self.look_after(client, cx),
+            Event::Due { client } => self.handle_deadline(client, cx),
             Event::Close { conn, closing } => self.close(conn, closing, cx),
-            Event::Settled | Event::Call(_) | Event::Connect { .. } | Event::Disconnect { .. } => {}
+            Event::Settled | Event::Named(_) | Event::Connect { .. } | Event::Disconnect { .. } => {
+            }
         }
     }
 
@@ -146,7 +147,7 @@ impl Shard {
             while let Some((_, timer)) = cx.wheel.fire(cx.now.at) {
                 if let Timer::Connection(conn) = timer {
                     self.transport.connections.fired(conn);
-                    self.look_after(conn, cx);
+                    self.handle_deadline(conn, cx);
                     self.transport.connections.arm(conn, cx);
                 }
             }
@@ -168,12 +169,12 @@ impl Shard {
         cx.sender.give_back();
     }
 
-    fn look_after(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
+    fn handle_deadline(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
         if let Some(closing) = self.transport.overdue(conn, cx) {
             return self.close(conn, closing, cx);
         }
         let client = self.transport.connections.client_mut(conn);
-        if let Some(closing) = client.and_then(|client| client.beat(conn, cx)) {
+        if let Some(closing) = client.and_then(|client| client.send_due_pings(conn, cx)) {
             self.close(conn, closing, cx);
         }
     }

@@ -321,9 +321,9 @@ fn restore(record: &[u8]) {
     harness.received(client, &mut SPOKEN.to_vec());
     harness.turn();
     let Some(session) = harness.tap(0).loading.take() else { return };
-    let news = StorageEvent::Loaded { session, found: LoadResult::Record(record.into()) };
+    let event = StorageEvent::Loaded { session, found: LoadResult::Record(record.into()) };
     harness.set_now(harness.now() + Micros::from_millis(1));
-    harness.input(0, Input::Storage { event: &news });
+    harness.input(0, Input::Storage { event: &event });
     for _ in 0..8 {
         harness.turn();
         if !harness.skip_to_deadline() {

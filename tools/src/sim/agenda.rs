@@ -149,7 +149,7 @@ impl Agenda {
         self.wake(shard, self.now);
     }
 
-    /// The last time at which a turn of any shard came too late.
+    /// Returns the last time at which a turn of any shard came too late.
     pub fn late_at(&self) -> u64 {
         self.rhythms.iter().map(|rhythm| rhythm.late_at).max().unwrap_or_default()
     }

@@ -130,14 +130,14 @@ impl World<'_> {
         }
     }
 
-    /// The versions of all sessions that members and pollers want to be in.
+    /// Returns the versions of all sessions that members and pollers want to be in.
     pub fn newest_of_all(&self) -> Newest {
         let bands = self.pollers.iter().filter_map(|poller| SessionId::parse(&poller.session()));
         let names = self.oracle.sessions.iter().map(|oracle| oracle.name.clone()).chain(bands);
         names.filter_map(|name| Some((name.clone(), self.newest(&name)?))).collect()
     }
 
-    /// The version of the session with this name, if there is one.
+    /// Returns the version of the session with this name, if there is one.
     fn newest(&self, name: &SessionId) -> Option<(u64, u64)> {
         let home = usize::from(name.shard(self.plan.shape.shards).0);
         let session = self.shards[home].turn.machine().session(name)?;

@@ -88,17 +88,17 @@ impl BandClock {
         void > 0
     }
 
-    /// The number of samples in use.
+    /// Returns the number of samples in use.
     pub fn samples(&self) -> usize {
         self.ring.len()
     }
 
-    /// The shortest round trip of the samples in use.
+    /// Returns the shortest round trip of the samples in use.
     pub fn round_trip(&self) -> f64 {
         self.ring.iter().fold(f64::INFINITY, |least, sample| least.min(sample.rtt))
     }
 
-    /// The estimate for a local time, if there is a sample.
+    /// Returns the estimate for a local time, if there is a sample.
     pub fn estimate(&self, at: f64) -> Option<Estimate> {
         let line = self.line?;
         let (lower, upper) = self.intersect(at, line.slope, line.slope_sd);
@@ -167,8 +167,8 @@ impl BandClock {
         Line { when: t0 + t, mid: m0 + m, slope: tm / precision, slope_sd: 1.0 / precision.sqrt() }
     }
 
-    /// The range that all samples allow, each moved to `at` along the slope and widened by `slack`
-    /// times its age.
+    /// Returns the range that all samples allow, each moved to `at` along the slope and widened by
+    /// `slack` times its age.
     fn intersect(&self, at: f64, slope: f64, slack: f64) -> (f64, f64) {
         let (mut upper, mut lower) = (f64::INFINITY, f64::NEG_INFINITY);
         for sample in &self.ring {
@@ -205,7 +205,7 @@ impl ProbePlan {
         self.bursts.make_contiguous().sort_by(f64::total_cmp);
     }
 
-    /// The time of the next probe.
+    /// Returns the time of the next probe.
     pub fn next(&self) -> Option<f64> {
         let steady = self.steady?;
         Some(self.bursts.front().map_or(steady, |burst| burst.min(steady)))
@@ -399,7 +399,7 @@ impl Timekeeper {
         Err(format!("off by {error:.3} ms, said {bound:.3} ms after {samples} answers, {past:?}"))
     }
 
-    /// The bound of the estimate now, if probes since the last step are answered.
+    /// Returns the bound of the estimate now, if probes since the last step are answered.
     pub fn bound(&mut self, now: u64) -> Option<f64> {
         let at = self.device.read(now);
         self.band.estimate(at).filter(|_| self.past.is_none()).map(|estimate| estimate.bound)

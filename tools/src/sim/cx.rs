@@ -54,7 +54,7 @@ impl Cx<'_> {
 
     /// Reports to the server's end that the client's end has room again.
     pub fn tell_room(&mut self, wire: usize) {
-        if self.net.cables[wire].awaits_room
+        if self.net.cables[wire].awaits_writable
             && let Some(shard) = self.net.report(wire)
         {
             self.agenda.wake(shard, self.agenda.now + self.net.habits.delay);
@@ -94,7 +94,7 @@ impl Cx<'_> {
     }
 
     /// Answers bytes of a connection that the client no longer reads with a reset.
-    pub fn refuse_bytes(&mut self, wire: usize) {
+    pub fn reject_bytes(&mut self, wire: usize) {
         let now = self.now();
         let stray = self.wires[wire].stray;
         let cable = &mut self.net.cables[wire];
@@ -140,7 +140,7 @@ impl Cx<'_> {
         wire
     }
 
-    /// The socket id of a member, if it is connected.
+    /// Returns the socket id of a member, if it is connected.
     pub fn sid_of(&self, member: u16) -> Option<&str> {
         let own = |wire: &&Wire| wire.member == member && wire.poller.is_none() && !wire.left;
         let wire = self.wires.iter().rev().find(own)?;
@@ -148,7 +148,7 @@ impl Cx<'_> {
     }
 }
 
-/// The address of a member or a poller. Each has one of its own.
+/// Returns the address of a member or a poller. Each has one of its own.
 pub fn peer_of(member: u16, polls: bool) -> IpAddr {
     let [high, low] = member.to_be_bytes();
     IpAddr::V4(Ipv4Addr::new(10, u8::from(polls), high, low))

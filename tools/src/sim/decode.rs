@@ -76,7 +76,7 @@ pub struct Ack {
 }
 
 impl Ack {
-    /// The times at which the server received a probe and answered it, in milliseconds.
+    /// Returns the times at which the server received a probe and answered it, in milliseconds.
     pub fn stamps(&self) -> Option<(f64, f64)> {
         self.t1.zip(self.t2).map(|(t1, t2)| (t1 as f64 / 1_000.0, t2 as f64 / 1_000.0))
     }
@@ -262,7 +262,7 @@ fn understand_ack(text: &str) -> Result<ServerMessage, String> {
     let code = fields.error.map(|error| error.code.into_owned()).unwrap_or_default();
     Ok(ServerMessage::Ack(Ack {
         id,
-        ok: fields.ok.ok_or("the acknowledgement has no ok")?,
+        ok: fields.ok.ok_or("neither done nor rejected")?,
         code,
         guessing,
         version: (fields.epoch.unwrap_or_default(), fields.version.unwrap_or_default()),

@@ -4,7 +4,7 @@ use bandsync_testkit::frames::{handshake, read, write};
 
 use super::rng::SimRng;
 
-/// The request that opens a client's connection.
+/// Returns the request that opens a client's connection.
 pub fn upgrade() -> Vec<u8> {
     handshake("band", false)
 }
@@ -33,7 +33,8 @@ pub fn frame(out: &mut Vec<u8>, first: u8, payload: &[u8], luck: &mut SimRng) {
     write(out, first, payload, Some(mask));
 }
 
-/// The request that opens the connection of a client that offers compression on these terms.
+/// Returns the request that opens the connection of a client that offers compression on these
+/// terms.
 pub fn upgrade_with(terms: &str) -> Vec<u8> {
     let head = upgrade();
     let head = &head[..head.len() - 2];
@@ -61,7 +62,7 @@ pub fn is_superseded(frame: &[u8]) -> bool {
     frame.len() < 126 && frame.windows(WORD.len()).any(|part| part == WORD)
 }
 
-/// The payload of a server's frame, if it fills `bytes`.
+/// Returns the payload of a server's frame, if it fills `bytes`.
 pub fn only_payload(bytes: &[u8]) -> Option<&[u8]> {
     read(bytes).filter(|frame| frame.length == bytes.len()).map(|frame| frame.payload)
 }

@@ -36,7 +36,7 @@ use std::panic::{self, AssertUnwindSafe};
 
 use world::World;
 
-/// Runs a plan. A panic of the engine counts as a broken promise.
+/// Runs a plan. A panic of the engine counts as a broken invariant.
 pub fn run(plan: &Plan) -> Verdict {
     run_world(&mut World::new(plan))
 }

@@ -208,8 +208,8 @@ impl Model {
         self.rules.pin.is_some() && join.pin.is_some() && join.pin != self.rules.pin
     }
 
-    /// The error code with which a join or the recovery of a seat must be rejected, if any.
-    pub fn refuses(&self, id: &str, join: &Join) -> Option<&'static str> {
+    /// Returns the error code with which a join or the recovery of a seat must be rejected, if any.
+    pub fn rejects(&self, id: &str, join: &Join) -> Option<&'static str> {
         let is_seated = self.is_member(id);
         match () {
             () if self.version == 0 => None,
@@ -544,9 +544,9 @@ impl Model {
         Done::Version(self.version)
     }
 
-    /// The members that a snapshot lists, with whether they are connected, and the number of all
-    /// members if the list is partial. Of more than `listed` members, it has an eighth and the
-    /// leader.
+    /// Returns the members that a snapshot lists, with whether they are connected, and the number
+    /// of all members if the list is partial. Of more than `listed` members, it has an eighth and
+    /// the leader.
     pub fn named(&self, listed: u32) -> (Vec<(&str, bool)>, Option<u32>) {
         fn named(person: &Person) -> (&str, bool) {
             (&person.id, person.connected)

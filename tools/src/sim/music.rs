@@ -54,7 +54,7 @@ impl Music {
         Self { here, wishes: Vec::new(), count_in: 0, meter: vec![(0, 4, 4)] }
     }
 
-    /// The music at an instant, with all wishes up to then applied.
+    /// Returns the music at an instant, with all wishes up to then applied.
     pub fn at(&self, t: u64) -> Piece {
         let mut piece = self.here;
         for (at, wish) in self.wishes.iter().filter(|(at, _)| *at <= i128::from(t)) {
@@ -63,7 +63,7 @@ impl Music {
         go_on(piece, t.into())
     }
 
-    /// The number of beats of the count-in.
+    /// Returns the number of beats of the count-in.
     pub fn count_in(&self) -> i128 {
         self.count_in
     }
@@ -73,12 +73,12 @@ impl Music {
         self.wishes.iter().any(|(at, _)| *at > i128::from(t))
     }
 
-    /// The time of the next wish.
+    /// Returns the time of the next wish.
     pub fn next_wish(&self, t: u64) -> Option<u64> {
         self.wishes.iter().map(|(at, _)| *at).find(|at| *at > i128::from(t)).map(|at| at as u64)
     }
 
-    /// The time signature at an instant.
+    /// Returns the time signature at an instant.
     pub fn signature(&self, t: u64) -> (u8, u8) {
         let (_, numerator, denominator) = self.bar(self.at(t).beat);
         (numerator, denominator)
@@ -186,7 +186,7 @@ impl Music {
         self.meter != before
     }
 
-    /// The position of a beat in its bar, and the bar's signature.
+    /// Returns the position of a beat in its bar, and the bar's signature.
     fn bar(&self, beat: i128) -> (i128, u8, u8) {
         let (start, numerator, denominator) =
             *self.meter.iter().rev().find(|(from, ..)| *from <= beat).unwrap_or(&self.meter[0]);

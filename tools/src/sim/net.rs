@@ -113,7 +113,7 @@ impl SimNet {
         wires.into_iter().filter_map(|wire| self.readiness(wire)).collect()
     }
 
-    /// The report of a wire to the shard whose turn it is.
+    /// Returns the report of a wire to the shard whose turn it is.
     fn readiness(&mut self, wire: usize) -> Option<Readiness> {
         let cable = &mut self.cables[wire];
         let ServerEnd::Shard(shard, id) = cable.place else { return None };
@@ -124,7 +124,7 @@ impl SimNet {
         let hangup = cable.reset || cable.up.has_end_arrived(self.now);
         let readable = hangup || !cable.up.here().is_empty();
         let has_room = cable.room(&self.habits, self.turn) > 0;
-        let writable = cable.awaits_room && (has_room || cable.reset);
+        let writable = cable.awaits_writable && (has_room || cable.reset);
         let port = &mut self.ports[usize::from(shard)];
         if writable && has_room && !cable.reset {
             port.rooms.push(wire);
@@ -136,9 +136,9 @@ impl SimNet {
         some.then_some(Readiness::Connection { id, readable, writable, hangup })
     }
 
-    /// A neglect of the turn that is over, with its wire. `is_open` returns whether a connection is
-    /// open for the machine. If the shard `reads` nothing because much mail waits, ends may wait
-    /// too.
+    /// Returns a neglect of the turn that is over, with its wire. `is_open` returns whether a
+    /// connection is open for the machine. If the shard `reads` nothing because much mail waits,
+    /// ends may wait too.
     pub fn neglected(
         &mut self,
         reads: bool,
@@ -153,7 +153,7 @@ impl SimNet {
         };
         let unused = |wire: &usize| {
             is_here(*wire).is_some()
-                && cables[*wire].awaits_room
+                && cables[*wire].awaits_writable
                 && cables[*wire].offered_in != turn
         };
         let unused =
@@ -239,13 +239,16 @@ impl SimNet {
                 bytes.extend_from_slice(&slice[..part]);
                 self.ticks_cut += u64::from(cut && is_tick(slice));
                 // A tick is never offered alone behind unsent bytes.
-                let tick = !cable.awaits_room && is_tick(slice);
+                let tick = !cable.awaits_writable && is_tick(slice);
                 cable.taken += if tick { 0 } else { part as u64 };
             }
             let at = cable.down.send(self.now, &bytes, &self.habits, &mut cable.luck);
             self.looks.push((at, wire));
         }
-        if count < wanted && cable.awaits_room && cable.down.full() < self.habits.window as usize {
+        if count < wanted
+            && cable.awaits_writable
+            && cable.down.full() < self.habits.window as usize
+        {
             self.report(wire);
         }
         Ok(count)
@@ -329,15 +332,20 @@ impl Net for SimNet {
 
     fn watch(&mut self, socket: &mut SimSocket, id: ConnId) -> io::Result<()> {
         let cable = &mut self.cables[socket.0];
-        (cable.place, cable.awaits_room) = (ServerEnd::Shard(self.shard, id), false);
+        (cable.place, cable.awaits_writable) = (ServerEnd::Shard(self.shard, id), false);
         cable.end_reported = false;
         self.report(socket.0);
         Ok(())
     }
 
-    fn await_room(&mut self, socket: &mut SimSocket, _: ConnId, awaits: bool) -> io::Result<()> {
+    fn await_writable(
+        &mut self,
+        socket: &mut SimSocket,
+        _: ConnId,
+        awaits: bool,
+    ) -> io::Result<()> {
         let cable = &mut self.cables[socket.0];
-        cable.awaits_room = awaits;
+        cable.awaits_writable = awaits;
         if awaits && cable.down.full() < self.habits.window as usize {
             self.report(socket.0);
         }
@@ -355,7 +363,7 @@ impl Net for SimNet {
         if cable.reset {
             return Err(ErrorKind::NotConnected.into());
         }
-        if cable.awaits_room {
+        if cable.awaits_writable {
             self.shut_early.push(socket.0);
         }
         let at = cable.down.end(self.now, &self.habits);
@@ -383,7 +391,7 @@ impl Net for SimNet {
     fn accept(&mut self, _: Micros, _: &Stats) -> Accepted<SimSocket> {
         match self.ports[usize::from(self.shard)].door.pop_front() {
             Some(wire) => Accepted::Connection(SimSocket(wire), self.peer(wire)),
-            None => Accepted::Enough,
+            None => Accepted::Empty,
         }
     }
 }

@@ -76,7 +76,7 @@ pub struct Storage {
     pub delay: u64,
     /// One answer in this many comes much later. 0 means none.
     pub late: u64,
-    /// One record in this many is refused. 0 means none.
+    /// One record in this many is rejected. 0 means none.
     pub refuse: u64,
     /// One record in this many is damaged when it is read. 0 means none.
     pub damage: u64,
@@ -274,7 +274,7 @@ pub enum Bye {
 const PASSCODE: &str = "~sesame-";
 const PIN: &str = "~abracadabra-";
 
-/// The passcode of this number.
+/// Returns the passcode of this number.
 pub fn passcode(number: u8) -> String {
     format!("{PASSCODE}{number}")
 }
@@ -362,7 +362,7 @@ impl Plan {
         Self { seed, shape, steps, mark: String::new() }
     }
 
-    /// The classes of the steps, so that whole classes can be left out.
+    /// Returns the classes of the steps, so that whole classes can be left out.
     pub fn classes(&self) -> Vec<std::mem::Discriminant<Act>> {
         let mut classes: Vec<_> = Vec::new();
         for step in &self.steps {

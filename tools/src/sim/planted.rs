@@ -123,7 +123,7 @@ pub const BUGS: &[Bug] = bugs! {
         "self.state.leader().is_none()" => "(BUG || self.state.leader().is_none())";
     pin_known_without_showing "a returning member knows a PIN that it has not shown":
         "&= " => "&= BUG || ";
-    refused_record_counts "a refused record counts as stored":
+    refused_record_counts "a rejected record counts as stored":
         "{}" => "if BUG { room.persisted.stored = Some(which) },";
     storage_return_ignored "nothing is stored again after the storage returns":
         "" => "if !BUG { LINE }";
@@ -158,7 +158,7 @@ pub const BUGS: &[Bug] = bugs! {
         "?;" =>
             ".inspect_err(|_| if BUG {\n\
                  let why = format!(\"{:?}\", join.passcode.as_ref().map(|secret| &secret.0)).into();\n\
-                 let manner = crate::io::report::Manner::Expelled;\n\
+                 let manner = crate::io::report::Manner::ByServer;\n\
                  let conn = route.conn;\n\
                  cx.report.disconnects.add(crate::io::report::Disconnect { conn, peer, session: None, why, manner });\n\
              })?;";
@@ -237,12 +237,12 @@ pub fn choose(number: usize) {
     assert_eq!(number, 0, "there are no planted bugs in this build: use --planted");
 }
 
-/// The number of the bug with this mark.
+/// Returns the number of the bug with this mark.
 pub fn number(mark: &str) -> Option<usize> {
     BUGS.iter().position(|bug| bug.mark == mark).map(|index| index + 1)
 }
 
-/// The kept plans and their paths, in order of their names.
+/// Returns the kept plans and their paths, in order of their names.
 ///
 /// # Errors
 /// If a plan cannot be read.
@@ -260,7 +260,7 @@ pub fn kept_plans(top: &Path) -> io::Result<Vec<(PathBuf, Plan)>> {
     paths.into_iter().map(read).collect()
 }
 
-/// The top of the tree from which this program was built.
+/// Returns the top of the tree from which this program was built.
 pub fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -280,14 +280,14 @@ fn marks(text: &str) -> impl Iterator<Item = Mark<'_>> {
     })
 }
 
-/// The line without its mark.
+/// Returns the line without its mark.
 fn code_of(line: &str) -> &str {
     line.split(MARK).next().unwrap_or(line).trim()
 }
 
 impl Bug {
-    /// The line as the bug spoils it if `switch` is true, or `None` if the line has changed too
-    /// much.
+    /// Returns the line as the bug spoils it if `switch` is true, or `None` if the line has changed
+    /// too much.
     fn spoil(&self, line: &str, switch: &str) -> Option<String> {
         let code = code_of(line);
         let right = if self.right.is_empty() { code } else { self.right };

@@ -33,11 +33,12 @@ const IN_A_HURRY: Limits = Limits {
 /// Creates a shard with the engine of its server's `life`th life. The wall clock is off by `wall`
 /// milliseconds.
 pub fn turn_of(plan: &Plan, id: u16, life: u64, wall: i64) -> Turn<SimNet, Engine> {
-    let sizes = TurnSizes { mark_bytes: plan.shape.driver.mark as usize, ..TurnSizes::PRODUCTION };
+    let sizes =
+        TurnSizes { backlog_step: plan.shape.driver.mark as usize, ..TurnSizes::PRODUCTION };
     Turn::new(ShardId(id), Engine::new(settings(plan, id, life, wall)), sizes)
 }
 
-/// The kind of goodbye of this world's servers. Both kinds alternate over the seeds.
+/// Returns the kind of goodbye of this world's servers. Both kinds alternate over the seeds.
 pub fn goodbye(plan: &Plan) -> Goodbye {
     if plan.seed.is_multiple_of(3) { Goodbye::Disconnect } else { Goodbye::Reconnect }
 }

@@ -80,11 +80,11 @@ pub struct Post {
     late: VecDeque<(ConnId, HttpResponse)>,
 }
 
-/// A shard's orders to the storage, and its news.
+/// A shard's orders to the storage, and the storage's events.
 #[derive(Default)]
 pub struct Records {
-    /// News of the storage in the order of their times.
-    news: Vec<Answer>,
+    /// Events of the storage in the order of their times.
+    events: Vec<Answer>,
     /// The oracle's model of the record that is being loaded.
     model: Option<Model>,
     /// The models of records that the engine wants stored.
@@ -145,7 +145,7 @@ impl Shard {
     pub fn sum_up(&self, seen: &mut Coverage) {
         let counters = self.turn.machine().counters();
         for (code, count) in Code::ALL.iter().zip(counters.refusals_by_code) {
-            seen.add(format!("refused: {}", code.as_str()), count);
+            seen.add(format!("rejected: {}", code.as_str()), count);
         }
         seen.add("memory: sessions let go", counters.sessions_shed);
         seen.add("memory: bytes for lost members let go", counters.recovery_bytes_shed);
@@ -178,29 +178,29 @@ impl ShardState {
         self.post.door.push_back(wire);
     }
 
-    /// Announces that the storage is available again, after its earlier news.
+    /// Announces that the storage is available again, after its earlier events.
     pub fn hear_of_return(&mut self, now: u64) {
-        self.records.news.iter_mut().for_each(|answer| answer.at = answer.at.min(now));
-        self.receive(Answer { at: now, news: StorageEvent::Returned, model: None });
+        self.records.events.iter_mut().for_each(|answer| answer.at = answer.at.min(now));
+        self.receive(Answer { at: now, event: StorageEvent::Returned, model: None });
     }
 
-    /// Adds news of the storage.
+    /// Adds an event of the storage.
     pub fn receive(&mut self, answer: Answer) {
-        let index = self.records.news.partition_point(|other| other.at <= answer.at);
-        self.records.news.insert(index, answer);
+        let index = self.records.events.partition_point(|other| other.at <= answer.at);
+        self.records.events.insert(index, answer);
     }
 
-    /// The number of pieces of mail that wait for room in other mailboxes, and of connections among
-    /// them.
+    /// Returns the number of pieces of mail that wait for room in other mailboxes, and of
+    /// connections among them.
     pub fn unposted(&self) -> (usize, usize) {
         let moving = self.post.outbox.iter().filter(|(_, mail)| matches!(mail, Mail::HandOver(_)));
         (self.post.outbox.len(), moving.count())
     }
 
-    /// The time at which something of the shell is due.
+    /// Returns the time at which something of the shell is due.
     pub fn next_deadline(&self, now: u64) -> Option<u64> {
         let all = [
-            self.records.news.first().map(|answer| answer.at),
+            self.records.events.first().map(|answer| answer.at),
             (!self.post.outbox.is_empty()).then_some(now + POST_RETRY),
             (!self.post.late.is_empty()).then_some(now + 1),
             (self.memory.0 != FreeMemory::Enough).then_some(self.memory.1 + SCARCE_INTERVAL),
@@ -303,7 +303,7 @@ impl SimShell<'_> {
         }
     }
 
-    /// The wire of a connection, if the oracle observes it.
+    /// Returns the wire of a connection, if the oracle observes it.
     fn listener(&self, id: ConnId) -> Option<usize> {
         let wire = *self.desk.open.get(&id)?;
         self.wires[wire].poller.is_none().then_some(wire)
@@ -357,7 +357,7 @@ impl SimShell<'_> {
         assert_eq!(before, None, "{conn} is there already");
     }
 
-    /// The comparison to make after this input is handled.
+    /// Returns the comparison to make after this input is handled.
     fn before(&mut self, input: &Input<'_>, engine: &Engine) -> Watched {
         let now = self.now;
         match input {
@@ -396,7 +396,7 @@ impl SimShell<'_> {
                 self.desk.backlogs.extend(wire.map(|wire| (wire, *bytes)));
                 return Watched::Backlog { conn: *conn, bytes: *bytes };
             }
-            Input::Storage { event } => return self.before_news(event, engine),
+            Input::Storage { event } => return self.before_event(event, engine),
             Input::WallClock { started_unix_ms } => {
                 self.oracle.server.walls[usize::from(self.desk.id)] = started_unix_ms - UNIX_START;
             }
@@ -424,9 +424,9 @@ impl SimShell<'_> {
         Watched::Nothing
     }
 
-    fn before_news(&mut self, news: &StorageEvent, engine: &Engine) -> Watched {
+    fn before_event(&mut self, event: &StorageEvent, engine: &Engine) -> Watched {
         let model = self.desk.records.model.take();
-        match news {
+        match event {
             StorageEvent::Loaded { session, found } => {
                 let made = engine.session(session).is_none();
                 let model = model.zip(record_in(found)).map(Box::new);
@@ -575,12 +575,12 @@ impl Shell<SimNet, Engine> for SimShell<'_> {
     }
 
     fn storage(&mut self) -> Option<StorageEvent> {
-        if self.desk.records.news.first()?.at > self.now {
+        if self.desk.records.events.first()?.at > self.now {
             return None;
         }
-        let Answer { news, model, .. } = self.desk.records.news.remove(0);
+        let Answer { event, model, .. } = self.desk.records.events.remove(0);
         self.desk.records.model = model;
-        Some(news)
+        Some(event)
     }
 
     fn late_answer(&mut self) -> Option<(ConnId, HttpResponse)> {

@@ -1,4 +1,4 @@
-//! Shrinks a failing plan to the smallest one that still breaks the same promise.
+//! Shrinks a failing plan to the smallest one that still breaks the same invariant.
 
 use super::plan::{Driver, Plan};
 use super::{Failure, run};
@@ -31,7 +31,7 @@ struct Search {
 }
 
 impl Search {
-    /// Keeps a plan if it breaks the same promise.
+    /// Keeps a plan if it breaks the same invariant.
     fn keeps(&mut self, plan: Plan) -> bool {
         if plan == self.best || self.runs >= RUNS_MAX {
             return false;

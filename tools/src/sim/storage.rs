@@ -1,4 +1,4 @@
-//! The storage of the world: the record of each session, and answers that are late or refusals.
+//! The storage of the world: the record of each session, and answers that are late or rejections.
 
 use std::collections::BTreeMap;
 
@@ -26,10 +26,10 @@ pub struct Kept {
     pub is_late: bool,
 }
 
-/// News to a shard with their time, and the oracle's model if they hold a record.
+/// An event for a shard with its time, and the oracle's model if it holds a record.
 pub struct Answer {
     pub at: u64,
-    pub news: StorageEvent,
+    pub event: StorageEvent,
     pub model: Option<Model>,
 }
 
@@ -61,8 +61,8 @@ pub struct Storage {
     luck: SimRng,
     /// Number of records of dead servers that arrived.
     pub overdue: u64,
-    /// Number of these that were refused because there was a newer one.
-    pub refused: u64,
+    /// Number of these that were rejected because there was a newer one.
+    pub rejected: u64,
 }
 
 impl Storage {
@@ -77,11 +77,11 @@ impl Storage {
             away_until: None,
             luck: SimRng::new(seed, 3_000),
             overdue: 0,
-            refused: 0,
+            rejected: 0,
         }
     }
 
-    /// The stored state of a session.
+    /// Returns the stored state of a session.
     pub fn kept(&self, session: &SessionId) -> Option<&Kept> {
         self.records.get(session)
     }
@@ -108,7 +108,7 @@ impl Storage {
             if self.away_until.is_none() {
                 let was = self.records.get(&order.session).map(|kept| kept.epoch);
                 self.overdue += 1;
-                self.refused += u64::from(was > Some(order.epoch));
+                self.rejected += u64::from(was > Some(order.epoch));
                 self.keep(now, order, true);
             }
         }
@@ -139,8 +139,8 @@ impl Storage {
             }
             found = LoadResult::Record(bytes.into());
         }
-        let news = StorageEvent::Loaded { session: session.clone(), found };
-        self.answer(now, news, model)
+        let event = StorageEvent::Loaded { session: session.clone(), found };
+        self.answer(now, event, model)
     }
 
     /// Stores a record. Returns the answer, or `None` if it comes when the storage is available.
@@ -150,11 +150,11 @@ impl Storage {
             self.waiting.push((shard, order));
             return None;
         }
-        let refuses = self.away_until.is_some() || self.one_in(self.habits.refuse);
+        let rejects = self.away_until.is_some() || self.one_in(self.habits.refuse);
         if self.luck.one_in(6) {
             self.recent = Some(order.clone());
         }
-        Some(if refuses { self.refuse(now, order) } else { self.keep(now, order, false) })
+        Some(if rejects { self.reject(now, order) } else { self.keep(now, order, false) })
     }
 
     pub fn forget(&mut self, session: &SessionId, epoch: u64) {
@@ -182,18 +182,18 @@ impl Storage {
             plan::Storage { wait: self.habits.wait, delay: 100, late: 0, refuse: 0, damage: 0 };
     }
 
-    fn refuse(&mut self, now: u64, order: StoreOrder) -> Answer {
+    fn reject(&mut self, now: u64, order: StoreOrder) -> Answer {
         let StoreOrder { session, epoch, version, .. } = order;
         self.answer(
             now,
-            StorageEvent::Stored { session, epoch, version, outcome: StoreResult::Refused },
+            StorageEvent::Stored { session, epoch, version, outcome: StoreResult::Rejected },
             None,
         )
     }
 
     fn keep(&mut self, now: u64, order: StoreOrder, is_late: bool) -> Answer {
         if order.model.is_none() && !order.last {
-            return self.refuse(now, order);
+            return self.reject(now, order);
         }
         let StoreOrder { session, epoch, version, bytes, model, .. } = order;
         let newer =
@@ -209,9 +209,9 @@ impl Storage {
         self.answer(now, StorageEvent::Stored { session, epoch, version, outcome }, None)
     }
 
-    fn answer(&mut self, now: u64, news: StorageEvent, model: Option<Model>) -> Answer {
+    fn answer(&mut self, now: u64, event: StorageEvent, model: Option<Model>) -> Answer {
         let late = if self.one_in(self.habits.late) { TOO_LATE } else { 0 };
-        Answer { at: now + 1 + self.luck.below(self.habits.delay) + late, news, model }
+        Answer { at: now + 1 + self.luck.below(self.habits.delay) + late, event, model }
     }
 
     fn one_in(&mut self, n: u64) -> bool {

@@ -95,7 +95,7 @@ impl Pipe {
         (self.ended && self.last > now).then_some(self.last)
     }
 
-    /// The bytes that have arrived and were not read.
+    /// Returns the bytes that have arrived and were not read.
     pub fn here(&self) -> &[u8] {
         &self.bytes[self.read..self.read + self.arrived]
     }
@@ -114,7 +114,7 @@ impl Pipe {
         }
     }
 
-    /// The number of bytes that are under way or not read.
+    /// Returns the number of bytes that are under way or not read.
     pub fn full(&self) -> usize {
         self.bytes.len() - self.read
     }
@@ -184,7 +184,7 @@ pub struct Cable {
     /// The turn in which the connection accepts no more bytes, although there is room.
     pub full_in: u64,
     /// Whether room must be reported to the shard.
-    pub awaits_room: bool,
+    pub awaits_writable: bool,
     /// Whether a report to the shard is waiting.
     pub reported: bool,
     /// Whether the end of the client's side was reported to the shard. Like epoll, the net reports
@@ -211,7 +211,7 @@ impl Cable {
             peer,
             reset: false,
             full_in: 0,
-            awaits_room: false,
+            awaits_writable: false,
             reported: false,
             end_reported: false,
             offered_in: 0,
@@ -222,7 +222,7 @@ impl Cable {
         }
     }
 
-    /// The number of bytes that the server may send in this turn.
+    /// Returns the number of bytes that the server may send in this turn.
     pub fn room(&self, habits: &Net, turn: u64) -> usize {
         let is_full = self.full_in == turn;
         if is_full { 0 } else { (habits.window as usize).saturating_sub(self.down.full()) }
@@ -406,7 +406,8 @@ pub struct PendingCall {
 }
 
 impl PendingCall {
-    /// The kind of value that may wait for its rate, if it is one. One of each kind can wait.
+    /// Returns the kind of value that may wait for its rate, if it is one. One of each kind can
+    /// wait.
     pub fn kind(&self) -> Option<&'static str> {
         match &self.what {
             CallContent::Report(_) => Some("position_sync"),

@@ -152,14 +152,14 @@ impl<'p> World<'p> {
         self.verdict()
     }
 
-    /// The result of the run so far.
+    /// Returns the result of the run so far.
     pub fn verdict(&self) -> Verdict {
         let mut seen = self.oracle.journal.seen.clone();
         self.shards.iter().for_each(|shard| shard.sum_up(&mut seen));
         seen.add("driver: a tick is cut and finished", self.net.ticks_cut);
         if let Some(storage) = &self.storage {
             seen.add("storage: a dead server's record arrives", storage.overdue);
-            seen.add("storage: a dead server's record is refused as older", storage.refused);
+            seen.add("storage: a dead server's record is rejected as older", storage.rejected);
         }
         seen.add("recoveries", self.oracle.journal.recoveries);
         seen.add("hand-overs", self.handed_over);
@@ -370,8 +370,8 @@ impl<'p> World<'p> {
         }
     }
 
-    /// The time until every member is in its session: both ends notice broken connections, grace
-    /// periods end, and rejected members try again.
+    /// Returns the time until every member is in its session: both ends notice broken connections,
+    /// grace periods end, and rejected members try again.
     fn time_to_recover(&self) -> u64 {
         let shape = &self.plan.shape;
         let wait = shape.storage.as_ref().map_or(0, |storage| storage.wait);
@@ -382,7 +382,7 @@ impl<'p> World<'p> {
             + 12 * SECOND
     }
 
-    /// The time until every member has received a change.
+    /// Returns the time until every member has received a change.
     fn time_to_tell(&self) -> u64 {
         let shape = &self.plan.shape;
         2 * shape.batch + 4 * (shape.net.delay + shape.net.detour) + SECOND

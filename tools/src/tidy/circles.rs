@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The groups of files that reach each other, each sorted. Two files are in one group if each is
-/// reachable from the other.
+/// Returns the groups of files that reach each other, each sorted. Two files are in one group if
+/// each is reachable from the other.
 pub fn circles(edges: &BTreeMap<String, BTreeSet<String>>) -> Vec<Vec<String>> {
     let reached: BTreeMap<&String, BTreeSet<&String>> =
         edges.keys().map(|file| (file, reachable(edges, file))).collect();
@@ -20,7 +20,7 @@ pub fn circles(edges: &BTreeMap<String, BTreeSet<String>>) -> Vec<Vec<String>> {
     found.into_iter().collect()
 }
 
-/// The files that a file reaches in one step or more.
+/// Returns the files that a file reaches in one step or more.
 fn reachable<'e>(
     edges: &'e BTreeMap<String, BTreeSet<String>>,
     from: &str,

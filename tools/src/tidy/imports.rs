@@ -85,7 +85,7 @@ fn is_test(file: &File) -> bool {
 /// A file as a module: the folder of its crate, and the names that lead to it.
 type Module = (String, Vec<String>);
 
-/// The module of a file, if it belongs to a library or to the server.
+/// Returns the module of a file, if it belongs to a library or to the server.
 fn module(path: &str) -> Option<Module> {
     let folder = path.split_once("src/").map(|(before, _)| format!("{before}src/"))?;
     let inside = path.strip_prefix(&folder)?.strip_suffix(".rs")?;
@@ -97,7 +97,7 @@ fn module(path: &str) -> Option<Module> {
     (names.first().is_none_or(|first| first != "bin")).then_some((folder, names))
 }
 
-/// The files that each file imports from, outside its tests.
+/// Returns the files that each file imports from, outside its tests.
 fn edges(files: &[File]) -> BTreeMap<String, BTreeSet<String>> {
     let product = || files.iter().filter(|file| file.is_rust() && !is_test(file));
     let modules: BTreeMap<Module, &str> =

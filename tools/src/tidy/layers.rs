@@ -87,7 +87,7 @@ pub fn check(file: &File, source: &Source) -> Vec<Breach> {
         .collect()
 }
 
-/// The layer that a path leads to, if any.
+/// Returns the layer that a path leads to, if any.
 fn named_layer(path: &str) -> Option<&'static str> {
     let mut steps = path.split("::").peekable();
     let first = steps.next()?;

@@ -158,7 +158,7 @@ pub fn check_lock(lock: &str) -> Vec<Breach> {
     unwanted.map(|name| format!("Cargo.lock: {name} is back: {remedy}")).collect()
 }
 
-/// The names in all dependency tables of a manifest, with the lines of their first mention.
+/// Returns the names in all dependency tables of a manifest, with the lines of their first mention.
 fn dependencies(manifest: &str) -> Vec<(usize, String)> {
     let mut found: Vec<(usize, String)> = Vec::new();
     let mut add = |line: usize, name: &str| {

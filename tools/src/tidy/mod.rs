@@ -91,7 +91,7 @@ fn the_house_rules_hold() {
     assert!(breaches.is_empty(), "\n{}\n", breaches.join("\n"));
 }
 
-/// The top of the repository: where the workspace's manifest is.
+/// Returns the top of the repository: where the workspace's manifest is.
 fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -106,7 +106,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// All text files that people write: no builds, no packages, no lock files.
+/// Returns all text files that people write: no builds, no packages, no lock files.
 fn files(top: &Path) -> Vec<File> {
     const EXTENSIONS: [&str; 10] =
         ["rs", "js", "css", "html", "toml", "md", "sh", "yml", "yaml", "json"];

@@ -45,7 +45,7 @@ fn links(file: &File, files: &[File], top: &Path) -> Vec<Breach> {
     breaches
 }
 
-/// The path of `target`, which is relative to the folder of `document`.
+/// Returns the path of `target`, which is relative to the folder of `document`.
 fn beside(document: &str, target: &str) -> String {
     let mut parts: Vec<&str> = document.split('/').collect();
     parts.pop();
@@ -81,7 +81,7 @@ fn commands(file: &File, files: &[File], top: &Path) -> Vec<Breach> {
     breaches
 }
 
-/// The lines of code blocks and the spans in code style, with their line numbers.
+/// Returns the lines of code blocks and the spans in code style, with their line numbers.
 fn shown(text: &str) -> Vec<(usize, String)> {
     let mut shown = Vec::new();
     let mut is_fenced = false;
@@ -99,7 +99,7 @@ fn shown(text: &str) -> Vec<(usize, String)> {
     shown
 }
 
-/// The reason why a command cannot work, if it is one of ours and cannot.
+/// Returns the reason why a command cannot work, if it is one of ours and cannot.
 fn broken(words: &[&str], files: &[File], top: &Path) -> Option<String> {
     const BEFORE: [&str; 6] = ["sudo", "chrt", "nice", "taskset", "-c", "-f"];
     let is_program = |word: &&str| !word.contains('=') && !BEFORE.contains(word);
@@ -184,7 +184,7 @@ fn program_call(
     missing_option(options, &source)
 }
 
-/// The first long option that the source of a program does not have.
+/// Returns the first long option that the source of a program does not have.
 fn missing_option(words: &[&str], source: &str) -> Option<String> {
     let options = words.iter().filter_map(|word| word.strip_prefix("--"));
     let names = options.map(|option| option.split('=').next().unwrap_or_default());

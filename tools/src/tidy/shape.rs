@@ -123,7 +123,7 @@ fn sizes(name: &str, shape: &Shape) -> Vec<String> {
     found
 }
 
-/// The files of a type that call methods of other files.
+/// Returns the files of a type that call methods of other files.
 fn edges(shape: &Shape) -> BTreeMap<String, BTreeSet<String>> {
     let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for caller in &shape.methods {
@@ -136,7 +136,7 @@ fn edges(shape: &Shape) -> BTreeMap<String, BTreeSet<String>> {
     edges
 }
 
-/// The types by the folder of their definition and their name.
+/// Returns the types by the folder of their definition and their name.
 fn shapes(files: &[File]) -> BTreeMap<(String, String), Shape> {
     let parsed: Vec<(&File, syn::File)> = files
         .iter()
@@ -189,7 +189,7 @@ fn is_product(file: &File) -> bool {
     file.is_rust() && !is_test && places.iter().any(|place| file.path.starts_with(place))
 }
 
-/// The folder of a file; a module's own file counts as in the folder that it names.
+/// Returns the folder of a file; a module's own file counts as in the folder that it names.
 fn folder(path: &str) -> String {
     let stem = path.strip_suffix(".rs").unwrap_or(path);
     stem.strip_suffix("/mod")
@@ -198,7 +198,7 @@ fn folder(path: &str) -> String {
         .to_owned()
 }
 
-/// The definition that shares the longest path with `path`, in the same crate.
+/// Returns the definition that shares the longest path with `path`, in the same crate.
 fn nearest<'h>(homes: &[&'h str], path: &str) -> Option<&'h str> {
     let shared =
         |home: &&str| home.split('/').zip(path.split('/')).take_while(|(a, b)| a == b).count();

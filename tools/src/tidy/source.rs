@@ -12,7 +12,7 @@ impl Source {
         Self { code: blank(text) }
     }
 
-    /// The first line of the tests, which end the file.
+    /// Returns the first line of the tests, which end the file.
     pub fn first_test_line(&self) -> usize {
         let tests = self.code.find("#[cfg(test)]");
         tests.map_or(usize::MAX, |at| 1 + self.code[..at].matches('\n').count())
@@ -43,7 +43,7 @@ impl Source {
     }
 }
 
-/// The position of the next `a::b::c`.
+/// Returns the position of the next `a::b::c`.
 fn next_path(code: &str, from: usize) -> Option<std::ops::Range<usize>> {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     let start = from + code[from..].find(is_name)?;
@@ -64,7 +64,7 @@ fn tight(path: &str) -> String {
     path.split_whitespace().collect()
 }
 
-/// The leaves of a tree such as `a::{b, c::{d, e as f}, g::*}`, each from the root.
+/// Returns the leaves of a tree such as `a::{b, c::{d, e as f}, g::*}`, each from the root.
 fn leaves(tree: &str) -> Vec<String> {
     let Some((stem, branches)) = tree.split_once('{') else {
         let path = tree.split(" as ").next().unwrap_or_default();
@@ -107,8 +107,8 @@ fn blank(text: &str) -> String {
     code
 }
 
-/// The length of the comment or literal at the front of `rest`; `before` is the character before
-/// it.
+/// Returns the length of the comment or literal at the front of `rest`; `before` is the character
+/// before it.
 fn literal_or_comment(rest: &str, before: Option<char>) -> Option<usize> {
     if rest.starts_with("//") {
         return Some(rest.find('\n').unwrap_or(rest.len()));

@@ -232,7 +232,7 @@ impl Floor {
         }
     }
 
-    /// The index of a session, which is created if needed.
+    /// Returns the index of a session, which is created if needed.
     fn seat(&mut self, name: &str) -> usize {
         if let Some(index) = self.names.get(name) {
             return *index;
@@ -262,7 +262,7 @@ impl Conn {
     }
 }
 
-/// The value of `sessionId`, as the generator writes it.
+/// Returns the value of `sessionId`, as the generator writes it.
 fn session_of(text: &str) -> &str {
     let after = text.split_once("\"sessionId\":\"").map_or("", |(_, after)| after);
     after.split('"').next().unwrap_or_default()

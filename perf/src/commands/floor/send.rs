@@ -30,7 +30,7 @@ impl Sender {
         for socket in sockets {
             match self {
                 Self::Plain => {
-                    // SAFETY: the frame outlives the call. A socket that refuses misses this tick.
+                    // SAFETY: the frame outlives the call. A full socket misses this tick.
                     unsafe { libc::send(*socket, frame.as_ptr().cast(), frame.len(), FLAGS) };
                 }
                 Self::Ring(ring) => {

@@ -9,9 +9,9 @@ use bandsync_testkit::frames;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use super::habits::{Deed, Habits};
 use super::member::{Member, PacketKind, Stage};
 use super::options::{Run, Scenario};
+use super::schedule::{Action, Schedule};
 use super::tally::{Grid, Tally};
 
 const TIMER: Token = Token(usize::MAX);
@@ -41,7 +41,7 @@ pub struct Crowd {
     to_open: VecDeque<(usize, Nanos)>,
     opening: usize,
     pub joined: usize,
-    pub habits: Habits,
+    pub schedule: Schedule,
     pub tally: Tally,
     pub measuring: bool,
     /// Whether standard input has data, which [`Self::await_cue`] waits for.
@@ -67,7 +67,7 @@ impl Crowd {
             to_open: VecDeque::new(),
             opening: 0,
             joined: 0,
-            habits: Habits::default(),
+            schedule: Schedule::default(),
             tally: Tally::default(),
             measuring: false,
             cued: false,
@@ -80,7 +80,7 @@ impl Crowd {
         self.to_open.push_back((slot, intended));
     }
 
-    /// The member at a slot, if it has joined.
+    /// Returns the member at a slot, if it has joined.
     fn joined_mut(&mut self, slot: usize) -> Option<&mut Member> {
         self.slots[slot].as_mut().filter(|member| member.stage == Stage::Joined)
     }
@@ -90,7 +90,7 @@ impl Crowd {
     pub fn pass(&mut self, until: Nanos, mut done: impl FnMut(&Self) -> bool) -> io::Result<()> {
         while !done(self) && now() < until {
             self.begin_opening()?;
-            let next = self.habits.next().unwrap_or(Nanos::MAX).min(until);
+            let next = self.schedule.next().unwrap_or(Nanos::MAX).min(until);
             match self.await_events(next) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result?,
@@ -100,16 +100,16 @@ impl Crowd {
                 match event.token() {
                     TIMER => {}
                     CUE => self.cued = true,
-                    Token(slot) => self.happens(slot, event.is_writable())?,
+                    Token(slot) => self.handle_event(slot, event.is_writable())?,
                 }
             }
             self.events = events;
             let now = now();
-            while let Some((deed, intended)) = self.habits.due(now) {
+            while let Some((action, intended)) = self.schedule.due(now) {
                 if self.measuring {
                     self.tally.own.record(now.saturating_sub(intended));
                 }
-                self.act(deed, intended)?;
+                self.act(action, intended)?;
             }
         }
         Ok(())
@@ -165,16 +165,17 @@ impl Crowd {
         Ok(())
     }
 
-    /// The first members of all sessions come first, then the second ones, and so on.
-    fn session_of(&self, slot: usize) -> usize {
-        slot % self.run.sessions
+    /// Returns the session of a member. The first members of all sessions come first, then the
+    /// second ones, and so on.
+    fn session_of(&self, place: usize) -> usize {
+        place % self.run.sessions
     }
 
     pub fn is_leader(&self, slot: usize) -> bool {
         slot < self.run.sessions
     }
 
-    /// The tick rate that the member at this slot asks for.
+    /// Returns the tick rate that the member at this slot asks for.
     fn tick_hz(&self, slot: usize) -> Option<u8> {
         match self.run.scenario {
             // Half of the band keeps the timeline and needs few ticks.
@@ -209,7 +210,7 @@ impl Crowd {
         }
     }
 
-    fn happens(&mut self, slot: usize, writable: bool) -> io::Result<()> {
+    fn handle_event(&mut self, slot: usize, writable: bool) -> io::Result<()> {
         let Some(mut member) = self.slots.get_mut(slot).and_then(Option::take) else {
             return Ok(());
         };
@@ -217,8 +218,9 @@ impl Crowd {
         let mut result = if writable { member.writable(&self.handshake) } else { Ok(()) };
         if result.is_ok() && member.stage != Stage::Connecting {
             let mut buffer = std::mem::take(&mut self.buffer);
-            result = member
-                .read(&mut buffer, |member, kind, length| self.handle(slot, member, kind, length));
+            result = member.read(&mut buffer, |member, kind, length| {
+                self.handle_packet(slot, member, kind, length)
+            });
             self.buffer = buffer;
         }
         let joins = before != Stage::Joined && member.stage == Stage::Joined;
@@ -251,7 +253,7 @@ impl Crowd {
         }
     }
 
-    fn handle(
+    fn handle_packet(
         &mut self,
         slot: usize,
         member: &mut Member,
@@ -299,10 +301,10 @@ impl Crowd {
                     self.tally.setup.record(now().saturating_sub(member.intended));
                 }
             }
-            PacketKind::Refused(why) => {
-                self.tally.refused += 1;
+            PacketKind::Rejected(why) => {
+                self.tally.rejected += 1;
                 if member.stage != Stage::Joined {
-                    return Err(io::Error::other(format!("the server refuses: {why}")));
+                    return Err(io::Error::other(format!("the server rejects: {why}")));
                 }
             }
             PacketKind::Chat(_) | PacketKind::Snapshot | PacketKind::Other => {}
@@ -319,34 +321,34 @@ impl Crowd {
         )
     }
 
-    /// Does a deed, which should have been done at `intended`.
-    fn act(&mut self, deed: Deed, intended: Nanos) -> io::Result<()> {
-        let (slot, text) = match deed {
-            Deed::Join(slot) => {
+    /// Does an action, which should have been done at `intended`.
+    fn act(&mut self, action: Action, intended: Nanos) -> io::Result<()> {
+        let (slot, text) = match action {
+            Action::Join(slot) => {
                 self.open(slot, intended);
                 return Ok(());
             }
-            Deed::Play(session) => (session, self.event("play", session, "")),
-            Deed::Pause(session) => (session, self.event("pause", session, "")),
-            Deed::Seek(session) => (session, self.event("seek", session, ",\"position\":30000")),
-            Deed::Tempo(session, bpm) => {
+            Action::Play(session) => (session, self.event("play", session, "")),
+            Action::Pause(session) => (session, self.event("pause", session, "")),
+            Action::Seek(session) => (session, self.event("seek", session, ",\"position\":30000")),
+            Action::Tempo(session, bpm) => {
                 (session, self.event("set_tempo", session, &format!(",\"tempo\":{bpm}")))
             }
-            Deed::Chat(slot) => {
+            Action::Chat(slot) => {
                 let session = self.session_of(slot);
                 (slot, self.event("chat_message", session, &format!(",\"message\":\"{intended}\"")))
             }
-            Deed::Probe(slot) => (slot, r#"42["latency_probe",{"timestamp":0}]"#.to_owned()),
+            Action::Probe(slot) => (slot, r#"42["latency_probe",{"timestamp":0}]"#.to_owned()),
         };
         let receivers = self.run.members as u64;
         let measuring = self.measuring;
         let Some(member) = self.joined_mut(slot) else { return Ok(()) };
-        if matches!(deed, Deed::Probe(_)) {
+        if matches!(action, Action::Probe(_)) {
             member.probes.push_back(intended);
         }
         // A broken connection is noticed at the next read.
         let is_sent = member.say(&text).is_ok();
-        if is_sent && measuring && matches!(deed, Deed::Chat(_)) {
+        if is_sent && measuring && matches!(action, Action::Chat(_)) {
             self.tally.chats_due += receivers;
         }
         Ok(())

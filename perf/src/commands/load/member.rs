@@ -60,7 +60,7 @@ pub enum PacketKind<'a> {
     Ping,
     /// The application's ping.
     Heartbeat,
-    Refused(&'a str),
+    Rejected(&'a str),
     Other,
 }
 
@@ -93,7 +93,7 @@ impl Member {
 
     /// Makes the close a reset, so that the port can be used again at once.
     pub fn cut(&self) {
-        // If this is refused, the port is blocked for a minute, and nothing else changes.
+        // If this is rejected, the port is blocked for a minute, and nothing else changes.
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 
@@ -180,7 +180,7 @@ impl Member {
             let Some(length) = frames::head_length(bytes) else { return Ok(0) };
             if !bytes.starts_with(b"HTTP/1.1 101") {
                 let line = String::from_utf8_lossy(&bytes[..length.min(60)]).into_owned();
-                return Err(io::Error::other(format!("the upgrade was refused: {line}")));
+                return Err(io::Error::other(format!("the upgrade was rejected: {line}")));
             }
             handle(self, PacketKind::Upgraded, length)?;
             at = length;
@@ -216,7 +216,7 @@ fn understand(text: &[u8]) -> PacketKind<'_> {
     let Some(event) = text.strip_prefix("42[\"") else {
         return match text.get(..2) {
             Some("40") => PacketKind::Connected,
-            Some("44") => PacketKind::Refused(text),
+            Some("44") => PacketKind::Rejected(text),
             _ if text.starts_with('0') => PacketKind::Open,
             _ if text == "2" => PacketKind::Ping,
             _ => PacketKind::Other,
@@ -231,7 +231,7 @@ fn understand(text: &[u8]) -> PacketKind<'_> {
         }
         "latency_response" => PacketKind::ProbeAnswer,
         "ping" => PacketKind::Heartbeat,
-        "error" | "rate_limit_exceeded" => PacketKind::Refused(text),
+        "error" | "rate_limit_exceeded" => PacketKind::Rejected(text),
         _ => PacketKind::Other,
     }
 }

@@ -5,9 +5,9 @@
 //! delay by slowing the generator down.
 
 mod crowd;
-mod habits;
 mod member;
 mod options;
+mod schedule;
 mod tally;
 
 use std::io::{self, IsTerminal, Write};
@@ -74,14 +74,14 @@ fn measure(run: &Run, server: Option<&Server>) -> io::Result<Report> {
     let joined = crowd.joined;
 
     let start = now() + MILLISECOND;
-    crowd.habits.play(run, start);
+    crowd.schedule.play(run, start);
     crowd.pass(start + run.warm_up * SECOND, |_| false)?;
     crowd.fix_grids();
     // Messages that waited meanwhile are no fault of the server.
     let warm = now() + SECOND / 10;
     crowd.pass(warm, |_| false)?;
 
-    crowd.habits.measured(run, warm);
+    crowd.schedule.measured(run, warm);
     crowd.measuring = true;
     let own = std::process::id();
     let (cpu_before, own_before) = (server.map(Server::cpu_time).transpose()?, cpu::cpu_time(own)?);
@@ -98,7 +98,7 @@ fn measure(run: &Run, server: Option<&Server>) -> io::Result<Report> {
     let (cpu_after, own_after) = (server.map(Server::cpu_time).transpose()?, cpu::cpu_time(own)?);
     if run.scenario == Scenario::Chat {
         // The last messages are still on their way.
-        crowd.habits.clear();
+        crowd.schedule.clear();
         crowd.pass(now() + SECOND / 4, |_| false)?;
     }
     progress("");
@@ -147,7 +147,7 @@ fn measure(run: &Run, server: Option<&Server>) -> io::Result<Report> {
         memory_idle: per_conn(idle),
         memory_end: per_conn(memory()?),
         broken: tally.broken,
-        refused: tally.refused,
+        rejected: tally.rejected,
         times: times.map(|(name, times)| (name.to_owned(), times.summary())).collect(),
     })
 }

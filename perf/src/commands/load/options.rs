@@ -123,7 +123,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    /// The name on the command line.
+    /// Returns the name on the command line.
     pub fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }

@@ -16,7 +16,7 @@ pub struct Tally {
     pub chats: u64,
     pub joins: u64,
     pub broken: u64,
-    pub refused: u64,
+    pub rejected: u64,
     /// Messages and their bytes, of all kinds.
     pub messages: u64,
     pub bytes: u64,
@@ -79,7 +79,7 @@ impl Grid {
         self.origin = self.learned.iter().min_by_key(all_late).copied();
     }
 
-    /// The tick's slot on the grid and its lateness.
+    /// Returns the tick's number on the grid and its lateness.
     fn slot(&mut self, at: Nanos) -> (u64, Nanos) {
         let since = at.saturating_sub(*self.origin.get_or_insert(at));
         let slot = (since + self.interval / SLACK_PART) / self.interval;

@@ -32,7 +32,7 @@ fn large_data_is_echoed_through_small_buffers() {
     let bytes = pattern(6_000_000);
     let got = exchange(server.connect_narrow(4_096), &bytes, 100_000);
     assert!(got == bytes);
-    assert!(server.stats(0).short_sends.get() > 0, "nothing was refused, so nothing was tested");
+    assert!(server.stats(0).short_sends.get() > 0, "nothing was rejected, so nothing was tested");
     assert_eq!(server.stats(0).bytes_in.get(), 6_000_000);
     wait_until(|| server.stats(0).bytes_out.get() == 6_000_000);
     server.end();

@@ -1,7 +1,7 @@
 //! The sessions of a shard: calls in, replies out, packets to members.
 //!
 //! A call never reaches into a connection. A [`Caller`] describes the client, and a [`Reply`] the
-//! outcome. The engine acknowledges the call first; [`Band::settle`] then sends the news to the
+//! outcome. The engine acknowledges the call first; [`Band::settle`] then sends the notices to the
 //! members.
 
 mod batch;
@@ -48,7 +48,7 @@ pub struct Caller {
     pub seat: Option<SeatHandle>,
 }
 
-/// A checked command on its way into a session.
+/// A command that the band carries out, and answers with one [`Reply`].
 pub enum Call {
     Join(Join),
     Leave(SessionId),
@@ -78,7 +78,7 @@ pub struct Band {
     /// The highest epoch given to a session so far, up to [`CLOCK_EPOCH_MAX`].
     last_epoch: u64,
     /// Sessions whose batch window is over, in the order in which they are flushed.
-    windows: VecDeque<RoomKey>,
+    closed_windows: VecDeque<RoomKey>,
     /// Empty between calls; kept to reuse its memory.
     effects: Vec<Effect>,
 }
@@ -99,7 +99,7 @@ impl Band {
             names: BTreeMap::new(),
             persist: PersistQueue::default(),
             last_epoch: 0,
-            windows: VecDeque::new(),
+            closed_windows: VecDeque::new(),
             effects: Vec::new(),
         }
     }
@@ -125,9 +125,9 @@ impl Band {
         self.persist.dirty()
     }
 
-    /// Whether batches of closed windows wait for the next turn.
-    pub fn has_open_windows(&self) -> bool {
-        !self.windows.is_empty()
+    /// Whether a batch whose window is over still has to be flushed.
+    pub fn has_unflushed_batches(&self) -> bool {
+        !self.closed_windows.is_empty()
     }
 
     /// Carries out a call. The caller must be acknowledged next; then [`settle`](Band::settle) is
@@ -162,7 +162,7 @@ impl Band {
     /// Sends what the last call changed to the session's members, and sets its timers.
     ///
     /// Call it after the caller's acknowledgement: a member must learn the outcome of its own call
-    /// before the news of it.
+    /// before the notices about it.
     pub fn settle(&mut self, seat: SeatHandle, cx: &mut Cx<'_>) {
         self.settle_room(seat.room, cx);
     }
@@ -255,7 +255,7 @@ impl Band {
         let Some(key) = self.names.get(&join.session).copied() else {
             self.rules.check_secrets(join.passcode.as_ref(), join.leader_pin.as_ref())?;
             let has_room = self.has_room_for_session(cx) || self.is_left_empty(leaves);
-            return if has_room { Ok(()) } else { Err(no_room()) };
+            return if has_room { Ok(()) } else { Err(server_full()) };
         };
         let Some(room) = self.rooms.get_mut(key) else { return Err(gone()) };
         let guesses = join.passcode.is_some() || join.leader_pin.is_some();
@@ -375,7 +375,7 @@ impl Band {
     /// join. [`settle_room`](Band::settle_room) is due once all pending joins are done.
     ///
     /// # Errors
-    /// `session_full` if the shard has no room for another session.
+    /// `session_full` if the shard is full.
     pub fn open(
         &mut self,
         session: &SessionId,
@@ -403,18 +403,18 @@ impl Band {
         }
     }
 
-    /// Notes that a session's batch window is over. It is flushed after the ticks of the turn.
-    pub fn window_over(&mut self, key: RoomKey) {
+    /// Closes a batch window whose time is over. Its batch is flushed after the ticks of the turn.
+    pub fn close_window(&mut self, key: RoomKey) {
         if let Some(room) = self.rooms.get_mut(key) {
-            room.window_over();
+            room.close_window();
         }
-        self.windows.push_back(key);
+        self.closed_windows.push_back(key);
     }
 
     /// Flushes closed windows until `most` members were sent a batch. Adds their number to `sent`.
     pub fn flush_windows(&mut self, sent: &mut usize, most: usize, cx: &mut Cx<'_>) {
         while *sent < most
-            && let Some(key) = self.windows.pop_front()
+            && let Some(key) = self.closed_windows.pop_front()
         {
             let Some(room) = self.rooms.get_mut(key) else { continue };
             room.flush(key, cx);
@@ -531,7 +531,7 @@ impl Band {
         cx: &mut Cx<'_>,
     ) -> Result<RoomKey, Reject> {
         if self.rooms.is_full() && !self.evict_empty(cx) {
-            return Err(no_room());
+            return Err(server_full());
         }
         // A new session must look newer than any former one of its name, also to clients that knew
         // that one before the server's restart. If the wall clock was set back since, the next
@@ -660,8 +660,8 @@ impl Band {
     }
 }
 
-fn no_room() -> Reject {
-    Reject::new(Code::SessionFull, "this server has no room for another session")
+fn server_full() -> Reject {
+    Reject::new(Code::SessionFull, "this server is full: no more sessions can be created")
 }
 
 fn gone() -> Reject {

@@ -19,7 +19,7 @@ use crate::words::time::Micros;
 /// turn never serializes more than [`OFFERS_MAX`] records. Guessed.
 const OFFER_INTERVAL: Micros = Micros::from_millis(5);
 
-/// Pause after the storage queue was full. Serializing a record only to have it refused is wasted
+/// Pause after the storage queue was full. Serializing a record only to have it rejected is wasted
 /// work. Guessed.
 const OFFER_AGAIN: Micros = Micros::from_millis(100);
 
@@ -35,7 +35,7 @@ const OFFER_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct PersistQueue {
     /// Sessions that changed and have no record in flight, in order of change.
     dirty: VecDeque<RoomKey>,
-    /// Whether the storage refused the last record because its queue was full.
+    /// Whether the storage rejected the last record because its queue was full.
     is_full: bool,
     /// Sessions evicted from memory, with their epochs, by the time at which the storage may forget
     /// them.
@@ -126,7 +126,7 @@ impl PersistQueue {
     ) -> Option<u64> {
         if room.persisted.in_flight == Some(which) {
             room.persisted.in_flight = None;
-            self.is_full = outcome == StoreResult::Refused;
+            self.is_full = outcome == StoreResult::Rejected;
             if self.is_full {
                 self.offer.cancel(cx.wheel);
             }
@@ -134,7 +134,7 @@ impl PersistQueue {
         match outcome {
             StoreResult::Stored => room.persisted.stored = Some(which),
             // mark: refused_record_counts
-            StoreResult::Refused => {}
+            StoreResult::Rejected => {}
             // No epoch above it can be stored, so the record counts as stored. The next change is
             // offered again.
             StoreResult::Outdated { epoch } if epoch >= Record::EPOCH_MAX => {

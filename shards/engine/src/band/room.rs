@@ -407,8 +407,8 @@ impl Room {
         self.arm(key, cx);
     }
 
-    /// Notes that the batch window is over. The batch is flushed after the ticks of the turn.
-    pub fn window_over(&mut self) {
+    /// Closes the batch window, whose time is over. The caller flushes the batch later.
+    pub fn close_window(&mut self) {
         self.window.fired();
     }
 

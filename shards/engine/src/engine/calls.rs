@@ -5,7 +5,7 @@
 //! dragged slider ends where it was released. It is applied before any later command of its client,
 //! even if the rate does not allow it yet, so commands take effect in the order in which they were
 //! sent. The client's total then runs into debt, so in the long run it sends no more than allowed.
-//! A value that waits does not count as a refusal.
+//! A value that waits does not count as a rejection.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ use crate::speech::{
     Ack, ClientCommand, ClientNotice, Code, Command, LeaveReason, Reject, SessionCommand,
 };
 use crate::transport::{
-    Awaits, Closing, Connections, EventCall, LateValue, Next, Payload, Reason, ReplyTo, latest,
+    Awaits, Closing, Connections, LateValue, NamedEvent, Next, Payload, Reason, ReplyTo, latest,
 };
 use crate::wire::events::{self, ClientEvent, class};
 use crate::wire::{json::Value, print};
@@ -28,19 +28,19 @@ use crate::words::time::Micros;
 
 impl Shard {
     /// Handles an event: counts it against the rates, then reads and applies it.
-    pub(super) fn event(&mut self, call: &EventCall<'_>, cx: &mut Cx<'_>) -> Next {
-        let event = ClientEvent::from_name(&call.event);
-        let has_late = match self.transport.connections.admit(call.client, event, cx) {
+    pub(super) fn event(&mut self, sent: &NamedEvent<'_>, cx: &mut Cx<'_>) -> Next {
+        let event = ClientEvent::from_name(&sent.event);
+        let has_late = match self.transport.connections.admit(sent.client, event, cx) {
             Ok(has_late) => has_late,
-            Err(wait) => return self.too_fast(call, event, wait, cx),
+            Err(wait) => return self.too_fast(sent, event, wait, cx),
         };
         if has_late && let Some(event) = event.filter(|event| event.is_command()) {
-            self.catch_up(call, event, cx); // mark: later_command_overtakes
+            self.catch_up(sent, event, cx); // mark: later_command_overtakes
         }
-        let to = call.reply_to();
-        let reject = match (event, call.payload) {
+        let to = sent.reply_to();
+        let reject = match (event, sent.payload) {
             (Some(event), Payload::Read { .. }) => {
-                return self.command(event, to, call.payload, cx);
+                return self.command(event, to, sent.payload, cx);
             }
             (Some(_), Payload::TooLong(bytes)) => {
                 let most = crate::transport::EVENT_BYTES_MAX;
@@ -48,7 +48,7 @@ impl Shard {
                 Reject::too_large(what, bytes, most)
             }
             (None, _) => {
-                let message = match events::our_name_for(&call.event) {
+                let message = match events::our_name_for(&sent.event) {
                     Some(ours) => {
                         format!("this server knows no such event: {ours} does the same here").into()
                     }
@@ -57,7 +57,7 @@ impl Shard {
                 Reject::new(Code::UnknownEvent, message)
             }
         };
-        self.transport.connections.refuse(to, &reject, cx);
+        self.transport.connections.reject(to, &reject, cx);
         Next::Continue
     }
 
@@ -165,61 +165,62 @@ impl Shard {
         }
     }
 
-    /// Handles an event that came too fast: keeps it for later, or refuses it. Too many refusals
+    /// Handles an event that came too fast: keeps it for later, or rejects it. Too many rejections
     /// close the connection.
     #[cold]
     fn too_fast(
         &mut self,
-        call: &EventCall<'_>,
+        sent: &NamedEvent<'_>,
         event: Option<ClientEvent>,
         wait: Micros,
         cx: &mut Cx<'_>,
     ) -> Next {
-        let id = call.client;
-        if event.is_some_and(|event| self.keep_late(call, event, wait, cx)) {
+        let id = sent.client;
+        if event.is_some_and(|event| self.keep_late(sent, event, wait, cx)) {
             return Next::Continue;
         }
         let Some(client) = self.transport.connections.client_mut(id) else {
             return Next::Continue;
         };
-        let notice = ClientNotice::RateLimitExceeded { event: &call.event, retry_after: wait };
+        let notice = ClientNotice::RateLimitExceeded { event: &sent.event, retry_after: wait };
         client.notify(id, &notice, cx);
-        if let Some(ack) = call.ack {
-            cx.report.counters.refused(Code::RateLimited);
+        if let Some(ack) = sent.ack {
+            cx.report.counters.rejected(Code::RateLimited);
             let message = format!("too many of these: try again in {} ms", wait.as_millis() + 1);
             let reject =
                 Reject { retry_after: Some(wait), ..Reject::new(Code::RateLimited, message) };
-            client.send(id, cx, |bytes| print::refusal(bytes, ack, &reject));
+            client.send(id, cx, |bytes| print::rejection(bytes, ack, &reject));
         }
-        if client.rates.refuse(cx.now.at, &cx.settings.policy.rates) {
-            let why = "it exceeds its rates again and again";
+        if client.rates.reject(cx.now.at, &cx.settings.policy.rates) {
+            let refusals = cx.settings.policy.rates.refusals_max;
+            let why = format!("event rates exceeded {refusals} times within a minute");
             self.close(id, Closing::expelled(why, LeaveReason::Forced), cx);
         }
         Next::Continue
     }
 
     /// Keeps an event that came too fast, if only the newest value of its kind counts. Returns
-    /// false if the event is to be refused instead.
+    /// false if the event is to be rejected instead.
     fn keep_late(
         &mut self,
-        call: &EventCall<'_>,
+        sent: &NamedEvent<'_>,
         event: ClientEvent,
         wait: Micros,
         cx: &mut Cx<'_>,
     ) -> bool {
-        let Some((session, id, command)) = latest(event, call.payload.value()) else {
+        let Some((session, id, command)) = latest(event, sent.payload.value()) else {
             return false;
         };
-        let Some(client) = self.transport.connections.client_mut(call.client) else { return false };
+        let Some(client) = self.transport.connections.client_mut(sent.client) else { return false };
         if self.band.seat_in(client.seat, &session).is_err() {
             return false;
         }
         let now = cx.now.at;
         client.active_at = now;
-        let (ack, since, due) = (call.ack, now, now + wait);
+        let (ack, since, due) = (sent.ack, now, now + wait);
         let new = LateValue { event, ack, session, id, command, since, due };
         if let Some(needless) = client.late_mut().keep(new) {
-            self.supersede(call.client, &needless, cx);
+            self.supersede(sent.client, &needless, cx);
         }
         true
     }
@@ -227,24 +228,24 @@ impl Shard {
     /// Applies the waiting values before a later command that its rate allows. If that command is a
     /// new value of the same event, the waiting one is superseded.
     #[cold]
-    fn catch_up(&mut self, call: &EventCall<'_>, event: ClientEvent, cx: &mut Cx<'_>) {
-        let Some(client) = self.transport.connections.client_mut(call.client) else { return };
-        if let Some(new) = latest(event, call.payload.value())
+    fn catch_up(&mut self, sent: &NamedEvent<'_>, event: ClientEvent, cx: &mut Cx<'_>) {
+        let Some(client) = self.transport.connections.client_mut(sent.client) else { return };
+        if let Some(new) = latest(event, sent.payload.value())
             && let Some(old) = client.late_mut().superseded_by(event, &new)
         {
-            self.supersede(call.client, &old, cx);
+            self.supersede(sent.client, &old, cx);
         }
-        while self.apply_first(call.client, true, cx) {}
+        while self.apply_first(sent.client, true, cx) {}
     }
 
     /// Handles the deadline of a connection: closes it, or applies waiting values and sends pings.
-    pub(super) fn look_after(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
+    pub(super) fn handle_deadline(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
         if let Some(closing) = self.transport.overdue(conn, cx) {
             return self.close(conn, closing, cx);
         }
         self.apply_late(conn, cx);
         let client = self.transport.connections.client_mut(conn);
-        if let Some(closing) = client.and_then(|client| client.beat(conn, cx)) {
+        if let Some(closing) = client.and_then(|client| client.send_due_pings(conn, cx)) {
             self.close(conn, closing, cx);
         }
     }
@@ -309,7 +310,7 @@ impl Shard {
                 let outcome = Ok(Ack::Superseded { epoch, version });
                 self.transport.connections.answer(to, &outcome, Some(session.id()), cx);
             }
-            Err(reject) => self.transport.connections.refuse(to, &reject, cx),
+            Err(reject) => self.transport.connections.reject(to, &reject, cx),
         }
     }
 }

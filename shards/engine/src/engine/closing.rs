@@ -18,9 +18,9 @@ impl Shard {
         let manner = match closing.manner {
             Ending::Expelled => {
                 cx.report.counters.expulsions += 1;
-                Some(Manner::Expelled)
+                Some(Manner::ByServer)
             }
-            Ending::Left => gone.was_connected().then_some(Manner::Left),
+            Ending::Left => gone.was_connected().then_some(Manner::ByClient),
             Ending::Unlogged => None,
         };
         let seated = gone.seated();

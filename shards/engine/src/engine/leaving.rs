@@ -25,7 +25,7 @@ impl Shard {
         let connections = &self.transport.connections;
         if let Some((peer, client)) = connections.peer(id).zip(connections.client(id)) {
             let why = reason.as_str().into();
-            note(&self.band, (id, peer), client.seat, (why, Manner::Left), cx);
+            note(&self.band, (id, peer), client.seat, (why, Manner::ByClient), cx);
         }
         self.leave_session(id, reason, cx);
         if let Some(client) = self.transport.connections.client_mut(id) {

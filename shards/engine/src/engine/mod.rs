@@ -70,7 +70,7 @@ impl Engine {
     /// Returns the time by which [`Input::TurnEnded`] must come again, even without another input.
     pub fn next_deadline(&self) -> Option<Micros> {
         let Resources { wheel, now, .. } = &self.resources;
-        if self.shard.band.has_open_windows() { Some(now.at) } else { wheel.next_deadline() }
+        if self.shard.band.has_unflushed_batches() { Some(now.at) } else { wheel.next_deadline() }
     }
 
     /// Whether a session ticks, so that members would notice a late turn.

@@ -190,5 +190,5 @@ fn reject_join(
     cx: &mut Cx<'_>,
 ) {
     let to = ReplyTo { client, event: ClientEvent::JoinSession.name(), ack };
-    connections.refuse(to, reject, cx);
+    connections.reject(to, reject, cx);
 }

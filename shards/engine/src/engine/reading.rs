@@ -41,7 +41,7 @@ impl Shard {
     /// Acts on one event.
     fn act(&mut self, event: Event<'_>, cx: &mut Cx<'_>) -> Next {
         match event {
-            Event::Call(call) => return self.event(&call, cx),
+            Event::Named(event) => return self.event(&event, cx),
             Event::Settled => {}
             Event::Connect { recovery: Some((token, offset)), .. }
                 if offset.shard != cx.settings.shard =>
@@ -51,10 +51,10 @@ impl Shard {
             Event::Connect { client, recovery } => self.connect(client, recovery, cx),
             Event::Disconnect { client } => self.disconnect(client, cx),
             Event::Upgraded { from, to } => self.relocate(from, to),
-            Event::Due { client } => self.look_after(client, cx),
+            Event::Due { client } => self.handle_deadline(client, cx),
             Event::Close { conn, closing } => self.close(conn, closing, cx),
             Event::Opened(_) | Event::Packet { .. } | Event::Message { .. } => {
-                debug_assert!(false, "a server runs at the layer of calls");
+                debug_assert!(false, "a server runs at the layer of events");
             }
         }
         Next::Continue
@@ -98,7 +98,7 @@ impl Shard {
     ) -> bool {
         // The client may have noticed the loss before the server did.
         if let Some(old) = self.band.conn_of_token(offset.room, token) {
-            let why = "its member has come back on another connection".into();
+            let why = "its member returned on another connection".into();
             let closing = Closing::left(LeaveReason::TransportClosed).with(Farewell::Abort);
             self.close(old, Closing { why, ..closing }, cx);
         }

@@ -361,7 +361,7 @@ fn an_acknowledgement_precedes_the_notice() {
 }
 
 #[test]
-fn a_refusal_is_an_acknowledgement_or_an_error() {
+fn a_rejection_is_an_acknowledgement_or_an_error() {
     let mut world = World::new(settings());
     let (_, bob) = duo(&mut world);
     world.say(bob, r#"421["play",{"sessionId":"s"}]"#);
@@ -729,7 +729,7 @@ fn a_request_pending_at_the_start_of_a_drain_is_answered() {
 }
 
 #[test]
-fn a_draining_server_answers_probes_and_refuses_clients() {
+fn a_draining_server_answers_probes_and_rejects_clients() {
     let mut world = World::new(settings());
     let (ann, _) = duo(&mut world);
     world.input(0, Input::Drain);
@@ -849,7 +849,7 @@ fn a_protocol_violation_closes_the_connection() {
 }
 
 #[test]
-fn another_namespace_is_refused_and_the_connection_stays() {
+fn another_namespace_is_rejected_and_the_connection_stays() {
     let mut world = World::new(settings());
     let id = world.client(0);
     world.say(id, "40/admin,{}");
@@ -908,7 +908,7 @@ fn late_ticks_and_round_trips_are_measured() {
 }
 
 #[test]
-fn refusals_are_counted_by_their_code() {
+fn rejections_are_counted_by_their_code() {
     let mut world = World::new(settings());
     let (_, bob) = duo(&mut world);
     world.say(bob, r#"421["play",{"sessionId":"s"}]"#);

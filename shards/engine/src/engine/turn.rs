@@ -6,7 +6,7 @@ use crate::band::Band;
 use crate::context::Cx;
 use crate::io::{FreeMemory, Input, Settings};
 use crate::timers::Timer;
-use crate::transport::{Arrival, Closing, Profile, Transport};
+use crate::transport::{Arrival, BACKLOG_SCARCE, Closing, Profile, Transport};
 use crate::words::ids::ConnId;
 
 /// Maximum number of members that the batches of one turn are sent to while a session ticks.
@@ -35,8 +35,8 @@ impl Shard {
             Input::ShardMessage { message } => self.message(message, cx),
             Input::Closed { conn, cause } => self.close(conn, Closing::lost(cause), cx),
             Input::Backlog { conn, bytes } => {
-                if self.transport.connections.backlog(conn, bytes, cx) {
-                    self.close(conn, Closing::slow_reader(), cx); // mark: slow_reader_stays
+                if let Some(closing) = self.transport.connections.backlog(conn, bytes, cx) {
+                    self.close(conn, closing, cx); // mark: slow_reader_stays
                 }
             }
             Input::Responded { conn, response } => {
@@ -74,8 +74,8 @@ impl Shard {
 
     /// Tells all clients that the server goes away, and closes their connections. A connection with
     /// an incomplete request, with none yet, or with one that the host has not answered still
-    /// receives its answer: pages and probes are served, and clients are refused. So do connections
-    /// that open later.
+    /// receives its answer: pages and probes are served, and clients are rejected. So do
+    /// connections that open later.
     fn drain(&mut self, cx: &mut Cx<'_>) {
         self.transport.connections.draining = true;
         self.band.drain();
@@ -94,7 +94,7 @@ impl Shard {
         self.transport.memory = memory;
         if memory != FreeMemory::Enough {
             for conn in self.transport.connections.slow_readers(cx.now.at) {
-                self.close(conn, Closing::slow_reader(), cx);
+                self.close(conn, Closing::slow_reader(BACKLOG_SCARCE), cx);
             }
             self.band.shed_memory(memory, cx);
         }
@@ -142,18 +142,18 @@ impl Shard {
                 match timer {
                     Timer::Connection(conn) => {
                         self.transport.connections.fired(conn);
-                        self.look_after(conn, cx);
+                        self.handle_deadline(conn, cx);
                         self.transport.connections.arm(conn, cx);
                     }
                     Timer::Tick(key) => self.band.tick(key, due, cx),
-                    Timer::Batch(key) => self.band.window_over(key),
+                    Timer::Batch(key) => self.band.close_window(key),
                     Timer::Room(key) => self.band.room_due(key, cx),
                     Timer::Offer => self.band.offer(cx),
                     Timer::LoadTimeout => self.load_timeout(cx),
                     Timer::Expire => self.band.expire_evicted(cx),
                 }
             }
-            if !self.band.has_open_windows() {
+            if !self.band.has_unflushed_batches() {
                 return;
             }
             self.band.flush_windows(reached, most, cx);

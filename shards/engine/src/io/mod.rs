@@ -156,7 +156,7 @@ pub enum StoreResult {
     /// The record is stored, and survives the end of this process.
     Stored,
     /// The queue was full. The record may be offered again.
-    Refused,
+    Rejected,
     /// A record that looks newer is stored, and stays.
     Outdated {
         /// The epoch of the stored record.

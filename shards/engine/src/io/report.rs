@@ -65,10 +65,10 @@ pub struct Disconnect {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Manner {
     /// The client ended it, or was lost.
-    Left,
+    ByClient,
     /// The server closed it because the client broke a rule or a limit.
-    Expelled,
-    /// The server refused it because of a setting that the operator may want to change. The reason
+    ByServer,
+    /// The server rejected it because of a setting that the operator may want to change. The reason
     /// names the setting.
     Misconfigured,
 }
@@ -122,9 +122,9 @@ pub struct Counters {
     pub messages_in: u64,
     /// Total of messages to clients, one for each receiver.
     pub messages_out: u64,
-    /// Total of refused commands.
+    /// Total of rejected commands.
     pub refusals: u64,
-    /// Totals of refused commands by code, in the order of [`Code::ALL`].
+    /// Totals of rejected commands by code, in the order of [`Code::ALL`].
     pub refusals_by_code: [u64; Code::ALL.len()],
     /// Total of connections closed because the peer broke a rule or a limit.
     pub expulsions: u64,
@@ -143,7 +143,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn refused(&mut self, code: Code) {
+    pub(crate) fn rejected(&mut self, code: Code) {
         self.refusals += 1;
         self.refusals_by_code[code.index()] += 1;
     }
@@ -186,7 +186,7 @@ mod tests {
                 peer,
                 session: None,
                 why: "".into(),
-                manner: Manner::Left,
+                manner: Manner::ByClient,
             });
         }
         let mut taken = 0;

@@ -83,7 +83,7 @@ pub struct Transports {
 /// WebSocket names its id only once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Version3 {
-    /// Refused.
+    /// Rejected.
     Off,
     /// Accepted, by WebSocket and by long-polling.
     On,

@@ -428,7 +428,7 @@ pub enum ClientNotice<'a> {
     },
     /// `error`: `message, code, event, field?, retryAfter?`.
     Error {
-        /// The name of the event that was refused.
+        /// The name of the event that was rejected.
         event: &'a str,
         /// The reason.
         reject: &'a Reject,

@@ -1,4 +1,4 @@
-//! The refusal of a command. Its member stays connected.
+//! The rejection of a command. Its member stays connected.
 
 use std::borrow::Cow;
 
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::words::time::Micros;
 
-/// A refused command: a code for programs, a message for people, and the field at fault if there is
-/// one.
+/// A rejected command: a code for programs, a message for people, and the field at fault if there
+/// is one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reject {
     /// The code, for programs.
@@ -32,7 +32,7 @@ pub struct Excess {
 }
 
 impl Reject {
-    /// Creates a refusal that concerns no single field.
+    /// Creates a rejection that concerns no single field.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into(), field: None, retry_after: None, excess: None }
     }

@@ -1,13 +1,13 @@
-//! Token buckets for the events of a client, and the refusals after which it is closed.
+//! Token buckets for the events of a client, and the rejections after which it is closed.
 
 use serde::{Deserialize, Serialize};
 
 use crate::words::limits::{RateClass, RateLimits};
 use crate::words::time::Micros;
 
-/// Time for which a refusal counts. Specified by the protocol: ten refusals within a minute close
-/// the client.
-pub const REFUSALS_WINDOW: Micros = Micros::from_secs(60);
+/// Time for which a rejection counts. Specified by the protocol: ten rejections within a minute
+/// close the client.
+pub const REJECTIONS_WINDOW: Micros = Micros::from_secs(60);
 
 /// Seconds of its rate that a bucket holds, so a burst is twice the rate. Specified by the
 /// protocol.
@@ -20,7 +20,7 @@ const BURST_SECONDS: u64 = 2;
 /// one that was never used, so only the others take memory, and the place of a full one is reused.
 /// A client that sends one kind of event at a time needs 32 bytes, as idle clients do. It needs
 /// about 170 bytes more once it has used up to five buckets at a time, and 100 bytes more once it
-/// was refused.
+/// was rejected.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(bound(serialize = "", deserialize = "W: Default"))]
 pub struct EventRates<W> {
@@ -36,7 +36,7 @@ pub struct EventRates<W> {
 struct More<W> {
     /// Buckets besides the first, unordered, because there are a handful.
     buckets: Vec<Bucket>,
-    /// Times of refusals within the last window, oldest first.
+    /// Times of rejections within the last window, oldest first.
     refusals: Vec<Micros>,
     /// Values that wait for their bucket. None does while the client moves.
     #[serde(skip)]
@@ -54,11 +54,11 @@ struct Bucket {
 }
 
 impl<W: Default> EventRates<W> {
-    /// Takes an event from its bucket and from the total. A refused event takes from neither.
+    /// Takes an event from its bucket and from the total. A rejected event takes from neither.
     ///
     /// # Errors
-    /// The time to wait, if the bucket of the class or the total has run out. The same event is taken
-    /// after this time, and not before.
+    /// The time to wait, if the bucket of the class or the total has run out. The same event is
+    /// taken after this time, and not before.
     pub fn take(
         &mut self,
         now: Micros,
@@ -134,15 +134,15 @@ impl<W: Default> EventRates<W> {
         }
     }
 
-    /// Counts a refused event. Returns true if the client has reached the limit and is to be
+    /// Counts a rejected event. Returns true if the client has reached the limit and is to be
     /// closed.
-    pub fn refuse(&mut self, now: Micros, limits: &RateLimits) -> bool {
+    pub fn reject(&mut self, now: Micros, limits: &RateLimits) -> bool {
         let refusals_max = limits.refusals_max;
         if refusals_max == 0 {
             return false;
         }
         let refusals = &mut self.more.get_or_insert_default().refusals;
-        refusals.retain(|&at| now.since(at) < REFUSALS_WINDOW);
+        refusals.retain(|&at| now.since(at) < REJECTIONS_WINDOW);
         if refusals.len() >= refusals_max as usize {
             // The list stays bounded even if the caller does not close the client at once.
             refusals.remove(0);
@@ -181,20 +181,20 @@ mod tests {
     const SECOND: Micros = Micros::from_secs(1);
     const START: Micros = Micros::from_secs(7);
 
-    struct Refused {
+    struct Rejected {
         retry_after: Micros,
         close: bool,
     }
 
-    /// Takes an event, and counts a refusal if it exceeds its rate.
+    /// Takes an event, and notes a rejection if there is no room for it.
     fn attempt(
         rates: &mut EventRates,
         now: Micros,
         class: RateClass,
         limits: &RateLimits,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Rejected> {
         let taken = rates.take(now, class, limits);
-        taken.map_err(|retry_after| Refused { retry_after, close: rates.refuse(now, limits) })
+        taken.map_err(|retry_after| Rejected { retry_after, close: rates.reject(now, limits) })
     }
 
     fn us(micros: u64) -> Micros {
@@ -285,27 +285,30 @@ mod tests {
     }
 
     #[test]
-    fn the_tenth_refusal_within_a_minute_closes() {
+    fn the_tenth_rejection_within_a_minute_closes() {
         let limits = RateLimits { join_session: 1, refusals_max: 10, ..unlimited() };
-        // Takes events until one is refused.
-        let refuse = |rates: &mut EventRates, now| {
-            let mut refused =
+        // Takes what there is, until one is rejected.
+        let reject = |rates: &mut EventRates, now| {
+            let mut rejected =
                 (0..3).filter_map(|_| attempt(rates, now, RateClass::JoinSession, &limits).err());
-            refused.next().unwrap().close
+            rejected.next().unwrap().close
         };
         let mut rates = EventRates::default();
-        let closes: Vec<bool> = (0..10).map(|k| refuse(&mut rates, START + us(k))).collect();
+        let closes: Vec<bool> = (0..10).map(|k| reject(&mut rates, START + us(k))).collect();
         assert_eq!(closes, [[false; 9].as_slice(), &[true]].concat());
 
         let mut rates = EventRates::default();
-        (0..9).for_each(|k| assert!(!refuse(&mut rates, START + us(k))));
+        (0..9).for_each(|k| assert!(!reject(&mut rates, START + us(k))));
         let mut forgotten_one = rates.clone();
-        assert!(!refuse(&mut forgotten_one, START + REFUSALS_WINDOW), "the first is a minute old");
-        assert!(refuse(&mut rates, START + REFUSALS_WINDOW - us(1)), "the first still counts");
+        assert!(
+            !reject(&mut forgotten_one, START + REJECTIONS_WINDOW),
+            "the first is a minute old"
+        );
+        assert!(reject(&mut rates, START + REJECTIONS_WINDOW - us(1)), "the first still counts");
     }
 
     #[test]
-    fn refusals_are_remembered_up_to_their_limit_only() {
+    fn rejections_are_remembered_up_to_their_limit_only() {
         let limits = RateLimits { join_session: 1, refusals_max: 3, ..unlimited() };
         let mut rates = EventRates::default();
         for _ in 0..100 {
@@ -414,15 +417,15 @@ mod tests {
                         pail.parts -= pail.interval;
                         all.parts -= all.interval;
                     }
-                    Err(refused) => {
+                    Err(rejected) => {
                         let wait = pail.missing().max(all.missing());
                         prop_assert!(wait > 0);
-                        prop_assert_eq!(refused.retry_after, us(wait));
+                        prop_assert_eq!(rejected.retry_after, us(wait));
                         prop_assert!(before.clone().take(now + us(wait - 1), class, &limits).is_err());
                         prop_assert!(before.clone().take(now + us(wait), class, &limits).is_ok());
                         refusals.push(now);
-                        let recent = refusals.iter().filter(|&&at| now.since(at) < REFUSALS_WINDOW).count();
-                        prop_assert_eq!(refused.close, recent >= refusals_max as usize);
+                        let recent = refusals.iter().filter(|&&at| now.since(at) < REJECTIONS_WINDOW).count();
+                        prop_assert_eq!(rejected.close, recent >= refusals_max as usize);
                     }
                 }
                 prop_assert!(rates.buckets().count() <= pails.len());

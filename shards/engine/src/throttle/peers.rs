@@ -37,27 +37,32 @@ impl Peer {
     }
 }
 
-/// The reason for which a connection of an address is refused.
+/// The reason for which a connection of an address is rejected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum PeerRefusal {
+pub enum PeerRejection {
     /// The address has the maximum number of connections.
     Connections,
     /// The address opens connections too fast. It may open another one after this time.
     TooFast(Micros),
 }
 
-impl PeerRefusal {
+impl PeerRejection {
     /// Returns the reason in words, for the log.
-    pub const fn why(self) -> &'static str {
+    pub fn why(self, limits: &PeerLimits) -> String {
         match self {
-            Self::Connections => "its address has too many connections",
-            Self::TooFast(_) => "its address opens connections too fast",
+            Self::Connections => {
+                format!("more than {} connections of its address", limits.connections_max)
+            }
+            Self::TooFast(_) => {
+                let rate = limits.connections_per_second;
+                format!("more than {rate} connections per second from its address")
+            }
         }
     }
 }
 
 impl PeerTable {
-    /// Counts a new connection of an address. A refused one is counted too, since it exists until
+    /// Counts a new connection of an address. A rejected one is counted too, since it exists until
     /// it is closed.
     ///
     /// # Errors
@@ -67,7 +72,7 @@ impl PeerTable {
         address: IpAddr,
         now: Micros,
         limits: &PeerLimits,
-    ) -> Result<(), PeerRefusal> {
+    ) -> Result<(), PeerRejection> {
         self.forget_rested(now);
         let peer = self.peers.entry(subnet_key(address)).or_default();
         peer.connections += 1;
@@ -75,10 +80,10 @@ impl PeerTable {
             return Ok(());
         }
         if limits.connections_max > 0 && peer.connections > limits.connections_max {
-            return Err(PeerRefusal::Connections);
+            return Err(PeerRejection::Connections);
         }
-        peer.full_at =
-            draw(now, peer.full_at, limits.connections_per_second).map_err(PeerRefusal::TooFast)?;
+        peer.full_at = draw(now, peer.full_at, limits.connections_per_second)
+            .map_err(PeerRejection::TooFast)?;
         Ok(())
     }
 
@@ -163,8 +168,8 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Ok(()));
         }
-        assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Err(PeerRefusal::Connections));
-        assert_eq!(peers.admit(ip(2), NOW, &LIMITS), Ok(()), "another address has its own limit");
+        assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Err(PeerRejection::Connections));
+        assert_eq!(peers.admit(ip(2), NOW, &LIMITS), Ok(()), "another address is another's");
         peers.release(ip(1), NOW);
         peers.release(ip(1), NOW);
         assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Ok(()));
@@ -177,7 +182,7 @@ mod tests {
             assert_eq!(peers.admit(ip(1), NOW, &LIMITS), Ok(()), "{n}");
             peers.release(ip(1), NOW);
         }
-        let Err(PeerRefusal::TooFast(wait)) = peers.admit(ip(1), NOW, &LIMITS) else {
+        let Err(PeerRejection::TooFast(wait)) = peers.admit(ip(1), NOW, &LIMITS) else {
             panic!("no limit")
         };
         peers.release(ip(1), NOW);

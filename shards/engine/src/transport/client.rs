@@ -26,7 +26,7 @@ use crate::words::ids::{ConnId, MemberId, Offset, RecoveryToken, SeatHandle};
 use crate::words::limits::Limits;
 use crate::words::time::Micros;
 
-/// Maximum bytes of a packet that is no set list. A longer packet is refused unread, because the
+/// Maximum bytes of a packet that is no set list. A longer packet is rejected unread, because the
 /// shard sends no ticks while it reads.
 pub const EVENT_BYTES_MAX: usize = 64 * 1024;
 
@@ -37,7 +37,7 @@ const DEFERRED_BYTES_MAX: usize = 64 * 1024;
 /// Number of bytes that a deferred packet counts for, besides its own.
 const PACKET_HEAD_BYTES: usize = 5;
 
-const NOT_SOCKET_IO: &str = "a packet is no Socket.IO";
+const NOT_SOCKET_IO: &str = "malformed Socket.IO packet";
 
 /// The protocol state of a client. It moves with the connection from shard to shard.
 ///
@@ -121,7 +121,7 @@ pub enum Received<'a> {
     /// A connect to a namespace that does not exist.
     NoNamespace(&'a str),
     /// An event.
-    Call { event: Cow<'a, str>, ack: Option<u64>, payload: Payload<'a> },
+    Named { event: Cow<'a, str>, ack: Option<u64>, payload: Payload<'a> },
     /// The client leaves the namespace `/`.
     Disconnect,
     /// A broken rule: its name, and the reason for the session.
@@ -200,7 +200,7 @@ impl Client {
             Ok(Engine::Close) => Received::Goodbye,
             Ok(Engine::Open | Engine::Upgrade | Engine::Noop) => Received::Nothing,
             Ok(Engine::Ping(_) | Engine::Pong(_)) | Err(_) => {
-                Received::Broken("a packet is no Engine.IO", LeaveReason::TransportError)
+                Received::Broken("malformed Engine.IO packet", LeaveReason::TransportError)
             }
         }
     }
@@ -224,7 +224,7 @@ impl Client {
                 self.attachment(data.into(), assembled, reading, settings)
             }
             (Version::V3, _) => {
-                Received::Broken("a binary packet is no Engine.IO", LeaveReason::TransportError)
+                Received::Broken("malformed binary Engine.IO packet", LeaveReason::TransportError)
             }
         }
     }
@@ -239,17 +239,17 @@ impl Client {
     ) -> Received<'a> {
         match self.layer {
             Layer::Frames | Layer::Messages => return Received::Message(Data::Text(text)),
-            Layer::Calls if text.len() > EVENT_BYTES_MAX && !self.assembler.is_waiting() => {
+            Layer::Events if text.len() > EVENT_BYTES_MAX && !self.assembler.is_waiting() => {
                 match socket_packet::event_name(text) {
                     Some((_, name)) if name == ClientEvent::SetSetlist.name() => {}
                     Some((ack, name)) if self.member.is_some() => {
                         let payload = Payload::TooLong(text.len());
-                        return Received::Call { event: name.into(), ack, payload };
+                        return Received::Named { event: name.into(), ack, payload };
                     }
-                    _ => return Received::Broken("a packet is too long", LeaveReason::Forced),
+                    _ => return Received::Broken("packet longer than 64 KiB", LeaveReason::Forced),
                 }
             }
-            Layer::Calls | Layer::Packets => {}
+            Layer::Events | Layer::Packets => {}
         }
         match self.assembler.text(text, reading) {
             Ok(Some(packet)) => self.socket_packet(packet, &[], settings),
@@ -284,10 +284,9 @@ impl Client {
                 }
             }
             Ok(None) => Received::Nothing,
-            Err(_) => Received::Broken(
-                "an attachment is too large or was not announced",
-                LeaveReason::Forced,
-            ),
+            Err(_) => {
+                Received::Broken("attachment too large or not announced", LeaveReason::Forced)
+            }
         }
     }
 
@@ -306,19 +305,17 @@ impl Client {
             Body::Connect { .. } if packet.namespace != "/" => {
                 Received::NoNamespace(packet.namespace)
             }
-            Body::Connect { .. } if is_connected => broken("it connects a second time"),
+            Body::Connect { .. } if is_connected => broken("second connect"),
             Body::Connect { auth } => {
                 let recovery = auth.and_then(recovery);
                 let is_ours = |(_, offset): &(_, Offset)| offset.shard.0 < settings.shards;
                 Received::Connect(recovery.filter(is_ours))
             }
-            _ if !is_connected || packet.namespace != "/" => {
-                broken("it speaks before it is connected")
-            }
+            _ if !is_connected || packet.namespace != "/" => broken("event before connect"),
             Body::Event { ack, event: Some(event) } => {
                 let value = event.argument.unwrap_or(Value::NONE);
                 let payload = Payload::Read { value, array: event.array };
-                Received::Call { event: event.name, ack, payload }
+                Received::Named { event: event.name, ack, payload }
             }
             // The server requests no acknowledgements, so they are ignored.
             Body::Event { event: None, .. } | Body::Ack { .. } => Received::Nothing,
@@ -352,20 +349,22 @@ impl Client {
     }
 
     /// Returns the deadline that the client missed, as a reason.
-    pub fn overdue(&self, now: Micros, limits: &Limits) -> Option<&'static str> {
+    pub fn overdue(&self, now: Micros, limits: &Limits) -> Option<String> {
+        let seconds = |time: Micros| time.as_millis().div_ceil(1_000);
         if !self.was_connected && self.heartbeat.opened_at() + limits.connect_timeout <= now {
-            return Some("it did not connect in time");
+            return Some(format!("no connect within {} s", seconds(limits.connect_timeout)));
         }
         if self.attachments_by.as_ref().is_some_and(|at| **at <= now) {
-            return Some("attachments that it announced did not come in time");
+            let limit = seconds(limits.attachments_timeout);
+            return Some(format!("announced attachments not received within {limit} s"));
         }
         let idle = self.seat.is_none() && self.active_at + limits.inactivity_max <= now;
-        idle.then_some("it is in no session and has done nothing for too long")
+        idle.then(|| format!("in no session and idle for {} s", seconds(limits.inactivity_max)))
     }
 
     /// Sends the pings that are due on connection `conn`. If the client has been silent for too
     /// long, returns how it is closed.
-    pub fn beat(&mut self, conn: ConnId, cx: &mut Cx<'_>) -> Option<Closing> {
+    pub fn send_due_pings(&mut self, conn: ConnId, cx: &mut Cx<'_>) -> Option<Closing> {
         let (now, settings) = (cx.now, cx.settings);
         let limits = &settings.limits;
         match self.ping {
@@ -555,8 +554,9 @@ impl Deferred {
     /// closed.
     pub fn overflow(&self, limits: &Limits) -> Option<Closing> {
         let most = limits.message_bytes_max as usize + DEFERRED_BYTES_MAX;
-        (self.packet_bytes + self.bytes.len() > most).then(|| {
-            let why = "it says too much while it waits for its session";
+        let bytes = self.packet_bytes + self.bytes.len();
+        (bytes > most).then(|| {
+            let why = format!("{bytes} bytes of input during a join (limit {most})");
             Closing::expelled(why, LeaveReason::TransportError)
         })
     }

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use super::client::{Client, Deferred};
-use super::event::Awaits;
+use super::event::{Awaits, Closing, slow_reader};
 use super::http_conn::HttpConn;
 use super::incoming::{Incoming, Pongs};
 use super::polling_clients::Probe;
@@ -23,11 +23,14 @@ use crate::words::time::Micros;
 const BACKLOG_SCARCE_BYTES: u32 = 256 * 1024;
 const BACKLOG_SCARCE_TIME: Micros = Micros::from_secs(5);
 
+/// The reason for the log if such a backlog closes a connection.
+pub const BACKLOG_SCARCE: &str = "slow reader, 256 KiB unsent for 5 s while memory is low";
+
 /// All connections of a shard.
 pub struct Connections {
     real: Slots<ConnId, Connection>,
     polled: Arena<ConnId, Connection>,
-    /// Whether the server is draining. If so, clients are refused; pages and probes are still
+    /// Whether the server is draining. If so, clients are rejected; pages and probes are still
     /// answered.
     pub draining: bool,
 }
@@ -162,16 +165,18 @@ impl Connections {
         }
     }
 
-    /// Records the unsent bytes of a connection. Returns whether they exceed the limit for slow
-    /// readers.
-    pub fn backlog(&mut self, conn: ConnId, bytes: u32, cx: &Cx<'_>) -> bool {
-        let Some(connection) = self.get_mut(conn) else { return false };
+    /// Records the unsent bytes of a connection. If they exceed the limit for slow readers, returns
+    /// how it is closed.
+    pub fn backlog(&mut self, conn: ConnId, bytes: u32, cx: &Cx<'_>) -> Option<Closing> {
+        let connection = self.get_mut(conn)?;
         if bytes <= BACKLOG_SCARCE_BYTES {
             connection.backlogged_since = None;
         } else {
             connection.backlogged_since.get_or_insert(cx.now.at);
         }
-        bytes > cx.settings.limits.backlog_bytes_max
+        let limit = cx.settings.limits.backlog_bytes_max;
+        let why = || slow_reader(bytes as usize, limit as usize);
+        (bytes > limit).then(|| Closing::slow_reader(why()))
     }
 
     /// Returns the connections that have had a large backlog for `BACKLOG_SCARCE_TIME`.

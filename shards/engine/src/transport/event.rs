@@ -20,7 +20,7 @@ pub enum Event<'a> {
         recovery: Option<(RecoveryToken, Offset)>,
     },
     /// A client sends an event.
-    Call(EventCall<'a>),
+    Named(NamedEvent<'a>),
     /// A client leaves the namespace `/` and keeps its connection.
     Disconnect {
         /// The client.
@@ -48,7 +48,7 @@ pub enum Event<'a> {
     },
     /// Nothing for the engine: a ping, a fragment, an answered request.
     Settled,
-    /// A client has opened. Only above [`Layer::Calls`].
+    /// A client has opened. Only above [`Layer::Events`].
     Opened(Opened),
     /// A Socket.IO packet with its attachments. Only at [`Layer::Packets`].
     Packet {
@@ -90,13 +90,13 @@ pub enum Data<'a> {
     Binary(Cow<'a, [u8]>),
 }
 
-/// The layer whose contents transport yields as events. A server runs at [`Calls`](Layer::Calls);
+/// The layer whose contents transport yields as events. A server runs at [`Events`](Self::Events);
 /// conformance suites examine the others.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Layer {
-    /// Events of the namespace `/`, which clients call.
+    /// Named events of the namespace `/`.
     #[default]
-    Calls,
+    Events,
     /// Packets of Socket.IO, in any namespace.
     Packets,
     /// Messages of Engine.IO.
@@ -105,8 +105,8 @@ pub enum Layer {
     Frames,
 }
 
-/// An event that may be answered.
-pub struct EventCall<'a> {
+/// An event of a client as it was received: named, but its fields are not checked yet.
+pub struct NamedEvent<'a> {
     /// The client that sent it.
     pub client: ConnId,
     /// The event's name.
@@ -142,7 +142,7 @@ pub struct ReplyTo<'a> {
     pub ack: Option<u64>,
 }
 
-impl EventCall<'_> {
+impl NamedEvent<'_> {
     /// Returns the right to answer the event.
     pub fn reply_to(&self) -> ReplyTo<'_> {
         ReplyTo { client: self.client, event: &self.event, ack: self.ack }
@@ -243,6 +243,11 @@ pub enum Farewell {
     GoingAway,
 }
 
+/// Returns the reason, for the log, to close a connection whose peer reads too slowly.
+pub fn slow_reader(unsent: usize, limit: usize) -> String {
+    format!("slow reader, {unsent} bytes unsent (limit {limit})")
+}
+
 impl Closing {
     fn new(why: impl Into<Cow<'static, str>>, manner: Ending, reason: LeaveReason) -> Self {
         let farewell = Farewell::Frame(None, "".into());
@@ -269,10 +274,10 @@ impl Closing {
         Self { farewell: Farewell::None, ..Self::left(reason) }
     }
 
-    /// Aborts a connection whose peer reads too slowly: a reconnect serves its member better than
+    /// Aborts a connection whose peer reads too slowly. A reconnect serves its member better than
     /// old events.
-    pub fn slow_reader() -> Self {
-        let closing = Self::expelled("it reads too slowly", LeaveReason::TransportError);
+    pub fn slow_reader(why: impl Into<Cow<'static, str>>) -> Self {
+        let closing = Self::expelled(why, LeaveReason::TransportError);
         Self { farewell: Farewell::Abort, ..closing }
     }
 
@@ -286,8 +291,8 @@ impl Closing {
         Self { farewell: Farewell::Flush, ..Self::unlogged(LeaveReason::Forced) }
     }
 
-    /// Closes a connection after a refused request. The answer gives the reason.
-    pub fn refused(why: impl Into<Cow<'static, str>>) -> Self {
+    /// Closes a connection after a rejected request. The answer gives the reason.
+    pub fn rejected(why: impl Into<Cow<'static, str>>) -> Self {
         let farewell = Farewell::Flush;
         Self { farewell, ..Self::expelled(why, LeaveReason::Forced) }
     }

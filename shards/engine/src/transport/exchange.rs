@@ -1,4 +1,4 @@
-//! A request on a connection, and the answers that refuse one.
+//! A request on a connection, and the answers that reject one.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -8,8 +8,8 @@ use super::incoming::PendingPacket;
 use crate::context::Cx;
 use crate::io::Settings;
 use crate::io::report::{Disconnect, Manner};
-use crate::throttle::peers::PeerRefusal;
-use crate::wire::http::{Cors, Delivery, OwnedCors, Refusal, Refused, Request, Response};
+use crate::throttle::peers::PeerRejection;
+use crate::wire::http::{Cors, Delivery, OwnedCors, Rejected, Rejection, Request, Response};
 use crate::words::ids::{ConnId, ShardId};
 use crate::words::policy::ClientAddress;
 use crate::words::time::{Micros, UnixMillis};
@@ -24,8 +24,8 @@ pub struct Exchange<'r> {
     pub body: Option<&'r [u8]>,
     /// The CORS answer.
     pub cors: Cors<'r>,
-    /// The refusal that the request gets, because its client was closed.
-    pub refusal: Option<Refusal>,
+    /// The rejection that the request gets, because its client was closed.
+    pub rejection: Option<Rejection>,
     /// Whether the deadlines of its client were handled.
     pub is_looked_after: bool,
 }
@@ -42,8 +42,8 @@ pub enum Step {
     Post { client: ConnId, packets: Vec<PendingPacket>, keep_alive: bool, cors: OwnedCors },
     /// Handle the deadlines of this client, then read the request again.
     Due(ConnId),
-    /// Close this client, then refuse the request.
-    CloseClient(ConnId, Closing, Refusal),
+    /// Close this client, then reject the request.
+    CloseClient(ConnId, Closing, Rejection),
     /// Hand the connection over to another shard, which reads the request again.
     Elsewhere(ShardId),
     /// Close the connection.
@@ -73,19 +73,24 @@ pub fn client_address(peer: IpAddr, request: &Request<'_>, settings: &Settings) 
     settings.policy.client_address(peer, request.is_forwarded(), lines)
 }
 
-/// Refuses a request.
-pub fn refused_request(conn: ConnId, refused: Refused, cors: Cors<'_>, cx: &mut Cx<'_>) -> Closing {
+/// Rejects a request.
+pub fn rejected_request(
+    conn: ConnId,
+    rejected: Rejected,
+    cors: Cors<'_>,
+    cx: &mut Cx<'_>,
+) -> Closing {
     let now = cx.now.unix;
-    cx.out.send(conn, |bytes| refused.print(bytes, now, cors));
-    Closing::refused(refused.reason())
+    cx.out.send(conn, |bytes| rejected.print(bytes, now, cors));
+    Closing::rejected(rejected.reason())
 }
 
-/// Refuses a request because of a setting that the operator may want to change, and names the
+/// Rejects a request because of a setting that the operator may want to change, and names the
 /// setting in the log.
-pub fn refused_by_setting(
+pub fn rejected_by_setting(
     (conn, peer): (ConnId, IpAddr),
     why: String,
-    refused: Refused,
+    rejected: Rejected,
     cors: Cors<'_>,
     cx: &mut Cx<'_>,
 ) -> Closing {
@@ -93,15 +98,17 @@ pub fn refused_by_setting(
     let (why, manner) = (why.into(), Manner::Misconfigured);
     cx.report.disconnects.add(Disconnect { conn, peer, session: None, why, manner });
     let now = cx.now.unix;
-    cx.out.send(conn, |bytes| refused.print(bytes, now, cors));
+    cx.out.send(conn, |bytes| rejected.print(bytes, now, cors));
     Closing::answered()
 }
 
-/// Refuses a client whose address has too many connections, or asks too often.
-pub fn too_many(conn: ConnId, refusal: PeerRefusal, cx: &mut Cx<'_>) -> Closing {
-    let (body, wait): (&[u8], _) = match refusal {
-        PeerRefusal::Connections => (br#"{"error":"Too many connections"}"#, Micros::from_secs(5)),
-        PeerRefusal::TooFast(wait) => (br#"{"error":"Too many requests"}"#, wait),
+/// Rejects a client whose address has too many connections, or asks too often.
+pub fn too_many(conn: ConnId, rejection: PeerRejection, cx: &mut Cx<'_>) -> Closing {
+    let (body, wait): (&[u8], _) = match rejection {
+        PeerRejection::Connections => {
+            (br#"{"error":"Too many connections"}"#, Micros::from_secs(5))
+        }
+        PeerRejection::TooFast(wait) => (br#"{"error":"Too many requests"}"#, wait),
     };
     let seconds = wait.as_millis().div_ceil(1_000).max(1).to_string();
     let headers = [
@@ -112,16 +119,20 @@ pub fn too_many(conn: ConnId, refusal: PeerRefusal, cx: &mut Cx<'_>) -> Closing 
     let delivery = Delivery { head: false, keep_alive: false, cors: Cors::Silent };
     let now = cx.now.unix;
     cx.out.send(conn, |bytes| response.print(bytes, now, delivery));
-    Closing::refused(refusal.why())
+    Closing::rejected(rejection.why(&cx.settings.policy.peers))
 }
 
-/// Refuses a client because the server has no room or no memory for it.
-pub fn unavailable_now(conn: ConnId, cx: &mut Cx<'_>) -> Closing {
+/// Rejects a client because the shard is full or memory is low. `why` says which, for the log.
+pub fn unavailable_now(
+    conn: ConnId,
+    why: impl Into<Cow<'static, str>>,
+    cx: &mut Cx<'_>,
+) -> Closing {
     let delivery = Delivery { head: false, keep_alive: false, cors: Cors::Silent };
     let now = cx.now.unix;
     let body = br#"{"error":"Too many connections"}"#;
     cx.out.send(conn, |bytes| print_unavailable(bytes, body, now, delivery));
-    Closing::refused("there is no memory for more members")
+    Closing::rejected(why)
 }
 
 /// Prints the answer to a client that connects while the server drains.

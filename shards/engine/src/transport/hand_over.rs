@@ -6,7 +6,7 @@ use super::client::{Client, Deferred};
 use super::closing::send_packed;
 use super::connections::{Connection, Protocol};
 use super::event::{Closing, Reason};
-use super::exchange::refused_request;
+use super::exchange::rejected_request;
 use super::http_conn::HttpConn;
 use super::incoming::{Incoming, PendingPacket, Post, PostEnd};
 use super::packed::{Counted, Packed};
@@ -14,7 +14,7 @@ use crate::context::Cx;
 use crate::delivery::poll_queue::PollQueue;
 use crate::io::Close;
 use crate::speech::LeaveReason;
-use crate::wire::http::{Cors, OwnedCors, Refusal};
+use crate::wire::http::{Cors, OwnedCors, Rejection};
 use crate::words::ids::{ConnId, ShardId};
 use crate::words::policy::ClientAddress;
 
@@ -98,7 +98,7 @@ impl Transport {
         }
         // The packets came by long-polling, before a WebSocket took over, and could not be sent
         // again on that.
-        let why = "it wants to be in three sessions at once";
+        let why = "join while another join is pending";
         Some(Closing::expelled(why, LeaveReason::Forced))
     }
 
@@ -200,7 +200,7 @@ impl Transport {
                 let sid = client.sid();
                 let connection = Connection::new(of_client, Protocol::Client(Box::new(client)));
                 let Some(client) = self.connections.insert_polled(connection) else {
-                    return Some(refuse_arrival(conn, cors.as_cors(), cx));
+                    return Some(reject_arrival(conn, cors.as_cors(), cx));
                 };
                 cx.adopt_peer(of_client);
                 cx.report.counters.clients += 1;
@@ -229,8 +229,8 @@ fn pack_polled(
     Packed::Polled { client, queue, reason, packets, keep_alive, cors, address, rest }
 }
 
-/// Refuses the request that brought a client for which there is no room.
-fn refuse_arrival(conn: ConnId, cors: Cors<'_>, cx: &mut Cx<'_>) -> Arrival {
-    let closing = refused_request(conn, Refusal::BadRequest.of_request(), cors, cx);
+/// Rejects the request that brought a client for which there is no room.
+fn reject_arrival(conn: ConnId, cors: Cors<'_>, cx: &mut Cx<'_>) -> Arrival {
+    let closing = rejected_request(conn, Rejection::BadRequest.of_request(), cors, cx);
     Arrival { client: None, incoming: Incoming::closing(conn, closing) }
 }

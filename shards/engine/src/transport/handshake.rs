@@ -1,5 +1,5 @@
-//! Requests of connections that speak HTTP: the host answers some, others are refused, and requests
-//! to Engine.IO become clients.
+//! Requests of connections that speak HTTP: the host answers some, others are rejected, and
+//! requests to Engine.IO become clients.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -8,8 +8,8 @@ use super::client::{Client, Dialect};
 use super::connections::{Connections, Protocol};
 use super::event::{Closing, Event, Layer, Opened};
 use super::exchange::{
-    Exchange, Step, client_address, print_draining, refused_by_setting, refused_request, too_many,
-    unavailable_now,
+    Exchange, Step, client_address, print_draining, rejected_by_setting, rejected_request,
+    too_many, unavailable_now,
 };
 use super::http_conn::NextRequest;
 use super::incoming::{Incoming, Post, PostEnd};
@@ -21,11 +21,11 @@ use super::{Profile, Transport};
 use crate::context::Cx;
 use crate::delivery::route::Encoding;
 use crate::io::{FreeMemory, HttpRequest, Output, Settings, Version3};
-use crate::throttle::peers::PeerRefusal;
+use crate::throttle::peers::PeerRejection;
 use crate::wire::deflate::{self, Agreed};
 use crate::wire::frame::Reader;
 use crate::wire::http::{
-    self, Cors, Delivery, Method, Refusal, Refused, Request, Response, Upgrade,
+    self, Cors, Delivery, Method, Rejected, Rejection, Request, Response, Upgrade,
 };
 use crate::wire::packing::Packing;
 use crate::wire::payload::Version;
@@ -43,22 +43,22 @@ impl Transport {
         let connection = self.connections.get_mut(conn)?;
         let peer = connection.peer;
         let Protocol::Http(http) = &mut connection.protocol else { return None };
-        let refusal = incoming.refusal.take();
-        let is_counted = refusal.is_none();
+        let rejection = incoming.rejection.take();
+        let is_counted = rejection.is_none();
         let (step, used) = match http.next_request(&incoming.bytes.get()[incoming.at..]) {
             NextRequest::Incomplete | NextRequest::Pending => return None,
             NextRequest::TooMuch => {
                 return Some(Event::Close { conn, closing: Closing::answered() });
             }
-            NextRequest::Refused(refused) => {
-                (Step::Close(refused_request(conn, refused, Cors::Silent, cx)), 0)
+            NextRequest::Rejected(rejected) => {
+                (Step::Close(rejected_request(conn, rejected, Cors::Silent, cx)), 0)
             }
             NextRequest::Request { request, body, used } => {
                 let cors = self.profile.cors_for(&request, cx.settings);
                 let is_looked_after = incoming.is_looked_after;
                 let request = &request;
                 let exchange =
-                    Exchange { conn, peer, request, body, cors, refusal, is_looked_after };
+                    Exchange { conn, peer, request, body, cors, rejection, is_looked_after };
                 (self.request(&exchange, cx), used)
             }
         };
@@ -73,8 +73,8 @@ impl Transport {
                 incoming.is_looked_after = true;
                 return Some(Event::Due { client });
             }
-            Step::CloseClient(client, closing, refusal) => {
-                incoming.refusal = Some(refusal);
+            Step::CloseClient(client, closing, rejection) => {
+                incoming.rejection = Some(rejection);
                 return Some(Event::Close { conn: client, closing });
             }
             Step::Elsewhere(to) => {
@@ -161,59 +161,59 @@ impl Transport {
     /// Checks a request to Engine.IO. The order of the checks is that of other servers, because
     /// clients show the answers.
     fn handshake(&mut self, exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Step {
-        let &Exchange { conn, peer, request, cors, refusal, .. } = exchange;
+        let &Exchange { conn, peer, request, cors, rejection, .. } = exchange;
         // mark: admitted_without_memory
         if self.memory == FreeMemory::Out && request.parameter("sid").is_none() {
-            return Step::Close(unavailable_now(conn, cx));
+            return Step::Close(unavailable_now(conn, "memory is above MEMORY_LIMIT", cx));
         }
-        let done = match (refusal, request.parameter("transport").as_deref()) {
-            (Some(refusal), _) => Err(refusal),
-            (_, Some("websocket" | "polling")) if cors == Cors::Denied => Err(Refusal::Forbidden),
+        let done = match (rejection, request.parameter("transport").as_deref()) {
+            (Some(rejection), _) => Err(rejection),
+            (_, Some("websocket" | "polling")) if cors == Cors::Denied => Err(Rejection::Forbidden),
             (_, Some("websocket")) => self.websocket(exchange, cx),
             (_, Some("polling")) if cx.settings.transports.polling => self.polling(exchange, cx),
-            _ => Err(Refusal::TransportUnknown),
+            _ => Err(Rejection::TransportUnknown),
         };
-        done.unwrap_or_else(|refusal| {
+        done.unwrap_or_else(|rejection| {
             let upgrading = request.wants_upgrade();
-            let refused = if upgrading { refusal.of_upgrade() } else { refusal.of_request() };
+            let rejected = if upgrading { rejection.of_upgrade() } else { rejection.of_request() };
             let settings = cx.settings;
-            let why = match refusal {
-                Refusal::Forbidden => why_forbidden(request, settings),
-                Refusal::UnsupportedVersion if would_poll(request, settings) => {
+            let why = match rejection {
+                Rejection::Forbidden => why_forbidden(request, settings),
+                Rejection::UnsupportedVersion if would_poll(request, settings) => {
                     NO_POLLING_V3.to_owned()
                 }
-                _ => return Step::Close(refused_request(conn, refused, cors, cx)),
+                _ => return Step::Close(rejected_request(conn, rejected, cors, cx)),
             };
             let peer = client_address(peer, request, settings).ip;
-            Step::Close(refused_by_setting((conn, peer), why, refused, cors, cx))
+            Step::Close(rejected_by_setting((conn, peer), why, rejected, cors, cx))
         })
     }
 
     /// Handles a request for a WebSocket, from a new client or one that began with long-polling.
-    fn websocket(&mut self, exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<Step, Refusal> {
+    fn websocket(&mut self, exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<Step, Rejection> {
         let request = exchange.request;
         let client = match request.parameter("sid").map(|sid| self.locate(exchange.conn, &sid, cx))
         {
             None => None,
             Some(Location::Local(client)) => Some(client),
             Some(Location::Remote(shard)) => return Ok(Step::Elsewhere(shard)),
-            Some(Location::Unknown) => return Err(Refusal::SessionUnknown),
+            Some(Location::Unknown) => return Err(Rejection::SessionUnknown),
         };
         if client.is_some_and(|client| !is_of_client(exchange, client, cx)) {
-            return Err(Refusal::SessionUnknown);
+            return Err(Rejection::SessionUnknown);
         }
         if request.method != Method::Get {
-            return Err(Refusal::BadMethod);
+            return Err(Rejection::BadMethod);
         }
         if !request.wants_upgrade() {
-            return Err(Refusal::BadRequest);
+            return Err(Rejection::BadRequest);
         }
         let version = version(request, false, cx.settings)?;
         if client
             .and_then(|client| self.connections.client(client))
             .is_some_and(|client| client.version != version)
         {
-            return Err(Refusal::BadRequest);
+            return Err(Rejection::BadRequest);
         }
         Ok(self.accept(exchange, version, client, cx))
     }
@@ -229,10 +229,10 @@ impl Transport {
         let &Exchange { conn, request, cors, .. } = exchange;
         let (upgrade, agreed) = match negotiate(request, cx.settings) {
             Ok(granted) => granted,
-            Err(refused) => return Step::Close(refused_request(conn, refused, cors, cx)),
+            Err(rejected) => return Step::Close(rejected_request(conn, rejected, cors, cx)),
         };
-        if let Err(refusal) = self.connections.count_client(exchange, cx) {
-            return Step::Close(too_many(conn, refusal, cx));
+        if let Err(rejection) = self.connections.count_client(exchange, cx) {
+            return Step::Close(too_many(conn, rejection, cx));
         }
         let extension = agreed.map(|agreed| agreed.answer());
         let now = cx.now.unix;
@@ -250,7 +250,7 @@ impl Transport {
         if client.is_polled() {
             return Step::Upgraded;
         }
-        // The client has a WebSocket already. Clients cope with this better than with a refusal.
+        // The client has a WebSocket already. Clients cope with this better than with a rejection.
         Step::Close(dropped())
     }
 
@@ -276,12 +276,12 @@ impl Transport {
         opened.map_or(Step::Upgraded, |opened| Step::Opened(Box::new(opened)))
     }
 
-    fn polling(&mut self, exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<Step, Refusal> {
+    fn polling(&mut self, exchange: &Exchange<'_>, cx: &mut Cx<'_>) -> Result<Step, Rejection> {
         let &Exchange { conn, request, body, cors, .. } = exchange;
         // JSONP, for browsers without CORS, is not supported: any page may run its answers as
         // scripts.
         if request.parameter("j").is_some() {
-            return Err(Refusal::TransportUnknown);
+            return Err(Rejection::TransportUnknown);
         }
         let packing =
             cx.settings.transports.compression.map_or(Packing::None, |_| Packing::of(request));
@@ -290,10 +290,10 @@ impl Transport {
         }
         let Some(sid) = request.parameter("sid") else {
             if request.method != Method::Get {
-                return Err(Refusal::BadMethod);
+                return Err(Rejection::BadMethod);
             }
             if request.wants_upgrade() {
-                return Err(Refusal::BadRequest);
+                return Err(Rejection::BadRequest);
             }
             let version = version(request, true, cx.settings)?;
             return self.open_polled(exchange, version, cx);
@@ -309,24 +309,24 @@ impl Transport {
             Location::Remote(shard) => return Ok(Step::Elsewhere(shard)),
             Location::Unknown if request.method == Method::Get => {
                 let body = self.polling_clients.final_body(&sid, cx.now.at);
-                let body = body.ok_or(Refusal::SessionUnknown)?;
+                let body = body.ok_or(Rejection::SessionUnknown)?;
                 return Ok(answer_closed(exchange, body, cx));
             }
-            Location::Unknown => return Err(Refusal::SessionUnknown),
+            Location::Unknown => return Err(Rejection::SessionUnknown),
         };
         if !is_of_client(exchange, client, cx) {
-            return Err(Refusal::SessionUnknown);
+            return Err(Rejection::SessionUnknown);
         }
         let version = version(request, true, cx.settings)?;
         let same = self.connections.client(client).is_some_and(|client| client.version == version);
         if !same || !fits(request, client) {
-            return Err(Refusal::BadRequest);
+            return Err(Rejection::BadRequest);
         }
         if request.method == Method::Get {
             return self.connections.poll(exchange, client, cx);
         }
         if request.content_length > u64::from(cx.settings.limits.message_bytes_max) {
-            return Ok(Step::Close(refused_request(conn, Refused::BODY_TOO_LARGE, cors, cx)));
+            return Ok(Step::Close(rejected_request(conn, Rejected::BODY_TOO_LARGE, cors, cx)));
         }
         match body {
             Some(body) => self.connections.post(exchange, client, body, cx),
@@ -364,7 +364,7 @@ impl Profile {
 
 impl Connections {
     /// Greets a client whose first request came with a `query`. That also connects a client of
-    /// version 3 to `/`. Above [`Layer::Calls`], the greeting is returned to be announced instead.
+    /// version 3 to `/`. Above [`Layer::Events`], the greeting is returned to be announced instead.
     pub(super) fn greet(
         &mut self,
         id: ConnId,
@@ -383,7 +383,7 @@ impl Connections {
         };
         let client = self.client_mut(id)?;
         let is_version_3 = client.version == Version::V3;
-        if layer != Layer::Calls {
+        if layer != Layer::Events {
             let mut greeting = Vec::new();
             open.print(&mut greeting);
             return Some(Opened {
@@ -408,7 +408,7 @@ impl Connections {
         &mut self,
         exchange: &Exchange<'_>,
         cx: &mut Cx<'_>,
-    ) -> Result<(), PeerRefusal> {
+    ) -> Result<(), PeerRejection> {
         let address = client_address(exchange.peer, exchange.request, cx.settings);
         let Some(connection) = self.get_mut(exchange.conn) else { return Ok(()) };
         let (before, policy) = (connection.address(), &cx.settings.policy);
@@ -425,12 +425,12 @@ impl Connections {
 }
 
 /// Returns the version of a request that polls or asks for a WebSocket.
-fn version(request: &Request<'_>, polls: bool, settings: &Settings) -> Result<Version, Refusal> {
+fn version(request: &Request<'_>, polls: bool, settings: &Settings) -> Result<Version, Rejection> {
     match (request.parameter("EIO").as_deref(), settings.transports.version_3) {
         (Some("4"), _) => Ok(Version::V4),
         (_, Version3::On) => Ok(Version::V3),
         (_, Version3::WebSocketOnly) if !polls => Ok(Version::V3),
-        (_, Version3::WebSocketOnly | Version3::Off) => Err(Refusal::UnsupportedVersion),
+        (_, Version3::WebSocketOnly | Version3::Off) => Err(Rejection::UnsupportedVersion),
     }
 }
 
@@ -446,7 +446,7 @@ fn would_poll(request: &Request<'_>, settings: &Settings) -> bool {
 fn negotiate<'a>(
     request: &Request<'a>,
     settings: &Settings,
-) -> Result<(Upgrade<'a>, Option<Agreed>), Refused> {
+) -> Result<(Upgrade<'a>, Option<Agreed>), Rejected> {
     let upgrade = http::upgrade(request)?;
     let Some(compression) = settings.transports.compression else {
         return Ok((upgrade, None));
@@ -454,7 +454,7 @@ fn negotiate<'a>(
     let offers = request.list("sec-websocket-extensions");
     match deflate::negotiate(offers, compression) {
         Ok(agreed) => Ok((upgrade, agreed)),
-        Err(deflate::BadOffer) => Err(Refused::BAD_REQUEST),
+        Err(deflate::BadOffer) => Err(Rejected::BAD_REQUEST),
     }
 }
 
@@ -464,17 +464,17 @@ fn why_forbidden(request: &Request<'_>, settings: &Settings) -> String {
     if let Some(host) = request.hosts().find(|host| !hosts.allow(host)) {
         let host = for_log(host);
         return format!(
-            "refused a page under the name {host}: add the name to ALLOWED_HOSTS if it is yours"
+            "rejected a page under the name {host}: add the name to ALLOWED_HOSTS if it is yours"
         );
     }
     let host = request.hosts().next().map_or("no name".to_owned(), for_log);
     let origin = request.header("origin").map_or("an unreadable origin".to_owned(), for_log);
-    format!("refused a page of {origin} at {host}: add its origin to CORS_ORIGIN if it is yours")
+    format!("rejected a page of {origin} at {host}: add its origin to CORS_ORIGIN if it is yours")
 }
 
-/// The reason for refusing a client of version 3 that polls, if the profile admits it by WebSocket
+/// The reason for rejecting a client of version 3 that polls, if the profile admits it by WebSocket
 /// only.
-const NO_POLLING_V3: &str = "refused an EIO=3 client that polls, whose socket id would be its secret: let it connect by \
+const NO_POLLING_V3: &str = "rejected an EIO=3 client that polls, whose socket id would be its secret: let it connect by \
     WebSocket alone, or set ENGINE_IO_3=on";
 
 /// Prepares a text from outside for the log: short, and on one line.

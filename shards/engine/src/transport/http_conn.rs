@@ -1,7 +1,7 @@
 //! A connection that speaks HTTP, as a machine: bytes in, one [`NextRequest`] for each request out.
 //! It knows neither its id nor the table of connections.
 
-use crate::wire::http::{Cors, Delivery, HeadReader, OwnedCors, Refused, Request};
+use crate::wire::http::{Cors, Delivery, HeadReader, OwnedCors, Rejected, Request};
 use crate::wire::packing::Packing;
 use crate::words::ids::ConnId;
 use crate::words::limits::Limits;
@@ -52,8 +52,8 @@ pub enum NextRequest<'a> {
     Pending,
     /// Too many bytes behind a request that is not answered yet.
     TooMuch,
-    /// Bytes that are no request, with their refusal.
-    Refused(Refused),
+    /// Bytes that are no request, with their rejection.
+    Rejected(Rejected),
     /// A request, with its body if that is complete.
     Request {
         request: Request<'a>,
@@ -105,7 +105,7 @@ impl HttpConn {
                 let used = length + body.map_or(0, <[u8]>::len);
                 NextRequest::Request { request, body, used }
             }
-            Err(refused) => NextRequest::Refused(refused),
+            Err(rejected) => NextRequest::Rejected(rejected),
         }
     }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::deflate::Inflater;
 use crate::wire::frame::Reader;
-use crate::wire::http::{Delivery, OwnedCors, Refusal};
+use crate::wire::http::{Delivery, OwnedCors, Rejection};
 use crate::wire::payload::Part;
 use crate::wire::socket_packet::Binary;
 use crate::words::ids::ConnId;
@@ -34,8 +34,8 @@ pub struct Incoming<'b> {
     pub(super) pongs: Pongs,
     /// The request that `packets` came with.
     pub(super) post: Option<Post>,
-    /// The refusal of the next request, whose client was closed.
-    pub(super) refusal: Option<Refusal>,
+    /// The rejection of the next request, whose client was closed.
+    pub(super) rejection: Option<Rejection>,
     /// Whether the deadlines of the next request's client were handled.
     pub(super) is_looked_after: bool,
     /// For a WebSocket that came from another shard to take over: the number of its hand-overs.
@@ -71,11 +71,11 @@ pub(super) struct Post {
 /// The answer to a request with packets whose client is gone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum PostEnd {
-    /// A refusal.
+    /// A rejection.
     Bad,
     /// The usual answer: the client said goodbye in this request.
     Goodbye,
-    /// A refusal if packets are left unread, else the usual answer.
+    /// A rejection if packets are left unread, else the usual answer.
     BadIfMore,
 }
 
@@ -134,7 +134,7 @@ impl<'b> Incoming<'b> {
             assembled: None,
             pongs: Pongs::default(),
             post: None,
-            refusal: None,
+            rejection: None,
             is_looked_after: false,
             hops: None,
             closing: None,

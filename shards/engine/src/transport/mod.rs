@@ -48,9 +48,9 @@ use polling_clients::PollingClients;
 
 pub use client::{Client, Deferred, EVENT_BYTES_MAX, recovery};
 pub use closing::Gone;
-pub use connections::Connections;
+pub use connections::{BACKLOG_SCARCE, Connections};
 pub use event::{
-    Awaits, Closing, Data, Ending, Event, EventCall, Farewell, Layer, Next, Opened, Payload,
+    Awaits, Closing, Data, Ending, Event, Farewell, Layer, NamedEvent, Next, Opened, Payload,
     Reason, ReplyTo,
 };
 pub use hand_over::Arrival;
@@ -76,7 +76,7 @@ pub struct Profile {
 impl Profile {
     /// The profile of a server.
     pub const SERVER: Self =
-        Self { layer: Layer::Calls, path: Some("/socket.io/"), probe_pause: Micros::ZERO };
+        Self { layer: Layer::Events, path: Some("/socket.io/"), probe_pause: Micros::ZERO };
 }
 
 /// The connections and clients of a shard. See the [module](self).
@@ -125,24 +125,25 @@ impl Transport {
         }
     }
 
-    /// Adds an accepted connection, or refuses it.
+    /// Adds an accepted connection, or rejects it.
     pub fn opened(&mut self, conn: ConnId, peer: IpAddr, cx: &mut Cx<'_>) {
         let address = ClientAddress { ip: peer, forwarded: false };
-        let closing =
-            if self.connections.connections() >= cx.settings.limits.connections_max as usize {
-                let why = "the shard has no room for more connections".into();
-                Closing { why, ..exchange::unavailable_now(conn, cx) }
-            } else if let Err(refusal) = cx.admit_peer(address) {
-                cx.release_peer(address);
-                exchange::too_many(conn, refusal, cx)
-            } else {
-                let http = HttpConn::new(cx.now.at);
-                let connection = Connection::new(address, Protocol::Http(Box::new(http)));
-                self.connections.insert(conn, connection);
-                return self.connections.arm(conn, cx);
-            };
+        let closing = if self.connections.connections()
+            >= cx.settings.limits.connections_max as usize
+        {
+            let why = format!("the shard is full: {} connections", self.connections.connections());
+            exchange::unavailable_now(conn, why, cx)
+        } else if let Err(rejection) = cx.admit_peer(address) {
+            cx.release_peer(address);
+            exchange::too_many(conn, rejection, cx)
+        } else {
+            let http = HttpConn::new(cx.now.at);
+            let connection = Connection::new(address, Protocol::Http(Box::new(http)));
+            self.connections.insert(conn, connection);
+            return self.connections.arm(conn, cx);
+        };
         cx.report.counters.expulsions += 1;
-        let (why, manner) = (closing.why, Manner::Expelled);
+        let (why, manner) = (closing.why, Manner::ByServer);
         cx.report.disconnects.add(Disconnect { conn, peer, session: None, why, manner });
         cx.out.close(conn, Close::Gently);
     }
@@ -461,8 +462,8 @@ impl Transport {
 fn event_of<'i>(id: ConnId, client: &Client, received: Received<'i>, cx: &mut Cx<'_>) -> Event<'i> {
     match received {
         Received::Nothing => Event::Settled,
-        Received::Call { event, ack, payload } => {
-            Event::Call(EventCall { client: id, event, ack, payload })
+        Received::Named { event, ack, payload } => {
+            Event::Named(NamedEvent { client: id, event, ack, payload })
         }
         Received::Connect(recovery) => Event::Connect { client: id, recovery },
         Received::Disconnect => Event::Disconnect { client: id },

@@ -4,10 +4,12 @@
 //! handed over with its connection. When the client itself moves to the shard of its session, the
 //! shard that it leaves remembers its new shard for some minutes.
 
+use std::borrow::Cow;
+
 use super::Transport;
 use super::client::{Client, Dialect};
 use super::connections::{Connection, Connections, Protocol};
-use super::event::{Closing, Event, Farewell};
+use super::event::{Closing, Event, Farewell, slow_reader};
 use super::exchange::{Exchange, Step, client_address, too_many, unavailable_now};
 use super::incoming::{Incoming, PendingPacket, Post, PostEnd};
 use crate::context::Cx;
@@ -15,7 +17,7 @@ use crate::delivery::poll_queue::{Bond, COOKIE, Origin, PollQueue};
 use crate::delivery::route::Encoding;
 use crate::io::HttpResponse;
 use crate::speech::LeaveReason;
-use crate::wire::http::{Delivery, Method, OwnedCors, Refusal, Request, Response};
+use crate::wire::http::{Delivery, Method, OwnedCors, Rejection, Request, Response};
 use crate::wire::packing::Packing;
 use crate::wire::payload::{self, Body, Version};
 use crate::words::ids::{ConnId, MemberId};
@@ -71,22 +73,22 @@ impl Transport {
         exchange: &Exchange<'_>,
         version: Version,
         cx: &mut Cx<'_>,
-    ) -> Result<Step, Refusal> {
+    ) -> Result<Step, Rejection> {
         let Exchange { conn, peer, request, .. } = *exchange;
         let sid = new_sid(cx);
         let base64 = wants_base64(request);
         let address = client_address(peer, request, cx.settings);
         // The client outlives this connection, which may be a proxy's, so it is counted separately.
-        if let Err(refusal) = cx.admit_peer(address) {
+        if let Err(rejection) = cx.admit_peer(address) {
             cx.release_peer(address);
-            return Ok(Step::Close(too_many(conn, refusal, cx)));
+            return Ok(Step::Close(too_many(conn, rejection, cx)));
         }
         let dialect = Dialect { version, base64, layer: self.profile.layer };
         let client = Client::new(dialect, Encoding::Polled, Some(sid), cx.now.at, cx.settings);
         let connection = Connection::new(address, Protocol::Client(Box::new(client)));
         let Some(client) = self.connections.insert_polled(connection) else {
             cx.release_peer(address);
-            return Ok(Step::Close(unavailable_now(conn, cx)));
+            return Ok(Step::Close(unavailable_now(conn, "the shard is full", cx)));
         };
         cx.report.counters.clients += 1;
         self.polling_clients.put(sid, client);
@@ -109,7 +111,7 @@ impl Transport {
         let limit = cx.settings.limits.backlog_bytes_max as usize;
         let queue = cx.sender.queue(client)?;
         if queue.bytes() > limit {
-            return Some(broken_client("it reads too slowly"));
+            return Some(broken_client(slow_reader(queue.bytes(), limit)));
         }
         // A client from another shard may have no packet yet, and an empty body is no packet.
         if !queue.packets.is_empty() // mark: poll_answered_with_nothing
@@ -129,18 +131,18 @@ impl Connections {
         exchange: &Exchange<'_>,
         client: ConnId,
         cx: &mut Cx<'_>,
-    ) -> Result<Step, Refusal> {
+    ) -> Result<Step, Rejection> {
         let now = cx.now.at;
         let (conn, delivery) = (exchange.conn, exchange.delivery());
         if let Some(client) = self.client_mut(client) {
             client.touch(now);
         }
-        let Some(queue) = cx.sender.queue(client) else { return Err(Refusal::SessionUnknown) };
+        let Some(queue) = cx.sender.queue(client) else { return Err(Rejection::SessionUnknown) };
         let probed = queue.probed.is_some_and(|until| now < until);
         if queue.waiting.is_some() {
             // Two polls at once break the protocol.
             let closing = Closing::unlogged(LeaveReason::TransportError);
-            return Ok(Step::CloseClient(client, closing, Refusal::BadRequest));
+            return Ok(Step::CloseClient(client, closing, Rejection::BadRequest));
         }
         let http = self.http_mut(conn);
         if queue.packets.is_empty() && !probed {
@@ -169,11 +171,11 @@ impl Connections {
         conn: ConnId,
         client: ConnId,
         cx: &mut Cx<'_>,
-    ) -> Result<Step, Refusal> {
-        let Some(queue) = cx.sender.queue(client) else { return Err(Refusal::SessionUnknown) };
+    ) -> Result<Step, Rejection> {
+        let Some(queue) = cx.sender.queue(client) else { return Err(Rejection::SessionUnknown) };
         if queue.posting.is_some_and(|posting| posting != conn) {
-            let closing = broken_client("it sends two requests with packets at once");
-            return Ok(Step::CloseClient(client, closing, Refusal::BadRequest));
+            let closing = broken_client("two requests with packets at once");
+            return Ok(Step::CloseClient(client, closing, Rejection::BadRequest));
         }
         queue.posting = Some(conn);
         if let Some(http) = self.http_mut(conn) {
@@ -189,9 +191,9 @@ impl Connections {
         client: ConnId,
         body: &[u8],
         cx: &mut Cx<'_>,
-    ) -> Result<Step, Refusal> {
+    ) -> Result<Step, Rejection> {
         let Some(version) = self.client(client).map(|client| client.version) else {
-            return Err(Refusal::SessionUnknown);
+            return Err(Rejection::SessionUnknown);
         };
         let conflict = self.await_body(exchange.conn, client, cx)?;
         if !matches!(conflict, Step::More) {
@@ -204,8 +206,8 @@ impl Connections {
             http.posting_for = None;
         }
         let Ok(parts) = payload::parts(body, version, is_binary(exchange.request)) else {
-            let closing = broken_client("a request of its long-polling is no Engine.IO");
-            return Ok(Step::CloseClient(client, closing, Refusal::BadRequest));
+            let closing = broken_client("malformed Engine.IO body of a polling request");
+            return Ok(Step::CloseClient(client, closing, Rejection::BadRequest));
         };
         let packets = parts.into_iter().map(PendingPacket::of).collect();
         let Delivery { keep_alive, cors, .. } = exchange.delivery();
@@ -246,7 +248,7 @@ impl Connections {
         Some(Event::Settled)
     }
 
-    /// Answers or refuses a request whose client is gone.
+    /// Answers or rejects a request whose client is gone.
     pub(super) fn client_gone<'i>(
         &mut self,
         incoming: &mut Incoming<'_>,
@@ -263,7 +265,7 @@ impl Connections {
         if is_answered || post.used.is_none() {
             return self.end_post(incoming, &post, cx);
         }
-        incoming.refusal = Some(Refusal::BadRequest);
+        incoming.rejection = Some(Rejection::BadRequest);
         Some(Event::Settled)
     }
 }
@@ -291,7 +293,7 @@ pub fn answer_closed(exchange: &Exchange<'_>, body: Body, cx: &mut Cx<'_>) -> St
     Step::answered(delivery.keep_alive)
 }
 
-fn broken_client(why: &'static str) -> Closing {
+fn broken_client(why: impl Into<Cow<'static, str>>) -> Closing {
     Closing::expelled(why, LeaveReason::TransportError).with(Farewell::None)
 }
 

@@ -1,4 +1,4 @@
-//! Replies to events of clients: acknowledgements and refusals, and the check of their rates.
+//! Replies to events of clients: acknowledgements and rejections, and the check of their rates.
 
 use super::connections::Connections;
 use super::event::ReplyTo;
@@ -33,7 +33,7 @@ impl Connections {
     }
 
     /// Sends the outcome of an event: its acknowledgement, if the client wants one, or the reason
-    /// of its refusal. `session` is the client's session now.
+    /// of its rejection. `session` is the client's session now.
     pub fn answer(
         &mut self,
         to: ReplyTo<'_>,
@@ -43,7 +43,7 @@ impl Connections {
     ) {
         match outcome {
             Ok(ack) => self.acknowledge(to, ack, session, cx),
-            Err(reject) => self.refuse(to, reject, cx), // mark: acknowledged_unchecked
+            Err(reject) => self.reject(to, reject, cx), // mark: acknowledged_unchecked
         }
     }
 
@@ -59,12 +59,12 @@ impl Connections {
         }
     }
 
-    /// Sends the reason of a refusal, as the acknowledgement or as the event `error`.
-    pub fn refuse(&mut self, to: ReplyTo<'_>, reject: &Reject, cx: &mut Cx<'_>) {
-        cx.report.counters.refused(reject.code);
+    /// Sends the reason of a rejection, as the acknowledgement or as the event `error`.
+    pub fn reject(&mut self, to: ReplyTo<'_>, reject: &Reject, cx: &mut Cx<'_>) {
+        cx.report.counters.rejected(reject.code);
         let Some(client) = self.client(to.client) else { return };
         match to.ack {
-            Some(id) => client.send(to.client, cx, |bytes| print::refusal(bytes, id, reject)),
+            Some(id) => client.send(to.client, cx, |bytes| print::rejection(bytes, id, reject)),
             None => {
                 client.notify(to.client, &ClientNotice::Error { event: to.event, reject }, cx);
             }

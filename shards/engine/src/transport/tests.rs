@@ -21,7 +21,7 @@ fn client(version: Version, layer: Layer) -> Client {
 }
 
 fn connected() -> Client {
-    let mut client = client(Version::V4, Layer::Calls);
+    let mut client = client(Version::V4, Layer::Events);
     client.connected_as(MemberId::from_bytes([7; 15]), None);
     client
 }
@@ -36,10 +36,10 @@ fn meaning(client: &mut Client, text: &str) -> String {
         Received::Goodbye => "goodbye".into(),
         Received::Connect(recovery) => format!("connect {}", recovery.is_some()),
         Received::NoNamespace(namespace) => format!("no {namespace}"),
-        Received::Call { event, ack, payload: Payload::TooLong(bytes) } => {
+        Received::Named { event, ack, payload: Payload::TooLong(bytes) } => {
             format!("{event} {ack:?} of {bytes} bytes")
         }
-        Received::Call { event, ack, payload } => format!("{event} {ack:?} {}", payload.written()),
+        Received::Named { event, ack, payload } => format!("{event} {ack:?} {}", payload.written()),
         Received::Disconnect => "disconnect".into(),
         Received::Broken(why, _) => why.into(),
         Received::Packet(packet, attachments) => {
@@ -51,19 +51,19 @@ fn meaning(client: &mut Client, text: &str) -> String {
 
 #[test]
 fn a_client_must_connect_exactly_once_before_its_first_event() {
-    let mut client = client(Version::V4, Layer::Calls);
-    assert_eq!(meaning(&mut client, r#"42["play",{}]"#), "it speaks before it is connected");
+    let mut client = client(Version::V4, Layer::Events);
+    assert_eq!(meaning(&mut client, r#"42["play",{}]"#), "event before connect");
     assert_eq!(meaning(&mut client, "40/other,"), "no /other");
     assert_eq!(meaning(&mut client, "40"), "connect false");
     client.connected_as(MemberId::from_bytes([7; 15]), None);
-    assert_eq!(meaning(&mut client, "40"), "it connects a second time");
+    assert_eq!(meaning(&mut client, "40"), "second connect");
     assert_eq!(meaning(&mut client, r#"427["play",{"a":1}]"#), r#"play Some(7) {"a":1}"#);
     assert_eq!(meaning(&mut client, "41"), "disconnect");
 }
 
 #[test]
 fn a_recovery_request_must_name_an_existing_shard() {
-    let mut client = client(Version::V4, Layer::Calls);
+    let mut client = client(Version::V4, Layer::Events);
     let pid = MemberId::from_bytes([9; 15]);
     let connect =
         |shard: u16| format!(r#"40{{"pid":"{}","offset":"{shard}.1.0.5"}}"#, pid.as_str());
@@ -73,12 +73,12 @@ fn a_recovery_request_must_name_an_existing_shard() {
 
 #[test]
 fn the_server_pings_in_version_4_and_the_client_in_version_3() {
-    let mut new = client(Version::V4, Layer::Calls);
+    let mut new = client(Version::V4, Layer::Events);
     assert_eq!(meaning(&mut new, "3"), "nothing");
-    assert_eq!(meaning(&mut new, "2"), "a packet is no Engine.IO");
-    let mut old = client(Version::V3, Layer::Calls);
+    assert_eq!(meaning(&mut new, "2"), "malformed Engine.IO packet");
+    let mut old = client(Version::V3, Layer::Events);
     assert_eq!(meaning(&mut old, "2"), "ping");
-    assert_eq!(meaning(&mut old, "3"), "a packet is no Engine.IO");
+    assert_eq!(meaning(&mut old, "3"), "malformed Engine.IO packet");
     assert_eq!(meaning(&mut old, "1"), "goodbye");
 }
 
@@ -89,7 +89,7 @@ fn a_long_event_is_reported_by_its_size_without_being_parsed() {
     let chat = format!(r#"425["chat_message","{filling}"]"#);
     let bytes = chat.len() - 1;
     assert_eq!(meaning(&mut client, &chat), format!("chat_message Some(5) of {bytes} bytes"));
-    assert_eq!(meaning(&mut client, &format!("42{filling}")), "a packet is too long");
+    assert_eq!(meaning(&mut client, &format!("42{filling}")), "packet longer than 64 KiB");
     let setlist = format!(r#"42["set_setlist","{filling}"]"#);
     assert!(meaning(&mut client, &setlist).starts_with("set_setlist None \"xxx"));
 }
@@ -101,7 +101,7 @@ fn a_binary_event_is_a_call_with_its_last_attachment() {
     assert_eq!(meaning(&mut client, event), "nothing");
     assert!(client.overdue(NOW, &Settings::default().limits).is_none());
     assert!(client.overdue(NOW + Micros::from_secs(3_600), &Settings::default().limits).is_some());
-    assert_eq!(meaning(&mut client, event), "a packet is no Socket.IO", "bytes are due");
+    assert_eq!(meaning(&mut client, event), "malformed Socket.IO packet", "bytes are due");
     assert_eq!(meaning(&mut client, "bAAEC"), r#"play None {"_placeholder":true,"num":0}"#);
 }
 
@@ -155,7 +155,7 @@ fn a_request_with_an_incomplete_body_is_parsed_again() {
     let bytes = http.receive(b"POST /b HTTP/1.1\r\nHost: band\r\nContent-Length: 3\r\n\r\nxy", NOW);
     assert!(matches!(http.next_request(&bytes), NextRequest::Request { body: None, .. }));
     assert!(matches!(http.next_request(&bytes), NextRequest::Request { body: None, .. }));
-    assert!(matches!(http.next_request(b"\x01"), NextRequest::Refused(_)));
+    assert!(matches!(http.next_request(b"\x01"), NextRequest::Rejected(_)));
 }
 
 #[test]

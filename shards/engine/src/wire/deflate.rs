@@ -48,7 +48,7 @@ pub struct BadOffer;
 ///
 /// # Errors
 /// If any offer of this extension is malformed. The RFC would have us ignore it, but other
-/// Socket.IO servers refuse too, and a client that cannot write an offer will not keep to it
+/// Socket.IO servers reject too, and a client that cannot write an offer will not keep to it
 /// either.
 pub fn negotiate<'a>(
     offers: impl Iterator<Item = &'a str>,

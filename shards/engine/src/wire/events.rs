@@ -1,7 +1,7 @@
 //! The table of client events: one entry has everything about an event.
 //!
 //! An entry gives the event's name, its rate class, its summary, its fields, the command that they
-//! make, the fields of its acknowledgement and the codes of its refusals. The reader is generated
+//! make, the fields of its acknowledgement and the codes of its rejections. The reader is generated
 //! from it, and so is [`EVENTS`], from which documents are generated.
 //!
 //! A new event needs one entry here, one arm in `Session::handle`, and one method.
@@ -36,7 +36,7 @@ pub struct EventInfo {
     pub fields: &'static [FieldInfo],
     /// The fields of its acknowledgement after `ok`.
     pub ack: &'static [FieldInfo],
-    /// The codes that can refuse it, besides those of every event.
+    /// The codes that can reject it, besides those of every event.
     pub refusals: &'static [Code],
     flags: &'static [Flag],
 }
@@ -478,7 +478,7 @@ pub fn class(event: Option<ClientEvent>) -> RateClass {
     event.map_or(RateClass::Other(u8::MAX), ClientEvent::rate_class)
 }
 
-/// Returns our event that does what this event of the original's other dialect did.
+/// Returns the event that replaces one of the Node.js server's second event set.
 pub fn our_name_for(name: &str) -> Option<&'static str> {
     let event = match name {
         "session:create" | "session:join" => ClientEvent::JoinSession,
@@ -520,7 +520,7 @@ fn or_empty(payload: Value<'_>) -> Value<'_> {
     if payload.is_absent() { Value::from("{}") } else { payload }
 }
 
-/// Refuses settings that change nothing: a misspelt name would otherwise look like a change that
+/// Rejects settings that change nothing: a misspelt name would otherwise look like a change that
 /// was applied.
 fn some_change(change: SettingsChange) -> Result<SettingsChange, Reject> {
     if change == SettingsChange::default() {

@@ -1,7 +1,7 @@
 //! Kinds of fields that clients send: a bound is written once, and both checks the field and
 //! describes it.
 //!
-//! Each refusal names the field and says which values are accepted. An optional field that is
+//! Each rejection names the field and says which values are accepted. An optional field that is
 //! `null` counts as absent, and so does an optional text that is empty.
 
 use super::json::Field;
@@ -49,7 +49,7 @@ impl<T> Kind<T> {
     /// Reads a field that must be there.
     ///
     /// # Errors
-    /// A refusal that names the field and the accepted values.
+    /// A rejection that names the field and the accepted values.
     pub fn read(self, field: Field<'_>) -> Result<T, Reject> {
         (self.read)(field, self.schema.form)
     }
@@ -157,11 +157,11 @@ pub const COMMAND_ID: Kind<CommandId> = Kind::new(
             pattern: Some("^[A-Za-z0-9_-]+-[0-9]+$"),
         },
         about: Some(
-            "<client>-<number>: what a client calls a command, the number rising, below 2^53. One \
-             that is not above the last that the session applied of this client changes nothing, \
-             so a command that got no answer may be sent again, also from another connection. The \
-             client part should be hard to guess. Of a session's clients the last 256 are \
-             remembered, at most four of one member; a restart of the server forgets them.",
+            "Id of a command: <client>-<number>. The number, below 2^53, increases with each \
+             command. A number that is not above the last applied one of this client changes \
+             nothing, so an unanswered command may be sent again, also on another connection. The \
+             client part must be hard to guess. A session remembers its latest 256 clients, at most four of \
+             one member, until the server restarts.",
         ),
     },
     |field, _| {

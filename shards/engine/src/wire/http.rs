@@ -35,18 +35,18 @@ impl HeadReader {
     /// while the head is incomplete.
     ///
     /// `bytes` begins with the bytes of earlier calls. After a request the reader is ready for the
-    /// next one. After a refusal the connection must be closed, because the start of the next
+    /// next one. After a rejection the connection must be closed, because the start of the next
     /// request is unknown.
-    pub fn parse<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<(Request<'a>, usize)>, Refused> {
+    pub fn parse<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<(Request<'a>, usize)>, Rejected> {
         while let Some(&byte) = bytes.get(usize::from(self.seen)) {
             if usize::from(self.seen) == HEAD_BYTES_MAX {
-                return Err(Refused::HEAD_TOO_LARGE);
+                return Err(Rejected::HEAD_TOO_LARGE);
             }
             self.ending = match (self.ending, byte) {
                 (0 | 2, b'\r') => self.ending + 1,
                 (1 | 3, b'\n') => self.ending + 1,
                 (1 | 3, _) | (_, b'\n' | 0..=8 | 11..=31 | 127) => {
-                    return Err(Refused::BAD_REQUEST);
+                    return Err(Rejected::BAD_REQUEST);
                 }
                 _ => 0,
             };
@@ -72,7 +72,7 @@ pub struct Request<'a> {
     pub query: &'a str,
     /// Whether the connection may be used again after the answer.
     pub keep_alive: bool,
-    /// Number of bytes of the body. Zero for `GET`, `HEAD` and upgrades: they are refused with a
+    /// Number of bytes of the body. Zero for `GET`, `HEAD` and upgrades: they are rejected with a
     /// body, because a server that answers without reading it would take it for the next request.
     pub content_length: u64,
     /// The host in a target of the form `http://host/path`.
@@ -98,24 +98,24 @@ pub enum Method {
 }
 
 impl<'a> Request<'a> {
-    fn parse(head: &'a [u8]) -> Result<Self, Refused> {
+    fn parse(head: &'a [u8]) -> Result<Self, Rejected> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut parsed = httparse::Request::new(&mut headers);
         match parsed.parse(head) {
             Ok(httparse::Status::Complete(length)) if length == head.len() => {}
-            Err(httparse::Error::TooManyHeaders) => return Err(Refused::HEAD_TOO_LARGE),
-            _ => return Err(Refused::BAD_REQUEST),
+            Err(httparse::Error::TooManyHeaders) => return Err(Rejected::HEAD_TOO_LARGE),
+            _ => return Err(Rejected::BAD_REQUEST),
         }
         let (Some(method), Some(target), Some(version)) =
             (parsed.method, parsed.path, parsed.version)
         else {
-            return Err(Refused::BAD_REQUEST);
+            return Err(Rejected::BAD_REQUEST);
         };
         if target.len() > TARGET_BYTES_MAX {
-            return Err(Refused::TARGET_TOO_LONG);
+            return Err(Rejected::TARGET_TOO_LONG);
         }
         let method = Method::of(method);
-        let (authority, path, query) = split_target(target, method).ok_or(Refused::BAD_REQUEST)?;
+        let (authority, path, query) = split_target(target, method).ok_or(Rejected::BAD_REQUEST)?;
         let header_count = parsed.headers.len();
         let mut request = Self {
             method,
@@ -208,30 +208,30 @@ impl<'a> Request<'a> {
         self.hosts().map(|host| hosts.judge(host)).max().unwrap_or(Named::Foreign)
     }
 
-    fn check_host(&self) -> Result<(), Refused> {
+    fn check_host(&self) -> Result<(), Rejected> {
         let good = match self.all("host").count() {
             0 => !self.is_http_1_1,
             1 => self.header("host").is_some_and(is_host),
             _ => false,
         };
-        if good { Ok(()) } else { Err(Refused::BAD_REQUEST) }
+        if good { Ok(()) } else { Err(Rejected::BAD_REQUEST) }
     }
 
-    fn body_length(&self) -> Result<u64, Refused> {
+    fn body_length(&self) -> Result<u64, Rejected> {
         let lengths = self.all("content-length").count();
         let takes_none = matches!(self.method, Method::Get | Method::Head) || self.wants_upgrade();
         if self.all("transfer-encoding").next().is_some() {
             let ambiguous = lengths > 0 || !self.is_http_1_1 || takes_none;
-            return Err(if ambiguous { Refused::BAD_REQUEST } else { Refused::NO_CHUNKS });
+            return Err(if ambiguous { Rejected::BAD_REQUEST } else { Rejected::NO_CHUNKS });
         }
         let length = match (lengths, self.header("content-length")) {
             (0, _) => Ok(0),
             (1, Some(digits)) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                digits.parse().map_err(|_| Refused::BAD_REQUEST)
+                digits.parse().map_err(|_| Rejected::BAD_REQUEST)
             }
-            _ => Err(Refused::BAD_REQUEST),
+            _ => Err(Rejected::BAD_REQUEST),
         }?;
-        if takes_none && length > 0 { Err(Refused::BAD_REQUEST) } else { Ok(length) }
+        if takes_none && length > 0 { Err(Rejected::BAD_REQUEST) } else { Ok(length) }
     }
 }
 
@@ -353,7 +353,7 @@ pub enum Cors<'a> {
     /// The pages of this origin may read the answer.
     Only(&'a str),
     /// Pages of this origin may not read the answer. A browser keeps it from them; an upgrade must
-    /// be refused.
+    /// be rejected.
     Denied,
 }
 
@@ -566,9 +566,9 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
-/// The refusal of a request: a short text, after which the connection closes.
+/// The rejection of a request: a short text, after which the connection closes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Refused {
+pub struct Rejected {
     /// The status code.
     pub status: u16,
     text: &'static str,
@@ -576,7 +576,7 @@ pub struct Refused {
     extra: Option<(&'static str, &'static str)>,
 }
 
-impl Refused {
+impl Rejected {
     /// A malformed request.
     pub const BAD_REQUEST: Self = Self::plain(400, "Bad Request");
     const TARGET_TOO_LONG: Self = Self::plain(414, "URI Too Long");
@@ -604,9 +604,9 @@ impl Refused {
     }
 }
 
-/// The reason why Engine.IO refuses a request, by its own codes.
+/// The reason why Engine.IO rejects a request, by its own codes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Refusal {
+pub enum Rejection {
     /// 0: the transport is missing, unknown or not enabled.
     TransportUnknown,
     /// 1: no session has this `sid`.
@@ -621,10 +621,10 @@ pub enum Refusal {
     UnsupportedVersion,
 }
 
-impl Refusal {
+impl Rejection {
     /// Returns the answer to a plain request: status 400, or 403 for an origin, and a JSON body
     /// with code and message.
-    pub fn of_request(self) -> Refused {
+    pub fn of_request(self) -> Rejected {
         let (status, text) = match self {
             Self::TransportUnknown => (400, r#"{"code":0,"message":"Transport unknown"}"#),
             Self::SessionUnknown => (400, r#"{"code":1,"message":"Session ID unknown"}"#),
@@ -635,12 +635,12 @@ impl Refusal {
                 (400, r#"{"code":5,"message":"Unsupported protocol version"}"#)
             }
         };
-        Refused { kind: "application/json", ..Refused::plain(status, text) }
+        Rejected { kind: "application/json", ..Rejected::plain(status, text) }
     }
 
     /// Returns the answer to an upgrade, which is the message alone. Status 400, as other Engine.IO
     /// servers send, but 403 for an origin, so that an operator finds the cause.
-    pub fn of_upgrade(self) -> Refused {
+    pub fn of_upgrade(self) -> Rejected {
         let (status, text) = match self {
             Self::TransportUnknown => (400, "Transport unknown"),
             Self::SessionUnknown => (400, "Session ID unknown"),
@@ -649,7 +649,7 @@ impl Refusal {
             Self::Forbidden => (403, "Forbidden"),
             Self::UnsupportedVersion => (400, "Unsupported protocol version"),
         };
-        Refused { kind: "text/html", ..Refused::plain(status, text) }
+        Rejected { kind: "text/html", ..Rejected::plain(status, text) }
     }
 }
 
@@ -661,25 +661,28 @@ pub struct Upgrade<'a> {
 }
 
 /// Checks a request for a WebSocket by RFC 6455 section 4.2.1.
-pub fn upgrade<'a>(request: &Request<'a>) -> Result<Upgrade<'a>, Refused> {
+pub fn upgrade<'a>(request: &Request<'a>) -> Result<Upgrade<'a>, Rejected> {
     if request.method != Method::Get {
         let extra = Some(("Allow", "GET"));
-        return Err(Refused { extra, ..Refused::plain(405, "A WebSocket is asked for with GET") });
+        return Err(Rejected {
+            extra,
+            ..Rejected::plain(405, "A WebSocket is asked for with GET")
+        });
     }
     if !request.is_http_1_1 || !request.wants_upgrade() {
-        return Err(Refused::BAD_REQUEST);
+        return Err(Rejected::BAD_REQUEST);
     }
     if request.header("sec-websocket-version") != Some("13") {
         let extra = Some(("Sec-WebSocket-Version", "13"));
-        return Err(Refused {
+        return Err(Rejected {
             extra,
-            ..Refused::plain(426, "Only version 13 of WebSocket is spoken here")
+            ..Rejected::plain(426, "Only version 13 of WebSocket is spoken here")
         });
     }
     let key = request
         .header("sec-websocket-key")
         .filter(|key| is_key(key))
-        .ok_or(Refused::BAD_REQUEST)?;
+        .ok_or(Rejected::BAD_REQUEST)?;
     // Browsers that offer subprotocols reject an answer without one.
     let protocol = request.list("sec-websocket-protocol").find(|name| !name.is_empty());
     Ok(Upgrade { key, protocol })
@@ -761,7 +764,7 @@ mod tests {
     const NOW: UnixMillis = UnixMillis(784_111_777_123);
 
     /// Parses a head whole, cut in two at every place, and byte by byte, with equal results.
-    fn parse(head: &str) -> Result<Request<'_>, Refused> {
+    fn parse(head: &str) -> Result<Request<'_>, Rejected> {
         let bytes = head.as_bytes();
         let whole = HeadReader::default().parse(bytes);
         for cut in 0..=bytes.len() {
@@ -786,7 +789,7 @@ mod tests {
     }
 
     fn status(head: &str) -> u16 {
-        parse(head).map_or_else(|refused| refused.status, |_| 200)
+        parse(head).map_or_else(|rejected| rejected.status, |_| 200)
     }
 
     #[test]
@@ -1013,7 +1016,7 @@ mod tests {
             HeadReader::default().parse(filled(length).as_bytes()).map(|head| head.is_some())
         };
         assert_eq!(head_of(HEAD_BYTES_MAX), Ok(true));
-        assert_eq!(head_of(HEAD_BYTES_MAX + 1), Err(Refused::HEAD_TOO_LARGE));
+        assert_eq!(head_of(HEAD_BYTES_MAX + 1), Err(Rejected::HEAD_TOO_LARGE));
         let endless = "GET / HTTP/1.1\r\na: ".to_owned() + &"x".repeat(HEAD_BYTES_MAX);
         assert_eq!(HeadReader::default().parse(endless.as_bytes()).unwrap_err().status, 431);
     }
@@ -1037,7 +1040,7 @@ mod tests {
         };
         let key = "dGhlIHNhbXBsZSBub25jZQ==";
         let judged = |head: &str| {
-            upgrade(&parse(head).unwrap()).map_or_else(|refused| refused.status, |_| 101)
+            upgrade(&parse(head).unwrap()).map_or_else(|rejected| rejected.status, |_| 101)
         };
         assert_eq!(judged(&head("GET", "13", key, "")), 101);
         assert_eq!(judged(&head("POST", "13", key, "")), 405);
@@ -1165,26 +1168,26 @@ mod tests {
     }
 
     #[test]
-    fn prints_refusals() {
-        let printed = |refused: Refused| {
+    fn prints_rejections() {
+        let printed = |rejected: Rejected| {
             let mut out = Vec::new();
-            refused.print(&mut out, NOW, Cors::Silent);
+            rejected.print(&mut out, NOW, Cors::Silent);
             String::from_utf8(out).unwrap()
         };
-        let plain = printed(Refusal::TransportUnknown.of_request());
+        let plain = printed(Rejection::TransportUnknown.of_request());
         assert!(
             plain.starts_with("HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n")
         );
         assert!(plain.ends_with("\r\n\r\n{\"code\":0,\"message\":\"Transport unknown\"}"));
         assert!(plain.contains("\r\nConnection: close\r\n"));
-        let upgrade = printed(Refusal::UnsupportedVersion.of_upgrade());
+        let upgrade = printed(Rejection::UnsupportedVersion.of_upgrade());
         assert!(upgrade.starts_with("HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\n"));
         assert!(upgrade.ends_with("\r\n\r\nUnsupported protocol version"));
-        assert!(printed(Refusal::Forbidden.of_request()).starts_with("HTTP/1.1 403 "));
+        assert!(printed(Rejection::Forbidden.of_request()).starts_with("HTTP/1.1 403 "));
 
         let old = "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-        let refused = printed(super::upgrade(&parse(old).unwrap()).unwrap_err());
-        assert!(refused.contains("\r\nSec-WebSocket-Version: 13\r\n"));
+        let rejected = printed(super::upgrade(&parse(old).unwrap()).unwrap_err());
+        assert!(rejected.contains("\r\nSec-WebSocket-Version: 13\r\n"));
     }
 
     proptest! {

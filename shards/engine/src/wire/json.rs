@@ -1,7 +1,7 @@
-//! Payloads: one JSON object, read field by field, so that a refusal can name the field.
+//! Payloads: one JSON object, read field by field, so that a rejection can name the field.
 //!
 //! There are two readers. [`Reader`] reads a whole event in one pass of simd-json, onto a tape in
-//! buffers that it keeps. Input that simd-json refuses goes to serde_json, which leaves each value
+//! buffers that it keeps. Input that simd-json rejects goes to serde_json, which leaves each value
 //! as it was written. It accepts more (`1e400`, lone surrogates, integers beyond 64 bits), so that
 //! the field at fault can be named. A [`Value`] hides which reader has read it. Wherever both
 //! accept, both read the same, because an event must not depend on the processor instructions that
@@ -87,9 +87,9 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Refuses a value that is nested deeper than [`DEPTH_MAX`].
+    /// Rejects a value that is nested deeper than [`DEPTH_MAX`].
     pub fn check_depth(self) -> Result<(), Reject> {
-        // A tape is not deeper, because its reader refuses deeper events.
+        // A tape is not deeper, because its reader rejects deeper events.
         self.written().map_or(Ok(()), check_depth)
     }
 
@@ -256,7 +256,7 @@ impl Drop for Reading<'_> {
     }
 }
 
-/// Refuses text that is nested deeper than [`DEPTH_MAX`].
+/// Rejects text that is nested deeper than [`DEPTH_MAX`].
 pub fn check_depth(text: &str) -> Result<(), Reject> {
     let mut depth = 0_usize;
     let mut rest = text.as_bytes();
@@ -327,7 +327,7 @@ pub fn print_string(out: &mut Vec<u8>, text: &str) {
 }
 
 impl<'a> Field<'a> {
-    /// Returns the field, or refuses it if it is missing or `null`.
+    /// Returns the field, or rejects it if it is missing or `null`.
     pub fn required(self) -> Result<Self, Reject> {
         if self.is_absent() { Err(self.wrong("is required")) } else { Ok(self) }
     }
@@ -435,7 +435,7 @@ pub fn is_array(text: &str) -> bool {
 
 /// Whether every `{"_placeholder":true,"num":n}` names one of `count` attachments.
 ///
-/// Input that is nested deeper than serde_json follows is not checked here, but is refused when it
+/// Input that is nested deeper than serde_json follows is not checked here, but is rejected when it
 /// is read.
 pub fn placeholders_fit(array: &str, count: u8) -> bool {
     let Ok(root) = serde_json::from_str::<serde_json::Value>(array) else {
@@ -627,7 +627,7 @@ mod tests {
     }
 
     /// Returns the value that simd-json reads, after a check that serde_json reads the same. `None`
-    /// if simd-json refuses.
+    /// if simd-json rejects.
     fn both(text: &str) -> Option<serde_json::Value> {
         let mut reader = Reader::default();
         let mut reading = reader.begin();

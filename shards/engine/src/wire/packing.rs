@@ -31,10 +31,10 @@ impl Packing {
         for item in request.list("accept-encoding") {
             let mut parts = item.split(';').map(str::trim);
             let name = parts.next().unwrap_or_default();
-            let refused = parts.any(|part| {
+            let rejected = parts.any(|part| {
                 part.strip_prefix("q=").is_some_and(|q| q.parse::<f32>().is_ok_and(|q| q == 0.0))
             });
-            if refused {
+            if rejected {
                 continue;
             }
             if name.eq_ignore_ascii_case("gzip") {

@@ -23,8 +23,8 @@ pub fn ack(out: &mut Vec<u8>, id: u64, session: Option<&SessionId>, ack: &Ack) {
     acknowledgement(out, id, &Success { ok: true, fields });
 }
 
-/// Appends the acknowledgement of an event that was refused.
-pub fn refusal(out: &mut Vec<u8>, id: u64, reject: &Reject) {
+/// Appends the acknowledgement of an event that was rejected.
+pub fn rejection(out: &mut Vec<u8>, id: u64, reject: &Reject) {
     acknowledgement(out, id, &Failure { ok: false, error: ErrorView::new(reject) });
 }
 
@@ -37,7 +37,7 @@ fn acknowledgement(out: &mut Vec<u8>, id: u64, payload: &impl Serialize) {
     socket_packet::ack(out, id, |out| value(out, payload));
 }
 
-/// Appends a value. A `Vec` accepts all bytes and no view refuses to be serialized, so this cannot
+/// Appends a value. A `Vec` accepts all bytes and every view can be serialized, so this cannot
 /// fail.
 pub(super) fn value(out: &mut Vec<u8>, value: &impl Serialize) {
     let written = value.serialize(Printer(out));

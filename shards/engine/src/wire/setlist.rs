@@ -138,7 +138,7 @@ fn object<'a>(field: Field<'a>, with: &str) -> Result<Value<'a>, Reject> {
     object.ok_or_else(|| field.wrong(format!("must be an object with {with}")))
 }
 
-/// Moves the refusal of a nested value to the outermost field. The message names the whole path.
+/// Moves the rejection of a nested value to the outermost field. The message names the whole path.
 fn within(field: Field<'_>, place: &str, reject: Reject) -> Reject {
     let message = match reject.field {
         Some(_) => format!("{place}.{}", reject.message),

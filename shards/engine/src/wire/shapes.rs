@@ -48,7 +48,7 @@ pub const LEAVE_REASON: Schema = Schema::new("LeaveReason", Form::Words(&LEAVE_R
 /// The protocol's error codes.
 pub const ERROR_CODE: Schema = Schema::new("ErrorCode", Form::Words(&ERROR_CODES));
 
-/// A refusal.
+/// A rejection.
 pub const ERROR: Schema = object(
     "Error",
     &[
@@ -60,8 +60,8 @@ pub const ERROR: Schema = object(
         optional(BYTES).info("max"),
     ],
 );
-/// The acknowledgement of an event that was refused.
-pub const REFUSED: Schema = object("Refused", &[FALSE.info("ok"), ERROR.info("error")]);
+/// The acknowledgement of an event that was rejected.
+pub const REJECTED: Schema = object("Refused", &[FALSE.info("ok"), ERROR.info("error")]);
 /// The acknowledgement of a command that was applied before.
 pub const REPEATED: Schema = object(
     "Repeated",

@@ -329,7 +329,7 @@ pub fn append_offset(event: &mut Vec<u8>, offset: &str) {
     event.push(b']');
 }
 
-/// Appends the refusal of a connect. The namespace is returned as it was sent.
+/// Appends the rejection of a connect. The namespace is returned as it was sent.
 pub fn connect_error(out: &mut Vec<u8>, namespace: &str, message: &str) {
     out.extend_from_slice(b"44");
     if namespace != "/" {

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_id_of_another_shape_is_refused() {
+    fn a_member_id_of_another_shape_is_rejected() {
         for text in ["", "short", "twenty-one-characters", "twenty characters ok"] {
             assert_eq!(MemberId::parse(text), None, "{text:?}");
         }

@@ -8,7 +8,7 @@ use super::time::Micros;
 /// The bounds of one shard.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Maximum number of connections. One more is refused with status 503.
+    /// Maximum number of connections. One more is rejected with status 503.
     pub connections_max: u32,
     /// Maximum number of sessions in memory. For one more, the session that has been empty longest
     /// is evicted; if there is none, the new one is rejected.
@@ -123,7 +123,7 @@ pub struct RateLimits {
     pub other: u32,
     /// All events together.
     pub total: u32,
-    /// Number of refusals within a minute that close the client; 0 never does.
+    /// Number of rejections within a minute that close the client; 0 never does.
     pub refusals_max: u32,
 }
 

@@ -24,7 +24,7 @@ pub struct AccessPolicy {
 /// Limits of one address on one shard. IPv6 addresses of one /64 count as one.
 ///
 /// Each shard grants the whole limit. The kernel chooses the shard of a connection, and a hand-over
-/// unites the members of a session: a share of the limit would refuse a band behind one router.
+/// unites the members of a session: a share of the limit would reject a band behind one router.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct PeerLimits {
     /// Maximum number of connections; 0 means no limit.

@@ -59,8 +59,8 @@ pub struct Store {
     /// Sessions of earlier runs that no member has returned to. Time without a running server does
     /// not count: otherwise a band that packs up after the sound check would start the evening
     /// without its set list.
-    strangers: BTreeSet<SessionId>,
-    strangers_expire: Option<Instant>,
+    unclaimed: BTreeSet<SessionId>,
+    unclaimed_expire: Option<Instant>,
 }
 
 impl Store {
@@ -70,8 +70,8 @@ impl Store {
             ttl,
             open: None,
             inode: None,
-            strangers: BTreeSet::new(),
-            strangers_expire: None,
+            unclaimed: BTreeSet::new(),
+            unclaimed_expire: None,
         }
     }
 
@@ -141,7 +141,7 @@ impl Store {
             }
             match fs::remove_file(&path) {
                 Ok(()) => info!("{} was set aside a week ago: deleted", path.display()),
-                Err(error) => warn!("cannot delete {}: {}", path.display(), described(&error)),
+                Err(error) => warn!("cannot delete {}: {}", path.display(), os_error_text(&error)),
             }
         }
     }
@@ -192,10 +192,10 @@ impl Backend for Store {
         let path = directory.join(NAME);
         let (database, known) = Self::open_file(&path)?;
         Self::tidy_up(directory);
-        if self.strangers_expire.is_none() {
+        if self.unclaimed_expire.is_none() {
             info!("{} has {} sessions", path.display(), known.len());
-            self.strangers = known;
-            self.strangers_expire = Some(Instant::now() + self.ttl);
+            self.unclaimed = known;
+            self.unclaimed_expire = Some(Instant::now() + self.ttl);
         }
         let there = fs::metadata(&path).map_err(|error| trouble(&path, &error))?;
         self.inode = Some((there.dev(), there.ino()));
@@ -250,7 +250,7 @@ impl Backend for Store {
         {
             Ok(applied) => {
                 for (session, _) in changes {
-                    self.strangers.remove(session);
+                    self.unclaimed.remove(session);
                 }
                 applied.into_iter().map(Ok).collect()
             }
@@ -263,7 +263,8 @@ impl Backend for Store {
         Ok(true)
     }
 
-    /// A file that was removed or replaced loses all that is written to it once it is closed.
+    /// Checks that the open file is still in its directory. A file that was removed or replaced
+    /// loses all that is written to it once it is closed.
     fn check(&mut self) -> Result<bool, Failure> {
         let Some(directory) = &self.directory else { return Ok(true) };
         let path = directory.join(NAME);
@@ -283,10 +284,10 @@ impl Backend for Store {
         if let Some(directory) = &self.directory {
             Self::tidy_up(directory);
         }
-        if self.strangers.is_empty() || self.strangers_expire.is_none_or(|at| at > Instant::now()) {
+        if self.unclaimed.is_empty() || self.unclaimed_expire.is_none_or(|at| at > Instant::now()) {
             return Ok(());
         }
-        let old: Vec<_> = std::mem::take(&mut self.strangers).into_iter().collect();
+        let old: Vec<_> = std::mem::take(&mut self.unclaimed).into_iter().collect();
         info!("deleted {} sessions that no member returned to", old.len());
         let delete = |session| (session, Change::Delete { epoch: u64::MAX });
         let deleted = self.apply(&old.into_iter().map(delete).collect::<Vec<_>>());
@@ -311,7 +312,7 @@ impl Backend for Store {
         };
         set_aside(self.database()?).map_err(|error| failure(&error))?;
         if how == Aside::Move {
-            self.strangers.remove(session);
+            self.unclaimed.remove(session);
         }
         Ok(())
     }
@@ -442,17 +443,17 @@ fn unix_millis() -> u64 {
 
 fn failure(error: &Error) -> Failure {
     match error {
-        Error::Io(error) => Failure::Unavailable(described(error)),
+        Error::Io(error) => Failure::Unavailable(os_error_text(error)),
         error => Failure::Unavailable(error.to_string()),
     }
 }
 
 fn trouble(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::Unavailable(format!("{}: {}", path.display(), described(error)))
+    Failure::Unavailable(format!("{}: {}", path.display(), os_error_text(error)))
 }
 
 /// Explains an error of the operating system.
-fn described(error: &std::io::Error) -> String {
+fn os_error_text(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
             "the disk is full; free some space, and storing continues by itself".into()
@@ -549,8 +550,8 @@ mod tests {
         drop(database);
         let target = Target::File(Some(directory.0.clone()));
         let plan = Plan { target, ttl: HOUR, wait: HOUR };
-        let refused = Storage::open(&plan).err().unwrap().to_string();
-        assert!(refused.contains("later version") && refused.contains("--data"), "{refused}");
+        let rejected = Storage::open(&plan).err().unwrap().to_string();
+        assert!(rejected.contains("later version") && rejected.contains("--data"), "{rejected}");
         let database = Database::create(&path).unwrap();
         let table = database.begin_read().unwrap().open_table(META).unwrap();
         assert_eq!(table.get("format").unwrap().unwrap().value(), FORMAT + 1);
@@ -565,7 +566,7 @@ mod tests {
             apply(&mut store, session, put(1, 1));
         }
         // Sessions that were written in this run never expire.
-        store.strangers_expire = Some(Instant::now());
+        store.unclaimed_expire = Some(Instant::now());
         store.expire().unwrap();
         drop(store);
         let mut store = directory.store(Duration::ZERO);
@@ -634,7 +635,7 @@ mod tests {
     /// A session and its record.
     type Stored = (SessionId, Box<[u8]>);
 
-    /// A file with sessions, as a server leaves it, and its sessions.
+    /// Returns a file with sessions, as a server leaves it, and its sessions.
     fn filled(directory: &Directory) -> (Vec<u8>, Vec<Stored>) {
         let mut store = directory.store(HOUR);
         let records: Vec<(SessionId, Box<[u8]>)> = (0..40_u8)

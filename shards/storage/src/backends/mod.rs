@@ -42,13 +42,13 @@ pub trait Backend: Send {
     /// Moves or copies all stored data of a session to a place where it is kept for a week.
     fn set_aside(&mut self, session: &SessionId, how: Aside) -> Result<(), Failure>;
 
-    /// Publishes that this server keeps these sessions, for other servers that keep them too.
-    fn announce(&mut self, _kept: &[Foreign]) {}
+    /// Publishes that this server serves these sessions, for other servers that serve them too.
+    fn announce(&mut self, _served: &[Foreign]) {}
 
     /// Adds measurements of one instant (Unix milliseconds), and drops those from before `oldest`.
     fn add_points(&mut self, at: i64, points: &[Point], oldest: i64) -> Result<(), Failure>;
 
-    /// All measurements since an instant (Unix milliseconds).
+    /// Returns all measurements since an instant (Unix milliseconds).
     fn points(&mut self, since: i64) -> Result<Vec<(i64, Point)>, Failure>;
 }
 
@@ -104,8 +104,8 @@ impl std::fmt::Display for Failure {
 /// A session at another server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Foreign {
-    /// Whether the other server has just stored the session, rather than announced that it keeps it
-    /// too.
+    /// Whether the other server has just stored the session. Otherwise it announced that it serves
+    /// it too.
     pub stored: bool,
     /// The session.
     pub session: SessionId,

@@ -43,7 +43,7 @@ impl Pending {
         replaced
     }
 
-    /// The state of a session once its pending change is carried out, if there is one.
+    /// Returns the state of a session once its pending change is carried out, if there is one.
     pub fn find(&self, session: &SessionId) -> Option<LoadResult> {
         self.changes.get(session).map(|(_, change)| match change {
             Change::Put { record, .. } => LoadResult::Record(record[..].into()),
@@ -56,7 +56,7 @@ impl Pending {
         self.order.iter().any(may_go)
     }
 
-    /// The batch of changes that have waited longest, of sessions that `may_go`.
+    /// Returns the batch of changes that have waited longest, of sessions that `may_go`.
     pub fn batch(&self, may_go: impl Fn(&SessionId) -> bool) -> Vec<(SessionId, Change)> {
         let mut batch = Vec::new();
         let mut bytes = 0;

@@ -140,12 +140,12 @@ impl Shared {
 
     fn worker(&self) -> Worker {
         let plan = Plan { target: Target::Memory, ttl: TTL, wait: WAIT };
-        let (clock, mut dice) = (self.clone(), 0_u64);
-        let dice = move || {
-            dice = dice
+        let (clock, mut random) = (self.clone(), 0_u64);
+        let random = move || {
+            random = random
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
-            dice >> 33
+            random >> 33
         };
         let status = Arc::new(Status::new("test"));
         let clock = Box::new(move || clock.lock().now);
@@ -155,7 +155,7 @@ impl Shared {
             status,
             Arc::default(),
             clock,
-            Box::new(dice),
+            Box::new(random),
         );
         worker.open().unwrap();
         worker.listens = true;
@@ -301,12 +301,12 @@ impl Shards for Shared {
         SHARDS
     }
 
-    fn send(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
+    fn send(&self, shard: ShardId, event: StorageEvent) -> Result<(), StorageEvent> {
         let mut world = self.lock();
         if world.mail.len() >= world.room {
-            return Err(news);
+            return Err(event);
         }
-        world.mail.push_back((shard, news));
+        world.mail.push_back((shard, event));
         Ok(())
     }
 }
@@ -423,14 +423,14 @@ impl Band {
         let shared = self.shared.clone();
         self.worker.turn(&shared);
         let mail = std::mem::take(&mut self.shared.lock().mail);
-        for (shard, news) in mail {
-            self.hear(shard, news);
+        for (shard, event) in mail {
+            self.hear(shard, event);
         }
     }
 
-    fn hear(&mut self, shard: ShardId, news: StorageEvent) {
+    fn hear(&mut self, shard: ShardId, event: StorageEvent) {
         let place = |session: &SessionId| session.as_str()[1..].parse::<usize>().unwrap();
-        match news {
+        match event {
             StorageEvent::Loaded { session, .. } => self.sessions[place(&session)].loads -= 1,
             StorageEvent::Stored { session, epoch, version, outcome } => {
                 let losses =
@@ -449,7 +449,7 @@ impl Band {
                     StoreResult::Outdated { epoch: other } if known.exists => {
                         known.epoch = known.epoch.max(other + 1)
                     }
-                    StoreResult::Stored | StoreResult::Refused | StoreResult::Outdated { .. } => {}
+                    StoreResult::Stored | StoreResult::Rejected | StoreResult::Outdated { .. } => {}
                 }
                 self.offer(session);
             }
@@ -575,7 +575,7 @@ proptest! {
         }
         band.calm_down();
         band.check_confirmed();
-        prop_assert_eq!(band.worker.status.condition(), crate::Condition::Well);
+        prop_assert_eq!(band.worker.status.condition(), crate::Condition::Healthy);
         prop_assert!(band.worker.pending.len() == 0 && band.worker.unsent.is_empty());
         prop_assert_eq!(band.weight.bytes(), 0, "records give their room back");
         let world = band.shared.lock();
@@ -657,7 +657,7 @@ fn a_backend_that_opens_but_stores_nothing_stays_degraded() {
     band.turn();
     let since = |band: &Band| match band.worker.status.condition() {
         crate::Condition::Degraded { since, .. } => since,
-        crate::Condition::Well => panic!("it is degraded"),
+        crate::Condition::Healthy => panic!("it is degraded"),
     };
     let first = since(&band);
     for _ in 0..5 {
@@ -667,7 +667,7 @@ fn a_backend_that_opens_but_stores_nothing_stays_degraded() {
         assert_eq!(since(&band), first);
     }
     band.calm_down();
-    assert_eq!(band.worker.status.condition(), crate::Condition::Well);
+    assert_eq!(band.worker.status.condition(), crate::Condition::Healthy);
 }
 
 #[test]
@@ -702,8 +702,11 @@ fn a_load_during_an_outage_returns_the_pending_record() {
     });
     let shared = band.shared.clone();
     band.worker.turn(&shared);
-    let (_, news) = band.shared.lock().mail.pop_front().unwrap();
-    assert!(matches!(news, StorageEvent::Loaded { found: LoadResult::Record(_), .. }), "{news:?}");
+    let (_, event) = band.shared.lock().mail.pop_front().unwrap();
+    assert!(
+        matches!(event, StorageEvent::Loaded { found: LoadResult::Record(_), .. }),
+        "{event:?}"
+    );
 }
 
 #[test]
@@ -713,8 +716,8 @@ fn a_full_shard_does_not_delay_the_others() {
         fn count(&self) -> u16 {
             SHARDS
         }
-        fn send(&self, shard: ShardId, news: StorageEvent) -> Result<(), StorageEvent> {
-            if shard == ShardId(0) { Err(news) } else { self.0.send(shard, news) }
+        fn send(&self, shard: ShardId, event: StorageEvent) -> Result<(), StorageEvent> {
+            if shard == ShardId(0) { Err(event) } else { self.0.send(shard, event) }
         }
     }
     let mut band = Band::new();
@@ -737,7 +740,7 @@ fn a_session_in_use_at_two_servers_is_reported_by_both_until_one_stops() {
         StorageRequest::Foreign(Foreign { stored, session: name(session), epoch: 9, version: 1 })
     };
     let conflicts = |band: &Band| band.worker.status.conflicts.load(Ordering::Relaxed);
-    let is_well = |band: &Band| band.worker.status.condition() == Condition::Well;
+    let is_well = |band: &Band| band.worker.status.condition() == Condition::Healthy;
     // A session that is not kept here does not matter.
     band.worker.accept(foreign(1, true));
     band.turn();
@@ -828,7 +831,7 @@ fn a_session_that_cannot_be_stored_is_retried_with_pauses() {
         assert!(band.shared.lock().asides < 60, "it does not go on all the time");
         let failures = band.worker.status.failures.load(Ordering::Relaxed);
         assert!((10..100).contains(&failures), "{failures} within a minute");
-        assert!(band.worker.status.is_up() && band.worker.status.condition() != Condition::Well);
+        assert!(band.worker.status.is_up() && band.worker.status.condition() != Condition::Healthy);
         band.load(0);
         band.turn();
         assert_eq!(band.sessions[0].loads, 0, "it is answered at once");
@@ -843,6 +846,6 @@ fn a_session_that_cannot_be_stored_is_retried_with_pauses() {
         band.shared.lock().odd.clear();
         band.calm_down();
         assert_eq!(band.sessions[0].stored, Some((1, 1)));
-        assert_eq!(band.worker.status.condition(), Condition::Well);
+        assert_eq!(band.worker.status.condition(), Condition::Healthy);
     }
 }

@@ -202,7 +202,7 @@ fn a_full_disk_leaves_a_marked_trace() {
         drop(tap);
         recorder.finish();
         let (entries, ending) = read(disk.files().values().next().unwrap());
-        // The disk refused, or the shard was faster than the disk: both end the trace with a mark.
+        // The disk rejected, or the shard was faster than the disk: both end the trace with a mark.
         assert!(matches!(ending, Ending::Marked(End::Stopped(_))), "{room}: {ending:?}");
         assert!(entries.len() as u64 <= 2 * turns);
     }

@@ -139,7 +139,7 @@ impl Member {
         }
     }
 
-    /// The token that recovers the member's seat, if the member has one.
+    /// Returns the token that recovers the member's seat, if the member has one.
     pub fn pid(&self) -> Option<&str> {
         self.identity.pid.as_deref()
     }
@@ -721,7 +721,7 @@ impl Member {
         cx.arrive_down(w);
         let cable = &cx.net.cables[w];
         if cx.wires[w].left || self.wire != Some(w) {
-            return cx.refuse_bytes(w);
+            return cx.reject_bytes(w);
         }
         if cable.reset {
             return self.forget_wire(cx);
@@ -914,9 +914,9 @@ impl Member {
                     }
                     return;
                 }
-                let refusal =
+                let rejection =
                     matches!(ack.code.as_str(), "session_full" | "bad_passcode") || ack.guessing;
-                if refusal {
+                if rejection {
                     self.rejected_at = Some(now);
                     self.joined = None;
                     self.line.retry_at = now + SECOND;

@@ -267,7 +267,7 @@ impl Poller {
         let now = cx.now();
         cx.arrive_down(w);
         if cx.wires[w].left || !self.has(w) {
-            return cx.refuse_bytes(w);
+            return cx.reject_bytes(w);
         }
         if cx.net.cables[w].reset {
             return self.start_over(cx);
@@ -486,9 +486,9 @@ impl Poller {
         read && waits && self.connected
     }
 
-    /// The reason why the client is not in its session, is at another version than the `newest`, or
-    /// has not received what was `due`. `in_time` says whether the network lets it answer pings
-    /// before the server closes it.
+    /// Returns the reason why the client is not in its session, is at another version than the
+    /// `newest`, or has not received what was `due`. `in_time` says whether the network lets it
+    /// answer pings before the server closes it.
     pub fn complaint(
         &self,
         now: u64,

@@ -12,7 +12,7 @@ use super::journal::Breach;
 /// Maximum time in microseconds between a member's join and the end of its reserved seat. It
 /// includes the time of the question, and 8 s for which a shard may be stopped before it reads
 /// that.
-pub(super) const PROMISED: u64 = 13_000_000;
+pub(super) const RESERVED: u64 = 13_000_000;
 
 impl Oracle {
     /// Checks the answer to a member's call, and applies it to the model.
@@ -28,7 +28,7 @@ impl Oracle {
         let is_too_fast = ack.code == "rate_limited" && !ack.guessing;
         if is_too_fast && self.is_patience_over(now, wire) {
             let what = format!("{} exceeds its rates and goes on", wire.sid);
-            self.journal.fail(now, "I22 patience ends", what);
+            self.journal.fail(now, "I22 rate limit", what);
         }
         if self.server.draining {
             let late = self.server.drained[usize::from(wire.shard)];
@@ -42,7 +42,7 @@ impl Oracle {
             return;
         }
         let done =
-            if ack.ok { self.obeyed(now, wire, &ask, ack) } else { self.refused(wire, &ask, ack) };
+            if ack.ok { self.obeyed(now, wire, &ask, ack) } else { self.rejected(wire, &ask, ack) };
         if let Err((invariant, what)) = done {
             self.journal.fail(now, invariant, what);
         }
@@ -118,7 +118,7 @@ impl Oracle {
                 model.note_applied(command, &wire.sid);
             }
         }
-        let wrong = |what| ("I9 who may do what", what);
+        let wrong = |what| ("I9 permissions", what);
         let done = match &ask.what {
             CallContent::Nonsense => return Err(wrong("nonsense was acknowledged".into())),
             CallContent::Join(join) => {
@@ -198,7 +198,7 @@ impl Oracle {
         Ok(())
     }
 
-    fn refused(&mut self, wire: &mut Wire, ask: &PendingCall, ack: &Ack) -> Result<(), Breach> {
+    fn rejected(&mut self, wire: &mut Wire, ask: &PendingCall, ack: &Ack) -> Result<(), Breach> {
         let model = self.sessions[usize::from(ask.session)].model.as_ref();
         let elsewhere = wire.seat != Some(ask.session);
         let wrong = match (&ask.what, ack.code.as_str()) {
@@ -212,7 +212,7 @@ impl Oracle {
                 leads || !needs_lead(say, false) && !matches!(say, Say::HandTo { .. })
             }
             (CallContent::Join(join), "session_full" | "bad_passcode") => {
-                let why = model.and_then(|model| model.refuses(&wire.sid, join));
+                let why = model.and_then(|model| model.rejects(&wire.sid, join));
                 // Another shard's answer holds for the time of the question. The session may be
                 // gone since.
                 let was_asked_before = model.is_none_or(|model| model.door_changed_at >= ask.sent);
@@ -221,16 +221,16 @@ impl Oracle {
                 // The last seat may be reserved for a member on its way from another shard.
                 let others = &self.sessions[usize::from(ask.session)].askers;
                 let others =
-                    others.iter().filter(|(at, sid)| *sid != wire.sid && at + PROMISED >= ask.sent);
+                    others.iter().filter(|(at, sid)| *sid != wire.sid && at + RESERVED >= ask.sent);
                 let others: BTreeSet<&String> = others.map(|(_, sid)| sid).collect();
                 let others =
                     others.iter().filter(|sid| model.is_some_and(|model| !model.is_member(sid)));
-                let is_promised = ack.code == "session_full"
+                let is_reserved = ack.code == "session_full"
                     && model.is_some_and(|model| model.is_full_with(others.count()));
                 why != Some(ack.code.as_str())
                     && !was_asked_before
                     && !is_table_full
-                    && !is_promised
+                    && !is_reserved
             }
             (
                 _,
@@ -241,7 +241,7 @@ impl Oracle {
             _ => true,
         };
         if wrong {
-            Err(("I9 who may do what", format!("{} for {:?}", ack.code, ask.what)))
+            Err(("I9 permissions", format!("{} for {:?}", ack.code, ask.what)))
         } else {
             Ok(())
         }

@@ -27,8 +27,8 @@ const OWN_BYTES_MAX: usize = 1_024;
 
 /// Maximum number of events that are rejected for their rate within a window, before the connection
 /// closes.
-const REFUSALS_MAX: usize = 10;
-const REFUSALS_WINDOW: u64 = 60_000_000;
+const REJECTIONS_MAX: usize = 10;
+const REJECTIONS_WINDOW: u64 = 60_000_000;
 
 /// Minimum length of an event that is sent again on recovery.
 const EVENT_BYTES_MIN: usize = 64;
@@ -99,10 +99,10 @@ impl Oracle {
     /// been closed instead.
     pub(super) fn is_patience_over(&self, now: u64, wire: &mut Wire) -> bool {
         wire.rejected.push_back(now);
-        while wire.rejected.front().is_some_and(|at| at + REFUSALS_WINDOW < now) {
+        while wire.rejected.front().is_some_and(|at| at + REJECTIONS_WINDOW < now) {
             wire.rejected.pop_front();
         }
-        wire.rejected.len() > REFUSALS_MAX
+        wire.rejected.len() > REJECTIONS_MAX
     }
 
     pub(super) fn beaten(&mut self, now: u64, wire: &mut Wire) {
@@ -150,7 +150,7 @@ impl Oracle {
             let right = right && !model.people.iter().any(|person| person.connected);
             (oracle.model, oracle.ticking.since, oracle.owed.since) = (None, None, None);
             if !right && !self.server.draining {
-                return self.journal.fail(now, "I7 what scarce memory may cost", what);
+                return self.journal.fail(now, "I7 eviction under low memory", what);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The findings of a run: the broken promise, rare situations, and the story.
+//! The findings of a run: the broken invariant, rare situations, and the story.
 
 use super::super::coverage::Coverage;
 
@@ -17,7 +17,7 @@ pub struct Failure {
 /// The notes of a run.
 #[derive(Default)]
 pub struct Journal {
-    /// The first promise that was broken.
+    /// The first invariant that was broken.
     pub failure: Option<Failure>,
     /// Lines about all messages and acts, if the story is wanted.
     pub story: Option<Vec<String>>,
@@ -28,14 +28,14 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Notes the first promise that was broken.
+    /// Notes the first invariant that was broken.
     pub fn fail(&mut self, at: u64, invariant: &str, what: impl Into<String>) {
         if self.failure.is_none() {
             self.failure = Some(Failure { invariant: invariant.into(), what: what.into(), at });
         }
     }
 
-    /// Notes a promise that was broken, if one was.
+    /// Notes an invariant that was broken, if one was.
     pub fn check(&mut self, at: u64, done: Result<(), Breach>) {
         if let Err((invariant, what)) = done {
             self.fail(at, invariant, what);

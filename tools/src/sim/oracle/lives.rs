@@ -8,7 +8,7 @@ use super::super::decode::{Ack, log_of};
 use super::super::model::Model;
 use super::super::wire::Wire;
 use super::Oracle;
-use super::answers::PROMISED;
+use super::answers::RESERVED;
 use super::journal::Breach;
 use super::rules::UNIX_START;
 
@@ -72,7 +72,7 @@ impl Oracle {
         }
     }
 
-    /// The model of a session in this version, if that is certain.
+    /// Returns the model of a session in this version, if that is certain.
     pub fn model_of(&self, session: &SessionId, version: (u64, u64)) -> Option<Model> {
         let oracle = self
             .sessions
@@ -158,7 +158,7 @@ impl Oracle {
         self.journal.fail(now, "I6 recovery", what);
     }
 
-    /// The time on the wall clock of a session's shard, in milliseconds.
+    /// Returns the time on the wall clock of a session's shard, in milliseconds.
     pub(super) fn unix(&self, now: u64, session: usize) -> i64 {
         let home = usize::from(self.sessions[session].home);
         UNIX_START + self.server.walls[home] + (now / 1_000) as i64
@@ -214,7 +214,7 @@ impl Oracle {
     pub fn asked(&mut self, now: u64, session: u16, sid: &str) {
         let askers = &mut self.sessions[usize::from(session)].askers;
         askers.push_back((now, sid.to_owned()));
-        while askers.front().is_some_and(|(at, _)| at + 2 * PROMISED < now) {
+        while askers.front().is_some_and(|(at, _)| at + 2 * RESERVED < now) {
             askers.pop_front();
         }
     }

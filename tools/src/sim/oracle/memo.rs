@@ -44,12 +44,12 @@ pub struct Memo {
 }
 
 impl Memo {
-    /// The message in a frame, if the server has sent the frame.
+    /// Returns the message in a frame, if the server has sent the frame.
     pub fn decoded(&self, frame: &[u8]) -> Option<Rc<Decoded>> {
         self.with_digest(Digest::of(frame))
     }
 
-    /// The message in a frame with this digest, if the server has sent it.
+    /// Returns the message in a frame with this digest, if the server has sent it.
     pub fn with_digest(&self, key: u64) -> Option<Rc<Decoded>> {
         self.young.get(&key).or_else(|| self.old.get(&key)).cloned()
     }

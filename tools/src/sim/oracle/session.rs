@@ -99,7 +99,7 @@ impl SessionOracle {
         }
     }
 
-    /// The model, unless the order of events in this turn is not known yet.
+    /// Returns the model, unless the order of events in this turn is not known yet.
     pub fn settled(&self) -> Option<&Model> {
         self.model.as_ref().filter(|_| self.closings.is_none())
     }

@@ -86,7 +86,7 @@ impl Oracle {
                 Some((_, first)) if *first != change => {
                     if let Some(sid) = stranger.filter(|_| !self.server.draining) {
                         let what = format!("{sid} receives {:?} once more", state.version);
-                        return self.journal.fail(now, "I24 what changed nothing", what);
+                        return self.journal.fail(now, "I24 commands without effect", what);
                     }
                 }
                 Some(_) => {}

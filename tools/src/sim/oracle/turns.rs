@@ -126,7 +126,10 @@ impl Oracle {
             oracle.unchanged.iter().find(|(_, since, done)| !done && now > since + late)
             && wires.iter().any(|wire| wire.seat == Some(session as u16) && wire.sid == *sid)
         {
-            return Err(("I24 what changed nothing", format!("{sid} got no answer since {since}")));
+            return Err((
+                "I24 commands without effect",
+                format!("{sid} got no answer since {since}"),
+            ));
         }
         oracle.unchanged.retain(|(_, since, _)| now <= since + late);
         let ticking = model.music.at(now).playing && model.has_tick_listeners();
@@ -160,7 +163,7 @@ impl Oracle {
             let behind = wires.iter().find(own);
             if let Some(wire) = behind {
                 let what = format!("{} has received {:?} of {newest:?}", wire.sid, wire.version);
-                return Err(("I18 members are up to date", what));
+                return Err(("I18 notification deadline", what));
             }
         }
         Ok(())

@@ -49,9 +49,9 @@ fn a_member_rejected_by_another_session_keeps_its_seat() {
             world.bytes(bob, &burst);
             world.pass(MS(20));
             let received = world.received(bob);
-            let refused = r#"437[{"ok":false,"error":{"code":"bad_passcode","message":"#;
+            let rejected = r#"437[{"ok":false,"error":{"code":"bad_passcode","message":"#;
             assert!(
-                received[0].starts_with(refused) && received[0].contains(r#""field":"passcode""#),
+                received[0].starts_with(rejected) && received[0].contains(r#""field":"passcode""#),
                 "{received:?}"
             );
             assert_eq!(world.events(witness), ["chat_message"], "{locked}");

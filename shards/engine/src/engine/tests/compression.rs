@@ -203,7 +203,7 @@ fn bad_compression_closes_the_connection() {
 }
 
 #[test]
-fn a_malformed_offer_is_refused() {
+fn a_malformed_offer_is_rejected() {
     for (compression, status) in [(Some(Compression::default()), "400"), (None, "101")] {
         let transports = Transports {
             polling: false,

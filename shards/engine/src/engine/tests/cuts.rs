@@ -177,9 +177,9 @@ fn a_late_body_is_not_parsed_as_a_request() {
                 "{head}: {sent}"
             );
             assert_eq!(sent.matches("HTTP/1.1 ").count(), 1, "{sent}");
-            let refused = if head.starts_with("OPTIONS") { "HTTP/1.1 " } else { "HTTP/1.1 400 " };
+            let rejected = if head.starts_with("OPTIONS") { "HTTP/1.1 " } else { "HTTP/1.1 400 " };
             assert!(
-                sent.starts_with(refused) && sent.contains("\r\nConnection: close\r\n"),
+                sent.starts_with(rejected) && sent.contains("\r\nConnection: close\r\n"),
                 "{sent}"
             );
         }

@@ -82,7 +82,7 @@ fn the_first_of_two_claims_in_one_window_wins_and_both_are_answered() {
 }
 
 #[test]
-fn a_former_leader_s_late_command_is_refused() {
+fn a_former_leader_s_late_command_is_rejected() {
     let mut world = World::new(settings());
     let [(ann, _), (bob, _), _] = three(&mut world);
     claims(&mut world, bob, 1);

@@ -62,13 +62,10 @@ fn an_address_that_connects_too_fast_receives_a_retry_after() {
     for _ in 0..10 {
         world.open(0);
     }
-    let refused = world.open(0);
-    let answer = String::from_utf8_lossy(&world.sent[&refused]).into_owned();
-    assert!(
-        answer.starts_with("HTTP/1.1 429 ") && answer.contains("\r\nRetry-After: 1\r\n"),
-        "{answer}"
-    );
-    assert!(answer.ends_with(r#"{"error":"Too many requests"}"#), "{answer}");
+    let rejected = world.open(0);
+    let told = String::from_utf8_lossy(&world.sent[&rejected]).into_owned();
+    assert!(told.starts_with("HTTP/1.1 429 ") && told.contains("\r\nRetry-After: 1\r\n"), "{told}");
+    assert!(told.ends_with(r#"{"error":"Too many requests"}"#), "{told}");
     world.pass(SECOND);
     world.client(0);
     world.turn();
@@ -390,7 +387,7 @@ fn a_rejected_page_is_reported_once_with_its_name_and_the_setting() {
     let page: [&str; 2] = ["Host: band.example", "Origin: https://band.example"];
     assert_eq!(status(&upgrade(&mut world, &page)), "403");
     let why =
-        "refused a page under the name band.example: add the name to ALLOWED_HOSTS if it is yours";
+        "rejected a page under the name band.example: add the name to ALLOWED_HOSTS if it is yours";
     assert_eq!(reported(&mut world), [(Manner::Misconfigured, why.to_owned())]);
 
     let poll = "GET /socket.io/?EIO=4&transport=polling HTTP/1.1";
@@ -398,7 +395,7 @@ fn a_rejected_page_is_reported_once_with_its_name_and_the_setting() {
         status(&ask(&mut world, &[poll, "Host: 127.0.0.1:3001", "Origin: https://band.example"])),
         "403"
     );
-    let why = "refused a page of https://band.example at 127.0.0.1:3001: \
+    let why = "rejected a page of https://band.example at 127.0.0.1:3001: \
         add its origin to CORS_ORIGIN if it is yours";
     assert_eq!(reported(&mut world), [(Manner::Misconfigured, why.to_owned())]);
 
@@ -414,7 +411,7 @@ fn disconnects(world: &mut World) -> Vec<(Option<String>, bool, String)> {
     let mut all = Vec::new();
     world.shards[0].disconnects().take(|disconnect| {
         let session = disconnect.session.map(|session| session.as_str().to_owned());
-        all.push((session, disconnect.manner != Manner::Left, disconnect.why.into_owned()));
+        all.push((session, disconnect.manner != Manner::ByClient, disconnect.why.into_owned()));
     });
     all
 }
@@ -440,7 +437,7 @@ fn every_disconnect_is_reported_with_its_reason() {
 
     let bob = world.client(0);
     world.say(bob, "44");
-    assert_eq!(disconnects(&mut world), [(None, true, "a packet is no Socket.IO".to_owned())]);
+    assert_eq!(disconnects(&mut world), [(None, true, "malformed Socket.IO packet".to_owned())]);
 
     let eve = world.client(0);
     world.say(eve, &join("s", "Eve"));
@@ -465,7 +462,7 @@ fn every_disconnect_is_reported_with_its_reason() {
     }
     assert_eq!(
         disconnects(&mut world),
-        [(None, true, "it exceeds its rates again and again".to_owned())]
+        [(None, true, "event rates exceeded 1 times within a minute".to_owned())]
     );
 
     let plain = world.open(0);
@@ -648,7 +645,7 @@ fn guesses_of_a_network_are_bounded_without_locking_members_out() {
 }
 
 #[test]
-fn short_secrets_are_refused_where_strangers_may_guess() {
+fn short_secrets_are_rejected_where_strangers_may_guess() {
     for shards in [1, 4] {
         let mut world = unhurried(|settings| {
             settings.shards = shards;
@@ -658,13 +655,12 @@ fn short_secrets_are_refused_where_strangers_may_guess() {
         assert!(try_join(&mut world, ann, "first", "").contains(r#""ok":true"#));
         for session in ["a", "b", "c", "d", "first"] {
             for field in ["passcode", "leaderPin"] {
-                // The minimum length applies to new sessions. "first" exists and has no secret.
-                let outcome =
-                    try_join(&mut world, ann, session, &format!(r#","{field}":"1234567""#));
-                let refused = outcome.contains("invalid_payload")
-                    && outcome.contains(&format!(r#""field":"{field}""#))
-                    && outcome.contains("at least 8 characters");
-                assert_eq!(refused, session != "first", "{outcome}");
+                // To a session that is there it is a passcode like any other, and "first" has none.
+                let told = try_join(&mut world, ann, session, &format!(r#","{field}":"1234567""#));
+                let rejected = told.contains("invalid_payload")
+                    && told.contains(&format!(r#""field":"{field}""#))
+                    && told.contains("at least 8 characters");
+                assert_eq!(rejected, session != "first", "{told}");
             }
         }
         for (field, secret, is_taken) in [

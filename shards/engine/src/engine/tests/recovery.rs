@@ -449,9 +449,9 @@ fn commands_retried_after_a_reconnect_are_applied_once() {
         }
         world.pass(MS(10));
         let acks = world.received(again).into_iter().filter(|text| text.starts_with("43"));
-        let refused = if keeps_seat { "" } else { "not_leader" };
+        let rejected = if keeps_seat { "" } else { "not_leader" };
         for ack in acks {
-            assert!(!ack.contains("repeated") && ack.contains(refused), "{ack}");
+            assert!(!ack.contains("repeated") && ack.contains(rejected), "{ack}");
         }
     }
 }
@@ -487,7 +487,7 @@ fn a_member_cannot_evict_the_commands_of_others() {
     );
 }
 
-/// A rejected command was not applied, so it may be sent again.
+/// A rejected member may try again, because nothing was applied.
 #[test]
 fn a_rejected_command_is_applied_when_retried() {
     let mut world = World::new(recovering());

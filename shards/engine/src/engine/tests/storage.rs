@@ -179,10 +179,10 @@ fn a_rejected_record_is_retried() {
     let ann = alone(&mut world);
     world.say(ann, PLAY);
     world.pass(MS(10));
-    assert_eq!(world.keep(StoreResult::Refused).len(), 1);
+    assert_eq!(world.keep(StoreResult::Rejected).len(), 1);
     assert_eq!(world.shards[0].counters().sessions_unstored, 1);
     world.pass(MS(95));
-    assert_eq!(world.orders, [], "not at once, as it would be refused again");
+    assert_eq!(world.orders, [], "not at once, as it would be rejected again");
     world.pass(MS(10));
     assert_eq!(world.keep(StoreResult::Stored).len(), 1);
     assert_eq!(world.shards[0].counters().sessions_unstored, 0);
@@ -399,7 +399,7 @@ fn only_a_stored_session_is_evicted_to_make_room() {
                     let outcome = if session == id("second") {
                         StoreResult::Stored
                     } else {
-                        StoreResult::Refused
+                        StoreResult::Rejected
                     };
                     world.report(&StorageEvent::Stored { session, epoch, version, outcome });
                 }

@@ -213,7 +213,7 @@ fn takes(event: ClientEvent, field: &str, good: &[&str]) {
 }
 
 #[track_caller]
-fn refuses(event: ClientEvent, field: &'static str, bad: &[&str], message: &str) {
+fn rejects(event: ClientEvent, field: &'static str, bad: &[&str], message: &str) {
     for json in bad {
         let expected = Reject::field(field, message.to_owned());
         assert_eq!(set(event, field, json), Err(expected), "{event:?}: {json:.80}");
@@ -336,7 +336,7 @@ fn a_field_of_another_type_is_named() {
 fn a_payload_that_is_not_an_object_is_rejected_if_the_event_needs_one() {
     for (event, ..) in table() {
         for payload in ["", "null", "true", "7", "\"stage\"", "[]", "[{}]"] {
-            let refused = command(event, payload).map_err(|reject| (reject.code, reject.field));
+            let rejected = command(event, payload).map_err(|reject| (reject.code, reject.field));
             let ignored = matches!(
                 event,
                 ClientEvent::HeartbeatResponse | ClientEvent::RoleChanged | ClientEvent::Error
@@ -346,16 +346,16 @@ fn a_payload_that_is_not_an_object_is_rejected_if_the_event_needs_one() {
                 ClientEvent::Pong | ClientEvent::Heartbeat | ClientEvent::ConnectionQuality
             );
             if ignored || empty && matches!(payload, "" | "null") {
-                assert!(refused.is_ok(), "{event:?}: {payload}");
+                assert!(rejected.is_ok(), "{event:?}: {payload}");
             } else {
-                assert_eq!(refused, Err((Code::InvalidPayload, None)), "{event:?}: {payload}");
+                assert_eq!(rejected, Err((Code::InvalidPayload, None)), "{event:?}: {payload}");
             }
         }
     }
 }
 
 #[test]
-fn a_payload_nested_too_deep_is_refused() {
+fn a_payload_nested_too_deep_is_rejected() {
     let deep =
         format!(r#"{{"sessionId":"stage","x":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
     assert_eq!(command(ClientEvent::Play, &deep).unwrap_err().code, Code::InvalidPayload);
@@ -432,35 +432,35 @@ fn a_join_is_read_with_all_fields() {
 fn the_fields_of_a_join_are_bounded() {
     let event = ClientEvent::JoinSession;
     takes(event, "displayName", &[&text_of(64), &format!(r#""  {}\u0000 ""#, "x".repeat(64))]);
-    refuses(event, "displayName", &["7", r#""\ud800""#], "displayName must be a text");
-    refuses(event, "instrument", &["{}"], "instrument must be a text");
+    rejects(event, "displayName", &["7", r#""\ud800""#], "displayName must be a text");
+    rejects(event, "instrument", &["{}"], "instrument must be a text");
     takes(event, "tickHz", &["0", "125", "60.0"]);
-    refuses(
+    rejects(
         event,
         "tickHz",
         &["126", "-1", "0.5", "\"60\""],
         "tickHz must be a whole number from 0 to 125",
     );
-    refuses(
+    rejects(
         event,
         "role",
         &["\"conductor\"", "\"Leader\""],
         "role must be \"leader\" or \"follower\"",
     );
     takes(event, "passcode", &[&text_of(128)]);
-    refuses(
+    rejects(
         event,
         "passcode",
         &[&text_of(129), "1234"],
         "passcode must be a text of at most 128 characters",
     );
-    refuses(
+    rejects(
         event,
         "leaderPin",
         &[&text_of(129)],
         "leaderPin must be a text of at most 128 characters",
     );
-    refuses(event, "metronome", &["1", "\"true\""], "metronome must be true or false");
+    rejects(event, "metronome", &["1", "\"true\""], "metronome must be true or false");
 }
 
 #[test]
@@ -485,7 +485,7 @@ fn role_events_are_read() {
     );
     check(ClientEvent::DenyLeaderRequest, requester, SessionCommand::DenyLeader { requester: ben });
     let message = "requesterId must be a member's socket id, a text of 20 characters";
-    refuses(
+    rejects(
         ClientEvent::DenyLeaderRequest,
         "requesterId",
         &["\"\"", "\"BBBBBBBBBBBBBBBBBBB!\"", "5"],
@@ -514,14 +514,14 @@ fn a_sync_request_is_read() {
         },
     );
     let message = "version must be a whole number from 0 on";
-    refuses(
+    rejects(
         ClientEvent::SyncRequest,
         "version",
         &["-1", "0.5", "9007199254740992", "1e400", "\"7\""],
         message,
     );
     takes(ClientEvent::SyncRequest, "checksum", &[&text_of(64)]);
-    refuses(
+    rejects(
         ClientEvent::SyncRequest,
         "checksum",
         &[&text_of(65)],
@@ -643,20 +643,20 @@ fn names_of_the_other_dialect_map_to_ours() {
 #[test]
 fn text_fields_are_bounded() {
     takes(ClientEvent::UpdateMessage, "message", &["\"\"", &text_of(500)]);
-    refuses(ClientEvent::UpdateMessage, "message", &["7", "{}"], "message must be a text");
+    rejects(ClientEvent::UpdateMessage, "message", &["7", "{}"], "message must be a text");
     takes(ClientEvent::ChatMessage, "message", &["\"x\"", &text_of(500)]);
-    refuses(ClientEvent::ChatMessage, "message", &["7", r#""\ud800""#], "message must be a text");
+    rejects(ClientEvent::ChatMessage, "message", &["7", r#""\ud800""#], "message must be a text");
     let message = "message must be a text that is not empty";
-    refuses(ClientEvent::ChatMessage, "message", &["\"\"", r#"" \u0000\n""#], message);
-    refuses(ClientEvent::ChatMessage, "username", &["7"], "username must be a text");
+    rejects(ClientEvent::ChatMessage, "message", &["\"\"", r#"" \u0000\n""#], message);
+    rejects(ClientEvent::ChatMessage, "username", &["7"], "username must be a text");
     takes(ClientEvent::Cue, "text", &[&text_of(200)]);
-    refuses(
+    rejects(
         ClientEvent::Cue,
         "text",
         &[&text_of(201), "\"\""],
         "text must be a text of 1 to 200 characters",
     );
-    refuses(ClientEvent::Cue, "target", &["7"], "target must be a text");
+    rejects(ClientEvent::Cue, "target", &["7"], "target must be a text");
     check(
         ClientEvent::ChatMessage,
         r#"{"sessionId":"stage","message":"louder","username":" "}"#,
@@ -722,11 +722,11 @@ fn settings_are_bounded() {
     let event = ClientEvent::UpdateSettings;
     takes(event, "maxMembers", &["1", "100000"]);
     let message = "maxMembers must be a whole number from 1 to 100000";
-    refuses(event, "maxMembers", &["0", "100001", "1.5", "-1", "\"8\""], message);
+    rejects(event, "maxMembers", &["0", "100001", "1.5", "-1", "\"8\""], message);
     takes(event, "leaderRule", &["\"open\"", "\"ask\"", "\"pin\""]);
-    refuses(event, "leaderRule", &["\"\""], "leaderRule must be \"open\" or \"ask\" or \"pin\"");
+    rejects(event, "leaderRule", &["\"\""], "leaderRule must be \"open\" or \"ask\" or \"pin\"");
     takes(event, "onLeaderLoss", &["\"continue\"", "\"pause\""]);
-    refuses(event, "onLeaderLoss", &["\"stop\""], "onLeaderLoss must be \"continue\" or \"pause\"");
+    rejects(event, "onLeaderLoss", &["\"stop\""], "onLeaderLoss must be \"continue\" or \"pause\"");
 }
 
 #[test]
@@ -789,13 +789,13 @@ fn the_fields_of_playback_events_are_bounded() {
     let message = "position must be a number from 0 to 86400000 ms, which is 24 hours";
     let bad =
         ["-0.001", "86400000.001", "1e400", "-1e400", "123456789012345678901234567890", "\"5\""];
-    refuses(ClientEvent::Seek, "position", &bad, message);
+    rejects(ClientEvent::Seek, "position", &bad, message);
     let message = "positionMs must be a number from 0 to 86400000 ms, which is 24 hours";
-    refuses(ClientEvent::PositionSync, "positionMs", &bad, message);
+    rejects(ClientEvent::PositionSync, "positionMs", &bad, message);
     takes(ClientEvent::SetTempo, "tempo", &["1", "400", "120.0", "19.9999"]);
     let message = "tempo must be a number from 1 to 400 BPM";
     for event in [ClientEvent::SetTempo, ClientEvent::TempoChange, ClientEvent::TempoChanged] {
-        refuses(
+        rejects(
             event,
             "tempo",
             &["0.9999", "400.0001", "-120", "1e400", "\"120\"", "null"],
@@ -804,15 +804,15 @@ fn the_fields_of_playback_events_are_bounded() {
     }
     takes(ClientEvent::TempoChange, "fadeTime", &["0", "3600000"]);
     let message = "fadeTime must be a number from 0 to 3600000 ms, which is one hour";
-    refuses(ClientEvent::TempoChange, "fadeTime", &["-1", "3600000.1"], message);
+    rejects(ClientEvent::TempoChange, "fadeTime", &["-1", "3600000.1"], message);
     takes(ClientEvent::Play, "countInBars", &["0", "8"]);
-    refuses(
+    rejects(
         ClientEvent::Play,
         "countInBars",
         &["9", "-1", "1.5"],
         "countInBars must be a whole number from 0 to 8",
     );
-    refuses(
+    rejects(
         ClientEvent::Play,
         "quantize",
         &["\"half\"", "4"],
@@ -820,16 +820,16 @@ fn the_fields_of_playback_events_are_bounded() {
     );
     takes(ClientEvent::Play, "atServerMs", &["0", "9007199254740"]);
     let message = "atServerMs must be a number from 0 on, in milliseconds of the server's clock";
-    refuses(ClientEvent::Play, "atServerMs", &["-1", "9007199254741", "1e300"], message);
+    rejects(ClientEvent::Play, "atServerMs", &["-1", "9007199254741", "1e300"], message);
     takes(ClientEvent::SetTimeSignature, "numerator", &["1", "32"]);
-    refuses(
+    rejects(
         ClientEvent::SetTimeSignature,
         "numerator",
         &["0", "33", "1.5"],
         "numerator must be a whole number from 1 to 32",
     );
     takes(ClientEvent::SetTimeSignature, "denominator", &["1", "2", "4", "8", "16", "32"]);
-    refuses(
+    rejects(
         ClientEvent::SetTimeSignature,
         "denominator",
         &["0", "3", "64", "4.5", "\"4\""],
@@ -861,7 +861,7 @@ fn clock_events_are_read() {
         ClientCommand::ClockSync { t0: timestamp },
     );
     for event in [ClientEvent::LatencyProbe, ClientEvent::PositionSync] {
-        refuses(
+        rejects(
             event,
             "timestamp",
             &["1e400", "\"99\"", "{}"],
@@ -916,7 +916,7 @@ fn a_song_is_chosen_by_id_or_by_step() {
         SessionCommand::GetSong("s1".into()),
     );
     takes(ClientEvent::GetSong, "songId", &[&text_of(64)]);
-    refuses(
+    rejects(
         ClientEvent::GetSong,
         "songId",
         &["\"\"", &text_of(65)],
@@ -965,8 +965,8 @@ fn a_set_list_is_read_with_all_fields() {
     assert_eq!(read_setlist(r#"{"title":"","songs":[]}"#), Ok(Setlist::default()));
 }
 
-/// The refusal of a set list whose second song has this field.
-fn refused_song(field: &str, json: &str) -> Option<String> {
+/// The rejection of a set list whose second song has this field.
+fn rejected_song(field: &str, json: &str) -> Option<String> {
     let song = format!(r#"{{"id":"s2","title":"Jam","format":"text","body":"","{field}":{json}}}"#);
     let first = r#"{"id":"s1","title":"Harbour","format":"text","body":""}"#;
     let reject = read_setlist(&format!(r#"{{"title":"","songs":[{first},{song}]}}"#)).err()?;
@@ -987,7 +987,7 @@ fn the_fields_of_a_song_are_bounded() {
         ("body", text_of(100_000)),
         ("durationMs", "86400000".into()),
     ] {
-        assert_eq!(refused_song(field, &good), None, "{field}: {good:.80}");
+        assert_eq!(rejected_song(field, &good), None, "{field}: {good:.80}");
     }
     for (field, bad, message) in [
         ("id", text_of(65), ".id must be a text of 1 to 64 characters"),
@@ -1022,7 +1022,7 @@ fn the_fields_of_a_song_are_bounded() {
         ),
     ] {
         assert_eq!(
-            refused_song(field, &bad),
+            rejected_song(field, &bad),
             Some(format!("setlist.songs[1]{message}")),
             "{bad:.80}"
         );
@@ -1101,7 +1101,7 @@ fn any_name() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// A refusal concerns the payload as a whole, or a field that the event has.
+    /// A rejection concerns the payload as a whole, or a field that the event has.
     #[test]
     fn any_payload_is_accepted_or_rejected(
         fields in prop::collection::btree_map(any_name(), any_json(), 0..8),

@@ -9,7 +9,7 @@ use crate::speech::{
     Ack, Checksum, Code, LeaderRule, LeaveReason, Member, Number, OnLeaderLoss, Quality, Reject,
     Role, Setlist, Settings, Song, SongFormat, SyncResponse,
 };
-use crate::wire::print::{ack, refusal};
+use crate::wire::print::{ack, rejection};
 use crate::words::music::{MeterChange, Position, Segment, Tempo, TimeSignature, Timeline};
 use crate::words::time::{Moment, UnixMillis};
 
@@ -638,11 +638,11 @@ fn acknowledgements_carry_the_requested_values() {
 #[test]
 fn a_rejection_names_its_field_if_it_has_one() {
     assert_eq!(
-        printed(|out| refusal(out, u64::MAX, &Reject::field("tempo", "1 to 400 BPM"))),
+        printed(|out| rejection(out, u64::MAX, &Reject::field("tempo", "1 to 400 BPM"))),
         r#"4318446744073709551615[{"ok":false,"error":{"code":"invalid_payload","message":"1 to 400 BPM","field":"tempo"}}]"#
     );
     assert_eq!(
-        printed(|out| refusal(out, 0, &Reject::new(Code::NotLeader, "Only the leader may."))),
+        printed(|out| rejection(out, 0, &Reject::new(Code::NotLeader, "Only the leader may."))),
         r#"430[{"ok":false,"error":{"code":"not_leader","message":"Only the leader may."}}]"#
     );
 }

@@ -75,7 +75,7 @@ impl<'o> Object<'o> {
         Self(Printer(out).open(b'{', b"}"))
     }
 
-    /// Appends a field. A `Vec` accepts all bytes and no view refuses to be serialized, so this
+    /// Appends a field. A `Vec` accepts all bytes and every view can be serialized, so this
     /// cannot fail.
     pub fn field(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) {
         let written = self.0.field(name, value);

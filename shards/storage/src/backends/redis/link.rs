@@ -121,14 +121,14 @@ impl Link {
         self.endpoint.topology = Topology::Cluster(vec![seed.clone()]);
     }
 
-    /// The nodes of a Cluster that was found from a single named server.
+    /// Returns the nodes of a Cluster that was found from a single named server.
     pub fn found_nodes(&self) -> Option<Vec<ConnectionInfo>> {
         let nodes = || self.nodes.iter().map(|node| node.info.clone()).collect();
         matches!(self.endpoint.topology, Topology::Cluster(_)).then(nodes)
     }
 
-    /// The key to which one command can move the data of a key: `quarantine:<key>`, or in a Cluster
-    /// a similar key in the same slot.
+    /// Returns the key to which one command can move the data of a key: `quarantine:<key>`, or in a
+    /// Cluster a similar key in the same slot.
     pub fn key_aside(&self, key: &str, same_slot: bool) -> String {
         let plain = format!("quarantine:{key}");
         if !same_slot && !self.has_slots && self.slots.is_empty() {
@@ -213,7 +213,7 @@ impl Link {
         unanswered
     }
 
-    /// The index of the node that has a key.
+    /// Returns the index of the node that has a key.
     fn node_of(&self, key: &str) -> Option<usize> {
         if self.slots.is_empty() {
             return (!self.nodes.is_empty()).then_some(0);
@@ -292,7 +292,7 @@ impl Link {
         }
     }
 
-    /// The index of a node. Adds it if it is unknown.
+    /// Returns the index of a node. Adds it if it is unknown.
     fn node_at(&mut self, info: ConnectionInfo) -> usize {
         let known = self.nodes.iter().position(|node| node.info.addr() == info.addr());
         known.unwrap_or_else(|| {
@@ -481,7 +481,7 @@ fn find_primary(
     Err(last)
 }
 
-/// The login of `info`, at another address.
+/// Returns the login of `info`, at another address.
 fn elsewhere(info: &ConnectionInfo, (host, port): (String, u16)) -> ConnectionInfo {
     let addr = match info.addr() {
         ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
@@ -504,7 +504,8 @@ fn lost() -> RedisError {
     io::Error::from(io::ErrorKind::NotConnected).into()
 }
 
-/// The target of `MOVED` and `ASK`: whether the command must send `ASKING`, then host and port.
+/// Returns the target of `MOVED` and `ASK`: whether the command must send `ASKING`, then host and
+/// port.
 pub fn redirection(error: &RedisError) -> Option<(bool, String, u16)> {
     let asking = match error.code()? {
         "ASK" => true,
@@ -554,7 +555,7 @@ fn covers_all(ranges: &[(u16, u16, ConnectionInfo)]) -> bool {
         == usize::from(SLOTS)
 }
 
-/// The slot of a key: that of the part in the first braces, if it is not empty.
+/// Returns the slot of a key: that of the part in the first braces, if it is not empty.
 fn slot_of(key: &[u8]) -> u16 {
     let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let rest = &key[open + 1..];

@@ -25,7 +25,7 @@ use crate::backoff::chance;
 use crate::series::Point;
 pub use endpoint::{Endpoint, Topology, TopologyError};
 use link::{Answer, Link, Request, is_unreadable, redirection};
-use pubsub::{Event, News};
+use pubsub::{Announcer, Event};
 pub use redis::ConnectionAddr;
 use series::Kind;
 
@@ -40,7 +40,7 @@ pub struct Store {
     endpoint: Endpoint,
     ttl: Duration,
     link: Option<Link>,
-    news: Option<News>,
+    announcer: Option<Announcer>,
     /// A number by which servers recognize their own messages.
     server: String,
     /// Keys of this server, one on each node. If one is missing, its node has lost its data.
@@ -136,7 +136,7 @@ return 'done'
 
 /// KEYS: the session. ARGV: epoch, version, time to live in milliseconds, then fields and values.
 ///
-/// The first write needs memory, so Redis refuses it if memory is short, and no later one. Fields
+/// The first write needs memory, so Redis rejects it if memory is short, and no later one. Fields
 /// of older formats are removed last. Data that makes no sense stays, to be set aside.
 const WRITE: &str = r"
 if redis.call('EXISTS', KEYS[1]) == 1 then
@@ -196,7 +196,7 @@ impl Store {
             endpoint,
             ttl,
             link: None,
-            news: None,
+            announcer: None,
             server: format!("{:016x}", chance()),
             markers: Vec::new(),
             found: Vec::new(),
@@ -265,14 +265,16 @@ impl Store {
     }
 
     fn publish(&self, changes: &[(SessionId, Change)], applied: &[Result<Applied, Failure>]) {
-        let Some(news) = &self.news else { return };
+        let Some(announcer) = &self.announcer else { return };
         for ((session, change), applied) in changes.iter().zip(applied) {
             if *applied == Ok(Applied::Done) {
                 match change {
                     Change::Put { epoch, version, .. } => {
-                        news.publish(session, Event::Stored, *epoch, *version)
+                        announcer.announce(session, Event::Stored, *epoch, *version)
                     }
-                    Change::Delete { epoch } => news.publish(session, Event::Deleted, *epoch, 0),
+                    Change::Delete { epoch } => {
+                        announcer.announce(session, Event::Deleted, *epoch, 0)
+                    }
                 }
             }
         }
@@ -284,7 +286,7 @@ impl Store {
             Some("OOM") => "Redis is out of memory (maxmemory)".to_owned(),
             Some("READONLY") => "Redis is a replica, which accepts no writes".into(),
             Some("NOAUTH") => "Redis requires a password: set it with REDIS_URL or REDIS_PASSWORD".into(),
-            Some("WRONGPASS") => "Redis refuses the password or the user".into(),
+            Some("WRONGPASS") => "Redis rejects the password or the user".into(),
             Some("NOPERM") => "Redis does not permit this user the commands that are needed (NOPERM)".into(),
             Some("LOADING") => "Redis is still loading its data".into(),
             Some("BUSY") => "Redis is busy with another program's script".into(),
@@ -296,13 +298,13 @@ impl Store {
                     .into()
             }
             _ if error.kind() == ErrorKind::AuthenticationFailed => {
-                "Redis refuses the password or the user".into()
+                "Redis rejects the password or the user".into()
             }
             _ if error.is_timeout() => {
                 format!("Redis does not answer within {} ms", self.endpoint.timeout.as_millis())
             }
             _ if error.is_connection_refusal() => {
-                "Redis refuses the connection: nothing listens there".into()
+                "no Redis listens there: the connection was refused".into()
             }
             _ if certificate_is_wrong(error) => format!(
                 "the certificate of Redis is not trusted ({error}); name its authority in SSL_CERT_FILE"
@@ -338,22 +340,22 @@ impl Backend for Store {
         self.markers = link.key_on_each(&self.marker());
         self.found = link.found_nodes().unwrap_or_default();
         self.link = Some(link);
-        // A full server or a replica accepts connections but refuses this write.
+        // A full server or a replica accepts connections but rejects this write.
         self.mark(false)?;
         let kind = self.ask(&[series::question()], 0)?.pop().map(|answer| series::kind(&answer));
         self.history = kind.unwrap_or(Kind::SortedSet);
         Ok(())
     }
 
-    fn listen(&mut self, receive: Box<dyn Fn(Foreign) + Send>) -> io::Result<()> {
-        self.news = Some(News::start(&self.endpoint, &self.server, receive)?);
+    fn listen(&mut self, heard: Box<dyn Fn(Foreign) + Send>) -> io::Result<()> {
+        self.announcer = Some(Announcer::start(&self.endpoint, &self.server, heard)?);
         Ok(())
     }
 
-    fn announce(&mut self, kept: &[Foreign]) {
-        let Some(news) = &self.news else { return };
-        for Foreign { session, epoch, version, .. } in kept {
-            news.publish(session, Event::Kept, *epoch, *version);
+    fn announce(&mut self, served: &[Foreign]) {
+        let Some(announcer) = &self.announcer else { return };
+        for Foreign { session, epoch, version, .. } in served {
+            announcer.announce(session, Event::Kept, *epoch, *version);
         }
     }
 
@@ -549,8 +551,8 @@ fn applied(answer: &Value) -> Result<Applied, Failure> {
     }
 }
 
-/// The record, and fields for other programs. `position` is the position at `updatedAt` (Unix
-/// milliseconds), from which it moves on if `isPlaying`.
+/// Returns the record, and fields for other programs. `position` is the position at `updatedAt`
+/// (Unix milliseconds), from which it moves on if `isPlaying`.
 fn fields(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut fields = vec![b"record".to_vec(), bytes.to_vec()];
     let mut field = |name: &str, value: String| fields.extend([name.into(), value.into_bytes()]);

@@ -54,22 +54,23 @@ struct Message {
 pub enum Event {
     /// A server has stored the session.
     Stored,
-    /// Another server stored it, and this server keeps it too.
+    /// Another server stored it, and this server serves it too.
     Kept,
     /// A server has deleted the session.
     Deleted,
 }
 
-/// The queue to the two threads, which end when it is dropped.
-pub struct News {
+/// Publishes events of sessions to other servers and receives theirs, on two threads that end
+/// when it is dropped.
+pub struct Announcer {
     server: String,
     messages: SyncSender<Message>,
     ended: Arc<AtomicBool>,
 }
 
-impl News {
-    /// Starts to publish and to subscribe. `receive` gets the messages of other servers. It must
-    /// not block.
+impl Announcer {
+    /// Starts to publish and to subscribe. Messages of other servers go to `heard`, which must not
+    /// block.
     ///
     /// # Errors
     /// If the system cannot start a thread.
@@ -96,15 +97,15 @@ impl News {
         Ok(Self { server: server.to_owned(), messages, ended })
     }
 
-    /// Publishes an event of a session, if there is room.
-    pub fn publish(&self, session: &SessionId, event: Event, epoch: u64, version: u64) {
+    /// Publishes an event of a session, unless the queue is full.
+    pub fn announce(&self, session: &SessionId, event: Event, epoch: u64, version: u64) {
         let (server, session_id) = (self.server.clone(), session.as_str().to_owned());
         // If the queue is full, the message is lost, as it is for servers that subscribe later.
         let _ = self.messages.try_send(Message { server, session_id, event, epoch, version });
     }
 }
 
-impl Drop for News {
+impl Drop for Announcer {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
     }

@@ -142,8 +142,8 @@ mod tests {
         ] {
             assert_eq!(kind(&Ok(reply(text))), expected, "{text:?}");
         }
-        let refused = reply("-NOPERM no\r\n").extract_error();
-        assert_eq!(kind(&refused), Kind::SortedSet);
+        let rejected = reply("-NOPERM no\r\n").extract_error();
+        assert_eq!(kind(&rejected), Kind::SortedSet);
     }
 
     #[test]

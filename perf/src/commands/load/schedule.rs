@@ -1,4 +1,4 @@
-//! The members' actions and their times: deeds that repeat at fixed times.
+//! The schedule of the members' actions, which repeat at fixed times.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,9 +7,9 @@ use bandsync_perf::timer_fd::{MILLISECOND, Nanos, SECOND};
 
 use super::options::{Run, Scenario};
 
-/// An action of a member. A number is the slot of a member or, for a leader's deeds, the session.
+/// An action of a member. A number is the slot of a member or, for a leader's actions, the session.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Deed {
+pub enum Action {
     /// Connects, after leaving if it was present.
     Join(usize),
     Play(usize),
@@ -20,37 +20,37 @@ pub enum Deed {
     Probe(usize),
 }
 
-/// Deeds in order of their time.
+/// Actions in order of their time.
 #[derive(Debug, Default)]
-pub struct Habits {
-    queue: BinaryHeap<Reverse<(Nanos, Deed, Nanos)>>,
+pub struct Schedule {
+    queue: BinaryHeap<Reverse<(Nanos, Action, Nanos)>>,
 }
 
-impl Habits {
-    /// Adds a deed at `at`.
-    pub fn once(&mut self, at: Nanos, deed: Deed) {
-        self.every(0, at, deed);
+impl Schedule {
+    /// Adds an action at `at`.
+    pub fn once(&mut self, at: Nanos, action: Action) {
+        self.every(0, at, action);
     }
 
-    /// Adds a deed at `first`, repeated every `period`.
-    pub fn every(&mut self, period: Nanos, first: Nanos, deed: Deed) {
-        self.queue.push(Reverse((first, deed, period)));
+    /// Adds an action at `first`, repeated every `period`.
+    pub fn every(&mut self, period: Nanos, first: Nanos, action: Action) {
+        self.queue.push(Reverse((first, action, period)));
     }
 
-    /// The time of the next deed.
+    /// Returns the time of the next action.
     pub fn next(&self) -> Option<Nanos> {
         self.queue.peek().map(|Reverse((at, ..))| *at)
     }
 
-    /// The earliest deed that is due by `now`, with its time.
-    pub fn due(&mut self, now: Nanos) -> Option<(Deed, Nanos)> {
-        let Reverse((at, deed, period)) =
+    /// Returns the earliest action that is due by `now`, with its time.
+    pub fn due(&mut self, now: Nanos) -> Option<(Action, Nanos)> {
+        let Reverse((at, action, period)) =
             *self.queue.peek().filter(|Reverse((at, ..))| *at <= now)?;
         self.queue.pop();
         if period > 0 {
-            self.queue.push(Reverse((at + period, deed, period)));
+            self.queue.push(Reverse((at + period, action, period)));
         }
-        Some((deed, at))
+        Some((action, at))
     }
 
     pub fn clear(&mut self) {
@@ -63,12 +63,15 @@ impl Habits {
         if matches!(run.scenario, Scenario::Ticks | Scenario::Churn | Scenario::Gig) {
             let apart = run.tick * MILLISECOND;
             for session in 0..run.sessions {
-                self.once(from + apart * session as u64 / run.sessions as u64, Deed::Play(session));
+                self.once(
+                    from + apart * session as u64 / run.sessions as u64,
+                    Action::Play(session),
+                );
             }
         }
     }
 
-    /// Adds the members' deeds during the measurement.
+    /// Adds the members' actions during the measurement.
     pub fn measured(&mut self, run: &Run, from: Nanos) {
         let all = run.sessions * run.members;
         let spread =
@@ -78,7 +81,7 @@ impl Habits {
         for n in 0..probers {
             let slot = run.sessions + n * ((all - run.sessions) / probers);
             let period = run.probe_interval.max(1) * MILLISECOND;
-            self.every(period, spread(n, probers, period), Deed::Probe(slot));
+            self.every(period, spread(n, probers, period), Action::Probe(slot));
         }
         match run.scenario {
             Scenario::Ticks | Scenario::Idle => {}
@@ -89,16 +92,16 @@ impl Habits {
                 self.churn(run, run.rate.unwrap_or(all as u64 / 100).max(1), from);
                 for session in 0..run.sessions {
                     let at = |period: Nanos| spread(session, run.sessions, period);
-                    self.every(5 * SECOND, at(5 * SECOND), Deed::Seek(session));
+                    self.every(5 * SECOND, at(5 * SECOND), Action::Seek(session));
                     self.every(
                         7 * SECOND,
                         at(7 * SECOND),
-                        Deed::Tempo(session, 90 + session as u32 % 60),
+                        Action::Tempo(session, 90 + session as u32 % 60),
                     );
-                    self.every(10 * SECOND, at(10 * SECOND), Deed::Pause(session));
-                    self.every(10 * SECOND, at(10 * SECOND) + SECOND / 2, Deed::Play(session));
+                    self.every(10 * SECOND, at(10 * SECOND), Action::Pause(session));
+                    self.every(10 * SECOND, at(10 * SECOND) + SECOND / 2, Action::Play(session));
                     let talker = session + run.sessions * (run.members - 1);
-                    self.every(3 * SECOND, at(3 * SECOND), Deed::Chat(talker));
+                    self.every(3 * SECOND, at(3 * SECOND), Action::Chat(talker));
                 }
             }
         }
@@ -109,7 +112,7 @@ impl Habits {
         let all = run.sessions * run.members;
         let period = SECOND * run.members as u64 / rate.max(1);
         for slot in 0..all {
-            self.every(period, from + period * slot as u64 / all as u64, Deed::Chat(slot));
+            self.every(period, from + period * slot as u64 / all as u64, Action::Chat(slot));
         }
     }
 
@@ -118,7 +121,7 @@ impl Habits {
     fn joins(&mut self, run: &Run, from: Nanos) {
         let all = run.sessions * run.members;
         match run.rate.unwrap_or(0) {
-            0 => (0..run.in_flight.min(all)).for_each(|slot| self.once(from, Deed::Join(slot))),
+            0 => (0..run.in_flight.min(all)).for_each(|slot| self.once(from, Action::Join(slot))),
             rate => self.in_turn(rate, 0..all, from),
         }
     }
@@ -132,7 +135,7 @@ impl Habits {
     fn in_turn(&mut self, rate: u64, slots: std::ops::Range<usize>, from: Nanos) {
         let period = SECOND * slots.len() as u64 / rate;
         for (n, slot) in slots.enumerate() {
-            self.every(period, from + SECOND * n as u64 / rate, Deed::Join(slot));
+            self.every(period, from + SECOND * n as u64 / rate, Action::Join(slot));
         }
     }
 }
@@ -142,19 +145,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deeds_are_due_in_order_and_repeat_at_fixed_times() {
-        let mut habits = Habits::default();
-        habits.every(10, 5, Deed::Probe(1));
-        habits.once(7, Deed::Play(0));
-        assert_eq!(habits.next(), Some(5));
+    fn actions_are_due_in_order_and_repeat_at_fixed_times() {
+        let mut schedule = Schedule::default();
+        schedule.every(10, 5, Action::Probe(1));
+        schedule.once(7, Action::Play(0));
+        assert_eq!(schedule.next(), Some(5));
         let mut done = Vec::new();
-        while let Some((deed, at)) = habits.due(26) {
-            done.push((at, deed));
+        while let Some((action, at)) = schedule.due(26) {
+            done.push((at, action));
         }
         assert_eq!(
             done,
-            [(5, Deed::Probe(1)), (7, Deed::Play(0)), (15, Deed::Probe(1)), (25, Deed::Probe(1))]
+            [
+                (5, Action::Probe(1)),
+                (7, Action::Play(0)),
+                (15, Action::Probe(1)),
+                (25, Action::Probe(1))
+            ]
         );
-        assert_eq!(habits.next(), Some(35));
+        assert_eq!(schedule.next(), Some(35));
     }
 }
