@@ -33,13 +33,18 @@ const APPLIED_ONCE = new Set([
 // end
 const BACKOFF_MS = { least: 500, most: 5000 };
 
-/** A rejection: the server's `code`, `message` and `field`, or a code of the client: `offline`, `timeout`. */
+/**
+ * A rejection: the server's `code` and `message`, with `field`, `retryAfter` (milliseconds), `bytes` and `max` if it
+ * sends them, or a code of the client: `offline`, `timeout`.
+ */
 export class BandSyncError extends Error {
-  constructor({ code = "internal", message = code, field } = {}) {
+  constructor({ code = "internal", message = code, field, retryAfter, bytes, max } = {}) {
     super(message);
     this.name = "BandSyncError";
     this.code = code;
-    if (field !== undefined) this.field = field;
+    for (const [key, value] of Object.entries({ field, retryAfter, bytes, max })) {
+      if (value !== undefined) this[key] = value;
+    }
   }
 }
 
@@ -154,10 +159,11 @@ export class BandSync extends EventTarget {
   /**
    * Connects and joins, and stays joined through lost connections until `leave`.
    * Resolves with the server's acknowledgement; rejects if the server rejects the join. Keeps trying while the server
-   * cannot be reached.
+   * cannot be reached, or until `signal` aborts.
    */
-  join(options = {}) {
+  join({ signal, ...options } = {}) {
     if (this.#joined) return this.#joined.promise;
+    if (signal?.aborted) return Promise.reject(signal.reason);
     Object.assign(this.#options, options);
     this.#joined = deferred();
     this.#awaySince = null;
@@ -165,7 +171,7 @@ export class BandSync extends EventTarget {
     this.#listen();
     this.#setStatus("connecting");
     this.#socket.open();
-    return this.#joined.promise;
+    return untilAborted(this.#joined.promise, signal, () => this.leave());
   }
 
   /** Leaves the session and closes the connection. */
@@ -176,58 +182,145 @@ export class BandSync extends EventTarget {
 
   /**
    * Sends any event of the protocol, with `sessionId` added.
-   * Resolves with the acknowledgement; rejects with a BandSyncError.
+   * Resolves with the acknowledgement; rejects with a BandSyncError, or with the reason of `signal` if that aborts. An
+   * abort only ends the wait: the server may apply the event nevertheless.
    * A command whose acknowledgement is lost with the connection is sent again if the connection is back in time; the
-   * server applies it once.
+   * server applies it once. A command that was rejected is never sent again.
    */
-  request(event, fields = {}) {
+  request(event, { signal, ...fields } = {}) {
     const payload = { sessionId: this.sessionId, ...fields };
     if (APPLIED_ONCE.has(event)) {
       this.#commands += 1;
       payload.commandId = `${this.#client}-${this.#commands}`;
     }
-    return this.#ask(event, payload);
+    return this.#ask(event, payload, signal);
   }
 
+  // One method for each event. All take further fields of the event, and `signal`, in `options`.
+
   /** @param {{ atServerMs?: number, countInBars?: number, quantize?: "bar" | "beat" }} [options] */
-  play(options = {}) {
+  play(options) {
     return this.request("play", options);
   }
 
-  pause() {
-    return this.request("pause");
+  pause(options) {
+    return this.request("pause", options);
   }
 
-  stop() {
-    return this.request("stop");
+  stop(options) {
+    return this.request("stop", options);
   }
 
   /** @param {number} position milliseconds into the song */
-  seek(position, options = {}) {
+  seek(position, options) {
     return this.request("seek", { position, ...options });
   }
 
   /** @param {number} tempo BPM, 1 to 400 @param {number} [fadeTime] duration of the ramp in milliseconds */
-  setTempo(tempo, fadeTime = 0) {
-    return fadeTime > 0 ? this.request("tempo_change", { tempo, fadeTime }) : this.request("set_tempo", { tempo });
+  setTempo(tempo, fadeTime = 0, options = {}) {
+    const [event, fade] = fadeTime > 0 ? ["tempo_change", { fadeTime }] : ["set_tempo", {}];
+    return this.request(event, { tempo, ...fade, ...options });
+  }
+
+  /** @param {number} numerator beats in a bar @param {number} denominator the note of a beat */
+  setTimeSignature(numerator, denominator, options) {
+    return this.request("set_time_signature", { numerator, denominator, ...options });
   }
 
   /** Takes the lead, or asks for it if the session requires that; with the PIN if it requires one. */
-  async takeLead(leaderPin) {
+  async takeLead(leaderPin, options) {
     const { tickHz } = this.#options;
     // The server learns the PIN from a join. For a member that is already in the session, the join changes nothing
     // else.
-    if (leaderPin !== undefined) await this.request("join_session", { leaderPin, tickHz });
-    return this.request("set_role", { role: "leader" });
+    if (leaderPin !== undefined) await this.request("join_session", { leaderPin, tickHz, ...options });
+    return this.request("set_role", { role: "leader", ...options });
+  }
+
+  /** Gives the lead up. */
+  follow(options) {
+    return this.request("set_role", { role: "follower", ...options });
   }
 
   /** Gives the lead to another member. */
-  handOver(memberId) {
-    return this.request("set_role", { role: "leader", memberId });
+  handOver(memberId, options) {
+    return this.request("set_role", { role: "leader", memberId, ...options });
   }
 
-  chat(message) {
-    return this.request("chat_message", { message });
+  /** Asks the leader for the lead. */
+  requestLead(options) {
+    return this.request("request_leader", options);
+  }
+
+  approveLead(requesterId, options) {
+    return this.request("approve_leader_request", { requesterId, ...options });
+  }
+
+  denyLead(requesterId, options) {
+    return this.request("deny_leader_request", { requesterId, ...options });
+  }
+
+  /** Asks for the newest state. Rarely needed: a client that misses a change asks by itself. */
+  sync(options) {
+    return this.request("sync_request", options);
+  }
+
+  chat(message, options) {
+    return this.request("chat_message", { message, ...options });
+  }
+
+  /** Sets the message on everybody's screen; the empty text brings the automatic messages back. */
+  setMessage(message, options) {
+    return this.request("update_message", { message, ...options });
+  }
+
+  /** @param {object} settings those that change; null takes a secret away */
+  updateSettings(settings, options) {
+    return this.request("update_settings", { ...settings, ...options });
+  }
+
+  /** A short stage message. @param {{ target?: string }} [options] */
+  cue(text, options) {
+    return this.request("cue", { text, ...options });
+  }
+
+  setSetlist(setlist, options) {
+    return this.request("set_setlist", { setlist, ...options });
+  }
+
+  selectSong(songId, options) {
+    return this.request("select_song", { songId, ...options });
+  }
+
+  /** @param {1 | -1} [step] the next song, or the one before */
+  stepSong(step = 1, options = {}) {
+    return this.request("select_song", { step, ...options });
+  }
+
+  /** Resolves with a song and its body. */
+  async song(songId, options) {
+    return (await this.request("get_song", { songId, ...options })).song;
+  }
+
+  /** As leader: the beat, which is compared with the timeline and passed on. @param {number} masterTime Unix time */
+  reportBeat(beatPosition, masterTime = Date.now(), options = {}) {
+    return this.request("beat_sync", { beatPosition, masterTime, ...options });
+  }
+
+  /** The position in milliseconds at which this member is. A follower that is off receives `drift_correction`. */
+  reportPosition(positionMs, options) {
+    return this.request("position_sync", { positionMs, timestamp: Date.now(), ...options });
+  }
+
+  /** Measures the round trip to the server, in milliseconds. */
+  async measureLatency(options) {
+    const timestamp = this.#now();
+    await this.request("latency_probe", { timestamp, ...options });
+    return this.#now() - timestamp;
+  }
+
+  /** The quality of this connection, as the server sees it. */
+  connectionQuality(options) {
+    return this.request("connection_quality", options);
   }
 
   /** The server's clock in whole microseconds, as in the timeline; null before the first answer. */
@@ -364,18 +457,26 @@ export class BandSync extends EventTarget {
     joined?.reject(error);
   }
 
-  #ask(event, payload) {
+  #ask(event, payload, signal) {
+    if (signal?.aborted) return Promise.reject(signal.reason);
     if (this.#socket.id === null) return Promise.reject(new BandSyncError({ code: "offline", message: "not connected" }));
-    return new Promise((resolve, reject) => {
+    const command = {};
+    const asked = new Promise((resolve, reject) => {
+      let isRejected = false;
+      const rejectWith = (code, message) => {
+        isRejected = true;
+        reject(new BandSyncError({ code, message }));
+      };
       const fail = () => {
         clearTimeout(timer);
         this.#unanswered.delete(command);
-        reject(new BandSyncError({ code: "offline", message: "the connection was lost" }));
+        rejectWith("offline", "the connection was lost");
       };
-      const late = () => reject(new BandSyncError({ code: "timeout", message: `${event} was not answered` }));
+      const late = () => rejectWith("timeout", `${event} was not answered`);
       const timer = setTimeout(() => (this.#unanswered.has(command) ? fail() : late()), REQUEST_TIMEOUT_MS);
       const send = () => this.#socket.emit(event, payload, (answer) => {
-        if (answer === undefined && payload.commandId !== undefined && this.#joined) return this.#unanswered.add(command);
+        const mayRepeat = payload.commandId !== undefined && !isRejected && this.#joined;
+        if (answer === undefined && mayRepeat) return this.#unanswered.add(command);
         if (answer === undefined) return fail();
         clearTimeout(timer);
         if (answer?.ok === false) reject(new BandSyncError(answer.error ?? {}));
@@ -385,9 +486,10 @@ export class BandSync extends EventTarget {
         }
         return undefined;
       });
-      const command = { send, fail };
+      Object.assign(command, { send, fail });
       send();
     });
+    return untilAborted(asked, signal, () => command.fail());
   }
 
   #sendAgain() {
@@ -709,6 +811,19 @@ function idOf(leader) {
 
 function randomText() {
   return Array.from(globalThis.crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(36).padStart(2, "0")).join("");
+}
+
+/** The promise, or a rejection with the reason of `signal` if that aborts first. Then `stop` is called. */
+function untilAborted(promise, signal, stop) {
+  if (!signal) return promise;
+  return new Promise((resolve, reject) => {
+    const abort = () => {
+      reject(signal.reason);
+      stop();
+    };
+    signal.addEventListener("abort", abort);
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
 }
 
 function deferred() {

@@ -196,6 +196,101 @@ test("commands whose answers are lost are sent again in order, with the same ids
     assert.ok(second.indexOf("join_session") < second.indexOf("play"), "in the session again");
   }));
 
+test("a command that timed out is never sent again", (t) =>
+  onStage(async (server, band) => {
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    const pending = band.pause();
+    t.mock.timers.tick(5_000);
+    await assert.rejects(pending, { code: "timeout" });
+    t.mock.timers.reset();
+    const back = once(band, "status");
+    server.sockets.at(-1).drop();
+    await back;
+    await until(() => band.status === "online");
+    server.answers.stop = { ok: true };
+    await band.stop();
+    assert.equal(server.events("pause").length, 1);
+    assert.equal(server.events("stop").length, 1);
+  }));
+
+test("an aborted command rejects with the signal's reason, and is not sent again", () =>
+  onStage(async (server, band) => {
+    const stopped = new AbortController();
+    const pending = band.pause({ signal: stopped.signal });
+    stopped.abort(new Error("another song"));
+    await assert.rejects(pending, { message: "another song" });
+    assert.deepEqual(unnamed(server.events("pause")[0].payload), { sessionId: "stage" });
+    await assert.rejects(band.stop({ signal: stopped.signal }), { message: "another song" });
+    assert.equal(server.events("stop").length, 0, "a signal that has aborted sends nothing");
+    server.sockets.at(-1).drop();
+    await until(() => server.sockets.length === 2 && band.status === "online");
+    server.answers.seek = { ok: true };
+    await band.seek(1000);
+    assert.equal(server.events("pause").length, 1);
+  }));
+
+test("an aborted join leaves", async () => {
+  const server = stage();
+  delete server.answers.join_session;
+  const band = member(server);
+  const stopped = new AbortController();
+  const joining = band.join({ signal: stopped.signal });
+  await until(() => server.events("join_session").length === 1);
+  stopped.abort();
+  await assert.rejects(joining, { name: "AbortError" });
+  assert.equal(band.status, "closed");
+  await assert.rejects(band.join({ signal: stopped.signal }), { name: "AbortError" });
+  assert.equal(server.sockets.length, 1);
+});
+
+test("a rejection has the numbers of the server's error", () =>
+  onStage(async (server, band) => {
+    server.answers.set_setlist = { ok: false, error: { code: "too_large", message: "too long", bytes: 5, max: 4 } };
+    const error = await band.setSetlist({ title: "", songs: [] }).catch((rejected) => rejected);
+    assert.deepEqual({ ...error }, { name: "BandSyncError", code: "too_large", bytes: 5, max: 4 });
+  }));
+
+test("each method sends its event with its fields, and further ones", () =>
+  onStage(async (server, band) => {
+    const song = { id: "1", title: "One", format: "text", body: "" };
+    const calls = [
+      [() => band.play({ countInBars: 2 }), "play", { countInBars: 2 }],
+      [() => band.pause(), "pause", {}],
+      [() => band.stop(), "stop", {}],
+      [() => band.seek(5, { atServerMs: 7 }), "seek", { position: 5, atServerMs: 7 }],
+      [() => band.setTempo(90), "set_tempo", { tempo: 90 }],
+      [() => band.setTempo(90, 400), "tempo_change", { tempo: 90, fadeTime: 400 }],
+      [() => band.setTimeSignature(6, 8), "set_time_signature", { numerator: 6, denominator: 8 }],
+      [() => band.takeLead(), "set_role", { role: "leader" }],
+      [() => band.follow(), "set_role", { role: "follower" }],
+      [() => band.handOver("sid-2"), "set_role", { role: "leader", memberId: "sid-2" }],
+      [() => band.requestLead(), "request_leader", {}],
+      [() => band.approveLead("sid-2"), "approve_leader_request", { requesterId: "sid-2" }],
+      [() => band.denyLead("sid-2"), "deny_leader_request", { requesterId: "sid-2" }],
+      [() => band.sync(), "sync_request", {}],
+      [() => band.chat("hi"), "chat_message", { message: "hi" }],
+      [() => band.setMessage(""), "update_message", { message: "" }],
+      [() => band.updateSettings({ passcode: null }), "update_settings", { passcode: null }],
+      [() => band.cue("go", { target: "drums" }), "cue", { text: "go", target: "drums" }],
+      [() => band.setSetlist({ title: "", songs: [song] }), "set_setlist", { setlist: { title: "", songs: [song] } }],
+      [() => band.selectSong("1"), "select_song", { songId: "1" }],
+      [() => band.stepSong(-1), "select_song", { step: -1 }],
+      [() => band.song("1"), "get_song", { songId: "1" }],
+      [() => band.reportBeat(4, 99), "beat_sync", { beatPosition: 4, masterTime: 99 }],
+      [() => band.connectionQuality(), "connection_quality", {}],
+    ];
+    for (const [call, event, fields] of calls) {
+      server.answers[event] = { ok: true, song };
+      const answer = await call();
+      assert.deepEqual(unnamed(server.events(event).at(-1).payload), { sessionId: "stage", ...fields }, event);
+      if (event === "get_song") assert.deepEqual(answer, song);
+    }
+    server.answers.position_sync = server.answers.latency_probe = { ok: true };
+    await band.reportPosition(1000);
+    assert.equal(server.events("position_sync")[0].payload.positionMs, 1000);
+    assert.ok((await band.measureLatency()) >= 0);
+  }));
+
 test("keeps the newest timeline of any event, and ignores a malformed one", () =>
   onStage(async (server, band) => {
     server.event("play", { sessionId: "stage", timeline: playing(5) });
