@@ -104,7 +104,20 @@ pub fn pin(pid: u32, core: usize) -> io::Result<()> {
 /// # Errors
 /// If the system does not permit it.
 pub fn run_in_real_time() -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: 1 };
+    set_priority(1)
+}
+
+/// Runs the calling thread in real time, before all that [`run_in_real_time`] has started.
+///
+/// # Errors
+/// If the system does not permit it.
+pub fn run_first() -> io::Result<()> {
+    set_priority(2)
+}
+
+/// Sets the real-time priority of the calling thread.
+fn set_priority(priority: libc::c_int) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: priority };
     // SAFETY: `parameters` outlives the call, which only reads them.
     match unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) } {
         0 => Ok(()),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use commands::{
-    compare, counted, floor, goals, growth, handler, load, overhead, recording, storage,
+    compare, counted, floor, goals, growth, handler, load, overhead, proxy, recording, storage,
 };
 
 /// Measures the server. Build it as released: `cargo build --release -p bandsync-perf`.
@@ -29,6 +29,7 @@ enum Command {
     Handler(handler::Options),
     Load(load::Options),
     Overhead(overhead::Options),
+    Proxy(proxy::Options),
     Recording(recording::Options),
     Storage(storage::Options),
 }
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::Handler(options) => handler::run(options).map(succeeded),
         Command::Load(options) => load::run(options).map(succeeded),
         Command::Overhead(options) => overhead::run(options),
+        Command::Proxy(options) => proxy::run(options).map(succeeded),
         Command::Recording(options) => recording::run(options).map(succeeded),
         Command::Storage(options) => storage::run(options).map(succeeded),
     };

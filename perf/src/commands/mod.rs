@@ -8,5 +8,6 @@ pub mod growth;
 pub mod handler;
 pub mod load;
 pub mod overhead;
+pub mod proxy;
 pub mod recording;
 pub mod storage;
