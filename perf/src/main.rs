@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use commands::{
-    compare, counted, floor, goals, growth, handler, load, overhead, proxy, recording, storage,
+    clock, compare, counted, floor, goals, growth, handler, load, overhead, proxy, recording,
+    storage,
 };
 
 /// Measures the server. Build it as released: `cargo build --release -p bandsync-perf`.
@@ -21,6 +22,7 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Command {
+    Clock(clock::Options),
     Compare(compare::Options),
     Counted(counted::Options),
     Floor(floor::Options),
@@ -37,6 +39,7 @@ enum Command {
 fn main() -> ExitCode {
     let succeeded = |()| ExitCode::SUCCESS;
     let done: io::Result<ExitCode> = match Options::parse().command {
+        Command::Clock(options) => clock::run(options),
         Command::Compare(options) => compare::run(options).map(succeeded),
         Command::Counted(options) => counted::run(options),
         Command::Floor(options) => floor::run(options).map(succeeded),

@@ -1,5 +1,6 @@
 //! The commands of `perf`, one module each.
 
+pub mod clock;
 pub mod compare;
 pub mod counted;
 pub mod floor;
