@@ -126,7 +126,7 @@ const COMMANDS = {
   "cargo run --release -p bandsync-tools -- simulate --seed 7 --hours 2": here({ replace: [["2", "0.01"]], prints: / 0 failed/ }),
   "cargo run --release -p bandsync-tools -- simulate --seconds 60 --new-seeds": here({ replace: [["60", "1"]], prints: / 0 failed/ }),
   "cargo run --release -p bandsync-tools -- simulate --seed 7 --story": here({ prints: / does / }),
-  "cargo run --release -p bandsync-tools -- simulate --seed 7 --shrink p.json": here({ prints: /breaks no promise/ }),
+  "cargo run --release -p bandsync-tools -- simulate --seed 7 --shrink p.json": here({ prints: /breaks no invariant/ }),
   "cargo run --release -p bandsync-tools -- simulate --plan p.json": here(),
   // Builds a copy of the tree and takes minutes, so only its options are checked.
   "cargo run --release -p bandsync-tools -- simulate --planted": here({ replace: [["--planted", "--planted --help"]], prints: /--planted/ }),

@@ -140,7 +140,7 @@ describe("Redis", { concurrency: 3 }, () => {
     const redis = await redisServer();
     await redis.kill();
     const server = await serve(redis.url);
-    const { since } = await degraded(server, /nothing listens/);
+    const { since } = await degraded(server, /no Redis listens/);
     assert.ok(!Number.isNaN(Date.parse(since)));
     const band = await playing(server);
     await say(band, "before Redis");
