@@ -139,6 +139,12 @@ const client = await (plan.browser ? inPage(plan) : here(plan));
 const input = createInterface({ input: process.stdin });
 console.log("ready");
 await input.question("");
+// A member that is cut off would wait for ever. Guessed: three times as long as on a quiet machine, and a minute.
+const patience = 60_000 + 3 * 1_000 * (2 * plan.connects + plan.seconds + 10 * plan.steps);
+setTimeout(() => {
+  console.error(`${plan.name} has not measured within ${patience} ms`);
+  process.exit(1);
+}, patience).unref();
 const found = await client.start();
 input.close();
 await new Promise((done) => process.stdout.write(`${JSON.stringify(found)}\n`, done));

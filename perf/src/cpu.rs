@@ -104,7 +104,7 @@ pub fn pin(pid: u32, core: usize) -> io::Result<()> {
 /// # Errors
 /// If the system does not permit it.
 pub fn run_in_real_time() -> io::Result<()> {
-    set_priority(1)
+    set_priority(libc::SCHED_FIFO, 1)
 }
 
 /// Runs the calling thread in real time, before all that [`run_in_real_time`] has started.
@@ -112,14 +112,23 @@ pub fn run_in_real_time() -> io::Result<()> {
 /// # Errors
 /// If the system does not permit it.
 pub fn run_first() -> io::Result<()> {
-    set_priority(2)
+    set_priority(libc::SCHED_FIFO, 2)
 }
 
-/// Sets the real-time priority of the calling thread.
-fn set_priority(priority: libc::c_int) -> io::Result<()> {
+/// Shares the processor again, as before [`run_in_real_time`]. Allocates nothing, so it may be
+/// called between fork and exec.
+///
+/// # Errors
+/// If the system does not permit it.
+pub fn run_in_shared_time() -> io::Result<()> {
+    set_priority(libc::SCHED_OTHER, 0)
+}
+
+/// Sets the scheduling of the calling thread.
+fn set_priority(policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: priority };
     // SAFETY: `parameters` outlives the call, which only reads them.
-    match unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) } {
+    match unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

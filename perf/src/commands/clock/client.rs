@@ -4,6 +4,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use bandsync_perf::cpu;
 use bandsync_perf::run::say;
 use serde::Serialize;
 
@@ -64,13 +65,15 @@ impl Client {
         argument["stampMs"] = stamp_ms.into();
         let mut command = Command::new("node");
         command.arg(PROGRAM).arg(argument.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        // SAFETY: between fork and exec only one system call is made, and nothing is allocated.
+        // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
         unsafe {
             command.pre_exec(|| {
                 // The client must not outlive this process. If the call is rejected it may, until
                 // its input ends.
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
+                // Threads of Node.js and Chromium yield to wait for each other. In real time, they
+                // can keep all cores from the threads that they wait for.
+                cpu::run_in_shared_time()
             })
         };
         let mut child = command.spawn().map_err(|error| {
