@@ -236,6 +236,8 @@ impl Oracle {
         let Some(session) = wire.seat.take() else { return };
         self.journal.note(now, || format!("{} is lost to s{session}", wire.sid));
         let oracle = &mut self.sessions[usize::from(session)];
+        // A lost member's answers wait in the replay log until it recovers.
+        oracle.unchanged.retain(|(sid, ..)| *sid != wire.sid);
         if let Some(closings) = &mut oracle.closings {
             return closings.push(wire.sid.clone());
         }
