@@ -3,7 +3,7 @@
 //! A test with real traffic shows that the server sends exactly what the document describes.
 
 use bandsync_engine::speech::Code;
-use bandsync_engine::wire::events::{COMMAND_ID_FIELD, EVENTS, EventInfo};
+use bandsync_engine::wire::events::{EVENTS, EventInfo};
 use bandsync_engine::wire::notices::notices;
 use bandsync_engine::wire::schema::{FieldInfo, Form, Presence, Schema};
 use bandsync_engine::wire::shapes::{REJECTED, REPEATED, SUPERSEDED, TRUE};
@@ -54,7 +54,9 @@ const DESCRIPTION: &str = "Socket.IO v5 over Engine.IO v4, namespace /. Every ev
     with the present version, and its sender alone receives the notice. If set_tempo, \
     tempo_change, tempo_changed, position_sync or seek without a time comes too fast, the newest \
     one waits until the rate allows it, and is applied before any later command of the same \
-    connection; the one that it replaces is acknowledged with superseded.";
+    connection; the one that it replaces is acknowledged with superseded. A command with \
+    notAfterServerMs that the server cannot apply by then is rejected as too_late, and nothing \
+    changes; one that was applied before is repeated, whatever the time is.";
 
 /// The parts of the document, by name.
 #[derive(Default)]
@@ -71,9 +73,9 @@ impl Parts {
         let name = event.event.name();
         let once = event.event.is_applied_once();
         let fields: Vec<FieldInfo> =
-            event.fields.iter().copied().chain(once.then_some(COMMAND_ID_FIELD)).collect();
+            event.fields.iter().copied().chain(event.shared_fields()).collect();
         let codes: Vec<&str> =
-            ALWAYS.iter().chain(event.refusals).map(|code| code.as_str()).collect();
+            ALWAYS.into_iter().chain(event.refusals()).map(Code::as_str).collect();
         let rate = rates.of(event.event.rate_class());
         let payload = self.object(&fields, true);
         self.messages.insert(

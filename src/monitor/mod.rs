@@ -761,7 +761,7 @@ mod tests {
             cpu_percent: 50.0,
             resident_bytes: 7,
             connections_peak: 3,
-            refusals_per_second: 26.0,
+            refusals_per_second: 2.0 * Code::ALL.len() as f64,
             refusals_per_second_by_code: [2.0; Code::ALL.len()],
         };
         assert_eq!(sample, expected);

@@ -16,6 +16,8 @@ import * as music from "./timeline.js";
 const REQUEST_TIMEOUT_MS = 5000;
 const CONNECT_TIMEOUT_MS = 10_000;
 const RESUME_PROBE_MS = 5000;
+/** Time after which the server no longer applies a transport command, so that none takes effect as a surprise. */
+const COMMAND_LIFE_MS = 2000;
 const CATCH_UP_MS = 1000;
 /**
  * Time for which the server holds a leader's seat. A leader that returns later finds another leader, and does not
@@ -23,12 +25,17 @@ const CATCH_UP_MS = 1000;
  */
 const SEAT_KEPT_MS = 10_000;
 const CHANGING = new Set(["snapshot", "session_update", "user_joined", "user_left", "role_changed", "leader_changed"]);
-/** Events that the server applies once, by their `commandId`. */
 // events, by `tools docs`
+/** Events that the server applies once, by their `commandId`. */
 const APPLIED_ONCE = new Set([
   "set_role", "request_leader", "approve_leader_request", "deny_leader_request", "update_message",
   "chat_message", "update_settings", "cue", "play", "pause", "stop", "seek", "set_tempo",
   "tempo_change", "tempo_changed", "set_time_signature", "set_setlist", "select_song",
+]);
+/** Events with a time after which the server rejects them, `notAfterServerMs`. */
+const TIMED = new Set([
+  "play", "pause", "stop", "seek", "set_tempo", "tempo_change", "tempo_changed",
+  "set_time_signature", "beat_sync", "position_sync", "select_song",
 ]);
 // end
 const BACKOFF_MS = { least: 500, most: 5000 };
@@ -188,7 +195,7 @@ export class BandSync extends EventTarget {
    * server applies it once. A command that was rejected is never sent again.
    */
   request(event, { signal, ...fields } = {}) {
-    const payload = { sessionId: this.sessionId, ...fields };
+    const payload = { sessionId: this.sessionId, ...this.#timeLimit(event), ...fields };
     if (APPLIED_ONCE.has(event)) {
       this.#commands += 1;
       payload.commandId = `${this.#client}-${this.#commands}`;
@@ -375,6 +382,12 @@ export class BandSync extends EventTarget {
       atServerMs: t / 1000,
       isDownbeat: inBar < music.BEAT,
     }));
+  }
+
+  /** The time limit of a command, if the server's clock is known. */
+  #timeLimit(event) {
+    const now = TIMED.has(event) ? this.clock.now() : null;
+    return now === null ? {} : { notAfterServerMs: Math.round(now) + COMMAND_LIFE_MS };
   }
 
   #ready() {

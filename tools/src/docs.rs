@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
-use bandsync_engine::wire::events::{EVENTS, EventInfo, Scope};
+use bandsync_engine::wire::events::{ClientEvent, EVENTS, EventInfo, Scope};
 use bandsync_engine::wire::schema::{FieldInfo, Form, Presence};
 
 /// Maximum width of a generated line of code, in characters.
@@ -36,7 +36,7 @@ pub const PARTS: [Part; 2] = [
         file: "src/web/bandsync.js",
         begin: "// events, by `tools docs`",
         end: "// end",
-        text: applied_once,
+        text: event_sets,
     },
 ];
 
@@ -152,12 +152,22 @@ fn values(form: &Form) -> String {
     .replace('|', "\\|")
 }
 
-/// Returns the events that the server applies once, as a set of JavaScript.
-fn applied_once() -> String {
-    let names = EVENTS.iter().filter(|info| info.event.is_applied_once());
-    let mut text = String::from("const APPLIED_ONCE = new Set([\n ");
+/// Returns the events with the fields that many share, as sets of JavaScript.
+fn event_sets() -> String {
+    let once = event_set("APPLIED_ONCE", ClientEvent::is_applied_once);
+    let timed = event_set("TIMED", ClientEvent::is_timed);
+    let (about_once, about_timed) = (
+        "Events that the server applies once, by their `commandId`.",
+        "Events with a time after which the server rejects them, `notAfterServerMs`.",
+    );
+    format!("/** {about_once} */\n{once}/** {about_timed} */\n{timed}")
+}
+
+fn event_set(constant: &str, has: fn(ClientEvent) -> bool) -> String {
+    let names = EVENTS.iter().map(|info| info.event).filter(|event| has(*event));
+    let mut text = format!("const {constant} = new Set([\n ");
     let mut width = 1;
-    for name in names.map(|info| format!(" \"{}\",", info.event.name())) {
+    for name in names.map(|event| format!(" \"{}\",", event.name())) {
         if width + name.len() > WIDTH {
             text += "\n ";
             width = 1;
@@ -205,9 +215,11 @@ mod tests {
     }
 
     #[test]
-    fn only_events_that_change_state_are_applied_once() {
-        let set = applied_once();
-        assert!(set.contains("\"play\"") && !set.contains("\"clock_sync\""));
-        assert!(set.lines().all(|line| line.len() <= WIDTH));
+    fn only_events_that_change_state_are_in_the_sets() {
+        let sets = event_sets();
+        assert_eq!(sets.matches("\"play\"").count(), 2);
+        assert_eq!(sets.matches("\"chat_message\"").count(), 1, "chat has no time limit");
+        assert!(!sets.contains("\"clock_sync\""));
+        assert!(sets.lines().all(|line| line.len() <= WIDTH));
     }
 }

@@ -12,7 +12,7 @@ use bandsync_tools::sim::planted;
 /// The entry: from it come the names, the reader, the rate and the description.
 const ENTRY: Edit = Edit {
     file: "shards/engine/src/wire/events.rs",
-    before: "    Stop = \"stop\" [Other, once],",
+    before: "    Stop = \"stop\" [Other, once, timed],",
     text: r#"    Rewind = "rewind" [Other, once],
         "Goes back to the beginning, and plays on from there if the song plays.",
         in_session { at = "atServerMs": optional(SERVER_MS), } => SessionCommand::Rewind { at },

@@ -96,7 +96,9 @@ async function people() {
   return { sessionId, leader, follower: followers[0], stranger, all };
 }
 
-const isAppliedOnce = (name) => "commandId" in protocol.message(name, "sent").payload.properties;
+const takes = (name, field) => field in protocol.message(name, "sent").payload.properties;
+const isAppliedOnce = (name) => takes(name, "commandId");
+const isTimed = (name) => takes(name, "notAfterServerMs");
 const fieldsOf = (fields, b) => (typeof fields === "function" ? fields(b) : (fields ?? {}));
 
 test("the table has every event of the document, and the document every event that the server sends", () => {
@@ -157,6 +159,22 @@ for (const [name, one] of Object.entries(EVENTS)) {
       assert.equal((await rejection).code, code);
     });
 
+    test("is rejected after its time, and repeated if it was applied before", async () => {
+      if (!isTimed(name)) return;
+      const b = await people();
+      await one.before?.(b);
+      const sender = b[one.sender ?? "leader"];
+      const payload = { sessionId: b.sessionId, ...fieldsOf(one.fields, b), notAfterServerMs: 0 };
+      const late = await emit(sender, name, payload);
+      assertRefused(late, "too_late", "notAfterServerMs");
+      assert.deepEqual(protocol.faults(name, "ack", late), []);
+      assert.ok(protocol.message(name, "sent")["x-refusals"].includes("too_late"));
+      const { t1 } = await emit(sender, "clock_sync", { t0: 0 });
+      const named = { ...payload, ...(isAppliedOnce(name) && { commandId: "a_pedal-1" }) };
+      assert.equal((await emit(sender, name, { ...named, notAfterServerMs: t1 + 60_000 })).ok, true);
+      if (isAppliedOnce(name)) assert.equal((await emit(sender, name, named)).repeated, true);
+    });
+
     test("is malformed", async () => {
       const b = await people();
       const sender = one.own ? b.stranger : b[one.sender ?? "leader"];
@@ -165,7 +183,11 @@ for (const [name, one] of Object.entries(EVENTS)) {
         return;
       }
       const right = { sessionId: b.sessionId, ...fieldsOf(one.fields, b) };
-      const wrong = { ...one.wrong, ...(isAppliedOnce(name) && { commandId: "a_phone" }) };
+      const wrong = {
+        ...one.wrong,
+        ...(isAppliedOnce(name) && { commandId: "a_phone" }),
+        ...(isTimed(name) && { notAfterServerMs: -1 }),
+      };
       for (const [field, value] of Object.entries(wrong)) {
         const payload = { ...right, [field]: value };
         assert.notDeepEqual(protocol.faults(name, "sent", payload), [], `${field} is described as wrong`);

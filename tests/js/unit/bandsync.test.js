@@ -15,8 +15,8 @@ const timeline = (fields = {}) => ({
 });
 const playing = (version) => timeline({ version, segments: [{ ...timeline().segments[0], rate: 1 }] });
 
-/** A payload without its `commandId`. */
-const unnamed = ({ commandId, ...payload }) => payload;
+/** A payload without its `commandId` and time limit. */
+const unnamed = ({ commandId, notAfterServerMs, ...payload }) => payload;
 
 /** A server in the same process. The test reads what the client sends and decides the answers. */
 function stage() {
@@ -194,6 +194,20 @@ test("commands whose answers are lost are sent again in order, with the same ids
     assert.deepEqual(names, ["1", "2", "1", "2", "3"]);
     const second = server.sent.filter(({ socket }) => socket === 2).map(({ name }) => name);
     assert.ok(second.indexOf("join_session") < second.indexOf("play"), "in the session again");
+  }));
+
+test("commands that change the music have two seconds, once the server's clock is known", () =>
+  onStage(async (server, band) => {
+    server.answers.play = server.answers.select_song = server.answers.chat_message = { ok: true };
+    await until(() => band.clock.now() !== null);
+    const before = band.clock.now();
+    await band.play();
+    await band.request("select_song", { step: 1, notAfterServerMs: 7 });
+    await band.chat("hi");
+    const limit = (name) => server.events(name)[0].payload.notAfterServerMs;
+    assert.ok(limit("play") >= Math.round(before) + 2000 && limit("play") <= band.clock.now() + 2001, `${limit("play")}`);
+    assert.equal(limit("select_song"), 7, "a limit of the caller");
+    assert.equal(limit("chat_message"), undefined);
   }));
 
 test("a command that timed out is never sent again", (t) =>

@@ -23,10 +23,10 @@ use crate::io::{FreeMemory, Settings, StoreResult};
 use crate::record::Record;
 use crate::session::{Effect, Rules, Session};
 use crate::slots::Arena;
-use crate::speech::{Ack, Code, Join, LeaveReason, Reject, SessionCommand};
+use crate::speech::{Ack, Code, Join, LeaveReason, Reject, SessionCommand, Terms};
 use crate::timers::Timer;
 use crate::words::ids::{
-    CommandId, ConnId, MemberId, Offset, RecoveryToken, RoomKey, SeatHandle, SessionId, ShardId,
+    ConnId, MemberId, Offset, RecoveryToken, RoomKey, SeatHandle, SessionId, ShardId,
 };
 use crate::words::time::{Micros, UnixMillis};
 
@@ -52,7 +52,7 @@ pub struct Caller {
 pub enum Call {
     Join(Join),
     Leave(SessionId),
-    Session(SessionId, Option<CommandId>, SessionCommand),
+    Session(SessionId, Terms, SessionCommand),
 }
 
 /// The outcome of a call.
@@ -151,8 +151,8 @@ impl Band {
                 self.leave(held, caller.member, LeaveReason::Left, cx);
                 Ack::Done
             }),
-            Call::Session(session, id, command) => match self.seat_in(seat, &session) {
-                Ok(held) => self.command(held, caller.member, id, command, cx),
+            Call::Session(session, terms, command) => match self.seat_in(seat, &session) {
+                Ok(held) => self.command(held, caller.member, terms, command, cx),
                 Err(reject) => Err(reject),
             },
         };
@@ -287,7 +287,7 @@ impl Band {
         &mut self,
         seat: SeatHandle,
         member: MemberId,
-        id: Option<CommandId>,
+        terms: Terms,
         command: SessionCommand,
         cx: &mut Cx<'_>,
     ) -> Result<Ack, Reject> {
@@ -295,7 +295,7 @@ impl Band {
         if matches!(command, SessionCommand::Sync { .. }) {
             room.flush(seat.room, cx);
         }
-        room.session.handle(cx.now, member, id, command, &mut self.effects)
+        room.session.handle(cx.now, member, terms, command, &mut self.effects)
     }
 
     /// Removes a member from its session and notifies the others.

@@ -76,7 +76,7 @@ impl Shard {
             }
             Ok(Command::Join(join)) => Call::Join(join),
             Ok(Command::Leave(session)) => Call::Leave(session),
-            Ok(Command::Session(session, id, command)) => Call::Session(session, id, command),
+            Ok(Command::Session(session, terms, command)) => Call::Session(session, terms, command),
             Err(reject) => {
                 self.answer(to, &Err(reject), cx);
                 return Next::Continue;
@@ -208,7 +208,7 @@ impl Shard {
         wait: Micros,
         cx: &mut Cx<'_>,
     ) -> bool {
-        let Some((session, id, command)) = latest(event, sent.payload.value()) else {
+        let Some((session, terms, command)) = latest(event, sent.payload.value()) else {
             return false;
         };
         let Some(client) = self.transport.connections.client_mut(sent.client) else { return false };
@@ -218,7 +218,7 @@ impl Shard {
         let now = cx.now.at;
         client.active_at = now;
         let (ack, since, due) = (sent.ack, now, now + wait);
-        let new = LateValue { event, ack, session, id, command, since, due };
+        let new = LateValue { event, ack, session, terms, command, since, due };
         if let Some(needless) = client.late_mut().keep(new) {
             self.supersede(sent.client, &needless, cx);
         }
@@ -280,7 +280,7 @@ impl Shard {
         let Some(value) = first else { return false };
         let joined = client.seat.and_then(|seat| self.band.session_of(seat));
         let plays = joined.is_some_and(|session| session.is_playing(now));
-        let LateValue { event, ack, session, id: command_id, mut command, since, .. } = value;
+        let LateValue { event, ack, session, terms, mut command, since, .. } = value;
         if takes {
             client.rates.take_anyway(now, class(Some(event)), &cx.settings.policy.rates);
         }
@@ -294,7 +294,7 @@ impl Shard {
         }
         let to = ReplyTo { client: id, event: event.name(), ack };
         let payload = Payload::Read { value: Value::NONE, array: "" };
-        self.call(to, payload, Call::Session(session, command_id, command), cx);
+        self.call(to, payload, Call::Session(session, terms, command), cx);
         true
     }
 

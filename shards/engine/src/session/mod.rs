@@ -32,9 +32,9 @@ use state::{Came, State};
 use crate::record::{Record, Seat};
 use crate::speech::{
     Ack, Checksum, Code, LeaderRule, LeaveReason, Message, Notice, OnLeaderLoss, Reject, RoomStats,
-    Secret, SessionCommand, Snapshot, SyncResponse, TempoChange, TempoEvent, Tick,
+    Secret, SessionCommand, Snapshot, SyncResponse, TempoChange, TempoEvent, Terms, Tick,
 };
-use crate::words::ids::{CommandId, MemberId, SessionId};
+use crate::words::ids::{MemberId, SessionId};
 use crate::words::music::{MeterChange, Segment, Tempo, Timeline};
 use crate::words::time::{Micros, Moment, UnixMillis};
 
@@ -190,7 +190,8 @@ impl Session {
     }
 
     /// Carries out a member's command. [`Ack::Changed`] carries the version that contains it. A
-    /// command whose `id` was applied before is not applied again.
+    /// command whose id was applied before is not applied again, and one whose time is over is
+    /// rejected.
     ///
     /// # Errors
     /// A [`Reject`] for the member. Nothing has changed then.
@@ -198,7 +199,7 @@ impl Session {
         &mut self,
         now: Moment,
         member: MemberId,
-        id: Option<CommandId>,
+        terms: Terms,
         command: SessionCommand,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
@@ -206,8 +207,11 @@ impl Session {
             return Err(Reject::new(Code::NotMember, "join the session first"));
         }
         // mark: repeated_command_applied
-        if id.is_some_and(|id| self.applied.has(id)) {
+        if terms.id.is_some_and(|id| self.applied.has(id)) {
             return Ok(Ack::Repeated { epoch: self.state.epoch(), version: self.state.version() });
+        }
+        if let Some(late) = terms.lateness(now.at) {
+            return self.reject_late(member, &command, late);
         }
         let ack = match command {
             SessionCommand::SetRole { role, member: other } => {
@@ -254,7 +258,7 @@ impl Session {
             SessionCommand::GetSong(id) => self.get_song(&id),
         }?;
         // A pending request may be repeated.
-        if let Some(id) = id.filter(|_| !matches!(ack, Ack::Pending)) {
+        if let Some(id) = terms.id.filter(|_| !matches!(ack, Ack::Pending)) {
             self.applied.note(id, member);
         }
         self.state.touch(now);
@@ -400,6 +404,26 @@ impl Session {
         self.check_lead();
         self.check_timeline();
         self.check_setlist();
+    }
+
+    /// Rejects a command whose time is over. A member that may not send it learns that instead: a
+    /// later copy would be rejected as well.
+    fn reject_late(
+        &self,
+        member: MemberId,
+        command: &SessionCommand,
+        late: Micros,
+    ) -> Result<Ack, Reject> {
+        if command.is_of_leader() {
+            self.state.leader_only(member)?;
+        }
+        let message = format!(
+            "notAfterServerMs passed {} ms ago, and nothing has changed: send the command again if \
+             it is still wanted",
+            late.as_millis() + 1
+        );
+        let field = Some("notAfterServerMs");
+        Err(Reject { field, ..Reject::new(Code::TooLate, message) })
     }
 
     fn sync(

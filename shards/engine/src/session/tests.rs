@@ -5,6 +5,7 @@
 mod at_random;
 mod message;
 mod playback;
+mod terms;
 
 use std::fmt::Write as _;
 
@@ -13,6 +14,7 @@ use crate::speech::{
     Join, Number, Quantize, Role, Secret, Setlist, SettingsChange, Song, SongChoice, SongFormat,
     Start,
 };
+use crate::words::ids::CommandId;
 use crate::words::music::{Position, TimeSignature};
 
 /// Plays a script, a line each, and compares what comes of it, a line each: the answer to the one
@@ -77,7 +79,10 @@ impl Room {
                 String::new()
             }
             "joins" => answer(self.session.join(now, member, &join(&words[1..]), &mut out)),
-            _ => answer(self.session.handle(now, member, None, command(&words, now), &mut out)),
+            _ => {
+                let terms = terms(&words, now);
+                answer(self.session.handle(now, member, terms, command(&words, now), &mut out))
+            }
         };
         self.print(line, &answer, &out, said);
     }
@@ -180,6 +185,18 @@ fn join(words: &[&str]) -> Join {
         leader_pin: value(words, "pin").map(|text| Secret(text.into())),
         tick_hz: number(words, "hz").map(|hz| hz as u8),
         metronome: words.contains(&"metronome"),
+    }
+}
+
+/// `id=7` names the command, and `by=200` limits it to as many milliseconds from now.
+fn terms(words: &[&str], now: Moment) -> Terms {
+    let limit = |text: &str| {
+        let micros = 1_000 * text.parse::<i64>().unwrap();
+        Micros::from_micros(now.at.as_micros().saturating_add_signed(micros))
+    };
+    Terms {
+        id: number(words, "id").map(|number| CommandId { client: 1, number }),
+        not_after: value(words, "by").map(limit),
     }
 }
 

@@ -16,10 +16,26 @@ pub enum Command {
     Join(Join),
     /// `leave_session`.
     Leave(SessionId),
-    /// A command in the session that it names, with the command's own id if it has one.
-    Session(SessionId, Option<CommandId>, SessionCommand),
+    /// A command in the session that it names, with the terms that its client set.
+    Session(SessionId, Terms, SessionCommand),
     /// A command that concerns the connection alone.
     Client(ClientCommand),
+}
+
+/// The terms on which a client wants a command to be applied: the fields that many commands share.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Terms {
+    /// The id that the client gave the command. A command with this id is applied once.
+    pub id: Option<CommandId>,
+    /// The time on the server's clock after which the command is no longer applied.
+    pub not_after: Option<Micros>,
+}
+
+impl Terms {
+    /// Returns the time by which the command is too late at `now`, `None` if it is in time.
+    pub fn lateness(&self, now: Micros) -> Option<Micros> {
+        self.not_after.filter(|not_after| *not_after < now).map(|not_after| now.since(not_after))
+    }
 }
 
 /// The fields of `join_session`.
@@ -133,6 +149,12 @@ pub enum SessionCommand {
 }
 
 impl SessionCommand {
+    /// Whether only the leader may send this command, of those that may have a time limit. A
+    /// follower may report its position.
+    pub fn is_of_leader(&self) -> bool {
+        !matches!(self, Self::PositionSync { .. })
+    }
+
     /// Whether such a command may wait when it came too fast, because the next of its event makes
     /// it needless: a position or a tempo that applies at once.
     pub fn may_wait(&self) -> bool {

@@ -63,13 +63,14 @@ pub enum Code {
     RateLimited,
     UnknownEvent,
     TooLarge,
+    TooLate,
     Draining,
     Internal,
 }
 
 impl Code {
     /// All codes, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::InvalidPayload,
         Self::InvalidSessionId,
         Self::SessionNotFound,
@@ -81,6 +82,7 @@ impl Code {
         Self::RateLimited,
         Self::UnknownEvent,
         Self::TooLarge,
+        Self::TooLate,
         Self::Draining,
         Self::Internal,
     ];
@@ -104,6 +106,7 @@ impl Code {
             Self::RateLimited => "rate_limited",
             Self::UnknownEvent => "unknown_event",
             Self::TooLarge => "too_large",
+            Self::TooLate => "too_late",
             Self::Draining => "draining",
             Self::Internal => "internal",
         }

@@ -3,10 +3,10 @@
 //! They belong to a client and end with it. A `join_session` applies them first, so no value waits
 //! when a client moves to another shard.
 
-use crate::speech::{Command, SessionCommand};
+use crate::speech::{Command, SessionCommand, Terms};
 use crate::wire::events::ClientEvent;
 use crate::wire::json::Value;
-use crate::words::ids::{CommandId, SessionId};
+use crate::words::ids::SessionId;
 use crate::words::time::Micros;
 
 /// The waiting values of one client in order of arrival, at most one of each event.
@@ -22,8 +22,8 @@ pub struct LateValue {
     pub ack: Option<u64>,
     /// The session that the command names.
     pub session: SessionId,
-    /// The id that the client gave the command.
-    pub id: Option<CommandId>,
+    /// The terms of the command.
+    pub terms: Terms,
     /// The command.
     pub command: SessionCommand,
     /// The time of its arrival.
@@ -33,7 +33,7 @@ pub struct LateValue {
 }
 
 /// The contents of an event of which only the newest value counts.
-pub type Latest = (SessionId, Option<CommandId>, SessionCommand);
+pub type Latest = (SessionId, Terms, SessionCommand);
 
 impl Late {
     /// Returns the time at which the rates may allow the first of them.
@@ -49,7 +49,8 @@ impl Late {
     /// Keeps a value. Returns the value that it supersedes, which may be itself.
     pub fn keep(&mut self, new: LateValue) -> Option<LateValue> {
         match self.place_of(new.event) {
-            Some(old) if !self.0[old].gives_way_to(new.id) => Some(new), // mark: older_value_wins
+            // mark: older_value_wins
+            Some(old) if !self.0[old].gives_way_to(&new.terms) => Some(new),
             old => {
                 let old = old.map(|old| self.0.remove(old));
                 debug_assert!(self.place_of(new.event).is_none(), "one value waits for each event");
@@ -61,9 +62,9 @@ impl Late {
 
     /// Removes and returns the value of an event that a new one supersedes.
     pub fn superseded_by(&mut self, event: ClientEvent, new: &Latest) -> Option<LateValue> {
-        let (session, id, _) = new;
+        let (session, terms, _) = new;
         let old = self.place_of(event)?;
-        let is_needless = self.0[old].session == *session && self.0[old].gives_way_to(*id);
+        let is_needless = self.0[old].session == *session && self.0[old].gives_way_to(terms);
         is_needless.then(|| self.0.remove(old))
     }
 
@@ -91,11 +92,9 @@ impl Late {
 impl LateValue {
     /// Whether a later value of the same event supersedes this one. A repeated command with a lower
     /// or equal number does not.
-    fn gives_way_to(&self, id: Option<CommandId>) -> bool {
-        let older = |(own, other): (CommandId, CommandId)| {
-            own.client == other.client && other.number <= own.number
-        };
-        !self.id.zip(id).is_some_and(older)
+    fn gives_way_to(&self, terms: &Terms) -> bool {
+        let ids = self.terms.id.zip(terms.id);
+        !ids.is_some_and(|(own, other)| own.client == other.client && other.number <= own.number)
     }
 }
 
@@ -105,8 +104,8 @@ pub fn latest(event: ClientEvent, payload: Value<'_>) -> Option<Latest> {
         return None;
     }
     match event.read(payload) {
-        Ok(Command::Session(session, id, command)) if command.may_wait() => {
-            Some((session, id, command))
+        Ok(Command::Session(session, terms, command)) if command.may_wait() => {
+            Some((session, terms, command))
         }
         _ => None,
     }

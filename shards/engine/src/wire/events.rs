@@ -7,9 +7,10 @@
 //! A new event needs one entry here, one arm in `Session::handle`, and one method.
 
 use super::fields::{
-    BARS, BOOL, COMMAND_ID, COUNT, CUE_TEXT, DENOMINATOR, FADE, LEADER_RULE, LONG_NAME, LONG_TEXT,
-    LONG_WORDS, MAX_MEMBERS, NUMBER, NUMERATOR, ON_LEADER_LOSS, POSITION, QUANTIZE, ROLE, SECRET,
-    SERVER_MS, SESSION, SHORT_TEXT, SOCKET_ID, SONG_ID, TEMPO, TICK_HZ, settable, unread,
+    BARS, BOOL, COMMAND_ID, COUNT, CUE_TEXT, DENOMINATOR, FADE, Kind, LEADER_RULE, LONG_NAME,
+    LONG_TEXT, LONG_WORDS, MAX_MEMBERS, NUMBER, NUMERATOR, ON_LEADER_LOSS, POSITION, QUANTIZE,
+    ROLE, SECRET, SERVER_MS, SESSION, SHORT_TEXT, SOCKET_ID, SONG_ID, TEMPO, TICK_HZ, settable,
+    unread,
 };
 use super::json::{Field, Value, fields};
 use super::schema::{FieldInfo, Form, Schema, optional};
@@ -17,9 +18,8 @@ use super::setlist::{NEW_SETLIST, signature};
 use super::shapes::{CLOCK, HEARTBEAT, LATENCY, QUALITY_FIELDS, SONG, SYNC, TRUE};
 use crate::speech::{
     ClientCommand, Code, Command, Join, Reject, SessionCommand, SettingsChange, SongChoice, Start,
-    TempoChange, TempoEvent,
+    TempoChange, TempoEvent, Terms,
 };
-use crate::words::ids::CommandId;
 use crate::words::limits::RateClass;
 use crate::words::time::Micros;
 
@@ -32,12 +32,11 @@ pub struct EventInfo {
     pub summary: &'static str,
     /// Whether it concerns the sender's session or its connection alone.
     pub scope: Scope,
-    /// Its fields, without the id that a command may have.
+    /// Its fields, without those that many events [share](Self::shared_fields).
     pub fields: &'static [FieldInfo],
     /// The fields of its acknowledgement after `ok`.
     pub ack: &'static [FieldInfo],
-    /// The codes that can reject it, besides those of every event.
-    pub refusals: &'static [Code],
+    own_refusals: &'static [Code],
     flags: &'static [Flag],
 }
 
@@ -58,6 +57,8 @@ enum Flag {
     once,
     /// An event that comes too fast may wait.
     waits,
+    /// The event may have a time after which it is no longer applied.
+    timed,
 }
 
 /// Makes the event's enum, its reader and its description from the table.
@@ -114,7 +115,7 @@ macro_rules! events {
             scope: scope!($reading),
             fields: described!($reading, $($kind.info($wire),)*),
             ack: $ack,
-            refusals: $refusals,
+            own_refusals: $refusals,
             flags: &[$(Flag::$flag,)*],
         },)*];
     };
@@ -137,7 +138,7 @@ macro_rules! reading {
         let [session, $($field,)*] = fields($payload, ["sessionId", $($wire,)*])?;
         let session = SESSION.read(session)?;
         $(let $field = $kind.read($field)?;)*
-        Ok(Command::Session(session, None, $command))
+        Ok(Command::Session(session, Terms::default(), $command))
     }};
     (of_session, $payload:ident, { $($field:ident = $wire:literal: $kind:expr,)* }, $command:expr) => {{
         let [$($field,)*] = fields($payload, [$($wire,)*])?;
@@ -299,7 +300,7 @@ events! {
         } => SessionCommand::Cue { text, target: target.flatten() },
         &[], LEADER;
 
-    Play = "play" [Other, once],
+    Play = "play" [Other, once, timed],
         "Starts the song, at once or at atServerMs, and after a count-in if countInBars is set. \
          quantize moves the position back to the beginning of its bar or beat first.",
         in_session {
@@ -312,26 +313,26 @@ events! {
             quantize,
         }),
         CHANGED, LEADER;
-    Pause = "pause" [Other, once],
+    Pause = "pause" [Other, once, timed],
         "Stops at the present position, and cancels scheduled changes.",
         in_session {} => SessionCommand::Pause,
         CHANGED, LEADER;
-    Stop = "stop" [Other, once],
+    Stop = "stop" [Other, once, timed],
         "Stops at the beginning of the song, and cancels scheduled changes.",
         in_session {} => SessionCommand::Stop,
         CHANGED, LEADER;
-    Seek = "seek" [Other, once, waits],
+    Seek = "seek" [Other, once, waits, timed],
         "Moves the position, at once or at atServerMs, also while playing.",
         in_session {
             position = "position": POSITION,
             at = "atServerMs": optional(SERVER_MS),
         } => SessionCommand::Seek { position, at },
         CHANGED, LEADER;
-    SetTempo = "set_tempo" [Other, once, waits],
+    SetTempo = "set_tempo" [Other, once, waits, timed],
         "Changes the tempo at once. Members receive tempo_changed.",
         in_session { tempo = "tempo": TEMPO, } => SessionCommand::SetTempo(tempo),
         CHANGED, LEADER;
-    TempoChange = "tempo_change" [TempoChange, once, waits],
+    TempoChange = "tempo_change" [TempoChange, once, waits, timed],
         "Changes the tempo, at once or as a ramp over fadeTime.",
         in_session {
             fade = "fadeTime": optional(FADE),
@@ -342,7 +343,7 @@ events! {
             event: TempoEvent::Change,
         }),
         CHANGED, LEADER;
-    TempoChanged = "tempo_changed" [Other, once, waits],
+    TempoChanged = "tempo_changed" [Other, once, waits, timed],
         "Like tempo_change; members receive it as tempo_changed.",
         in_session {
             fade = "fadeTime": optional(FADE),
@@ -353,7 +354,7 @@ events! {
             event: TempoEvent::Changed,
         }),
         CHANGED, LEADER;
-    SetTimeSignature = "set_time_signature" [Other, once],
+    SetTimeSignature = "set_time_signature" [Other, once, timed],
         "Changes the time signature from the next bar on, or from the present bar if the music is \
          stopped.",
         in_session {
@@ -361,7 +362,7 @@ events! {
             denominator = "denominator": DENOMINATOR,
         } => SessionCommand::SetTimeSignature(signature(numerator, denominator)),
         CHANGED, LEADER;
-    BeatSync = "beat_sync" [Other],
+    BeatSync = "beat_sync" [Other, timed],
         "Reports the leader's beat. Members receive its distance from the timeline; the music does \
          not move.",
         in_session {
@@ -369,7 +370,7 @@ events! {
             master_time = "masterTime": NUMBER,
         } => SessionCommand::BeatSync { beat_position, master_time },
         &[], LEADER;
-    PositionSync = "position_sync" [PositionSync, waits],
+    PositionSync = "position_sync" [PositionSync, waits, timed],
         "Reports the sender's position. All members receive the leader's report, and if it is more \
          than 25 ms off, the music moves there. A follower whose report is more than 25 ms off \
          receives drift_correction.",
@@ -392,7 +393,7 @@ events! {
         in_session { setlist = "setlist": NEW_SETLIST, } => SessionCommand::SetSetlist(setlist),
         CHANGED,
         &[Code::InvalidSessionId, Code::NotMember, Code::NotLeader, Code::TooLarge];
-    SelectSong = "select_song" [Other, once],
+    SelectSong = "select_song" [Other, once, timed],
         "Selects a song by songId, or the next (step 1) or previous one (step -1). Playback stops \
          at its beginning, with the song's tempo and signature.",
         in_session {
@@ -456,6 +457,11 @@ impl ClientEvent {
         self.info().flags.contains(&Flag::waits)
     }
 
+    /// Whether it may have a time after which it is no longer applied.
+    pub fn is_timed(self) -> bool {
+        self.info().flags.contains(&Flag::timed)
+    }
+
     /// Reads an event. `payload` is the first argument after the event's name.
     ///
     /// # Errors
@@ -464,12 +470,29 @@ impl ClientEvent {
         let payload = payload.into();
         payload.check_depth()?;
         let mut command = self.read_fields(payload)?;
-        if let Command::Session(_, id, _) = &mut command
-            && self.is_applied_once()
-        {
-            *id = command_id(payload)?;
+        if let Command::Session(_, terms, _) = &mut command {
+            if self.is_applied_once() {
+                terms.id = shared_field(payload, COMMAND_ID_FIELD.name, COMMAND_ID)?;
+            }
+            if self.is_timed() {
+                terms.not_after = shared_field(payload, NOT_AFTER_FIELD.name, SERVER_MS)?;
+            }
         }
         Ok(command)
+    }
+}
+
+impl EventInfo {
+    /// Returns the fields that it shares with other events.
+    pub fn shared_fields(&self) -> impl Iterator<Item = FieldInfo> {
+        let id = self.event.is_applied_once().then_some(COMMAND_ID_FIELD);
+        id.into_iter().chain(self.event.is_timed().then_some(NOT_AFTER_FIELD))
+    }
+
+    /// Returns the codes that can refuse it, besides those of every event.
+    pub fn refusals(&self) -> impl Iterator<Item = Code> {
+        let late = self.event.is_timed().then_some(Code::TooLate);
+        self.own_refusals.iter().copied().chain(late)
     }
 }
 
@@ -502,16 +525,22 @@ pub fn our_name_for(name: &str) -> Option<&'static str> {
 }
 
 /// The field with the id that a client gives a command.
-pub const COMMAND_ID_FIELD: FieldInfo = optional(COMMAND_ID).info("commandId");
+const COMMAND_ID_FIELD: FieldInfo = optional(COMMAND_ID).info("commandId");
 
-/// Reads the command's id. The field is searched separately, because few clients send it.
-fn command_id(payload: Value<'_>) -> Result<Option<CommandId>, Reject> {
-    const NAME: &str = COMMAND_ID_FIELD.name;
-    if !payload.may_have(NAME) {
+/// The field with the time after which a command is no longer applied.
+const NOT_AFTER_FIELD: FieldInfo = optional(SERVER_MS).info("notAfterServerMs");
+
+/// Reads a field that many events share. It is searched separately, because few clients send it.
+fn shared_field<T>(
+    payload: Value<'_>,
+    name: &'static str,
+    kind: Kind<T>,
+) -> Result<Option<T>, Reject> {
+    if !payload.may_have(name) {
         return Ok(None);
     }
-    let [id] = fields(payload, [NAME])?;
-    optional(COMMAND_ID).read(id)
+    let [field] = fields(payload, [name])?;
+    optional(kind).read(field)
 }
 
 /// Replaces a missing payload by an empty object. Old clients send some events without a payload,

@@ -229,6 +229,35 @@ fn a_retried_command_does_not_change_the_order() {
 }
 
 #[test]
+fn a_value_that_waits_past_its_time_is_rejected() {
+    let mut world = World::new(settings());
+    let (ann, bob) = duo(&mut world);
+    for n in 0..10 {
+        world.say(ann, &tempo(n, 60 + n));
+    }
+    world.pass(MS(10));
+    world.received(ann);
+    world.received(bob);
+    let limited = |ack: u32, bpm: u32, at: Micros| {
+        let limit = at.as_millis();
+        format!(
+            r#"42{ack}["set_tempo",{{"sessionId":"s","tempo":{bpm},"notAfterServerMs":{limit}}}]"#
+        )
+    };
+    // There is room for it 190 ms from now.
+    world.say(ann, &limited(10, 97, world.now + MS(100)));
+    world.pass(MS(300));
+    let (late, _) = acks(&mut world, ann);
+    assert!(late.len() == 1 && late[0].1.contains(r#""code":"too_late""#), "{late:?}");
+    assert_eq!((bpm(&world), world.received(bob)), (69, Vec::<String>::new()));
+    world.say(ann, &limited(11, 98, world.now + MS(1_000)));
+    world.pass(MS(300));
+    let (early, _) = acks(&mut world, ann);
+    assert!(early.len() == 1 && early[0].1.contains(r#""ok":true"#), "{early:?}");
+    assert_eq!(bpm(&world), 98);
+}
+
+#[test]
 fn a_waiting_value_is_dropped_with_its_connection_or_namespace() {
     for bye in ["41", "1", ""] {
         let mut world = World::new(settings());

@@ -75,7 +75,8 @@ fn setting_the_automatic_message_s_current_text_makes_it_stay() {
     room.run("a joins name=Ann", &mut said);
     let command = SessionCommand::UpdateMessage(text("Ann is leading"));
     let mut out = Vec::new();
-    let ack = room.session.handle(room.now, member("a"), None, command, &mut out).unwrap();
+    let terms = Terms::default();
+    let ack = room.session.handle(room.now, member("a"), terms, command, &mut out).unwrap();
     assert_eq!(ack, Ack::Changed { epoch: 1, version: 1 });
     assert_eq!(out, [Effect::Snapshot(Audience::Sender(member("a")))]);
     room.run("b joins leader", &mut said);

@@ -10,7 +10,7 @@ use crate::speech::{
 };
 use crate::wire::json;
 use crate::wire::texts::{Lines, printable, shown};
-use crate::words::ids::{MemberId, SessionId};
+use crate::words::ids::{CommandId, MemberId, SessionId};
 use crate::words::music::{Position, Tempo, TimeSignature};
 use crate::words::text::is_control;
 
@@ -37,7 +37,7 @@ enum Kind {
     Bool,
     Object,
 }
-use Kind::{Bool, Number as Num, Object, Text};
+use self::Kind::{Bool, Number as Num, Object, Text};
 
 /// A field: its name, what it takes, and whether it must be there.
 type Spec = (&'static str, Kind, bool);
@@ -227,7 +227,7 @@ fn text_of(chars: usize) -> String {
 #[track_caller]
 fn check(event: ClientEvent, payload: &str, expected: SessionCommand) {
     let session = SessionId::parse("stage").unwrap();
-    assert_eq!(command(event, payload), Ok(Command::Session(session, None, expected)));
+    assert_eq!(command(event, payload), Ok(Command::Session(session, Terms::default(), expected)));
 }
 
 #[track_caller]
@@ -252,6 +252,60 @@ fn names_and_events_are_one_to_one() {
     for name in ["", "Play", "play ", "scroll_tick", "snapshot", "ping", "__proto__"] {
         assert_eq!(ClientEvent::from_name(name), None, "{name:?}");
     }
+}
+
+/// The terms that an event is read with, if it has this field too.
+fn terms(event: ClientEvent, field: &str, json: &str) -> Result<Terms, Reject> {
+    set(event, field, json).map(|command| match command {
+        Command::Session(_, terms, _) => terms,
+        _ => Terms::default(),
+    })
+}
+
+#[test]
+fn commands_that_change_the_music_may_have_a_time_limit() {
+    const TIMED: [ClientEvent; 11] = [
+        ClientEvent::Play,
+        ClientEvent::Pause,
+        ClientEvent::Stop,
+        ClientEvent::Seek,
+        ClientEvent::SetTempo,
+        ClientEvent::TempoChange,
+        ClientEvent::TempoChanged,
+        ClientEvent::SetTimeSignature,
+        ClientEvent::BeatSync,
+        ClientEvent::PositionSync,
+        ClientEvent::SelectSong,
+    ];
+    const FIELD: &str = "notAfterServerMs";
+    for event in TIMED {
+        let limit = |json| terms(event, FIELD, json).map(|terms| terms.not_after);
+        assert_eq!(limit("1500.25"), Ok(Some(Micros::from_micros(1_500_250))), "{event:?}");
+        assert_eq!(limit("0"), Ok(Some(Micros::ZERO)), "{event:?}");
+        assert_eq!(limit("null"), Ok(None), "{event:?}");
+        let bad = ["-1", "\"9\"", "1e400", "9007199254741", "{}"];
+        let right = "must be a number from 0 on, in milliseconds of the server's clock";
+        rejects(event, FIELD, &bad, &format!("{FIELD} {right}"));
+    }
+    let commands = ClientEvent::ALL.iter().copied().filter(|event| event.is_command());
+    for event in commands.filter(|event| !TIMED.contains(event)) {
+        let read = terms(event, FIELD, "-1");
+        assert_eq!(read.map(|terms| terms.not_after), Ok(None), "{event:?} ignores it");
+    }
+}
+
+#[test]
+fn a_command_has_the_terms_that_its_client_set() {
+    let id = CommandId::parse("phone-7");
+    let payload = r#"{"sessionId":"stage","commandId":"phone-7","notAfterServerMs":2}"#;
+    let read = |event| match command(event, payload) {
+        Ok(Command::Session(_, terms, _)) => terms,
+        other => panic!("{other:?}"),
+    };
+    let not_after = Some(Micros::from_millis(2));
+    assert_eq!(read(ClientEvent::Pause), Terms { id, not_after });
+    assert_eq!(read(ClientEvent::RequestLeader), Terms { id, not_after: None });
+    assert_eq!(read(ClientEvent::SyncRequest), Terms::default());
 }
 
 #[test]
