@@ -403,9 +403,21 @@ pub struct PendingCall {
     pub end: u64,
     /// The time at which the server read it.
     pub came: Option<u64>,
+    /// The time after which the server must reject it.
+    pub not_after: Option<u64>,
 }
 
 impl PendingCall {
+    /// Creates a call that is no command, for a session.
+    pub fn new(session: u16, what: CallContent, sent: u64) -> Self {
+        Self { id: 0, session, what, command: None, sent, end: 0, came: None, not_after: None }
+    }
+
+    /// Whether its time is over.
+    pub fn is_over(&self, now: u64) -> bool {
+        self.not_after.is_some_and(|limit| limit < now)
+    }
+
     /// Returns the kind of value that may wait for its rate, if it is one. One of each kind can
     /// wait.
     pub fn kind(&self) -> Option<&'static str> {

@@ -29,6 +29,7 @@ struct Command {
     what: CallContent,
     page: u16,
     number: u64,
+    not_after: Option<u64>,
 }
 
 /// A client, over all its connections.
@@ -73,6 +74,21 @@ struct Habits {
     slow: Option<(u64, u64, u64)>,
     /// The error of the member's clock, in milliseconds.
     clock: i64,
+    /// Luck for the time limits of commands, if the member sets some.
+    limits: Option<SimRng>,
+}
+
+impl Habits {
+    /// Draws the time limit of a command. Some limits are over when the command is sent, and most
+    /// of the others only if the network or a rate delays it.
+    fn time_limit(&mut self, now: u64) -> Option<u64> {
+        let luck = self.limits.as_mut()?;
+        match luck.below(8) {
+            0 | 1 => None,
+            2 => Some(now.saturating_sub(luck.magnitude(1, 1_000_000))),
+            _ => Some(now + luck.magnitude(1_000, 3_000_000)),
+        }
+    }
 }
 
 /// The identity of a member, and its proofs.
@@ -121,6 +137,7 @@ impl Member {
             mute_until: 0,
             slow: None,
             clock: 0,
+            limits: draw_limits(seed, id),
         };
         Self {
             id,
@@ -601,11 +618,15 @@ impl Member {
             Say::Heartbeat => ("heartbeat", format!(",\"timestamp\":{clock}")),
             Say::Quality => ("connection_quality", String::new()),
         };
-        let is_applied_once =
-            events::ClientEvent::from_name(name).is_some_and(events::ClientEvent::is_applied_once);
-        if !is_applied_once {
+        let event = events::ClientEvent::from_name(name);
+        let is_timed = event.is_some_and(events::ClientEvent::is_timed);
+        let not_after = if is_timed { self.habits.time_limit(now) } else { None };
+        let limit = not_after.map(|limit| format!(",\"notAfterServerMs\":{}", millis(limit)));
+        let fields = fields + &limit.unwrap_or_default();
+        if !event.is_some_and(events::ClientEvent::is_applied_once) {
             let payload = format!("{{\"sessionId\":\"s{session}\"{fields}}}");
-            return self.ask(cx, session, name, &payload, what);
+            let ask = PendingCall { not_after, ..PendingCall::new(session, what, now) };
+            return self.send_ask(cx, wire, name, &payload, ask);
         }
         self.commands.count += 1;
         self.commands.page +=
@@ -614,7 +635,7 @@ impl Member {
         let client = format!("member-{}-{page}", self.id);
         let payload =
             format!("{{\"sessionId\":\"s{session}\",\"commandId\":\"{client}-{number}\"{fields}}}");
-        let command = Command { session, name, payload, what, page, number };
+        let command = Command { session, name, payload, what, page, number, not_after };
         self.commands.recent.push_back(command.clone());
         if self.commands.recent.len() > RECENT_MAX {
             self.commands.recent.pop_front();
@@ -640,17 +661,17 @@ impl Member {
     }
 
     fn command(&mut self, cx: &mut Cx<'_>, wire: usize, command: Command) {
-        let Command { session, name, payload, what, page, number } = command;
+        let Command { session, name, payload, what, page, number, not_after } = command;
         let command = Some(((self.id, page), number));
-        let ask = PendingCall { id: 0, session, what, command, sent: cx.now(), end: 0, came: None };
+        let call = PendingCall::new(session, what, cx.now());
+        let ask = PendingCall { command, not_after, ..call };
         self.send_ask(cx, wire, name, &payload, ask);
     }
 
     /// Sends an event and waits for its acknowledgement.
     fn ask(&mut self, cx: &mut Cx<'_>, session: u16, name: &str, payload: &str, what: CallContent) {
         let Some(wire) = self.wire else { return };
-        let ask =
-            PendingCall { id: 0, session, what, command: None, sent: cx.now(), end: 0, came: None };
+        let ask = PendingCall::new(session, what, cx.now());
         self.send_ask(cx, wire, name, payload, ask);
     }
 
@@ -1003,6 +1024,12 @@ impl Member {
 fn draw_keeper(seed: u64, id: u16) -> Option<Box<Timekeeper>> {
     let mut luck = SimRng::new(seed, 7_000 + u64::from(id));
     luck.one_in(2).then(|| Box::new(Timekeeper::new(luck)))
+}
+
+/// Draws the luck for time limits for every other member.
+fn draw_limits(seed: u64, id: u16) -> Option<SimRng> {
+    let mut luck = SimRng::new(seed, 11_000 + u64::from(id));
+    luck.one_in(2).then_some(luck)
 }
 
 /// Draws the terms on which a member offers compression, if it does.

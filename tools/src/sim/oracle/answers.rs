@@ -1,4 +1,4 @@
-//! Acknowledgements: I2, I7, I8, I9, I20, I21 and I25.
+//! Acknowledgements: I2, I7, I8, I9, I20, I21, I25 and I26.
 
 use std::collections::BTreeSet;
 
@@ -41,8 +41,11 @@ impl Oracle {
             }
             return;
         }
-        let done =
-            if ack.ok { self.obeyed(now, wire, &ask, ack) } else { self.rejected(wire, &ask, ack) };
+        let done = if ack.ok {
+            self.obeyed(now, wire, &ask, ack)
+        } else {
+            self.rejected(now, wire, &ask, ack)
+        };
         if let Err((invariant, what)) = done {
             self.journal.fail(now, invariant, what);
         }
@@ -117,6 +120,9 @@ impl Oracle {
             if !ack.pending {
                 model.note_applied(command, &wire.sid);
             }
+        }
+        if ask.is_over(now) {
+            return Err(("I26 in time", format!("{:?} at {now}, after its time", ask.what)));
         }
         let wrong = |what| ("I9 permissions", what);
         let done = match &ask.what {
@@ -198,9 +204,25 @@ impl Oracle {
         Ok(())
     }
 
-    fn rejected(&mut self, wire: &mut Wire, ask: &PendingCall, ack: &Ack) -> Result<(), Breach> {
+    fn rejected(
+        &mut self,
+        now: u64,
+        wire: &mut Wire,
+        ask: &PendingCall,
+        ack: &Ack,
+    ) -> Result<(), Breach> {
+        let is_late = ack.code == "too_late";
+        self.journal.seen.add("command: rejected after its time", u64::from(is_late));
         let model = self.sessions[usize::from(ask.session)].model.as_ref();
         let elsewhere = wire.seat != Some(ask.session);
+        // What is judged before the time: membership, repetition and role.
+        let is_premature = || {
+            let is_applied =
+                ask.command.zip(model).is_some_and(|(id, model)| model.has_applied(id));
+            let leads = model.is_some_and(|model| model.leads(&wire.sid));
+            let may = matches!(ask.what, CallContent::Report(_)) || leads;
+            elsewhere || is_applied || !may || !ask.is_over(now)
+        };
         let wrong = match (&ask.what, ack.code.as_str()) {
             // Such a value must wait, unless its member is in another session.
             (_, "rate_limited") if ask.kind().is_some() => !elsewhere,
@@ -211,6 +233,7 @@ impl Oracle {
                 let leads = model.is_some_and(|model| model.leads(&wire.sid));
                 leads || !needs_lead(say, false) && !matches!(say, Say::HandTo { .. })
             }
+            (CallContent::Say(..) | CallContent::Report(_), "too_late") => is_premature(),
             (CallContent::Join(join), "session_full" | "bad_passcode") => {
                 let why = model.and_then(|model| model.rejects(&wire.sid, join));
                 // Another shard's answer holds for the time of the question. The session may be
