@@ -1,22 +1,23 @@
 //! The stored form of a session: all its decisions, plain and versioned.
 //!
-//! Its bytes are [`Record::FORMAT`] (two bytes, little-endian), the CRC-32 of the rest (four
-//! bytes), and the fields of [`Record`] in the format of
-//! [postcard](https://postcard.jamesmunns.com/wire-format).
+//! Its bytes are the number of the format (two bytes, little-endian), the CRC-32 of the rest (four
+//! bytes), and in the format of [postcard](https://postcard.jamesmunns.com/wire-format) that number
+//! again, the fields of [`Record`], and from format 2 on the [`Additions`] of its timeline. A record
+//! without additions is written in format 1.
 
 use serde::{Deserialize, Serialize};
 
 use crate::speech::{LeaderRule, Member, OnLeaderLoss, Role, Secret, Setlist};
 use crate::words::ids::SessionId;
-use crate::words::music::{Segment, Tempo, TimeSignature, Timeline};
+use crate::words::music::{
+    Additions, Armed, BEAT, Change, Loop, MeterChange, Segment, Tempo, TimeSignature, Timeline,
+};
 use crate::words::time::{Micros, UnixMillis};
 
 /// A session as it is stored. The session works on this value itself, so the stored state is the
 /// played state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// The [`Record::FORMAT`] of the program that wrote it.
-    pub format: u16,
     /// The session.
     pub session: SessionId,
     /// The time at which the session was created.
@@ -50,8 +51,11 @@ pub struct Record {
 }
 
 impl Record {
-    /// The number of this format. It rises when a field changes its meaning.
-    pub const FORMAT: u16 = 1;
+    /// The number of the newest format. It rises when a field is added or changes its meaning.
+    pub const FORMAT: u16 = 2;
+
+    /// The format without additions.
+    const FORMAT_PLAIN: u16 = 1;
 
     /// Maximum epoch of a stored record. Guessed: JSON carries epochs above 2^52 exactly, and no
     /// wall clock in milliseconds comes near it.
@@ -70,13 +74,24 @@ impl Record {
         !self.message.is_empty() && !self.message.starts_with(Self::AUTOMATIC)
     }
 
+    /// Returns the number of the format in which the record is written: the oldest one that has a
+    /// place for all its values.
+    pub fn format(&self) -> u16 {
+        if self.timeline.additions().is_some() { Self::FORMAT } else { Self::FORMAT_PLAIN }
+    }
+
     /// Appends the record as bytes.
     pub fn print(&self, bytes: &mut Vec<u8>) {
         bytes.reserve(self.setlist.as_ref().map_or(0, Setlist::size));
-        bytes.extend_from_slice(&self.format.to_le_bytes());
+        let (format, additions) = (self.format(), self.timeline.additions());
+        bytes.extend_from_slice(&format.to_le_bytes());
         let sum_at = bytes.len();
         bytes.extend_from_slice(&[0; SUM_BYTES]);
-        let written = postcard::to_extend(self, std::mem::take(bytes));
+        let bare = postcard::to_extend(&(format, self), std::mem::take(bytes));
+        let written = bare.and_then(|bare| match additions {
+            Some(additions) => postcard::to_extend(&additions, bare),
+            None => Ok(bare),
+        });
         // Writing plain values to a vector fails only if one of them refuses, which none of ours
         // does.
         *bytes = written.unwrap_or_default();
@@ -99,9 +114,17 @@ impl Record {
         if crc32fast::hash(body) != u32::from_le_bytes(*sum) {
             return Err(Damage::Checksum);
         }
-        let (record, rest) =
-            postcard::take_from_bytes::<Self>(body).map_err(|_| Damage::Malformed)?;
-        match rest.is_empty() && record.format == format && record.is_sound() {
+        let ((repeated, mut record), mut rest) =
+            postcard::take_from_bytes::<(u16, Self)>(body).map_err(|_| Damage::Malformed)?;
+        if format > Self::FORMAT_PLAIN {
+            let (additions, after) =
+                postcard::take_from_bytes::<Additions>(rest).map_err(|_| Damage::Malformed)?;
+            rest = after;
+            if !record.timeline.add(additions) {
+                return Err(Damage::Malformed);
+            }
+        }
+        match rest.is_empty() && repeated == format && record.is_sound() {
             true => Ok(record),
             false => Err(Damage::Malformed),
         }
@@ -168,12 +191,10 @@ impl Record {
             && (1..=Timeline::SEGMENTS_MAX).contains(&timeline.segments.len())
             && timeline.segments.is_sorted_by(|a, b| a.t0 < b.t0)
             && timeline.segments.iter().all(is_sound)
-            && (1..=METER_MAX).contains(&timeline.meter.len())
-            && timeline.meter.is_sorted_by(|a, b| a.beat < b.beat)
-            && timeline
-                .meter
-                .iter()
-                .all(|entry| is_near(entry.beat) && is_signature(entry.signature))
+            && timeline.segments.first().is_some_and(|first| first.armed.is_none())
+            && is_meter(&timeline.meter)
+            && timeline.end.is_none_or(is_near)
+            && timeline.song.as_deref().is_none_or(is_song_id)
             && [timeline.made_at, self.last_active_at].iter().all(|at| at.as_micros() < FAR)
             && (0..=FAR as i64).contains(&timeline.quantum)
             && timeline.count_in <= COUNT_IN_MAX
@@ -204,15 +225,25 @@ const FAR: u64 = 1 << 53;
 /// The year 5138, in milliseconds.
 const UNIX_MAX: i64 = 100_000_000_000_000;
 
-/// Maximum number of meter changes in a timeline. If a session has more, the oldest is dropped, and
-/// bars count from the next one. Guessed.
-pub(crate) const METER_MAX: usize = 16;
-
 /// A bound on the beats of a count-in, above any real one.
 const COUNT_IN_MAX: u32 = 4_096;
 
 fn is_sound(segment: &Segment) -> bool {
     let tempo = |tempo: Tempo| Tempo::from_milli_bpm(tempo.milli_bpm()).is_some();
+    let looped = |looped: &Loop| {
+        looped.from < looped.to
+            && (looped.to - looped.from) % BEAT == 0
+            && [looped.from, looped.to, looped.p]
+                .iter()
+                .all(|place| (0..FAR as i64).contains(place))
+    };
+    let armed = |armed: &Armed| {
+        let song = match &armed.change {
+            Change::Song { id, end } => is_song_id(id) && end.is_none_or(is_near),
+            _ => true,
+        };
+        is_near(armed.cut) && armed.meter.as_deref().is_none_or(is_meter) && song
+    };
     let still = segment.ramp == 0 && segment.bpm0 == segment.bpm1 && segment.p0 >= 0;
     segment.t0.as_micros() < FAR
         && is_near(segment.p0)
@@ -221,13 +252,31 @@ fn is_sound(segment: &Segment) -> bool {
         && tempo(segment.bpm0)
         && tempo(segment.bpm1)
         && (segment.playing || still)
+        && segment.looped.as_ref().is_none_or(looped)
+        && segment.start.is_none_or(is_near)
+        && segment.armed.as_deref().is_none_or(armed)
 }
+
+/// Maximum number of meter changes that a session makes. If it has more, the oldest is dropped, and
+/// bars count from the next one. Guessed.
+pub(crate) const METER_MAX: usize = 16;
 
 /// Maximum duration of a fade, in microseconds: an hour.
 const RAMP_MAX: u64 = 3_600_000_000;
 
 fn is_near(value: i64) -> bool {
     value.unsigned_abs() < FAR
+}
+
+fn is_meter(meter: &[MeterChange]) -> bool {
+    (1..=Timeline::METER_MAX).contains(&meter.len())
+        && meter.is_sorted_by(|a, b| a.beat < b.beat)
+        && meter.iter().all(|entry| is_near(entry.beat) && is_signature(entry.signature))
+}
+
+/// Whether a text may be the id of a song, which has 64 characters at most.
+fn is_song_id(id: &str) -> bool {
+    (1..=64).contains(&id.chars().count())
 }
 
 fn is_signature(signature: TimeSignature) -> bool {
@@ -252,7 +301,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::words::ids::MemberId;
-    use crate::words::music::MeterChange;
     use proptest::prelude::*;
 
     fn record() -> Record {
@@ -274,9 +322,11 @@ mod tests {
             bpm0: Tempo::DEFAULT,
             bpm1: Tempo::DEFAULT,
             ramp: 0,
+            looped: None,
+            start: None,
+            armed: None,
         };
         Record {
-            format: Record::FORMAT,
             session: SessionId::parse("Gröndal 🎸").unwrap(),
             created_at: UnixMillis(1_800_000_000_000),
             last_active_at: Micros::from_secs(2),
@@ -293,8 +343,10 @@ mod tests {
                 epoch: 1_800_000_000_000,
                 version: 7,
                 leader: Some(leader),
+                song: None,
                 segments: vec![segment],
                 meter: vec![MeterChange::COMMON],
+                end: None,
                 quantum: 0,
                 count_in: 0,
                 made_at: Micros::from_secs(1),
@@ -308,6 +360,63 @@ mod tests {
         let mut bytes = Vec::new();
         record.print(&mut bytes);
         bytes
+    }
+
+    /// Returns the bytes of a record under the number of another format.
+    fn of_format(format: u16) -> Vec<u8> {
+        let mut bytes = printed(&record());
+        bytes[..2].copy_from_slice(&format.to_le_bytes());
+        bytes[6] = format as u8;
+        let sum = crc32fast::hash(&bytes[6..]).to_le_bytes();
+        bytes[2..6].copy_from_slice(&sum);
+        bytes
+    }
+
+    /// A record whose timeline has everything that format 1 has no place for.
+    fn with_additions() -> Record {
+        let mut record = record();
+        let meter = vec![MeterChange { beat: 8 * BEAT, ..MeterChange::COMMON }];
+        let timeline = &mut record.timeline;
+        (timeline.song, timeline.end) = (Some("harbour".into()), Some(64 * BEAT));
+        timeline.segments[0].looped = Some(Loop { from: 0, to: 8 * BEAT, p: 0 });
+        timeline.segments[0].start = Some(0);
+        let change = Change::Song { id: "rain".into(), end: Some(BEAT) };
+        let armed = Armed { cut: 4 * BEAT, change, meter: Some(meter) };
+        let later = Segment {
+            t0: Micros::from_secs(3),
+            armed: Some(Box::new(armed)),
+            ..timeline.segments[0].clone()
+        };
+        timeline.segments.push(later);
+        record
+    }
+
+    #[test]
+    fn a_record_without_additions_is_written_in_format_1() {
+        assert_eq!(printed(&record())[..2], 1_u16.to_le_bytes());
+        let bytes = printed(&with_additions());
+        assert_eq!(bytes[..2], 2_u16.to_le_bytes());
+        assert_eq!(Record::parse(&bytes), Ok(with_additions()));
+        for cut in 0..bytes.len() {
+            assert!(Record::parse(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn additions_that_contradict_themselves_are_malformed() {
+        let breaks: [fn(&mut Record); 6] = [
+            |record| record.timeline.segments[0].looped = Some(Loop { from: 4, to: 4, p: 0 }),
+            |record| record.timeline.segments[0].looped = Some(Loop { from: 0, to: 5, p: 0 }),
+            |record| record.timeline.segments[0].start = Some(i64::MAX),
+            |record| record.timeline.segments[0].armed = record.timeline.segments[1].armed.clone(),
+            |record| record.timeline.song = Some(String::new()),
+            |record| record.timeline.end = Some(i64::MIN),
+        ];
+        for (case, make) in breaks.into_iter().enumerate() {
+            let mut broken = with_additions();
+            make(&mut broken);
+            assert_eq!(Record::parse(&printed(&broken)), Err(Damage::Malformed), "case {case}");
+        }
     }
 
     #[test]
@@ -349,7 +458,7 @@ mod tests {
         longer.push(0);
         let sum = crc32fast::hash(&longer[6..]).to_le_bytes();
         longer[2..6].copy_from_slice(&sum);
-        let newer = printed(&Record { format: Record::FORMAT + 1, ..record() });
+        let newer = of_format(Record::FORMAT + 1);
         for mut bytes in [flipped, longer, newer, whole[..5].to_vec(), Vec::new()] {
             let (length, damage) = (bytes.len(), Record::parse(&bytes).unwrap_err());
             Record::cover_secrets(&mut bytes, |_| {
@@ -377,7 +486,7 @@ mod tests {
 
     #[test]
     fn a_newer_format_is_distinguished_from_damage() {
-        let newer = printed(&Record { format: Record::FORMAT + 1, ..record() });
+        let newer = of_format(Record::FORMAT + 1);
         assert_eq!(Record::parse(&newer), Err(Damage::Newer(Record::FORMAT + 1)));
     }
 

@@ -6,7 +6,7 @@
 
 use crate::record::METER_MAX;
 use crate::speech::{Code, Quantize, Reject};
-use crate::words::music::{BEAT, MeterChange, Segment, Tempo, TimeSignature, Timeline};
+use crate::words::music::{BEAT, Bar, MeterChange, Segment, Tempo, TimeSignature, Timeline};
 use crate::words::time::Micros;
 
 /// A timeline that may be changed before it is taken.
@@ -46,10 +46,11 @@ impl Draft {
         if segment.t0 == self.now {
             self.timeline.segments.clear();
         }
+        let turned_at = segment.t0;
         self.timeline.segments.push(segment);
         for planned in later {
             let starts = planned.playing && !self.timeline.is_playing_at(planned.t0);
-            if planned.t0 == segment.t0 && !starts {
+            if planned.t0 == turned_at && !starts {
                 continue;
             }
             let again =
@@ -68,7 +69,7 @@ impl Draft {
 
     /// Returns the segment that continues the music from `at`.
     fn onward(&self, at: Micros) -> Segment {
-        let ruling = self.timeline.segments[self.timeline.segment_index_at(at)];
+        let ruling = &self.timeline.segments[self.timeline.segment_index_at(at)];
         let ramp = ruling.ramp.saturating_sub(at.since(ruling.t0).as_micros());
         let tempo = self.timeline.tempo_at(at);
         let bpm1 = if ramp == 0 { tempo } else { ruling.bpm1 };
@@ -79,7 +80,7 @@ impl Draft {
             bpm0: tempo,
             bpm1,
             ramp,
-            ..ruling
+            ..ruling.clone()
         }
     }
 
@@ -147,7 +148,7 @@ impl Draft {
     /// stopped.
     pub fn set_signature(&mut self, signature: TimeSignature) {
         let beat = self.timeline.beat_at(self.now);
-        let bar = self.timeline.bar_at(beat);
+        let bar = Bar::at(&self.timeline.meter, beat);
         let first = self.timeline.meter.first().map_or(0, |entry| entry.beat);
         let from = if self.timeline.is_playing_at(self.now) && bar.in_bar > 0 {
             self.timeline.next_boundary(beat, i64::from(bar.signature.numerator) * BEAT)
@@ -169,7 +170,7 @@ impl Draft {
     pub fn step_back(&mut self, quantize: Quantize) {
         let still = self.onward(self.now);
         let into = match quantize {
-            Quantize::Bar => self.timeline.bar_at(still.b0).in_bar,
+            Quantize::Bar => Bar::at(&self.timeline.meter, still.b0).in_bar,
             Quantize::Beat => still.b0.rem_euclid(BEAT),
         };
         let p0 = (still.p0 - micros_of_beats(into, still.bpm0)).max(0);
@@ -187,7 +188,7 @@ impl Draft {
     }
 
     pub fn signature_at(&self, at: Micros) -> TimeSignature {
-        self.timeline.bar_at(self.timeline.beat_at(at)).signature
+        self.timeline.place_at(at).bar.signature
     }
 
     /// Whether the music is stopped at this position and beat.

@@ -4,7 +4,7 @@ use super::state::State;
 use super::{Audience, Effect};
 use crate::speech::Notice;
 use crate::words::ids::MemberId;
-use crate::words::music::{BEAT, Timeline};
+use crate::words::music::{BEAT, Bar, Timeline};
 use crate::words::time::Micros;
 
 /// Time by which a beat is announced early: the usual worst network delay, and the 100 ms by which
@@ -61,7 +61,7 @@ impl Metronome {
         while let Some(beat) = self.next_beat {
             let time = timeline.time_of_beat(beat, Micros::ZERO);
             let Some(at) = time.filter(|&at| at <= now + AHEAD) else { break };
-            let bar = timeline.bar_at(beat);
+            let bar = Bar::at(&timeline.meter, beat);
             let tick = Notice::MetronomeTick {
                 beat: (bar.in_bar / BEAT) as u32 + 1,
                 bar: bar.bar + 1,

@@ -47,9 +47,9 @@ impl Session {
         next.timeline.count_in = count_in_bars * u32::from(next.signature_at(at).numerator);
         next.cancel_start();
         let start = next.start(at);
+        let (tempo, position) = (start.bpm0, start.p0);
         next.turn(start)?;
         let changed = self.take_course(now, next);
-        let (tempo, position) = (start.bpm0, start.p0);
         let (timestamp, timeline) = (unix_at(now, at), self.state.timeline().clone());
         Ok(self.state.report(
             changed,
@@ -260,7 +260,7 @@ impl Session {
         assert!(timeline.meter.is_sorted_by(|a, b| a.beat < b.beat), "{:?}", timeline.meter);
         let seams = timeline.segments.windows(2).filter(|pair| pair[0].playing && pair[1].playing);
         for pair in seams {
-            let up_to_seam = Timeline { segments: vec![pair[0]], ..timeline.clone() };
+            let up_to_seam = Timeline { segments: vec![pair[0].clone()], ..timeline.clone() };
             assert_eq!(
                 up_to_seam.beat_at(pair[1].t0),
                 pair[1].b0,

@@ -370,14 +370,17 @@ impl State {
     /// there is one.
     fn sum(&mut self) {
         let record = &self.record;
-        self.checksum = Checksum(sum_of(&(
+        let sum = sum_of(&(
             &record.session,
             if record.is_message_set() { &record.message } else { "" },
             (record.max_members, record.on_leader_loss, record.leader_rule, record.anyone_may_cue),
             (record.passcode.is_some(), record.leader_pin.is_some(), self.held_seat.is_some()),
             &record.timeline,
             (self.setlist_sum, record.song),
-        )));
+        ));
+        // Without additions the checksum is that of earlier versions.
+        let additions = record.timeline.additions();
+        self.checksum = Checksum(additions.map_or(sum, |additions| sum_of(&(sum, additions))));
     }
 
     /// Updates the checksum of the set list after it was changed.

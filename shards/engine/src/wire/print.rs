@@ -13,7 +13,7 @@ use crate::speech::{
     Settings, Song, SongFormat, SyncResponse,
 };
 use crate::words::ids::{Offset, SessionId};
-use crate::words::music::{MeterChange, Segment, Tempo, TimeSignature, Timeline};
+use crate::words::music::{Change, Loop, MeterChange, Segment, Tempo, TimeSignature, Timeline};
 use crate::words::time::{Micros, Moment};
 
 /// Appends the acknowledgement of an event that was applied. `session` is the sender's session now,
@@ -466,8 +466,12 @@ pub(super) struct TimelineView<'a> {
     epoch: u64,
     version: u64,
     leader: Option<&'a str>,
-    segments: Vec<SegmentView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    song: Option<&'a str>,
+    segments: Vec<SegmentView<'a>>,
     meter: Vec<MeterView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<i64>,
     quantum: i64,
     count_in: u32,
     made_at: u64,
@@ -479,8 +483,10 @@ impl<'a> TimelineView<'a> {
             epoch: timeline.epoch,
             version: timeline.version,
             leader: timeline.leader.as_ref().map(|leader| leader.as_str()),
+            song: timeline.song.as_deref(),
             segments: timeline.segments.iter().map(SegmentView::from).collect(),
-            meter: timeline.meter.iter().map(MeterView::from).collect(),
+            meter: MeterView::all(&timeline.meter),
+            end: timeline.end,
             quantum: timeline.quantum,
             count_in: timeline.count_in,
             made_at: timeline.made_at.as_micros(),
@@ -489,7 +495,7 @@ impl<'a> TimelineView<'a> {
 }
 
 #[derive(Serialize)]
-struct SegmentView {
+struct SegmentView<'a> {
     t0: u64,
     p0: i64,
     b0: i64,
@@ -497,10 +503,29 @@ struct SegmentView {
     bpm0: u32,
     bpm1: u32,
     ramp: u64,
+    #[serde(rename = "loop", skip_serializing_if = "Option::is_none")]
+    looped: Option<LoopView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    armed: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    song: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meter: Option<Vec<MeterView>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<i64>,
 }
 
-impl From<&Segment> for SegmentView {
-    fn from(segment: &Segment) -> Self {
+impl<'a> From<&'a Segment> for SegmentView<'a> {
+    fn from(segment: &'a Segment) -> Self {
+        let armed = segment.armed.as_deref();
+        let (song, end) = match armed.map(|armed| &armed.change) {
+            Some(Change::Song { id, end }) => (Some(id.as_str()), *end),
+            _ => (None, None),
+        };
         Self {
             t0: segment.t0.as_micros(),
             p0: segment.p0,
@@ -509,7 +534,27 @@ impl From<&Segment> for SegmentView {
             bpm0: segment.bpm0.milli_bpm(),
             bpm1: segment.bpm1.milli_bpm(),
             ramp: segment.ramp,
+            looped: segment.looped.map(LoopView::from),
+            start: segment.start,
+            cut: armed.map(|armed| armed.cut),
+            armed: armed.map(|armed| change_word(&armed.change)),
+            song,
+            meter: armed.and_then(|armed| armed.meter.as_deref()).map(MeterView::all),
+            end,
         }
+    }
+}
+
+#[derive(Serialize)]
+struct LoopView {
+    from: i64,
+    to: i64,
+    p: i64,
+}
+
+impl From<Loop> for LoopView {
+    fn from(Loop { from, to, p }: Loop) -> Self {
+        Self { from, to, p }
     }
 }
 
@@ -518,6 +563,12 @@ struct MeterView {
     beat: i64,
     num: u8,
     den: u8,
+}
+
+impl MeterView {
+    fn all(meter: &[MeterChange]) -> Vec<Self> {
+        meter.iter().map(Self::from).collect()
+    }
 }
 
 impl From<&MeterChange> for MeterView {
@@ -588,6 +639,16 @@ pub(super) fn span(span: Micros) -> Thousandths {
 
 pub(super) fn bpm(tempo: Tempo) -> Thousandths {
     Thousandths(i64::from(tempo.milli_bpm()))
+}
+
+const fn change_word(change: &Change) -> &'static str {
+    match change {
+        Change::Jump => "jump",
+        Change::Song { .. } => "song",
+        Change::Tempo => "tempo",
+        Change::Meter => "meter",
+        Change::End => "end",
+    }
 }
 
 pub(super) fn role_word(role: Role) -> &'static str {

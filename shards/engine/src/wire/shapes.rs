@@ -143,8 +143,10 @@ pub const TIMELINE: Schema = object(
         COUNT.info("epoch"),
         COUNT.info("version"),
         nullable(SOCKET_ID).info("leader"),
+        optional(SONG_ID).info("song"),
         Schema::new("Segments", Form::List(&SEGMENT)).info("segments"),
-        Schema::new("Meters", Form::List(&METER)).info("meter"),
+        METERS.info("meter"),
+        optional(INTEGER).info("end"),
         INTEGER.info("quantum"),
         COUNT.info("countIn"),
         COUNT.info("madeAt"),
@@ -160,8 +162,19 @@ const SEGMENT: Schema = object(
         COUNT.info("bpm0"),
         COUNT.info("bpm1"),
         COUNT.info("ramp"),
+        optional(LOOP).info("loop"),
+        optional(INTEGER).info("start"),
+        optional(INTEGER).info("cut"),
+        optional(ARMED).info("armed"),
+        optional(SONG_ID).info("song"),
+        optional(METERS).info("meter"),
+        optional(INTEGER).info("end"),
     ],
 );
+const LOOP: Schema = object("Loop", &[INTEGER.info("from"), INTEGER.info("to"), INTEGER.info("p")]);
+/// The reason why a segment waits for the count `cut` of the one before.
+const ARMED: Schema = Schema::new("Armed", Form::Words(&["jump", "song", "tempo", "meter", "end"]));
+const METERS: Schema = Schema::new("Meters", Form::List(&METER));
 const METER: Schema =
     object("Meter", &[INTEGER.info("beat"), NUMERATOR.info("num"), DENOMINATOR.info("den")]);
 

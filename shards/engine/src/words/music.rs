@@ -6,7 +6,9 @@
 
 mod timeline;
 
-pub use timeline::{Bar, MeterChange, Segment, Timeline};
+pub use timeline::{
+    Additions, Armed, Bar, Change, Click, Loop, MeterChange, Place, Segment, Timeline,
+};
 
 use serde::{Deserialize, Serialize};
 

@@ -10,7 +10,9 @@ use crate::speech::{
     Role, Setlist, Settings, Song, SongFormat, SyncResponse,
 };
 use crate::wire::print::{ack, rejection};
-use crate::words::music::{MeterChange, Position, Segment, Tempo, TimeSignature, Timeline};
+use crate::words::music::{
+    Armed, Change, Loop, MeterChange, Position, Segment, Tempo, TimeSignature, Timeline,
+};
 use crate::words::time::{Moment, UnixMillis};
 
 const ANN: &str = "AAAAAAAAAAAAAAAAAAAA";
@@ -66,6 +68,7 @@ fn timeline() -> Timeline {
         epoch: 3,
         version: 7,
         leader: Some(id(ANN)),
+        song: None,
         segments: vec![
             Segment {
                 t0: Micros::from_secs(5),
@@ -75,6 +78,9 @@ fn timeline() -> Timeline {
                 bpm0: tempo(120_000),
                 bpm1: tempo(90_500),
                 ramp: 8_000_000,
+                looped: None,
+                start: None,
+                armed: None,
             },
             Segment {
                 t0: Micros::from_micros(90_000_001),
@@ -84,12 +90,16 @@ fn timeline() -> Timeline {
                 bpm0: tempo(90_500),
                 bpm1: tempo(90_500),
                 ramp: 0,
+                looped: None,
+                start: None,
+                armed: None,
             },
         ],
         meter: vec![
             MeterChange { beat: 0, signature: signature(4, 4) },
             MeterChange { beat: 8_000_000, signature: signature(6, 8) },
         ],
+        end: None,
         quantum: 4_000_000,
         count_in: 4,
         made_at: Micros::from_micros(4_999_999),
@@ -277,6 +287,27 @@ fn chat_and_cue_notices_are_printed() {
         "cue",
         r#""text":"chorus x2","from":"AAAAAAAAAAAAAAAAAAAA","atServerMs":12345.678,"serverTimestamp":1700000000123"#,
     );
+}
+
+#[test]
+fn a_timeline_is_printed_with_its_song_its_loop_and_what_is_armed() {
+    let mut armed = timeline();
+    (armed.song, armed.end) = (Some("harbour".into()), Some(64_000_000));
+    armed.segments[0].looped = Some(Loop { from: 8_000_000, to: 16_000_000, p: 4_000_000 });
+    armed.segments[0].start = Some(0);
+    let meter = vec![MeterChange::COMMON];
+    let change = Change::Song { id: "rain".into(), end: Some(32_000_000) };
+    armed.segments[1].armed = Some(Box::new(Armed { cut: 24_000_000, change, meter: Some(meter) }));
+    let notice = Notice::Stop { timestamp: NOW, timeline: armed };
+    let text = printed(|out| super::notice(out, &session(), &notice));
+    for part in [
+        r#""leader":"AAAAAAAAAAAAAAAAAAAA","song":"harbour","segments":["#,
+        r#""ramp":8000000,"loop":{"from":8000000,"to":16000000,"p":4000000},"start":0},"#,
+        r#""ramp":0,"cut":24000000,"armed":"song","song":"rain","meter":[{"beat":0,"num":4,"den":4}],"end":32000000}]"#,
+        r#""num":6,"den":8}],"end":64000000,"quantum":4000000"#,
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
 }
 
 #[test]

@@ -561,7 +561,7 @@ fn fields(bytes: &[u8]) -> Vec<Vec<u8>> {
         let timeline = &record.timeline;
         let at = record.last_active_at.max(timeline.made_at);
         let since = at.since(record.last_active_at).as_millis() as i64;
-        field("format", record.format.to_string());
+        field("format", record.format().to_string());
         field("sessionId", record.session.as_str().to_owned());
         field("message", record.message().to_owned());
         field("isPlaying", u8::from(timeline.is_playing_at(at)).to_string());
