@@ -18,12 +18,28 @@ struct Asset {
 
 const JS: &str = "text/javascript; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
+const TYPES: &str = "application/typescript; charset=utf-8";
+
+/// The files of the library, which pages of every origin may import. They contain no secrets, and
+/// which pages may connect is decided separately.
+const LIBRARY: [&str; 5] =
+    ["/bandsync.js", "/bandsync.d.ts", "/clock.js", "/protocol.d.ts", "/timeline.js"];
 
 /// All files, by the path that they are served at. A new file of `src/web` needs a line here.
-const ASSETS: [Asset; 14] = [
+const ASSETS: [Asset; 16] = [
     Asset { path: "/", content_type: super::HTML, body: include_bytes!("../web/index.html") },
     Asset { path: "/app.js", content_type: JS, body: include_bytes!("../web/app.js") },
     Asset { path: "/bandsync.js", content_type: JS, body: include_bytes!("../web/bandsync.js") },
+    Asset {
+        path: "/bandsync.d.ts",
+        content_type: TYPES,
+        body: include_bytes!("../web/bandsync.d.ts"),
+    },
+    Asset {
+        path: "/protocol.d.ts",
+        content_type: TYPES,
+        body: include_bytes!("../web/protocol.d.ts"),
+    },
     Asset { path: "/clock.js", content_type: JS, body: include_bytes!("../web/clock.js") },
     Asset { path: "/timeline.js", content_type: JS, body: include_bytes!("../web/timeline.js") },
     Asset {
@@ -104,6 +120,10 @@ impl Assets {
             (Cow::Borrowed("Cache-Control"), Cow::Borrowed("no-cache")),
             (Cow::Borrowed("Vary"), Cow::Borrowed("Accept-Encoding")),
         ];
+        if LIBRARY.contains(&path) {
+            let name = Cow::Borrowed("Access-Control-Allow-Origin");
+            headers.push((name, Cow::Borrowed("*")));
+        }
         if packed && !unchanged {
             headers.push((Cow::Borrowed("Content-Encoding"), Cow::Borrowed("gzip")));
         }
@@ -212,12 +232,25 @@ mod tests {
                 Some(page) => format!("/{page}"),
                 None => format!("/{name}"),
             };
-            // Marks the folder as ES modules for tools; browsers do not need it.
-            let for_tools = name == "package.json";
+            // The package for npm; browsers do not need these.
+            let for_npm = ["package.json", "README.md"].contains(&name.as_str());
             assert!(
-                for_tools || ASSETS.iter().any(|asset| asset.path == path),
+                for_npm || ASSETS.iter().any(|asset| asset.path == path),
                 "{name} has no line in ASSETS"
             );
+        }
+    }
+
+    #[test]
+    fn pages_of_every_origin_may_import_the_library_and_no_other_file() {
+        for asset in &ASSETS {
+            let answer = Assets::embedded().answer(asset.path, "", false).unwrap();
+            let is_shared =
+                answer.headers.iter().any(|(name, _)| name == "Access-Control-Allow-Origin");
+            assert_eq!(is_shared, LIBRARY.contains(&asset.path), "{}", asset.path);
+        }
+        for path in LIBRARY {
+            assert!(ASSETS.iter().any(|asset| asset.path == path), "{path}");
         }
     }
 

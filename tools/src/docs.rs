@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
 use bandsync_engine::wire::events::{ClientEvent, EVENTS, EventInfo, Scope};
-use bandsync_engine::wire::schema::{FieldInfo, Form, Presence};
+use bandsync_engine::wire::schema::{FieldInfo, Presence};
+
+use crate::forms::values;
+use crate::types;
 
 /// Maximum width of a generated line of code, in characters.
 const WIDTH: usize = 100;
@@ -25,7 +28,7 @@ pub struct Part {
 }
 
 /// All parts.
-pub const PARTS: [Part; 2] = [
+pub const PARTS: [Part; 3] = [
     Part {
         file: "src/README.md",
         begin: "<!-- events, by `tools docs` -->",
@@ -37,6 +40,12 @@ pub const PARTS: [Part; 2] = [
         begin: "// events, by `tools docs`",
         end: "// end",
         text: event_sets,
+    },
+    Part {
+        file: "src/web/protocol.d.ts",
+        begin: "// events, by `tools docs`",
+        end: "// end",
+        text: types::text,
     },
 ];
 
@@ -118,38 +127,9 @@ fn fields_of(info: &EventInfo) -> impl Iterator<Item = &'static FieldInfo> {
 
 fn field(field: &FieldInfo) -> String {
     let mark = if field.presence == Presence::Optional { "?" } else { "" };
-    format!("`{}`{mark} {}", field.name, values(&field.schema.form))
-}
-
-/// Describes the values of a form for a cell of a table.
-fn values(form: &Form) -> String {
-    let list = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>();
-    let at_least = |min: &Option<u32>| min.filter(|&min| min > 0);
-    match form {
-        Form::Boolean => "`true`, `false`".to_owned(),
-        Form::Constant(value) => format!("`{value}`"),
-        Form::Number => "number".to_owned(),
-        Form::NotNegative => "number ≥ 0".to_owned(),
-        Form::Within(min, max) => format!("{min} to {max}"),
-        Form::Whole => "whole number".to_owned(),
-        Form::WholeWithin(min, max) => format!("whole, {min} to {max}"),
-        Form::WholeOf(values) => {
-            let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
-            values.join(", ")
-        }
-        Form::Words(words) => list(words).join(", "),
-        Form::Text { max: Some(max), min, .. } => match at_least(min) {
-            Some(min) => format!("text of {min} to {max} characters"),
-            None => format!("text of up to {max} characters"),
-        },
-        Form::Text { pattern: Some(pattern), .. } => format!("text like `{pattern}`"),
-        Form::Text { .. } => "text".to_owned(),
-        Form::Cut { chars, .. } => format!("text, cut to {chars} characters"),
-        Form::Sent(_) | Form::Received(_) => "object".to_owned(),
-        Form::List(_) => "array".to_owned(),
-    }
     // A vertical bar would end the cell.
-    .replace('|', "\\|")
+    let values = values(&field.schema.form).replace('|', "\\|");
+    format!("`{}`{mark} {values}", field.name)
 }
 
 /// Returns the events with the fields that many share, as sets of JavaScript.

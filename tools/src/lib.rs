@@ -3,7 +3,9 @@
 
 pub mod conformance;
 pub mod docs;
+mod forms;
 pub mod fuzz;
 pub mod sim;
 #[cfg(test)]
 mod tidy;
+mod types;

@@ -412,13 +412,17 @@ const SECURITY_HEADERS: &str = "X-Content-Type-Options: nosniff\r\n\
     X-XSS-Protection: 0\r\n\
     Permissions-Policy: camera=(), geolocation=(), microphone=(), payment=(), usb=(), screen-wake-lock=(self)\r\n";
 
+/// The header with the pages that may read an answer.
+const ALLOWED_ORIGIN: &str = "Access-Control-Allow-Origin";
+
 /// An answer to print.
 #[derive(Clone, Copy, Debug)]
 pub struct Response<'a> {
     /// The status code.
     pub status: u16,
     /// Headers besides the common ones, such as `Content-Type`. Neither names nor values may
-    /// contain line ends.
+    /// contain line ends. If `Access-Control-Allow-Origin` is
+    /// among them, pages of every origin may read the answer.
     pub headers: &'a [(Cow<'static, str>, Cow<'static, str>)],
     /// The body. For `HEAD` it is left out, but its length is sent.
     pub body: &'a [u8],
@@ -439,7 +443,8 @@ impl Response<'_> {
     /// Appends the answer with date, length, connection, security and CORS headers.
     pub fn print(&self, out: &mut Vec<u8>, now: UnixMillis, delivery: Delivery<'_>) {
         print_status(out, self.status);
-        for (name, value) in self.headers {
+        let is_shared = self.headers.iter().any(|(name, _)| name == ALLOWED_ORIGIN);
+        for (name, value) in self.headers.iter().filter(|(name, _)| name != ALLOWED_ORIGIN) {
             print_header(out, name, value);
         }
         // A 304 has the length of the answer that it stands for, which is unknown here.
@@ -447,7 +452,7 @@ impl Response<'_> {
             print_header(out, "Content-Length", &self.body.len().to_string());
         }
         print_header(out, "Connection", if delivery.keep_alive { "keep-alive" } else { "close" });
-        print_common(out, now, delivery.cors);
+        print_common(out, now, if is_shared { Cors::Any } else { delivery.cors });
         out.extend_from_slice(b"\r\n");
         if !delivery.head && self.status != 304 {
             out.extend_from_slice(self.body);
@@ -483,11 +488,11 @@ fn print_common(out: &mut Vec<u8>, now: UnixMillis, cors: Cors<'_>) {
     let shared = match cors {
         Cors::Silent | Cors::Denied => "same-origin",
         Cors::Any => {
-            print_header(out, "Access-Control-Allow-Origin", "*");
+            print_header(out, ALLOWED_ORIGIN, "*");
             "cross-origin"
         }
         Cors::Only(origin) => {
-            print_header(out, "Access-Control-Allow-Origin", origin);
+            print_header(out, ALLOWED_ORIGIN, origin);
             print_header(out, "Vary", "Origin");
             "cross-origin"
         }
@@ -1143,6 +1148,15 @@ mod tests {
         assert!(closing.contains("\r\nConnection: close\r\n"));
         assert!(closing.contains("\r\nAccess-Control-Allow-Origin: *\r\n"));
         assert!(closing.contains("\r\nCross-Origin-Resource-Policy: cross-origin\r\n"));
+
+        let headers = [(Cow::Borrowed(ALLOWED_ORIGIN), Cow::Borrowed("*"))];
+        for cors in [Cors::Silent, Cors::Denied, Cors::Only("http://b"), Cors::Any] {
+            let shared =
+                printed(Response { headers: &headers, ..response }, Delivery { cors, ..delivery });
+            assert_eq!(shared.matches("Access-Control-Allow-Origin: *\r\n").count(), 1, "{shared}");
+            assert_eq!(shared.matches("Access-Control-Allow-Origin").count(), 1, "{shared}");
+            assert!(shared.contains("Cross-Origin-Resource-Policy: cross-origin\r\n"), "{shared}");
+        }
     }
 
     #[test]
