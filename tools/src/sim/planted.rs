@@ -188,6 +188,10 @@ pub const BUGS: &[Bug] = bugs! {
         "behind <= self.dropped.len()" => "(BUG || behind <= self.dropped.len())";
     repeated_command_applied "a repeated command is applied again":
         "if " => "if !BUG && ";
+    late_command_applied "a command is applied after its time":
+        " {" => ".filter(|_| !BUG) {";
+    late_before_role "a late command of a follower is rejected as late":
+        "?;" => ".or_else(|no| if BUG { Ok(()) } else { Err(no) })?;";
     clients_displace_others "a member's clients displace those of others":
         "oldest" => "if BUG { 0 } else { oldest }";
     only_last_command_known "only the last command of a client is known":

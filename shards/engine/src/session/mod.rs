@@ -214,6 +214,7 @@ impl Session {
         if terms.id.is_some_and(|id| self.applied.has(id)) {
             return Ok(Ack::Repeated { epoch: self.state.epoch(), version: self.state.version() });
         }
+        // mark: late_command_applied
         if let Some(late) = terms.lateness(now.at) {
             return self.reject_late(member, &command, late);
         }
@@ -419,7 +420,7 @@ impl Session {
         late: Micros,
     ) -> Result<Ack, Reject> {
         if command.is_of_leader() {
-            self.state.leader_only(member)?;
+            self.state.leader_only(member)?; // mark: late_before_role
         }
         let message = format!(
             "notAfterServerMs passed {} ms ago, and nothing has changed: send the command again if \
