@@ -489,7 +489,7 @@ impl EventInfo {
         id.into_iter().chain(self.event.is_timed().then_some(NOT_AFTER_FIELD))
     }
 
-    /// Returns the codes that can refuse it, besides those of every event.
+    /// Returns the codes with which it can be rejected, besides those of every event.
     pub fn refusals(&self) -> impl Iterator<Item = Code> {
         let late = self.event.is_timed().then_some(Code::TooLate);
         self.own_refusals.iter().copied().chain(late)

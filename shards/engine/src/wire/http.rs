@@ -421,8 +421,8 @@ pub struct Response<'a> {
     /// The status code.
     pub status: u16,
     /// Headers besides the common ones, such as `Content-Type`. Neither names nor values may
-    /// contain line ends. If `Access-Control-Allow-Origin` is
-    /// among them, pages of every origin may read the answer.
+    /// contain line ends. If `Access-Control-Allow-Origin` is among them, pages of every origin may
+    /// read the answer.
     pub headers: &'a [(Cow<'static, str>, Cow<'static, str>)],
     /// The body. For `HEAD` it is left out, but its length is sent.
     pub body: &'a [u8],
