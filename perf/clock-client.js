@@ -19,6 +19,8 @@ import { createInterface } from "node:readline/promises";
 async function measure({ plan, BandSync, WebSocket, monotonic }) {
   const { url, sessionId, name, connects, seconds, steps, stampMs } = plan;
   const LOOK_MS = 50;
+  /** Time within which a connected client has an answer to a probe. Guessed: the slowest network takes a second. */
+  const PROBE_WAIT_MS = 20_000;
   /** Time between two steps: a client that resumes sends bursts for 5.4 s, and sends none again for 5 s. */
   const CALM_MS = 6_500;
   const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -85,7 +87,11 @@ async function measure({ plan, BandSync, WebSocket, monotonic }) {
   globalThis.window ??= new EventTarget();
   for (let i = 0; i < connects; i += 1) {
     const member = await create(`connect ${i + 1}`);
-    while (member.seen.probes.length === 0) await sleep(1);
+    const until = monotonic() + PROBE_WAIT_MS;
+    while (member.seen.probes.length === 0) {
+      if (monotonic() > until) throw new Error(`no probe was answered within ${PROBE_WAIT_MS} ms`);
+      await sleep(1);
+    }
     await sleep(Math.ceil(member.seen.probes[0][0] + 1_000 - monotonic()));
     member.look();
     member.band.leave();
