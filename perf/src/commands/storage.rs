@@ -13,6 +13,7 @@ use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -203,13 +204,13 @@ fn measure(options: &Options) -> Result<(), String> {
 }
 
 fn session(n: u32) -> Changing {
-    let rules = Rules {
+    let rules = Arc::new(Rules {
         members_max: 8,
         leader_grace: Micros::from_secs(10),
         claim_window: Micros::ZERO,
         members_listed_max: 8,
         secret_chars_min: 0,
-    };
+    });
     let now = Moment { at: Micros::from_secs(1), unix: UnixMillis(1_800_000_000_000) };
     let name = format!("bench-{n}");
     let id = SessionId::parse(&name).unwrap_or_else(|| panic!("{name} is a name"));

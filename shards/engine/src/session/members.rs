@@ -241,11 +241,15 @@ impl Session {
         self.state.record.seats.push(Seat {
             member: Member {
                 id: member,
-                display_name: join.display_name.clone().unwrap_or_else(|| default_name(member)),
+                display_name: join
+                    .display_name
+                    .clone()
+                    .unwrap_or_else(|| default_name(member))
+                    .into(),
                 role: Role::Follower,
                 joined_at: now.unix,
                 last_ping_at: now.unix,
-                instrument: join.instrument.clone(),
+                instrument: join.instrument.as_deref().map(Into::into),
                 connected: true,
             },
             tick_hz: join.tick_hz,
@@ -328,10 +332,10 @@ impl Session {
         let Some(seat) = self.state.seat_mut(member) else { return };
         let before = seat.member.clone();
         if let Some(name) = &join.display_name {
-            seat.member.display_name.clone_from(name);
+            seat.member.display_name = name.as_str().into();
         }
-        if join.instrument.is_some() {
-            seat.member.instrument.clone_from(&join.instrument);
+        if let Some(instrument) = &join.instrument {
+            seat.member.instrument = Some(instrument.as_str().into());
         }
         seat.tick_hz = join.tick_hz;
         seat.knows_pin |= pin.is_some() && join.leader_pin == pin;

@@ -24,6 +24,8 @@ mod tests;
 pub use effect::{Audience, Effect};
 pub use members::LostSeat;
 
+use std::sync::Arc;
+
 use applied::AppliedCommands;
 use leadership::Leadership;
 use metronome::Metronome;
@@ -104,7 +106,7 @@ struct HeldSeat {
 
 impl Session {
     /// Creates a session without members: stopped at the beginning, without passcode or PIN.
-    pub fn new(id: SessionId, rules: &Rules, epoch: u64, now: Moment) -> Self {
+    pub fn new(id: SessionId, rules: &Arc<Rules>, epoch: u64, now: Moment) -> Self {
         let still = Segment {
             t0: now.at,
             p0: 0,
@@ -155,7 +157,7 @@ impl Session {
     /// `ABANDONED_MS`. The music continues at the place that follows from the wall clock.
     ///
     /// `epoch` should exceed the record's. If it does not, the record's next epoch is used.
-    pub fn from_record(record: Record, rules: &Rules, now: Moment, epoch: u64) -> Self {
+    pub fn from_record(record: Record, rules: &Arc<Rules>, now: Moment, epoch: u64) -> Self {
         let age = Micros::from_millis(now.unix.0.saturating_sub(record.created_at.0).max(0) as u64);
         let abandoned = now.unix.0.saturating_sub(record.last_active_unix.0) > ABANDONED_MS;
         let mut state = State::new(record, rules);

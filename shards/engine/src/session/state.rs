@@ -4,6 +4,8 @@
 //! way. A change to the record becomes a decision with [`State::decide`]: the next version, with a
 //! new checksum.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::draft::Draft;
@@ -20,8 +22,8 @@ use crate::words::time::{Micros, Moment};
 /// The record of a session with its rules and what is computed from them.
 #[derive(Clone, Debug)]
 pub(super) struct State {
-    /// The server's settings for all sessions.
-    pub rules: Rules,
+    /// The server's settings, shared by all sessions.
+    pub rules: Arc<Rules>,
     /// Everything that is stored. [`State::take_course`] alone changes how its timeline goes on.
     pub record: Record,
     /// The seat of a leader without a connection, while its grace lasts.
@@ -45,9 +47,9 @@ pub(super) enum Came {
 }
 
 impl State {
-    pub fn new(record: Record, rules: &Rules) -> Self {
+    pub fn new(record: Record, rules: &Arc<Rules>) -> Self {
         let mut state = Self {
-            rules: rules.clone(),
+            rules: Arc::clone(rules),
             record,
             held_seat: None,
             checksum: Checksum(0),
@@ -164,7 +166,7 @@ impl State {
     /// Returns the name of a member, or the default one.
     pub fn display_name(&self, member: MemberId) -> String {
         self.seat(member)
-            .map_or_else(|| default_name(member), |seat| seat.member.display_name.clone())
+            .map_or_else(|| default_name(member), |seat| seat.member.display_name.to_string())
     }
 
     /// Returns the members that a snapshot names: all, or in a large session the leader and those

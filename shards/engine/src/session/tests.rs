@@ -56,7 +56,10 @@ struct Room {
 impl Room {
     fn new(rules: Rules) -> Self {
         let now = Moment { at: Micros::from_secs(100), unix: UnixMillis(1_000_000) };
-        Self { session: Session::new(SessionId::parse("s").unwrap(), &rules, 1, now), now }
+        Self {
+            session: Session::new(SessionId::parse("s").unwrap(), &Arc::new(rules), 1, now),
+            now,
+        }
     }
 
     fn run(&mut self, line: &str, said: &mut String) {

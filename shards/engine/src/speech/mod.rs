@@ -32,7 +32,7 @@ pub struct Member {
     /// Its Socket.IO socket id.
     pub id: MemberId,
     /// 1 to 64 characters without control characters.
-    pub display_name: String,
+    pub display_name: Box<str>,
     /// The member's role.
     pub role: Role,
     /// The time at which it joined.
@@ -40,7 +40,7 @@ pub struct Member {
     /// The time of its last sign of life.
     pub last_ping_at: UnixMillis,
     /// The member's instrument, up to 64 characters.
-    pub instrument: Option<String>,
+    pub instrument: Option<Box<str>>,
     /// Whether it has a connection. False while the seat of a lost member is held.
     pub connected: bool,
 }

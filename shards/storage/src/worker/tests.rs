@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bandsync_engine::record::Seat;
 use bandsync_engine::session::{Rules, Session};
@@ -35,13 +36,13 @@ fn shard_of(session: usize) -> ShardId {
 
 /// A valid record, of any relevant size.
 fn record(session: &SessionId, epoch: u64, version: u64) -> Box<[u8]> {
-    let rules = Rules {
+    let rules = Arc::new(Rules {
         members_max: 8,
         leader_grace: Micros::ZERO,
         claim_window: Micros::ZERO,
         members_listed_max: 8,
         secret_chars_min: 0,
-    };
+    });
     let now = Moment { at: Micros::from_secs(1), unix: UnixMillis(1_800_000_000_000) };
     let mut record = Session::new(session.clone(), &rules, epoch, now).record();
     record.timeline.version = version;

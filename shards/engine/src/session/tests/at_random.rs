@@ -147,7 +147,7 @@ proptest! {
             at: Micros::from_secs(5),
             unix: UnixMillis(record.last_active_unix.0 + (idle.as_millis() + away) as i64),
         };
-        let opened = Session::from_record(record, &RULES, elsewhere, 9);
+        let opened = Session::from_record(record, &Arc::new(RULES), elsewhere, 9);
         opened.check_invariants();
         prop_assert!(opened.is_empty());
         for later in [0, 700, 9_000, 40_000].map(Micros::from_millis) {

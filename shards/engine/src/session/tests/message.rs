@@ -91,12 +91,12 @@ fn the_automatic_message_survives_a_restart_while_the_seat_is_held() {
         room.run(line, &mut said);
     }
     let record = room.session.record();
-    let back = Session::from_record(record.clone(), &RULES, room.now, 2);
+    let back = Session::from_record(record.clone(), &Arc::new(RULES), room.now, 2);
     assert_eq!(back.snapshot(room.now).message, "Leader connected");
     let older = Record { message: String::new(), ..record.clone() };
-    let back = Session::from_record(older, &RULES, room.now, 2);
+    let back = Session::from_record(older, &Arc::new(RULES), room.now, 2);
     assert_eq!(back.snapshot(room.now).message, "Ann is leading");
     let late = Moment { unix: UnixMillis(room.now.unix.0 + 3_600_000), ..room.now };
-    let back = Session::from_record(record, &RULES, late, 2);
+    let back = Session::from_record(record, &Arc::new(RULES), late, 2);
     assert_eq!(back.snapshot(room.now).message, "Waiting for members…");
 }

@@ -15,6 +15,7 @@ mod tick_grid;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::context::{Cx, Resources};
 use crate::delivery::route::Route;
@@ -71,7 +72,7 @@ pub enum Reply {
 
 /// The sessions of a shard, with their members' seats.
 pub struct Band {
-    rules: Rules,
+    rules: Arc<Rules>,
     rooms: Arena<RoomKey, Room>,
     names: BTreeMap<SessionId, RoomKey>,
     persist: PersistQueue,
@@ -86,13 +87,13 @@ pub struct Band {
 impl Band {
     /// Creates a band without sessions.
     pub fn new(settings: &Settings) -> Self {
-        let rules = Rules {
+        let rules = Arc::new(Rules {
             members_max: settings.session_members_max,
             leader_grace: settings.leader_grace,
             claim_window: settings.batch_interval,
             members_listed_max: settings.limits.members_listed_max,
             secret_chars_min: settings.policy.secret_chars_min,
-        };
+        });
         Self {
             rules,
             rooms: Arena::new(settings.limits.sessions_max),
