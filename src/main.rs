@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 
 /// Prints text for another program, which may close the pipe before the end.
 fn print(text: &[u8]) -> ExitCode {
-    process::tell(String::from_utf8_lossy(text).trim_end());
+    process::print_line(String::from_utf8_lossy(text).trim_end());
     ExitCode::SUCCESS
 }
 
@@ -56,7 +56,7 @@ fn configured(typed: BTreeMap<String, String>, go_on: impl FnOnce(Config) -> Exi
     match RawConfig::gather(typed).and_then(|given| Config::check(&given)) {
         Ok(config) => go_on(config),
         Err(rejection) => {
-            process::complain(&format!(
+            process::print_error(&format!(
                 "bandsync: {rejection}\nbandsync --help explains every setting."
             ));
             ExitCode::from(cli::MISCONFIGURED)

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bandsync_storage::{ConnectionAddr, Target, Topology};
 
 use crate::config::Config;
-use crate::ops::process::{self, tell};
+use crate::ops::process::{self, print_line};
 use crate::server::start::StartError;
 
 /// Time that Redis may take to answer. Guessed.
@@ -96,12 +96,12 @@ pub fn run(config: &Config) -> ExitCode {
     findings.extend(SYSCTLS.iter().map(|one| sysctl(one, number(&one.path()))));
     findings.extend(storage(&config.storage.target));
     for note in &config.notes {
-        tell(
+        print_line(
             &Finding { severity: Severity::Advice, what: "configuration", text: note.clone() }
                 .line(),
         );
     }
-    tell(
+    print_line(
         &Finding {
             severity: Severity::Good,
             what: "configuration",
@@ -110,7 +110,7 @@ pub fn run(config: &Config) -> ExitCode {
         .line(),
     );
     for finding in &findings {
-        tell(&finding.line());
+        print_line(&finding.line());
     }
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         ExitCode::FAILURE
@@ -122,7 +122,7 @@ pub fn run(config: &Config) -> ExitCode {
 /// Lists every setting with its unit and its source.
 pub fn list_settings(config: &Config) -> ExitCode {
     for setting in &config.effective {
-        tell(&setting.to_string());
+        print_line(&setting.to_string());
     }
     ExitCode::SUCCESS
 }

@@ -15,7 +15,7 @@ use bandsync_trace::reader::{Fault, Run, remark};
 use crate::cli::progress::Progress;
 use crate::cli::runs::{gather, seconds};
 use crate::cli::stage::Stage;
-use crate::ops::process::{complain, tell};
+use crate::ops::process::{print_error, print_line};
 
 /// The options of the command.
 #[derive(clap::Args, Debug)]
@@ -41,7 +41,7 @@ pub fn run(options: &Options) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(fault) => {
-            complain(&format!("bandsync replay: {fault}"));
+            print_error(&format!("bandsync replay: {fault}"));
             ExitCode::from(2)
         }
     }
@@ -63,18 +63,18 @@ fn replay_all(options: &Options) -> Result<bool, Fault> {
     for _ in 0..options.repeat {
         for run in &runs {
             let (tally, difference) = replay(run, options, &mut progress)?;
-            tell(&tally.report(&run.name(), difference.is_none()));
+            print_line(&tally.report(&run.name(), difference.is_none()));
             if let Some(difference) = difference {
                 all_same = false;
-                tell(&difference);
+                print_line(&difference);
             } else if let Some(remark) = tally.ending.as_ref().and_then(remark) {
-                tell(&format!("  the trace of {} {remark}", run.name()));
+                print_line(&format!("  the trace of {} {remark}", run.name()));
             }
             total.add(&tally);
         }
     }
     if runs.len() > 1 || options.repeat > 1 {
-        tell(&total.report("in all", all_same));
+        print_line(&total.report("in all", all_same));
     }
     Ok(all_same)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bandsync_engine::words::time::Micros;
 use bandsync_trace::reader::{self, Fault, Run};
 
-use crate::ops::process::complain;
+use crate::ops::process::print_error;
 
 /// Parses seconds with decimals.
 pub fn seconds(text: &str) -> Result<Micros, String> {
@@ -17,5 +17,5 @@ pub fn seconds(text: &str) -> Result<Micros, String> {
 
 /// Sorts files into runs, and reports those that are skipped.
 pub fn gather(paths: &[PathBuf]) -> Result<Vec<Run>, Fault> {
-    reader::gather(paths, |fault| complain(&format!("{fault}: skipped")))
+    reader::gather(paths, |fault| print_error(&format!("{fault}: skipped")))
 }

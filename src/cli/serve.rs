@@ -19,7 +19,7 @@ pub fn run(config: Config) -> ExitCode {
         Ok(log) => log,
         Err(error) => {
             let file = file.unwrap_or(std::path::Path::new("standard error")).display();
-            process::complain(&format!("bandsync: cannot log to {file}: {error}"));
+            process::print_error(&format!("bandsync: cannot log to {file}: {error}"));
             return ExitCode::from(MISCONFIGURED);
         }
     };
@@ -42,7 +42,7 @@ fn serve(config: Config) -> ExitCode {
     let stopping = match Stopping::watch() {
         Ok(stopping) => stopping,
         Err(error) => {
-            process::complain(&format!("bandsync: cannot watch for signals: {error}"));
+            process::print_error(&format!("bandsync: cannot watch for signals: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -50,7 +50,7 @@ fn serve(config: Config) -> ExitCode {
         Ok(server) => server,
         Err(error) => {
             debug!("cannot start: {error:?}");
-            process::complain(&format!("bandsync: {error}"));
+            process::print_error(&format!("bandsync: {error}"));
             return ExitCode::FAILURE;
         }
     };

@@ -14,7 +14,7 @@ use ureq::Agent;
 
 use crate::http::Token;
 use crate::ops::client::{self, NoAnswer};
-use crate::ops::process::{complain, tell};
+use crate::ops::process::{print_error, print_line};
 
 /// Time between two refreshes.
 const EVERY: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub fn run(url: &str, token: Option<&Token>) -> ExitCode {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
-            complain(&format!("bandsync: cannot watch for signals: {error}"));
+            print_error(&format!("bandsync: cannot watch for signals: {error}"));
             return ExitCode::FAILURE;
         }
     }
@@ -49,17 +49,20 @@ pub fn run(url: &str, token: Option<&Token>) -> ExitCode {
         match look(&agent, &address, token) {
             Ok(data) if live => {
                 seen = true;
-                tell(&format!("{CLEAR}{}\nCtrl-C ends this view, not the server.", view(&data)));
+                print_line(&format!(
+                    "{CLEAR}{}\nCtrl-C ends this view, not the server.",
+                    view(&data)
+                ));
             }
             Ok(data) => {
-                tell(view(&data).trim_end());
+                print_line(view(&data).trim_end());
                 return ExitCode::SUCCESS;
             }
-            Err(reason) if seen => tell(&format!(
+            Err(reason) if seen => print_line(&format!(
                 "{CLEAR}{url} {reason}\nTrying again every second; Ctrl-C ends this."
             )),
             Err(reason) => {
-                complain(&format!("bandsync: {url} {reason}"));
+                print_error(&format!("bandsync: {url} {reason}"));
                 return ExitCode::FAILURE;
             }
         }

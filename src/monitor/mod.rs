@@ -389,10 +389,10 @@ impl Watch {
         let readings = self.readings(&later, &second, &threads, &queues);
         let events = self.judge(&readings, last.events.clone());
         let memory = self.update_memory_pressure(&later);
-        self.tell_supervisor(&readings);
+        self.notify_supervisor(&readings);
         if let Some(shard) = self.hung_shard() {
             // A hanging thread cannot be asked to end. The core dump shows where it hangs.
-            process::complain(&format!(
+            process::print_error(&format!(
                 "shard {shard} hangs: aborting, so that a supervisor restarts the server"
             ));
             std::process::abort();
@@ -535,7 +535,7 @@ impl Watch {
     }
 
     /// Sends the supervisor its sign of life, unless a shard is stalled.
-    fn tell_supervisor(&self, readings: &Readings) {
+    fn notify_supervisor(&self, readings: &Readings) {
         if readings.shards_stalled == 0 {
             process::notify_watchdog();
         }

@@ -10,7 +10,7 @@ use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 
 use crate::config::{Config, Effective};
-use crate::ops::process::tell;
+use crate::ops::process::print_line;
 
 /// Maximum lines, without the code for tablets. One more line is left for the storage's log line.
 const LINES_MAX: usize = 11;
@@ -26,7 +26,7 @@ pub fn show(config: &Config, port: u16) {
     let interfaces = interfaces();
     let tablets = best_for_tablets(config.host, &interfaces);
     let (addresses, rest) = text(config, port, &reachable(config.host, &interfaces), tablets);
-    tell(addresses.trim_end());
+    print_line(addresses.trim_end());
     if io::stdout().is_terminal()
         && let Some(address) = tablets
         && let Ok(code) = QrCode::new(url(address, port))
@@ -38,9 +38,9 @@ pub fn show(config: &Config, port: u16) {
             .dark_color(Dense1x2::Light)
             .light_color(Dense1x2::Dark)
             .build();
-        tell(&drawn);
+        print_line(&drawn);
     }
-    tell(rest.trim_end());
+    print_line(rest.trim_end());
 }
 
 /// Returns the lines above the code and those below it.

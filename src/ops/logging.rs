@@ -163,7 +163,7 @@ pub fn start(levels: &Levels, format: LogFormat, file: Option<&Path>) -> io::Res
             }
         }));
     if let Err(error) = dispatch.apply() {
-        crate::ops::process::complain(&format!("bandsync: cannot write the log: {error}"));
+        crate::ops::process::print_error(&format!("bandsync: cannot write the log: {error}"));
     }
     log_panics();
     Ok(log)
@@ -204,7 +204,7 @@ impl Output for Sink {
         if let Self::File(path, _) = self {
             match Self::open(Some(path)) {
                 Ok(opened) => *self = opened,
-                Err(error) => crate::ops::process::complain(&format!(
+                Err(error) => crate::ops::process::print_error(&format!(
                     "bandsync: cannot reopen the log's file: {error}"
                 )),
             }

@@ -292,12 +292,12 @@ pub fn host_name() -> Option<String> {
 }
 
 /// Prints on standard error, even if the log is off. A missing reader is not an error.
-pub fn complain(message: &str) {
+pub fn print_error(message: &str) {
     let _ = writeln!(io::stderr(), "{message}");
 }
 
 /// Prints on standard output.
-pub fn tell(message: &str) {
+pub fn print_line(message: &str) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{message}").and_then(|()| out.flush());
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use log::{error, info};
 use signal_hook::consts::SIGINT;
 
-use crate::ops::process::{self, tell};
+use crate::ops::process::{self, print_line};
 use crate::ops::signals::{Reason, Stopping};
 use crate::server::start::Server;
 
@@ -19,9 +19,9 @@ pub fn run(stopping: &Stopping, server: Server, drain_timeout: Duration) -> Exit
             server.announce_end();
             info!("{name} received: draining for at most {} ms", drain_timeout.as_millis());
             process::notify("STOPPING=1");
-            tell("Stopping. Press Ctrl-C again to stop at once.");
+            print_line("Stopping. Press Ctrl-C again to stop at once.");
             let well = server.drain(drain_timeout);
-            tell("Stopped.");
+            print_line("Stopped.");
             if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         // The shard ended without a signal, so it panicked and its sessions are lost. The members

@@ -13,7 +13,7 @@ use bandsync_trace::reader::Fault;
 use super::script::Script;
 use super::{Filter, only_run};
 use crate::cli::runs::seconds;
-use crate::ops::process::tell;
+use crate::ops::process::print_line;
 
 /// Options of `trace cut`.
 #[derive(clap::Args, Debug)]
@@ -53,7 +53,7 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
         script = script.thinned(|_, take| take.conn().is_none_or(|conn| kept.contains(&conn)));
     }
     script.write(&options.out)?;
-    tell(&format!("{} of {all} inputs are in {}", script.takes.len(), options.out.display()));
+    print_line(&format!("{} of {all} inputs are in {}", script.takes.len(), options.out.display()));
     Ok(true)
 }
 

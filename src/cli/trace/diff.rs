@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::only_run;
 use super::script::{Script, Take};
-use crate::ops::process::tell;
+use crate::ops::process::print_line;
 
 /// Options of `trace diff`.
 #[derive(clap::Args, Debug)]
@@ -32,7 +32,7 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
         same = false;
         let (one, other) = (fields(&one.header.settings), fields(&other.header.settings));
         for (name, value) in one.iter().filter(|(name, value)| other.get(*name) != Some(value)) {
-            tell(&format!(
+            print_line(&format!(
                 "< {name}: {value}\n> {name}: {}",
                 other.get(name).unwrap_or(&Value::Null)
             ));
@@ -42,18 +42,18 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
     let (left, right) = (one.takes.get(shared), other.takes.get(shared));
     if left.is_some() || right.is_some() {
         same = false;
-        tell(&format!(
+        print_line(&format!(
             "the first {shared} inputs are the same; then\n< {}\n> {}",
             described(left),
             described(right)
         ));
-        tell(&format!(
+        print_line(&format!(
             "{} inputs more here, {} there",
             one.takes.len() - shared,
             other.takes.len() - shared
         ));
     } else {
-        tell(&format!("all {shared} inputs are the same"));
+        print_line(&format!("all {shared} inputs are the same"));
     }
     Ok(same)
 }

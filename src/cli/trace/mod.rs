@@ -15,7 +15,7 @@ use bandsync_trace::decoder::{Decoder, Line};
 use bandsync_trace::reader::{Fault, Run};
 
 use crate::cli::runs::{gather, seconds};
-use crate::ops::process::complain;
+use crate::ops::process::print_error;
 
 /// Options of the command.
 #[derive(clap::Args, Debug)]
@@ -91,7 +91,7 @@ pub fn run(options: &Options) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(fault) => {
-            complain(&format!("bandsync trace: {fault}"));
+            print_error(&format!("bandsync trace: {fault}"));
             ExitCode::from(2)
         }
     }

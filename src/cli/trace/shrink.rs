@@ -15,7 +15,7 @@ use bandsync_trace::reader::Fault;
 use super::only_run;
 use super::script::Script;
 use crate::cli::progress::Progress;
-use crate::ops::process::tell;
+use crate::ops::process::print_line;
 
 /// Options of `trace shrink`.
 #[derive(clap::Args, Debug)]
@@ -115,7 +115,7 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
     let check = Check::of(options)?;
     let whole = Script::read(&run)?;
     let Some(needed) = check.fails(&whole)? else {
-        tell("the trace passes this check: there is nothing to shrink");
+        print_line("the trace passes this check: there is nothing to shrink");
         return Ok(false);
     };
     let mut search =
@@ -145,9 +145,9 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
     script.write(&options.out)?;
     let tries = options.tries - search.tries;
     let (before, after, out) = (whole.takes.len(), script.takes.len(), options.out.display());
-    tell(&format!("{after} of {before} inputs are enough, found in {tries} tries: {out}"));
+    print_line(&format!("{after} of {before} inputs are enough, found in {tries} tries: {out}"));
     if search.tries == 0 {
-        tell("there may be a smaller one: --tries allows more");
+        print_line("there may be a smaller one: --tries allows more");
     }
     Ok(true)
 }

@@ -15,7 +15,7 @@ use super::Filter;
 use crate::cli::progress::Progress;
 use crate::cli::runs::gather;
 use crate::cli::stage::Stage;
-use crate::ops::process::tell;
+use crate::ops::process::print_line;
 
 /// Options of `trace stats`.
 #[derive(clap::Args, Debug)]
@@ -63,7 +63,7 @@ pub fn run(options: &Options) -> Result<bool, Fault> {
             true => stats.json(run).to_string(),
             false => stats.draw(run, remark.as_deref()),
         };
-        tell(shown.trim_end());
+        print_line(shown.trim_end());
     }
     Ok(true)
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{fs, io, panic, thread};
 
-use bandsync_tools::sim::{self, Plan, Verdict, Wanted, digests, planted, shrink, tell};
+use bandsync_tools::sim::{self, Plan, Verdict, Wanted, digests, narrate, planted, shrink};
 use clap::Args;
 
 /// One run in this many is repeated and compared.
@@ -165,7 +165,7 @@ fn one(options: &Options) -> io::Result<bool> {
         return Ok(false);
     }
     let verdict = if options.story {
-        let (verdict, story) = tell(&plan);
+        let (verdict, story) = narrate(&plan);
         story.iter().for_each(|line| println!("{line}"));
         verdict
     } else {

@@ -53,7 +53,7 @@ impl Cx<'_> {
     }
 
     /// Reports to the server's end that the client's end has room again.
-    pub fn tell_room(&mut self, wire: usize) {
+    pub fn send_capacity(&mut self, wire: usize) {
         if self.net.cables[wire].awaits_writable
             && let Some(shard) = self.net.report(wire)
         {

@@ -56,7 +56,7 @@ fn run_world(world: &mut World<'_>) -> Verdict {
 }
 
 /// Runs a plan, and returns the story as well: all messages and acts, line by line.
-pub fn tell(plan: &Plan) -> (Verdict, Vec<String>) {
+pub fn narrate(plan: &Plan) -> (Verdict, Vec<String>) {
     let mut world = World::new(plan);
     world.oracle.journal.story = Some(Vec::new());
     let verdict = run_world(&mut world);

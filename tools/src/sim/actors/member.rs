@@ -768,7 +768,7 @@ impl Member {
             let mut rest = std::mem::take(&mut self.line.rest);
             rest.extend_from_slice(&cable.down.here()[..count]);
             cable.down.took(count);
-            cx.tell_room(w);
+            cx.send_capacity(w);
             let used = self.hear_all(cx, w, &rest);
             rest.drain(..used);
             self.line.rest = rest;

@@ -275,7 +275,7 @@ impl Poller {
         let bytes = cx.net.cables[w].down.here().to_vec();
         if !bytes.is_empty() {
             cx.net.cables[w].down.took(bytes.len());
-            cx.tell_room(w);
+            cx.send_capacity(w);
             self.received_at = now;
             if let Some(line) = self.lines().find(|line| line.wire == w) {
                 line.rest.extend_from_slice(&bytes);
