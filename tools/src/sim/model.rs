@@ -191,11 +191,11 @@ impl Model {
         });
         if leads {
             self.give_lead(Some(id.to_owned()));
-            self.caption("{} is leading");
+            self.update_automatic_message("{} is leading");
         } else if join.lead == Some(true) && self.rules.rule == LeaderRule::Ask {
             self.ask(id);
         }
-        self.caption_nobody();
+        self.update_leaderless_message();
         self.version += u64::from(leads || is_new);
         Ok(Done::Version(self.version))
     }
@@ -275,7 +275,7 @@ impl Model {
         self.kept_until = leader.map(|_| now + grace);
         self.requests.clear();
         self.absent.clear();
-        self.caption_nobody();
+        self.update_leaderless_message();
         (self.version, self.empty_since, self.door_changed_at) = (1, Some(now), now);
     }
 
@@ -336,10 +336,10 @@ impl Model {
         self.people.insert(index.unwrap_or(self.people.len()), person);
         if led && self.leader.is_none() && self.may_lead(id) {
             self.give_lead(Some(id.to_owned()));
-            self.caption("{} is leading");
+            self.update_automatic_message("{} is leading");
             self.version += 1;
         }
-        self.caption_nobody();
+        self.update_leaderless_message();
         Ok(())
     }
 
@@ -402,14 +402,14 @@ impl Model {
                 if *text != 0 {
                     self.message = message(*text);
                 } else if was_set {
-                    self.caption("{} is leading");
-                    self.caption_nobody();
+                    self.update_automatic_message("{} is leading");
+                    self.update_leaderless_message();
                 }
                 self.message != before
             }
             Say::Claim if self.leads(id) => {
                 let before = self.message.clone();
-                self.caption("Leader connected");
+                self.update_automatic_message("Leader connected");
                 self.message != before
             }
             Say::Claim => return self.claim(id, "Leader connected"),
@@ -423,7 +423,7 @@ impl Model {
             }
             Say::HandTo { .. } if other == id && self.leads(id) => {
                 let before = self.message.clone();
-                self.caption("Leader connected");
+                self.update_automatic_message("Leader connected");
                 self.message != before
             }
             Say::HandTo { .. } if other == id => return self.claim(id, "Leader connected"),
@@ -638,7 +638,7 @@ impl Model {
             || self.people.iter().any(|person| person.id == id && person.knows_pin)
     }
 
-    fn claim(&mut self, id: &str, caption: &str) -> Result<Done, Wrong> {
+    fn claim(&mut self, id: &str, message: &str) -> Result<Done, Wrong> {
         if !self.may_lead(id) {
             return Err(format!("{id} leads without the PIN"));
         }
@@ -647,13 +647,13 @@ impl Model {
             return Ok(Done::Nothing);
         }
         self.give_lead(Some(id.to_owned()));
-        self.caption(caption);
+        self.update_automatic_message(message);
         self.version += 1;
         Ok(Done::Version(self.version))
     }
 
     /// Sets the automatic message about the leader, unless a member has set another message.
-    fn caption(&mut self, text: &str) {
+    fn update_automatic_message(&mut self, text: &str) {
         let leader = self.people.iter().find(|person| Some(&person.id) == self.leader.as_ref());
         if let Some(leader) = leader.filter(|_| !self.message_is_set) {
             self.message = text.replace("{}", &leader.name);
@@ -661,7 +661,7 @@ impl Model {
     }
 
     /// Sets the automatic message of a session without a leader.
-    fn caption_nobody(&mut self) {
+    fn update_leaderless_message(&mut self) {
         if self.leader.is_none() && !self.message_is_set {
             let whom = if self.people.is_empty() { "members" } else { "leader" };
             self.message = format!("Waiting for {whom}…");
@@ -693,8 +693,8 @@ impl Model {
             self.people.retain(|person| Some(&person.id) != previous.as_ref());
         }
         self.requests.clear();
-        self.caption("{} is now leading");
-        self.caption_nobody();
+        self.update_automatic_message("{} is now leading");
+        self.update_leaderless_message();
     }
 
     fn remove(&mut self, now: u64, id: &str, on_purpose: bool) {
@@ -706,7 +706,7 @@ impl Model {
         if led {
             self.give_lead(heir);
         }
-        self.caption_nobody();
+        self.update_leaderless_message();
         let pauses = led && self.rules.pause_on_loss || on_purpose && self.people.is_empty();
         let paused = pauses && self.music.pause(now);
         self.version += u64::from(led || paused);

@@ -1,6 +1,6 @@
 //! The lead: claims, requests, hand-overs, and succession.
 
-use super::state::Came;
+use super::state::LeadOrigin;
 use super::{Audience, Effect, Session};
 use crate::speech::{Ack, Code, LeaderRule, Notice, Reject, Role};
 use crate::words::ids::MemberId;
@@ -45,7 +45,7 @@ impl Session {
                 let changed = self.connect_leader(now, out);
                 self.notify_role(now, member, member, changed, out);
             }
-            (Role::Leader, None) => return self.claim(now, member, Came::Connected, out),
+            (Role::Leader, None) => return self.claim(now, member, LeadOrigin::Claim, out),
             (Role::Leader, Some(_)) => self.pass_lead(now, other, None, Some("handed_over"), out),
             (Role::Follower, None) if self.state.leader() == Some(member) => {
                 self.pass_lead(now, self.state.successor(member), None, Some("handed_over"), out);
@@ -68,7 +68,7 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         match self.state.leader() {
-            None => self.claim(now, member, Came::Given, out),
+            None => self.claim(now, member, LeadOrigin::HandOver, out),
             Some(leader) if leader == member => {
                 self.notify_role(now, member, member, false, out);
                 Ok(self.state.changed())
@@ -185,7 +185,7 @@ impl Session {
                 Notice::LeaderRequestDenied { reason },
             ));
         }
-        self.state.caption(Came::Given);
+        self.state.update_automatic_message(LeadOrigin::HandOver);
     }
 
     /// Notifies the sender of a command of the role that a member already has. If `shown` is set,
@@ -241,7 +241,7 @@ impl Session {
     /// decision.
     fn connect_leader(&mut self, now: Moment, out: &mut Vec<Effect>) -> bool {
         let before = self.state.record.message.clone();
-        self.state.caption(Came::Connected);
+        self.state.update_automatic_message(LeadOrigin::Claim);
         let changed = self.state.record.message != before;
         if changed {
             self.state.decide(now);
@@ -256,7 +256,7 @@ impl Session {
         &mut self,
         now: Moment,
         member: MemberId,
-        came: Came,
+        origin: LeadOrigin,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         if !self.state.may_lead(member) {
@@ -272,7 +272,7 @@ impl Session {
         }
         self.leadership.claimed_until = now.at + self.state.rules.claim_window;
         self.pass_lead(now, Some(member), Some("claimed"), None, out);
-        self.state.caption(came);
+        self.state.update_automatic_message(origin);
         Ok(self.state.changed())
     }
 

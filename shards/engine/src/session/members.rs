@@ -1,6 +1,6 @@
 //! Members: joining, leaving, losing the connection, and returning.
 
-use super::state::{Came, default_name};
+use super::state::{LeadOrigin, default_name};
 use super::{Audience, Effect, HeldSeat, Seat, Session};
 use crate::speech::{
     Ack, Code, Join, LeaderRule, LeaveReason, Member, OnLeaderLoss, Reject, Role, Secret,
@@ -264,7 +264,7 @@ impl Session {
             self.state.seat_leader(Some(member));
         }
         if self.state.leader().is_none() || was_alone {
-            self.state.caption(Came::Joined);
+            self.state.update_automatic_message(LeadOrigin::Join);
         }
         // A newcomer receives a snapshot at once, even if it takes the lead and all members receive
         // another.
@@ -272,7 +272,7 @@ impl Session {
         self.state.notify_join(member, out);
         if leads && !was_alone {
             self.give_lead(now, Some(member), Some("claimed"), None, out);
-            self.state.caption(Came::Joined);
+            self.state.update_automatic_message(LeadOrigin::Join);
             out.push(Effect::Snapshot(Audience::All));
         } else if !leads
             && join.role == Some(Role::Leader)
@@ -304,11 +304,11 @@ impl Session {
         // mark: two_leaders_after_recovery
         if led && self.state.leader().is_none() && self.state.may_lead(id) {
             self.give_lead(now, Some(id), None, None, out);
-            self.state.caption(Came::Joined);
+            self.state.update_automatic_message(LeadOrigin::Join);
             self.state.decide(now);
             out.push(Effect::Snapshot(Audience::All));
         } else if self.state.leader().is_none() {
-            self.state.caption(Came::Joined);
+            self.state.update_automatic_message(LeadOrigin::Join);
         }
     }
 
@@ -372,11 +372,11 @@ impl Session {
             let why = if on_purpose { "leader_left" } else { "leader_disconnected" };
             self.give_lead(now, heir, None, Some(why), out);
         } else if self.state.leader().is_none() {
-            self.state.caption(Came::Given);
+            self.state.update_automatic_message(LeadOrigin::HandOver);
         }
         let pauses = led && self.state.record.on_leader_loss == OnLeaderLoss::Pause
             || on_purpose && self.state.record.seats.is_empty();
-        let paused = pauses && self.stand_still(now);
+        let paused = pauses && self.stop_playback(now);
         if led || paused {
             self.state.decide(now);
         }

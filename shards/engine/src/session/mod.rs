@@ -29,7 +29,7 @@ use std::sync::Arc;
 use applied::AppliedCommands;
 use leadership::Leadership;
 use metronome::Metronome;
-use state::{Came, State};
+use state::{LeadOrigin, State};
 
 use crate::record::{Record, Seat};
 use crate::speech::{
@@ -148,7 +148,7 @@ impl Session {
             song: None,
         };
         let mut state = State::new(record, rules);
-        state.caption(Came::Joined);
+        state.update_automatic_message(LeadOrigin::Join);
         Self::with_state(state, now, Micros::ZERO)
     }
 
@@ -176,7 +176,7 @@ impl Session {
         });
         state.seat_leader(leader);
         if leader.is_none() || state.record.message.is_empty() {
-            state.caption(Came::Joined);
+            state.update_automatic_message(LeadOrigin::Join);
         }
         state.decide(now);
         Self::with_state(state, now, age)
@@ -467,7 +467,7 @@ impl Session {
             self.state.record.message = message;
         } else if self.state.record.is_message_set() {
             self.state.record.message.clear();
-            self.state.caption(Came::Joined);
+            self.state.update_automatic_message(LeadOrigin::Join);
         }
         let changed = self.state.record.message() != before;
         if changed {

@@ -49,7 +49,7 @@ impl Session {
         let start = next.start(at);
         let (tempo, position) = (start.bpm0, start.p0);
         next.turn(start)?;
-        let changed = self.take_course(now, next);
+        let changed = self.install(now, next);
         let (timestamp, timeline) = (unix_at(now, at), self.state.timeline().clone());
         Ok(self.state.report(
             changed,
@@ -68,7 +68,7 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         self.state.leader_only(member)?;
-        let changed = self.stand_still(now);
+        let changed = self.stop_playback(now);
         if changed {
             self.state.decide(now);
         }
@@ -85,7 +85,7 @@ impl Session {
         self.state.leader_only(member)?;
         let mut next = self.state.draft(now.at);
         next.rewind();
-        let changed = self.take_course(now, next);
+        let changed = self.install(now, next);
         let timeline = self.state.timeline().clone();
         Ok(self.state.report(changed, member, Notice::Stop { timestamp: now.unix, timeline }, out))
     }
@@ -126,7 +126,7 @@ impl Session {
         };
         let mut next = self.state.draft(now.at);
         next.set_tempo(tempo, fade)?;
-        let changed = self.take_course(now, next);
+        let changed = self.install(now, next);
         let timeline = self.state.timeline().clone();
         let change =
             Notice::TempoChange { event, old, new: tempo, fade, timestamp: now.unix, timeline };
@@ -145,7 +145,7 @@ impl Session {
         self.state.leader_only(member)?;
         let mut next = self.state.draft(now.at);
         next.set_signature(signature);
-        let changed = self.take_course(now, next);
+        let changed = self.install(now, next);
         let update = Notice::SessionUpdate {
             settings: None,
             time_signature: Some((signature, self.state.timeline().clone())),
@@ -218,30 +218,30 @@ impl Session {
 
     /// Pauses and cancels scheduled changes. Returns false if there was nothing to pause. The
     /// caller makes it a decision.
-    pub(super) fn stand_still(&mut self, now: Moment) -> bool {
+    pub(super) fn stop_playback(&mut self, now: Moment) -> bool {
         let mut next = self.state.draft(now.at);
         // mark: pause_keeps_the_plan
         let pauses = next.timeline.is_playing_at(now.at) || next.is_anything_scheduled();
         if pauses {
             next.pause();
-            self.state.take_course(next);
-            self.follow_course(now, false);
+            self.state.install(next);
+            self.timeline_changed(now, false);
         }
         pauses
     }
 
     /// Makes a draft the next version. Returns false if it does not differ from the present
     /// timeline.
-    pub(super) fn take_course(&mut self, now: Moment, next: Draft) -> bool {
-        let Some(goes_on) = self.state.take_course(next) else { return false };
-        self.follow_course(now, goes_on);
+    pub(super) fn install(&mut self, now: Moment, next: Draft) -> bool {
+        let Some(goes_on) = self.state.install(next) else { return false };
+        self.timeline_changed(now, goes_on);
         self.state.decide(now);
         true
     }
 
     /// Adapts announcements and metronome to changed playback. `goes_on` says whether the beat
     /// continues.
-    fn follow_course(&mut self, now: Moment, goes_on: bool) {
+    fn timeline_changed(&mut self, now: Moment, goes_on: bool) {
         self.announced = now.at;
         self.metronome.follow(self.state.timeline(), now.at, goes_on);
     }
@@ -283,7 +283,7 @@ impl Session {
         if !here {
             next.turn(target)?;
         }
-        Ok(self.take_course(now, next))
+        Ok(self.install(now, next))
     }
 }
 

@@ -44,7 +44,7 @@ impl Session {
         next.rewind();
         next.begin_with(tempo, signature);
         let selected = self.state.record.song.replace(index) != Some(index);
-        let moved = self.take_course(now, next);
+        let moved = self.install(now, next);
         if selected && !moved {
             self.state.decide(now);
         }

@@ -24,7 +24,7 @@ use crate::words::time::{Micros, Moment};
 pub(super) struct State {
     /// The server's settings, shared by all sessions.
     pub rules: Arc<Rules>,
-    /// Everything that is stored. [`State::take_course`] alone changes how its timeline goes on.
+    /// Everything that is stored. [`State::install`] alone changes how its timeline goes on.
     pub record: Record,
     /// The seat of a leader without a connection, while its grace lasts.
     pub held_seat: Option<HeldSeat>,
@@ -37,13 +37,13 @@ pub(super) struct State {
 
 /// The cause of a leader's lead, for the automatic message.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Came {
+pub(super) enum LeadOrigin {
     /// By joining.
-    Joined,
+    Join,
     /// By `set_role`.
-    Connected,
+    Claim,
     /// By receiving the lead: handed over, approved, or as the successor.
-    Given,
+    HandOver,
 }
 
 impl State {
@@ -237,16 +237,16 @@ impl State {
 
     /// Sets the automatic message of the present lead, unless a member has set a message. The
     /// automatic message makes no version, so it is not part of the checksum.
-    pub fn caption(&mut self, came: Came) {
+    pub fn update_automatic_message(&mut self, origin: LeadOrigin) {
         if self.record.is_message_set() {
             return;
         }
         let leader = self.leader().and_then(|leader| self.seat(leader));
         let text = match leader.map(|seat| &seat.member.display_name) {
-            Some(name) => match came {
-                Came::Joined => format!("{name} is leading"),
-                Came::Connected => "Leader connected".into(),
-                Came::Given => format!("{name} is now leading"),
+            Some(name) => match origin {
+                LeadOrigin::Join => format!("{name} is leading"),
+                LeadOrigin::Claim => "Leader connected".into(),
+                LeadOrigin::HandOver => format!("{name} is now leading"),
             },
             None if self.record.seats.is_empty() => "Waiting for members…".into(),
             None => "Waiting for leader…".into(),
@@ -343,7 +343,7 @@ impl State {
 
     /// Makes a draft the present timeline. Returns whether the beat continues, or `None` if the
     /// music does not change. The caller makes it a decision.
-    pub fn take_course(&mut self, Draft { timeline, now }: Draft) -> Option<bool> {
+    pub fn install(&mut self, Draft { timeline, now }: Draft) -> Option<bool> {
         let old = std::mem::replace(&mut self.record.timeline, timeline);
         let new = &self.record.timeline;
         if (&old.segments, &old.meter, old.count_in) == (&new.segments, &new.meter, new.count_in) {
