@@ -7,12 +7,12 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-mod band;
 pub mod context;
 mod delivery;
 pub mod engine;
 pub mod io;
 pub mod record;
+mod rooms;
 pub mod session;
 pub mod slots;
 pub mod speech;

@@ -22,7 +22,7 @@ const DOORS: [(&str, &[&str]); 15] = [
         &["context", "delivery", "throttle", "timers", "slots", "wire", "speech", "io", "words"],
     ),
     (
-        "band",
+        "rooms",
         &[
             "context",
             "delivery",
@@ -42,7 +42,7 @@ const DOORS: [(&str, &[&str]); 15] = [
         "engine",
         &[
             "transport",
-            "band",
+            "rooms",
             "context",
             "delivery",
             "throttle",
@@ -125,9 +125,9 @@ fn a_forbidden_import_is_reported() {
     check_text("shards/engine/src/words/time.rs", "use crate::speech::Role;", 1);
     check_text("shards/engine/src/io/mod.rs", "use crate::session::Session;", 1);
     check_text("shards/engine/src/delivery/mod.rs", "use crate::engine::Engine;", 1);
-    check_text("shards/engine/src/band/room.rs", "use crate::wire::{print, frame};", 1);
-    check_text("shards/engine/src/transport/client.rs", "use crate::{band, session, engine};", 3);
-    check_text("shards/engine/src/band/room.rs", "use crate::transport::Client;", 1);
+    check_text("shards/engine/src/rooms/room.rs", "use crate::wire::{print, frame};", 1);
+    check_text("shards/engine/src/transport/client.rs", "use crate::{rooms, session, engine};", 3);
+    check_text("shards/engine/src/rooms/room.rs", "use crate::transport::Client;", 1);
     check_text("shards/engine/src/attic.rs", "", 1);
     check_text("shards/driver/src/poll.rs", "bandsync::config::load();", 1);
 }

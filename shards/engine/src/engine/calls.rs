@@ -1,4 +1,4 @@
-//! Events of clients: within their rates they become calls of the band, whose replies become
+//! Events of clients: within their rates they become calls of the rooms, whose replies become
 //! acknowledgements.
 //!
 //! If values come too fast, the newest of each event waits until the rate allows it, so that a
@@ -11,8 +11,8 @@ use std::borrow::Cow;
 
 use super::Shard;
 use super::joins::PendingJoin;
-use crate::band::{Call, Caller, Reply};
 use crate::context::Cx;
+use crate::rooms::{Call, Caller, Reply};
 use crate::session::Session;
 use crate::speech::{
     Ack, ClientCommand, ClientNotice, Code, Command, LeaveReason, Reject, SessionCommand,
@@ -104,12 +104,12 @@ impl Shard {
         }
     }
 
-    /// Passes a call to the band, and answers it if the outcome is known now.
+    /// Passes a call to the rooms, and answers it if the outcome is known now.
     fn call(&mut self, to: ReplyTo<'_>, payload: Payload<'_>, call: Call, cx: &mut Cx<'_>) -> Next {
         let Some(caller) = caller(&self.transport.connections, to.client) else {
             return Next::Continue;
         };
-        match self.band.call(&caller, call, cx) {
+        match self.rooms.call(&caller, call, cx) {
             Reply::Now { seat, outcome } => {
                 if let Some(client) = self.transport.connections.client_mut(to.client) {
                     client.seat = seat;
@@ -139,11 +139,11 @@ impl Shard {
     fn answer(&mut self, to: ReplyTo<'_>, outcome: &Result<Ack, Reject>, cx: &mut Cx<'_>) {
         let client = self.transport.connections.client(to.client);
         let seat = client.and_then(|client| client.seat);
-        let session = seat.and_then(|seat| self.band.session_of(seat)).map(Session::id);
+        let session = seat.and_then(|seat| self.rooms.session_of(seat)).map(Session::id);
         self.transport.connections.answer(to, outcome, session, cx);
         // The sender must learn the outcome before the effects, so the acknowledgement is first.
         if let Some(seat) = seat {
-            self.band.settle(seat, cx);
+            self.rooms.settle(seat, cx);
         }
     }
 
@@ -157,9 +157,9 @@ impl Shard {
             && let Some(member) = client.member
             && let Some(seat) = &mut client.seat
         {
-            self.band.touch_member(seat, member, cx.now.unix);
+            self.rooms.touch_member(seat, member, cx.now.unix);
         }
-        let session = client.seat.and_then(|seat| self.band.session_of(seat)).map(Session::id);
+        let session = client.seat.and_then(|seat| self.rooms.session_of(seat)).map(Session::id);
         if let Some(id) = to.ack {
             client.send(to.client, cx, |bytes| print::ack(bytes, id, session, &ack));
         }
@@ -212,7 +212,7 @@ impl Shard {
             return false;
         };
         let Some(client) = self.transport.connections.client_mut(sent.client) else { return false };
-        if self.band.seat_in(client.seat, &session).is_err() {
+        if self.rooms.seat_in(client.seat, &session).is_err() {
             return false;
         }
         let now = cx.now.at;
@@ -278,7 +278,7 @@ impl Shard {
             client.drop_late();
         }
         let Some(value) = first else { return false };
-        let joined = client.seat.and_then(|seat| self.band.session_of(seat));
+        let joined = client.seat.and_then(|seat| self.rooms.session_of(seat));
         let plays = joined.is_some_and(|session| session.is_playing(now));
         let LateValue { event, ack, session, terms, mut command, since, .. } = value;
         if takes {
@@ -303,9 +303,9 @@ impl Shard {
         let to = ReplyTo { client: id, event: needless.event.name(), ack: needless.ack };
         let client = self.transport.connections.client(id);
         let seat = client.and_then(|client| client.seat);
-        match self.band.seat_in(seat, &needless.session) {
+        match self.rooms.seat_in(seat, &needless.session) {
             Ok(seat) => {
-                let Some(session) = self.band.session_of(seat) else { return };
+                let Some(session) = self.rooms.session_of(seat) else { return };
                 let (epoch, version) = (session.epoch(), session.version());
                 let outcome = Ok(Ack::Superseded { epoch, version });
                 self.transport.connections.answer(to, &outcome, Some(session.id()), cx);
@@ -315,7 +315,7 @@ impl Shard {
     }
 }
 
-/// Returns the band's view of a connected client.
+/// Returns the rooms' view of a connected client.
 fn caller(connections: &Connections, id: ConnId) -> Option<Caller> {
     let peer = connections.peer(id)?;
     let client = connections.client(id)?;

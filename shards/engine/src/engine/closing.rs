@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::Shard;
-use crate::band::Band;
 use crate::context::Cx;
 use crate::io::report::{Disconnect, Manner};
+use crate::rooms::Rooms;
 use crate::transport::{Closing, Ending};
 use crate::words::ids::{ConnId, SeatHandle};
 
@@ -27,10 +27,10 @@ impl Shard {
         if let Some(manner) = manner {
             let why = std::mem::take(&mut closing.why);
             let seat = seated.map(|(seat, _)| seat);
-            note(&self.band, (conn, gone.peer), seat, (why, manner), cx);
+            note(&self.rooms, (conn, gone.peer), seat, (why, manner), cx);
         }
         if let Some((seat, member)) = seated {
-            self.band.leave(seat, member, closing.reason, cx);
+            self.rooms.leave(seat, member, closing.reason, cx);
         }
         while let Some(client) = self.transport.next_carried(&mut gone, cx) {
             self.close(client, Closing::unlogged(closing.reason), cx);
@@ -42,13 +42,13 @@ impl Shard {
 
 /// Reports the end of a connection, or of its client's presence, with the session of its seat.
 pub(super) fn note(
-    band: &Band,
+    rooms: &Rooms,
     (conn, peer): (ConnId, IpAddr),
     seat: Option<SeatHandle>,
     (why, manner): (Cow<'static, str>, Manner),
     cx: &mut Cx<'_>,
 ) {
-    let session = seat.and_then(|seat| band.session_of(seat));
+    let session = seat.and_then(|seat| rooms.session_of(seat));
     let session = session.map(|session| session.id().clone());
     cx.report.disconnects.add(Disconnect { conn, peer, session, why, manner });
 }

@@ -15,7 +15,7 @@ impl Shard {
         let client = self.transport.connections.client_mut(client);
         let left = client.and_then(|client| client.seat.take().zip(client.member));
         if let Some((seat, member)) = left {
-            self.band.leave(seat, member, reason, cx);
+            self.rooms.leave(seat, member, reason, cx);
         }
     }
 
@@ -25,7 +25,7 @@ impl Shard {
         let connections = &self.transport.connections;
         if let Some((peer, client)) = connections.peer(id).zip(connections.client(id)) {
             let why = reason.as_str().into();
-            note(&self.band, (id, peer), client.seat, (why, Manner::ByClient), cx);
+            note(&self.rooms, (id, peer), client.seat, (why, Manner::ByClient), cx);
         }
         self.leave_session(id, reason, cx);
         if let Some(client) = self.transport.connections.client_mut(id) {

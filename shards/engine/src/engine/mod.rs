@@ -1,8 +1,8 @@
-//! The engine of one shard: transport and band, and the turn that joins them.
+//! The engine of one shard: transport and rooms, and the turn that joins them.
 //!
 //! Everything enters by [`Engine::handle`] and leaves as [`Outputs`]. The files are a staircase:
 //! each calls only those below it. `turn` has an arm for each input, `pending` resumes joins that
-//! waited, `reading` has the only loop that reads, `calls` passes calls to the band, `leaving`
+//! waited, `reading` has the only loop that reads, `calls` passes calls to the rooms, `leaving`
 //! removes members from sessions and hands clients over, and `closing` ends connections.
 
 mod admission;
@@ -16,10 +16,10 @@ mod reading;
 mod tests;
 mod turn;
 
-use crate::band::Band;
 use crate::context::Resources;
 use crate::io::report::{Counters, Disconnects, Samples, messages};
 use crate::io::{Input, Outputs, Settings};
+use crate::rooms::Rooms;
 use crate::session::Session;
 use crate::transport::Transport;
 use crate::words::ids::SessionId;
@@ -37,7 +37,7 @@ pub struct Engine {
 /// [`Cx`](crate::context::Cx).
 struct Shard {
     transport: Transport,
-    band: Band,
+    rooms: Rooms,
     /// Joins that wait for their sessions.
     joins: Joins,
     /// Number of admissions requested from other shards.
@@ -70,7 +70,7 @@ impl Engine {
     /// Returns the time by which [`Input::TurnEnded`] must come again, even without another input.
     pub fn next_deadline(&self) -> Option<Micros> {
         let Resources { wheel, now, .. } = &self.resources;
-        if self.shard.band.has_unflushed_batches() { Some(now.at) } else { wheel.next_deadline() }
+        if self.shard.rooms.has_unflushed_batches() { Some(now.at) } else { wheel.next_deadline() }
     }
 
     /// Whether a session ticks, so that members would notice a late turn.
@@ -82,15 +82,15 @@ impl Engine {
     /// to the storage. Connections that opened since do not count, because they have no session.
     pub fn is_drained(&self) -> bool {
         let shard = &self.shard;
-        shard.transport.connections.draining && shard.band.dirty() == 0
+        shard.transport.connections.draining && shard.rooms.dirty() == 0
     }
 
     /// Returns all counters of the shard.
     pub fn counters(&self) -> Counters {
         let mut counters = self.resources.report.counters;
         counters.connections = self.shard.transport.connections.connections() as u32;
-        counters.sessions = self.shard.band.sessions();
-        counters.sessions_unstored = self.shard.band.dirty();
+        counters.sessions = self.shard.rooms.sessions();
+        counters.sessions_unstored = self.shard.rooms.dirty();
         counters.recovery_bytes = self.resources.replay_bytes;
         counters
     }
@@ -107,7 +107,7 @@ impl Engine {
 
     /// Returns a session of this shard, if it is in memory.
     pub fn session(&self, id: &SessionId) -> Option<&Session> {
-        self.shard.band.session(id)
+        self.shard.rooms.session(id)
     }
 
     /// Appends this shard's sessions that have members, as a JSON array of objects: `sessionId,
@@ -118,7 +118,7 @@ impl Engine {
         let now = self.resources.now.at;
         let connections = &self.shard.transport.connections;
         let quality = |conn, member| connections.quality(conn, member, now);
-        self.shard.band.roster(now, quality, out);
+        self.shard.rooms.roster(now, quality, out);
     }
 
     /// Returns the number of bytes of buffers kept for the next message of any connection.
@@ -131,7 +131,7 @@ impl Engine {
     /// tests call it.
     pub fn check_invariants(&self) {
         self.resources.wheel.check_invariants();
-        self.shard.band.check_invariants(&self.resources);
+        self.shard.rooms.check_invariants(&self.resources);
         self.shard.transport.check_invariants(&self.resources);
     }
 }

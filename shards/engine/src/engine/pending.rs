@@ -18,9 +18,9 @@ impl Shard {
         match event {
             StorageEvent::Loaded { session, found } => self.loaded(session, found, cx),
             StorageEvent::Stored { session, epoch, version, outcome } => {
-                self.band.stored(session, (*epoch, *version), *outcome, cx);
+                self.rooms.stored(session, (*epoch, *version), *outcome, cx);
             }
-            StorageEvent::Returned => self.band.storage_returned(cx),
+            StorageEvent::Returned => self.rooms.storage_returned(cx),
         }
     }
 
@@ -55,15 +55,15 @@ impl Shard {
         if self.transport.connections.draining || !waiting.iter().any(is_there) {
             return;
         }
-        if !self.band.has_room_for_session(cx) {
+        if !self.rooms.has_room_for_session(cx) {
             self.make_room_by_leaving(&mut waiting, record.as_ref(), cx);
         }
-        let opened = self.band.open(session, record, restored, cx);
+        let opened = self.rooms.open(session, record, restored, cx);
         for join in waiting {
             self.admit_pending(join, opened.as_ref().err(), cx);
         }
         if let Ok(key) = opened {
-            self.band.settle_room(key, cx);
+            self.rooms.settle_room(key, cx);
         }
     }
 
@@ -77,7 +77,7 @@ impl Shard {
         record: Option<&Record>,
         cx: &mut Cx<'_>,
     ) {
-        let opened = record.map(|record| self.band.preview(record, cx));
+        let opened = record.map(|record| self.rooms.preview(record, cx));
         for index in 0..waiting.len() {
             let PendingJoin::Local { client, payload, .. } = &waiting[index] else { continue };
             let id = *client;
@@ -90,7 +90,7 @@ impl Shard {
             };
             let admits =
                 opened.as_ref().is_none_or(|session| session.admit(member, &join, 0).is_ok());
-            if admits && self.band.is_left_empty(Some(seat)) {
+            if admits && self.rooms.is_left_empty(Some(seat)) {
                 waiting[..=index].rotate_right(1);
                 return self.leave_session(id, LeaveReason::Left, cx);
             }
@@ -132,7 +132,7 @@ impl Shard {
     /// is loaded.
     fn asked(&mut self, request: JoinRequest, cx: &mut Cx<'_>) {
         let Some(join) = request.join() else { return };
-        if self.band.needs_load(&join.session, cx.settings) {
+        if self.rooms.needs_load(&join.session, cx.settings) {
             self.joins.wait(join.session, PendingJoin::Remote(request), cx);
         } else {
             self.decide(request, cx);
@@ -143,9 +143,9 @@ impl Shard {
     fn decide(&mut self, request: JoinRequest, cx: &mut Cx<'_>) {
         let Some(join) = request.join() else { return };
         let member = request.seat.1;
-        let rejected = self.band.admit(request.peer, member, &join, None, cx).err();
+        let rejected = self.rooms.admit(request.peer, member, &join, None, cx).err();
         if rejected.is_none() {
-            self.band.reserve(&join.session, member, cx.now.at);
+            self.rooms.reserve(&join.session, member, cx.now.at);
         }
         request.decide(cx.settings.shard, rejected, cx.out);
     }
@@ -161,7 +161,7 @@ impl Shard {
     ) {
         let JoinRequest { seat: (key, member), number, ack, payload, .. } = request;
         // The member may have another connection by now, or none.
-        let Some(client) = self.band.conn_of(key, member) else { return };
+        let Some(client) = self.rooms.conn_of(key, member) else { return };
         let awaits = Awaits::Admission(number);
         let deferred = self.transport.connections.take_deferred(client, awaits);
         let Some(deferred) = deferred else { return };

@@ -97,21 +97,21 @@ impl Shard {
         cx: &mut Cx<'_>,
     ) -> bool {
         // The client may have noticed the loss before the server did.
-        if let Some(old) = self.band.conn_of_token(offset.room, token) {
+        if let Some(old) = self.rooms.conn_of_token(offset.room, token) {
             let why = "its member returned on another connection".into();
             let closing = Closing::left(LeaveReason::TransportClosed).with(Farewell::Abort);
             self.close(old, Closing { why, ..closing }, cx);
         }
         let Some(client) = self.transport.connections.client(id) else { return false };
         let route = Route { token: Some(token), ..client.route(id) };
-        let Some((member, seat)) = self.band.recover(token, offset, route, cx) else {
+        let Some((member, seat)) = self.rooms.recover(token, offset, route, cx) else {
             return false;
         };
         if let Some(client) = self.transport.connections.client_mut(id) {
             client.seat = Some(seat);
         }
         self.transport.connections.connected(id, member, Some(token), cx);
-        self.band.settle(seat, cx);
+        self.rooms.settle(seat, cx);
         true
     }
 
@@ -122,7 +122,7 @@ impl Shard {
             self.joins.relocate(from, to);
         }
         if let Some((seat, member)) = client.seated() {
-            self.band.relocate(seat, member, client.route(to));
+            self.rooms.relocate(seat, member, client.route(to));
         }
     }
 }

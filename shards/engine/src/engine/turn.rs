@@ -2,9 +2,9 @@
 
 use super::Shard;
 use super::joins::Joins;
-use crate::band::Band;
 use crate::context::Cx;
 use crate::io::{FreeMemory, Input, Settings};
+use crate::rooms::Rooms;
 use crate::timers::Timer;
 use crate::transport::{Arrival, BACKLOG_SCARCE, Closing, Profile, Transport};
 use crate::words::ids::ConnId;
@@ -17,7 +17,7 @@ impl Shard {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             transport: Transport::new(Profile::SERVER, settings),
-            band: Band::new(settings),
+            rooms: Rooms::new(settings),
             joins: Joins::default(),
             requests: 0,
         }
@@ -78,7 +78,7 @@ impl Shard {
     /// connections that open later.
     fn drain(&mut self, cx: &mut Cx<'_>) {
         self.transport.connections.draining = true;
-        self.band.drain();
+        self.rooms.drain();
         for conn in self.transport.connections.ids() {
             let connections = &mut self.transport.connections;
             if connections.http_mut(conn).is_some_and(|http| http.end_with_answer()) {
@@ -87,7 +87,7 @@ impl Shard {
                 self.close(conn, Closing::drained(), cx);
             }
         }
-        self.band.offer_all(cx);
+        self.rooms.offer_all(cx);
     }
 
     fn memory(&mut self, memory: FreeMemory, cx: &mut Cx<'_>) {
@@ -96,7 +96,7 @@ impl Shard {
             for conn in self.transport.connections.slow_readers(cx.now.at) {
                 self.close(conn, Closing::slow_reader(BACKLOG_SCARCE), cx);
             }
-            self.band.shed_memory(memory, cx);
+            self.rooms.shed_memory(memory, cx);
         }
     }
 
@@ -135,7 +135,7 @@ impl Shard {
     /// Further windows wait for the next turn, which first sends a tick that is due by then. After
     /// a power cut a whole hall joins at once, and every session has something to send.
     fn fire_timers(&mut self, reached: &mut usize, cx: &mut Cx<'_>) {
-        self.band.prefetch(cx);
+        self.rooms.prefetch(cx);
         let most = if *cx.ticking > 0 { FLUSH_MEMBERS_MAX } else { usize::MAX };
         loop {
             while let Some((due, timer)) = cx.wheel.fire(cx.now.at) {
@@ -145,18 +145,18 @@ impl Shard {
                         self.handle_deadline(conn, cx);
                         self.transport.connections.arm(conn, cx);
                     }
-                    Timer::Tick(key) => self.band.tick(key, due, cx),
-                    Timer::Batch(key) => self.band.close_window(key),
-                    Timer::Room(key) => self.band.room_due(key, cx),
-                    Timer::Offer => self.band.offer(cx),
+                    Timer::Tick(key) => self.rooms.tick(key, due, cx),
+                    Timer::Batch(key) => self.rooms.close_window(key),
+                    Timer::Room(key) => self.rooms.room_due(key, cx),
+                    Timer::Offer => self.rooms.offer(cx),
                     Timer::LoadTimeout => self.load_timeout(cx),
-                    Timer::Expire => self.band.expire_evicted(cx),
+                    Timer::Expire => self.rooms.expire_evicted(cx),
                 }
             }
-            if !self.band.has_unflushed_batches() {
+            if !self.rooms.has_unflushed_batches() {
                 return;
             }
-            self.band.flush_windows(reached, most, cx);
+            self.rooms.flush_windows(reached, most, cx);
             if *reached >= most {
                 return;
             }

@@ -1,7 +1,7 @@
 //! The sessions of a shard: calls in, replies out, packets to members.
 //!
 //! A call never reaches into a connection. A [`Caller`] describes the client, and a [`Reply`] the
-//! outcome. The engine acknowledges the call first; [`Band::settle`] then sends the notices to the
+//! outcome. The engine acknowledges the call first; [`Rooms::settle`] then sends the notices to the
 //! members.
 
 mod batch;
@@ -38,7 +38,7 @@ use room::Room;
 /// higher one was written by another program, and no other session begins above it.
 pub const CLOCK_EPOCH_MAX: u64 = 1 << 44;
 
-/// The client that calls, as far as the band knows it.
+/// The client that calls, as far as the rooms know it.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
     /// The address that wrong guesses count against.
@@ -49,7 +49,7 @@ pub struct Caller {
     pub seat: Option<SeatHandle>,
 }
 
-/// A command that the band carries out, and answers with one [`Reply`].
+/// A command that a room carries out, and answers with one [`Reply`].
 pub enum Call {
     Join(Join),
     Leave(SessionId),
@@ -71,7 +71,7 @@ pub enum Reply {
 }
 
 /// The sessions of a shard, with their members' seats.
-pub struct Band {
+pub struct Rooms {
     rules: Arc<Rules>,
     rooms: Arena<RoomKey, Room>,
     names: BTreeMap<SessionId, RoomKey>,
@@ -84,8 +84,8 @@ pub struct Band {
     effects: Vec<Effect>,
 }
 
-impl Band {
-    /// Creates a band without sessions.
+impl Rooms {
+    /// Creates the rooms of a shard without sessions.
     pub fn new(settings: &Settings) -> Self {
         let rules = Arc::new(Rules {
             members_max: settings.session_members_max,
@@ -131,7 +131,7 @@ impl Band {
         !self.closed_windows.is_empty()
     }
 
-    /// Carries out a call. The caller must be acknowledged next; then [`settle`](Band::settle) is
+    /// Carries out a call. The caller must be acknowledged next; then [`settle`](Rooms::settle) is
     /// due.
     pub fn call(&mut self, caller: &Caller, call: Call, cx: &mut Cx<'_>) -> Reply {
         let mut seat = caller.seat;
@@ -168,7 +168,7 @@ impl Band {
         self.settle_room(seat.room, cx);
     }
 
-    /// Does what [`settle`](Band::settle) does, for a session without a seat at hand. The session
+    /// Does what [`settle`](Rooms::settle) does, for a session without a seat at hand. The session
     /// may be empty.
     pub fn settle_room(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         let Some(room) = self.rooms.get_mut(key) else { return };
@@ -322,7 +322,7 @@ impl Band {
     /// Gives a lost member its seat back and sends it the events that it missed. Returns `None` if
     /// it cannot be recovered.
     ///
-    /// [`settle`](Band::settle) is due once the client knows that it is recovered.
+    /// [`settle`](Rooms::settle) is due once the client knows that it is recovered.
     pub fn recover(
         &mut self,
         token: RecoveryToken,
@@ -373,7 +373,7 @@ impl Band {
     }
 
     /// Opens a session from its record, or a new one. `restored` is reported to the members that
-    /// join. [`settle_room`](Band::settle_room) is due once all pending joins are done.
+    /// join. [`settle_room`](Rooms::settle_room) is due once all pending joins are done.
     ///
     /// # Errors
     /// `session_full` if the shard is full.

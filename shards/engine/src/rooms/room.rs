@@ -62,7 +62,7 @@ struct Subscriber {
     metronome: bool,
 }
 
-/// Serializes a join in few bytes, because a band's log holds one for each member. Returns `None`
+/// Serializes a join in few bytes, because a session's log holds one for each member. Returns `None`
 /// for any other notice.
 fn pack(notice: &Notice) -> Option<Vec<u8>> {
     let Notice::UserJoined { member, member_count } = notice else { return None };

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::Band;
+use super::Rooms;
 use crate::speech::{Member, Quality, Role};
 use crate::words::ids::{ConnId, MemberId};
 use crate::words::time::Micros;
@@ -42,7 +42,7 @@ struct MemberRow<'a> {
     quality: &'static str,
 }
 
-impl Band {
+impl Rooms {
     /// Appends the shard's sessions that have connected members, as a JSON array of objects:
     /// `sessionId, isPlaying, tempoMilliBpm, positionMicros, uptimeMicros, memberCount,
     /// connectedCount, epoch, version, members`, each member with `socketId, displayName, role,

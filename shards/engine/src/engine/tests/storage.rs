@@ -1,9 +1,9 @@
 //! Sessions are loaded and stored, with a storage that the test answers for.
 
 use super::*;
-use crate::band::CLOCK_EPOCH_MAX;
 use crate::io::{LoadResult, StorageEvent, StoreResult};
 use crate::record::Record;
+use crate::rooms::CLOCK_EPOCH_MAX;
 
 const WAIT: Micros = Micros::from_millis(500);
 
