@@ -7,7 +7,7 @@ use super::Shard;
 use crate::context::Cx;
 use crate::io::report::{Disconnect, Manner};
 use crate::rooms::Rooms;
-use crate::transport::{Closing, Ending};
+use crate::transport::Closing;
 use crate::words::ids::{ConnId, SeatHandle};
 
 impl Shard {
@@ -15,14 +15,12 @@ impl Shard {
     /// the peer its last packets.
     pub(super) fn close(&mut self, conn: ConnId, mut closing: Closing, cx: &mut Cx<'_>) {
         let Some(mut gone) = self.transport.remove(conn, cx) else { return };
-        let manner = match closing.manner {
-            Ending::Expelled => {
-                cx.report.counters.expulsions += 1;
-                Some(Manner::ByServer)
-            }
-            Ending::Left => gone.was_connected().then_some(Manner::ByClient),
-            Ending::Unlogged => None,
-        };
+        if closing.manner == Some(Manner::ByServer) {
+            cx.report.counters.expulsions += 1;
+        }
+        // A client that never connected to the namespace leaves without a line in the log.
+        let manner =
+            closing.manner.filter(|manner| *manner != Manner::ByClient || gone.was_connected());
         let seated = gone.seated();
         if let Some(manner) = manner {
             let why = std::mem::take(&mut closing.why);

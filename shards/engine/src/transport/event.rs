@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::io::CloseCause;
+use crate::io::report::Manner;
 use crate::speech::LeaveReason;
 use crate::wire::json::{self, Value};
 use crate::wire::socket_packet::Packet;
@@ -207,25 +208,14 @@ pub enum Next {
 pub struct Closing {
     /// The reason in words, for the log.
     pub why: Cow<'static, str>,
-    /// The manner of the end, for the log.
-    pub manner: Ending,
+    /// The side that ended it, for the log. `None`: not logged, or logged before.
+    pub manner: Option<Manner>,
     /// The reason for its session.
     pub reason: LeaveReason,
     /// Whether the client itself has ended its Engine.IO session.
     pub goodbye: bool,
     /// The last bytes for the peer.
     pub farewell: Farewell,
-}
-
-/// The manner in which the log reports the end of a connection.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Ending {
-    /// Not logged, or logged before.
-    Unlogged,
-    /// The client left. Logged if it was connected to a namespace.
-    Left,
-    /// The peer broke a rule or a limit.
-    Expelled,
 }
 
 /// The last bytes sent to the peer.
@@ -249,7 +239,7 @@ pub fn slow_reader(unsent: usize, limit: usize) -> String {
 }
 
 impl Closing {
-    fn new(why: impl Into<Cow<'static, str>>, manner: Ending, reason: LeaveReason) -> Self {
+    fn new(why: impl Into<Cow<'static, str>>, manner: Option<Manner>, reason: LeaveReason) -> Self {
         let farewell = Farewell::Frame(None, "".into());
         Self { why: why.into(), manner, reason, goodbye: false, farewell }
     }
@@ -257,12 +247,12 @@ impl Closing {
     /// Closes a connection whose peer broke a rule. It is sent an empty close frame, as Socket.IO
     /// servers do.
     pub fn expelled(why: impl Into<Cow<'static, str>>, reason: LeaveReason) -> Self {
-        Self::new(why, Ending::Expelled, reason)
+        Self::new(why, Some(Manner::ByServer), reason)
     }
 
     /// Closes a connection that its client ended, or whose client stopped answering.
     pub fn left(reason: LeaveReason) -> Self {
-        Self::new(reason.as_str(), Ending::Left, reason)
+        Self::new(reason.as_str(), Some(Manner::ByClient), reason)
     }
 
     /// Ends a connection that is gone already.
@@ -283,7 +273,7 @@ impl Closing {
 
     /// Ends a connection without a line in the log and without a farewell.
     pub fn unlogged(reason: LeaveReason) -> Self {
-        Self { farewell: Farewell::None, ..Self::new("", Ending::Unlogged, reason) }
+        Self { farewell: Farewell::None, ..Self::new("", None, reason) }
     }
 
     /// Closes a connection that speaks HTTP after its last answer.

@@ -50,8 +50,8 @@ pub use client::{Client, Deferred, EVENT_BYTES_MAX, recovery};
 pub use closing::Gone;
 pub use connections::{BACKLOG_SCARCE, Connections};
 pub use event::{
-    Awaits, Closing, Data, Ending, Event, Farewell, Layer, NamedEvent, Next, Opened, Payload,
-    Reason, ReplyTo,
+    Awaits, Closing, Data, Event, Farewell, Layer, NamedEvent, Next, Opened, Payload, Reason,
+    ReplyTo,
 };
 pub use hand_over::Arrival;
 pub use incoming::Incoming;
