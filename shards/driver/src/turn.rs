@@ -12,8 +12,8 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use bandsync_engine::io::{
-    Close, CloseCause, FreeMemory, Input, LoadResult, Output, Outputs, Span, StorageEvent,
-    StoreResult,
+    Close, CloseCause, FreeMemory, Input, LoadResult, Output, Outputs, Span, Stamp,
+    StorageEvent, StoreResult,
 };
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
@@ -685,12 +685,26 @@ impl<N: Net, M: Machine> Turn<N, M> {
 
     /// Writes the chains of this turn.
     fn write<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
+        self.stamp(shell);
         self.writer.flush(net, &mut self.conns, &self.out.bytes, shell.stats());
         let mut troubled = std::mem::take(&mut self.writer.troubled);
         for id in troubled.drain(..) {
             self.update_interest(net, id);
         }
         self.writer.troubled = troubled;
+    }
+
+    /// Writes the present time into the messages that ask for their time of sending, and moves
+    /// their connections to the front, so that it holds.
+    fn stamp<S: Shell<N, M>>(&mut self, shell: &mut S) {
+        if self.out.stamps.is_empty() {
+            return;
+        }
+        let now = self.read_clock(shell);
+        for Stamp { to, digits } in self.out.stamps.drain(..) {
+            Stamp::write(&mut self.out.bytes[digits.range()], now);
+            self.writer.send_first(to.index);
+        }
     }
 
     /// Hands over connections to other shards, with their unsent bytes, after the machine's

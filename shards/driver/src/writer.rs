@@ -30,6 +30,8 @@ pub(crate) struct Writer<K> {
     chunks: Vec<Chunk>,
     /// Places of the connections that have chunks, in the order of their first chunks.
     touched: Vec<u32>,
+    /// Places of connections that are written before all others.
+    first: Vec<u32>,
     /// Connections that have unsent bytes or broke in [`Writer::flush`]. The turn takes them.
     pub(crate) troubled: Vec<ConnId>,
     counts: Counts,
@@ -67,6 +69,7 @@ impl<K> Default for Writer<K> {
         Self {
             chunks: Vec::new(),
             touched: Vec::new(),
+            first: Vec::new(),
             troubled: Vec::new(),
             counts: Counts::default(),
             requests: Vec::new(),
@@ -106,6 +109,11 @@ impl<K: Copy> Writer<K> {
         self.chunks.push(Chunk { bytes, next: NONE, volatile });
     }
 
+    /// Has the chain of the connection at `index` written before all others.
+    pub(crate) fn send_first(&mut self, index: u32) {
+        self.first.push(index);
+    }
+
     /// Returns the number of connections for which this turn has chunks.
     pub(crate) fn touched(&self) -> usize {
         self.touched.len()
@@ -121,7 +129,7 @@ impl<K: Copy> Writer<K> {
         stats: &Stats,
     ) {
         let together = net.sends_together() && self.touched.len() >= TOGETHER_MIN;
-        for index in self.touched.drain(..) {
+        for index in self.first.drain(..).chain(self.touched.drain(..)) {
             // If the connection closed since, its place may be empty, or have a new user whose
             // chain is empty or already written.
             let Some((id, conn)) = conns.at_mut(index) else { continue };

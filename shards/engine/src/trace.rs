@@ -375,6 +375,7 @@ mod tests {
             ],
             bytes: b"text".to_vec(),
             receivers: vec![CONN; 4],
+            stamps: Vec::new(),
         }
     }
 
@@ -452,6 +453,7 @@ mod tests {
             ],
             bytes: b"another".to_vec(),
             receivers: Vec::new(),
+            stamps: Vec::new(),
         };
         pieces.add(&moved, 0);
         assert_eq!(pieces.sum(), whole.sum());

@@ -1,5 +1,7 @@
 //! The client's side of the wire: frames to the server, frames from it, and rubbish.
 
+use std::ops::Range;
+
 use bandsync_testkit::frames::{handshake, read, write};
 
 use super::rng::SimRng;
@@ -54,6 +56,17 @@ pub fn stored(text: &[u8]) -> Vec<u8> {
     // RFC 7692 ends a message with an empty block whose lengths are left out.
     out.push(0);
     out
+}
+
+/// Returns the place of the digits of the time of sending, which ends answers to probes.
+pub fn stamp_in(frame: &[u8]) -> Option<Range<usize>> {
+    const NAME: &[u8] = b"\"t2\":";
+    let tail = frame.len().saturating_sub(40);
+    let found = frame[tail..].windows(NAME.len()).rposition(|bytes| bytes == NAME)?;
+    let start = tail + found + NAME.len();
+    let is_digit = |byte: &&u8| byte.is_ascii_digit() || **byte == b'.';
+    let count = frame[start..].iter().take_while(is_digit).count();
+    (frame[start + count..] == *b"}]").then_some(start..start + count)
 }
 
 /// Whether a short frame acknowledges a value that a newer one superseded.

@@ -137,7 +137,7 @@ pub const BUGS: &[Bug] = bugs! {
     report_moves_the_band "a follower's report moves the band":
         "if " => "if !BUG && ";
     clock_answers_ahead "the clock answers with a future time":
-        "t2: span(at)" => "t2: span(if BUG { at + Micros::from_millis(30) } else { at })";
+        "t1: span(at)" => "t1: span(if BUG { at + Micros::from_millis(30) } else { at })";
     arrival_after_the_end "a connection handed over in a drain is admitted":
         "" => "if !BUG { LINE }";
     poller_without_goodbye "a polling client receives no goodbye":

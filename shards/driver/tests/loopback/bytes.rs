@@ -1,6 +1,6 @@
 //! Bytes in and out: large ones, many at once, slow readers.
 
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bandsync_driver::Plan;
 use bandsync_engine::io::tap::NoTap;
-use bandsync_engine::io::{Input, Outputs};
+use bandsync_engine::io::{Input, Output, Outputs, Span, Stamp};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
 
@@ -240,5 +240,41 @@ fn ticks_arrive_whole_and_in_order_and_a_slow_reader_misses_some() {
     assert!(seen.windows(2).any(|two| two[0] + 1 < two[1]), "{seen:?}");
     assert!(server.stats(0).alarms.get() > 0);
     drop((slow, quick));
+    server.end();
+}
+
+/// Answers each input with the time at which it was received and a time to be stamped, then works.
+fn stamped(at: Micros, input: Input<'_>, out: &mut Outputs) {
+    const WORK: Duration = Duration::from_millis(2);
+    let Input::Received { conn, .. } = input else { return };
+    let received = format!("{}.{:03}", at.as_micros() / 1_000, at.as_micros() % 1_000);
+    send(out, conn, format!("{received} {received}\n").as_bytes());
+    if let Some(Output::Send { bytes, .. }) = out.list.last() {
+        let digits = Span { start: bytes.end - 1 - received.len() as u32, end: bytes.end - 1 };
+        out.stamps.push(Stamp { to: conn, digits });
+    }
+    let clock = bandsync_driver::Clock::start();
+    while u128::from(clock.now().as_micros()) < WORK.as_micros() {}
+}
+
+#[test]
+fn a_message_can_carry_the_time_at_which_it_was_sent() {
+    let server = Server::start(vec![stamped]);
+    let mut socket = server.connect();
+    let mut lines = std::io::BufReader::new(socket.try_clone().unwrap()).lines();
+    let mut later = 0;
+    for _ in 0..10 {
+        socket.write_all(b"?").unwrap();
+        let line = lines.next().unwrap().unwrap();
+        let (received, sent) = line.split_once(' ').unwrap();
+        // A time with another number of digits is not stamped.
+        if received != sent {
+            let millis = |text: &str| text.parse::<f64>().unwrap();
+            assert!(millis(sent) - millis(received) > 1.999, "{line}");
+            later += 1;
+        }
+    }
+    assert!(later >= 5, "at most five of ten times have a new number of digits");
+    drop((socket, lines));
     server.end();
 }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::words::ids::{ConnId, SessionId, ShardId};
 use crate::words::policy::Named;
+use crate::words::time::Micros;
 
 pub use settings::{Goodbye, Settings, Transports, Version3};
 
@@ -213,6 +214,39 @@ pub struct Outputs {
     pub bytes: Vec<u8>,
     /// The receivers that [`Output::Fanout`]s refer to by a [`Span`].
     pub receivers: Vec<ConnId>,
+    /// Numbers that the driver overwrites with the time of sending. They are not recorded: a replay
+    /// sends nothing.
+    #[serde(skip)]
+    pub stamps: Vec<Stamp>,
+}
+
+/// A time of sending within the bytes of an [`Output::Send`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The receiver.
+    pub to: ConnId,
+    /// The digits, in [`Outputs::bytes`]: milliseconds with three decimals.
+    pub digits: Span,
+}
+
+impl Stamp {
+    /// Overwrites `digits` with a time in milliseconds. Leaves them unchanged if the time takes
+    /// another number of digits.
+    pub fn write(digits: &mut [u8], at: Micros) {
+        let whole = at.as_micros() / 1_000;
+        if digits.len() != whole.checked_ilog10().unwrap_or(0) as usize + ".000".len() + 1 {
+            return;
+        }
+        let mut left = at.as_micros();
+        for (place, digit) in digits.iter_mut().rev().enumerate() {
+            if place == 3 {
+                *digit = b'.';
+            } else {
+                *digit = b'0' + (left % 10) as u8;
+                left /= 10;
+            }
+        }
+    }
 }
 
 /// A place in one of the lists of [`Outputs`].
@@ -327,8 +361,34 @@ impl Outputs {
         self.list.clear();
         self.bytes.clear();
         self.receivers.clear();
+        self.stamps.clear();
         if used <= self.bytes.capacity() / 4 {
             self.bytes.shrink_to(Self::KEPT_BYTES_MAX);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamped(digits: &str, micros: u64) -> String {
+        let mut digits = digits.as_bytes().to_vec();
+        Stamp::write(&mut digits, Micros::from_micros(micros));
+        String::from_utf8_lossy(&digits).into_owned()
+    }
+
+    #[test]
+    fn a_stamp_replaces_all_digits_and_no_other_byte() {
+        assert_eq!(stamped("12345.678", 12_346_100), "12346.100");
+        assert_eq!(stamped("0.001", 9), "0.009");
+        assert_eq!(stamped("9.999", 9_999), "9.999");
+    }
+
+    #[test]
+    fn a_stamp_of_another_length_changes_nothing() {
+        assert_eq!(stamped("999.999", 1_000_000), "999.999");
+        assert_eq!(stamped("1000.001", 999_999), "1000.001");
+        assert_eq!(stamped("", 5), "");
     }
 }

@@ -21,7 +21,7 @@ use crate::wire::frame::Reader;
 use crate::wire::json::{Reading, Value};
 use crate::wire::payload::Version;
 use crate::wire::socket_packet::{self, Assembler, Binary, Body, Packet};
-use crate::wire::{engine_packet, notices};
+use crate::wire::{engine_packet, notices, print};
 use crate::words::ids::{ConnId, MemberId, Offset, RecoveryToken, SeatHandle};
 use crate::words::limits::Limits;
 use crate::words::time::Micros;
@@ -403,11 +403,13 @@ impl Client {
                 let response =
                     ClientNotice::LatencyResponse { client_timestamp: timestamp, moment: now };
                 self.notify(conn, &response, cx);
+                cx.out.stamp(conn, print::TIME_OF_SENDING);
                 Ack::Latency { client_timestamp: timestamp, moment: now }
             }
             ClientCommand::ClockSync { t0 } => {
                 if !is_acknowledged {
                     self.notify(conn, &ClientNotice::ClockSync { t0, at: now.at }, cx);
+                    cx.out.stamp(conn, print::TIME_OF_SENDING);
                 }
                 Ack::Clock { t0, at: now.at }
             }

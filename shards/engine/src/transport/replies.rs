@@ -56,6 +56,9 @@ impl Connections {
     ) {
         if let (Some(id), Some(client)) = (to.ack, self.client(to.client)) {
             client.send(to.client, cx, |bytes| print::ack(bytes, id, session, ack));
+            if matches!(ack, Ack::Clock { .. } | Ack::Latency { .. }) {
+                cx.out.stamp(to.client, print::TIME_OF_SENDING);
+            }
         }
     }
 

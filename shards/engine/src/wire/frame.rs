@@ -529,6 +529,11 @@ pub fn deflated(out: &mut Vec<u8>, text: bool, payload: &[u8]) {
     frame(out, header, |out| out.extend_from_slice(payload));
 }
 
+/// Whether a frame of the server, with a text or binary message, is compressed.
+pub fn is_compressed(frame: &[u8]) -> bool {
+    frame.first().is_some_and(|first| first & 0x40 != 0)
+}
+
 /// Appends a pong with the payload of a ping.
 pub fn pong(out: &mut Vec<u8>, payload: &[u8]) {
     assert!(payload.len() <= CONTROL_BYTES_MAX);

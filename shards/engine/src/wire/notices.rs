@@ -12,7 +12,7 @@ use super::fields::{
 use super::print::printer::Object;
 use super::print::{
     ChecksumView, CurrentSongView, MemberInfo, MemberView, Millionths, NumberView, SetlistView,
-    SettingsView, SongView, Thousandths, TimeSignatureView, TimelineView, bpm, role_word, span,
+    SettingsView, SongView, Thousandths, TimeSignatureView, TimelineView, bpm, role_word, sent_after, span,
     value,
 };
 use super::schema::{FieldInfo, Nullable, Optional, Schema, nullable, optional};
@@ -414,7 +414,7 @@ notices! {
         "clientTimestamp": NUMBER => NumberView(*client_timestamp),
         "serverTimestamp": UNIX => moment.unix.0,
         "t1": SERVER_MS => span(moment.at),
-        "t2": SERVER_MS => span(moment.at),
+        "t2": SERVER_MS => sent_after(moment.at),
     }
 
     "clock_sync",
@@ -422,7 +422,7 @@ notices! {
     ClientNotice::ClockSync { t0, at } => {
         "t0": NUMBER => NumberView(*t0),
         "t1": SERVER_MS => span(*at),
-        "t2": SERVER_MS => span(*at),
+        "t2": SERVER_MS => sent_after(*at),
     }
 
     "ping",

@@ -16,6 +16,9 @@ use crate::words::ids::{Offset, SessionId};
 use crate::words::music::{Change, Loop, MeterChange, Segment, Tempo, TimeSignature, Timeline};
 use crate::words::time::{Micros, Moment};
 
+/// The name before the time of sending, in answers to probes.
+pub const TIME_OF_SENDING: &[u8] = b"\"t2\":";
+
 /// Appends the acknowledgement of an event that was applied. `session` is the sender's session now,
 /// whose id `join_session` and `sync_request` return.
 pub fn ack(out: &mut Vec<u8>, id: u64, session: Option<&SessionId>, ack: &Ack) {
@@ -189,14 +192,12 @@ struct LatencyView {
 }
 
 impl LatencyView {
-    /// Creates the view. An event is received and answered within one turn, which has one time, so
-    /// `t1` equals `t2`.
     fn new(client_timestamp: Number, moment: Moment) -> Self {
         Self {
             client_timestamp: NumberView(client_timestamp),
             server_timestamp: moment.unix.0,
             t1: span(moment.at),
-            t2: span(moment.at),
+            t2: sent_after(moment.at),
         }
     }
 }
@@ -209,9 +210,8 @@ struct ClockView {
 }
 
 impl ClockView {
-    /// Creates the view. `t1` equals `t2`, as in [`LatencyView::new`].
     fn new(t0: Number, at: Micros) -> Self {
-        Self { t0: NumberView(t0), t1: span(at), t2: span(at) } // mark: clock_answers_ahead
+        Self { t0: NumberView(t0), t1: span(at), t2: sent_after(at) } // mark: clock_answers_ahead
     }
 }
 
@@ -635,6 +635,14 @@ fn decimal<S: Serializer>(count: i64, in_one: i64, serializer: S) -> Result<S::O
 /// one.
 pub(super) fn span(span: Micros) -> Thousandths {
     Thousandths(i64::try_from(span.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Returns the time of sending, as long as the driver has not stamped it. It has three decimals, so
+/// that the stamp takes the same number of bytes: it is one or two microseconds after `received`.
+pub(super) fn sent_after(received: Micros) -> Thousandths {
+    let next = received + Micros::from_micros(1);
+    let is_short = next.as_micros().is_multiple_of(10);
+    span(next + Micros::from_micros(u64::from(is_short)))
 }
 
 pub(super) fn bpm(tempo: Tempo) -> Thousandths {

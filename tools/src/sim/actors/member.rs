@@ -1,6 +1,7 @@
 //! The members of the bands: clients that keep the protocol as far as their habits permit.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use bandsync_engine::wire::events;
 use bandsync_testkit::frames::{head_length, read};
@@ -800,7 +801,7 @@ impl Member {
             let frame = &bytes[at..at + whole.length];
             at += whole.length;
             match frame[0] {
-                frames::TEXT => match cx.oracle.memo.decoded(frame) {
+                frames::TEXT => match self.decoded(cx, frame) {
                     Some(decoded) => {
                         self.see(cx, &decoded);
                         self.receive(cx, w, &decoded.what);
@@ -843,6 +844,21 @@ impl Member {
             }
         }
         at
+    }
+
+    /// Returns the message in a frame, if the server has sent it. Its time of sending, if it has one,
+    /// must not be over yet.
+    fn decoded(&self, cx: &mut Cx<'_>, frame: &[u8]) -> Option<Rc<Decoded>> {
+        if let Some(decoded) = cx.oracle.memo.decoded(frame) {
+            return Some(decoded);
+        }
+        let (decoded, stamp) = cx.oracle.memo.stamped(frame)?;
+        let times = (decoded.at as f64 / 1_000.0, cx.now() as f64 / 1_000.0);
+        if stamp < times.0 || stamp > times.1 {
+            let what = format!("member {} got {stamp} ms, sent within {times:?}", self.id);
+            cx.oracle.journal.fail(cx.now(), "I21 clock", what);
+        }
+        Some(decoded)
     }
 
     /// Asks for a Socket.IO connection, with the token of its seat if the member remembers that.

@@ -5,6 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
 use super::super::decode::{Decoded, ServerMessage, log_of};
+use super::super::frames;
 use super::super::rng::Digest;
 
 /// Number of messages at which the older half is dropped.
@@ -49,6 +50,14 @@ impl Memo {
         self.with_digest(Digest::of(frame))
     }
 
+    /// Returns the message in a frame that was stamped as it was sent, with the time on the stamp in
+    /// milliseconds. `None` if the server has not sent the frame, apart from the stamp.
+    pub fn stamped(&self, frame: &[u8]) -> Option<(Rc<Decoded>, f64)> {
+        let digits = frame.get(frames::stamp_in(frame)?)?;
+        let stamp = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        Some((self.with_digest(Digest::of(&unstamped(frame)?))?, stamp))
+    }
+
     /// Returns the message in a frame with this digest, if the server has sent it.
     pub fn with_digest(&self, key: u64) -> Option<Rc<Decoded>> {
         self.young.get(&key).or_else(|| self.old.get(&key)).cloned()
@@ -81,6 +90,17 @@ impl Memo {
             }
         }
         self.young.insert(Digest::of(frame), Rc::clone(&decoded));
+        if let Some(unstamped) = unstamped(frame) {
+            self.young.insert(Digest::of(&unstamped), Rc::clone(&decoded));
+        }
         decoded
     }
+}
+
+/// Returns a frame without the digits of its time of sending, or `None` if it has no such time.
+fn unstamped(frame: &[u8]) -> Option<Vec<u8>> {
+    let digits = frames::stamp_in(frame)?;
+    let mut frame = frame.to_vec();
+    frame[digits].fill(b'0');
+    Some(frame)
 }

@@ -570,12 +570,12 @@ fn connection_notices_are_printed() {
     check_client(
         ClientNotice::LatencyResponse { client_timestamp: Number(1.5), moment: MOMENT },
         "latency_response",
-        r#""clientTimestamp":1.5,"serverTimestamp":1700000000123,"t1":12345.678,"t2":12345.678"#,
+        r#""clientTimestamp":1.5,"serverTimestamp":1700000000123,"t1":12345.678,"t2":12345.679"#,
     );
     check_client(
         ClientNotice::ClockSync { t0: Number(7.0), at: MOMENT.at },
         "clock_sync",
-        r#""t0":7,"t1":12345.678,"t2":12345.678"#,
+        r#""t0":7,"t1":12345.678,"t2":12345.679"#,
     );
     check_client(ClientNotice::Ping { timestamp: NOW }, "ping", r#""timestamp":1700000000123"#);
     let heartbeat = |client_timestamp, rtt| ClientNotice::HeartbeatResponse {
@@ -653,11 +653,11 @@ fn acknowledgements_carry_the_requested_values() {
     );
     check_ack(
         Ack::Clock { t0: Number(7.5), at: MOMENT.at },
-        r#","t0":7.5,"t1":12345.678,"t2":12345.678"#,
+        r#","t0":7.5,"t1":12345.678,"t2":12345.679"#,
     );
     check_ack(
         Ack::Latency { client_timestamp: Number(7.0), moment: MOMENT },
-        r#","clientTimestamp":7,"serverTimestamp":1700000000123,"t1":12345.678,"t2":12345.678"#,
+        r#","clientTimestamp":7,"serverTimestamp":1700000000123,"t1":12345.678,"t2":12345.679"#,
     );
     check_ack(
         Ack::Heartbeat { client_timestamp: Some(Number(5.0)), timestamp: NOW, rtt: None },
