@@ -7,14 +7,18 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import ts from "typescript";
-import { TOP } from "../support/paths.js";
+import { band, emit } from "../support/client.js";
+import { TOP, target } from "../support/paths.js";
 import { startServer } from "../support/server.js";
+import { assertDone } from "../support/shape.js";
 import { PATIENCE_MS, within } from "../support/wait.js";
 import { request } from "../support/wire.js";
 
 const web = (name) => join(TOP, "src/web", name);
 const PACKAGE = JSON.parse(readFileSync(web("package.json"), "utf8"));
 const SCRIPTS = PACKAGE.files.filter((name) => name.endsWith(".js"));
+/** The Python that has python-socketio, installed by tools/test. */
+const PYTHON = target("python-socketio", "bin/python");
 
 /** The blocks of code in the library's README, by language. */
 function examples(language) {
@@ -32,6 +36,27 @@ after(async () => {
   await server.stop();
   rmSync(scratch, { recursive: true, force: true });
 });
+
+/** Runs a program until it has printed something like `wanted`. Returns all that it has printed. */
+async function printed(program, args, env, wanted) {
+  const child = spawn(program, args, { cwd: scratch, env, stdio: ["ignore", "pipe", "pipe"] });
+  server.owns(() => child.kill("SIGKILL"));
+  let text = "";
+  const found = new Promise((done) => {
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding("utf8").on("data", (more) => {
+        text += more;
+        if (wanted.test(text)) done();
+      });
+    }
+  });
+  const ended = new Promise((done) => child.once("close", done));
+  await within(PATIENCE_MS, Promise.race([found, ended]), () => `${wanted} is printed; so far: ${text}`);
+  child.kill();
+  await ended;
+  assert.match(text, wanted);
+  return text;
+}
 
 test("the package has all files that its own files import, and no dependencies", () => {
   assert.deepEqual(Object.keys(PACKAGE).filter((key) => /dependencies|scripts/i.test(key)), []);
@@ -60,23 +85,18 @@ test("the program of the library's README runs with the packed library, in Node.
   const [program] = examples("js");
   writeFileSync(join(scratch, "member.mjs"), program.replace("http://127.0.0.1:3001", server.url));
   const { NODE_OPTIONS: _, ...env } = process.env;
-  const child = spawn(process.execPath, ["member.mjs"], { cwd: scratch, env, stdio: ["ignore", "pipe", "pipe"] });
-  server.owns(() => child.kill("SIGKILL"));
-  let text = "";
-  const printed = new Promise((done) => {
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.setEncoding("utf8").on("data", (more) => {
-        text += more;
-        if (/bar 0 beat [1-4] members 1\n[^]*bar 1 beat 1 members 1\n/.test(text)) done();
-      });
-    }
-  });
-  const ended = new Promise((done) => child.once("exit", done));
-  await within(PATIENCE_MS, Promise.race([printed, ended]), () => `a bar of count-in, then bar 1: ${text}`);
-  child.kill();
-  await ended;
-  assert.match(text, /bar 0 beat [1-4] members 1\n[^]*bar 1 beat 1 members 1\n/);
+  const text = await printed(process.execPath, ["member.mjs"], env, /bar 0 beat [1-4] members 1\n[^]*bar 1 beat 1 members 1\n/);
   assert.doesNotMatch(text, /warning/i);
+});
+
+const withoutPython = !existsSync(PYTHON) && "python-socketio is not here: ./tools/test --only integration installs it";
+test("the program of the library's README follows the band with the unmodified python-socketio", { skip: withoutPython }, async () => {
+  const { leader } = await band(server, 1, "python");
+  assertDone(await emit(leader, "play", { sessionId: "python" }));
+  const [program] = examples("py");
+  writeFileSync(join(scratch, "follower.py"), program.replace("http://127.0.0.1:3001", server.url).replace("rehearsal", "python"));
+  const env = { ...process.env, PYTHONUNBUFFERED: "1" };
+  await printed(PYTHON, ["follower.py"], env, /joined as follower\n[^]*the band is at \d+/);
 });
 
 test("pages of another origin may import the library and its types, and nothing else", async () => {
