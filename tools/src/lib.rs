@@ -8,4 +8,5 @@ pub mod fuzz;
 pub mod sim;
 #[cfg(test)]
 mod tidy;
+pub mod timelines;
 mod types;

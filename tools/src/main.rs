@@ -6,7 +6,7 @@ mod commands;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{docs, examine, flamegraph, fuzz, simulate};
+use commands::{docs, examine, flamegraph, fuzz, simulate, timelines};
 
 /// Looks for faults of the server.
 #[derive(Parser)]
@@ -23,6 +23,7 @@ enum Command {
     Flamegraph(flamegraph::Options),
     Fuzz(fuzz::Options),
     Simulate(Box<simulate::Options>),
+    Timelines(timelines::Options),
 }
 
 fn main() -> ExitCode {
@@ -32,5 +33,6 @@ fn main() -> ExitCode {
         Command::Flamegraph(options) => flamegraph::run(options),
         Command::Fuzz(options) => fuzz::run(options),
         Command::Simulate(options) => simulate::run(*options),
+        Command::Timelines(options) => timelines::run(options),
     }
 }

@@ -12,8 +12,8 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use bandsync_engine::io::{
-    Close, CloseCause, FreeMemory, Input, LoadResult, Output, Outputs, Span, Stamp,
-    StorageEvent, StoreResult,
+    Close, CloseCause, FreeMemory, Input, LoadResult, Output, Outputs, Span, Stamp, StorageEvent,
+    StoreResult,
 };
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;

@@ -99,6 +99,8 @@ const COMMANDS = {
   "TICKS_SECONDS=60 node --test integration/ticks.test.js": here({ folder: "tests/js", replace: [["=60", "=1"]] }),
   "BANDSYNC_BIN=../../target/release/bandsync node --test integration/": by("tools/test"),
 
+  "node tests/js/unit/drawn.js --seed 1 --answers 10000000 | cargo run --release -p bandsync-tools -- timelines": here({ folder: ".", replace: [["10000000", "100000"]], prints: /^1\d{5} answers agree$/m }),
+
   "cargo run --release -p bandsync-tools -- examine ws-echo --port 9001": here({ listens: true, replace: [["9001", "0"]] }),
   "cargo run --release -p bandsync-tools -- examine engine-echo --ping-interval 300 --ping-timeout 200": here({ listens: true, replace: [["--ping-interval", "--port 0 --ping-interval"]] }),
   "cargo run --release -p bandsync-tools -- examine socket-echo --recovery 120000": here({ listens: true, replace: [["--recovery", "--port 0 --recovery"]] }),

@@ -6,3 +6,4 @@ pub mod flamegraph;
 pub mod fuzz;
 pub mod planted;
 pub mod simulate;
+pub mod timelines;

@@ -12,8 +12,8 @@ use super::fields::{
 use super::print::printer::Object;
 use super::print::{
     ChecksumView, CurrentSongView, MemberInfo, MemberView, Millionths, NumberView, SetlistView,
-    SettingsView, SongView, Thousandths, TimeSignatureView, TimelineView, bpm, role_word, sent_after, span,
-    value,
+    SettingsView, SongView, Thousandths, TimeSignatureView, TimelineView, bpm, role_word,
+    sent_after, span, value,
 };
 use super::schema::{FieldInfo, Nullable, Optional, Schema, nullable, optional};
 use super::setlist::TIME_SIGNATURE;
