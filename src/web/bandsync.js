@@ -24,6 +24,8 @@ const CATCH_UP_MS = 1000;
  * replace it.
  */
 const SEAT_KEPT_MS = 10_000;
+/** Time within which an error of the clock that is too large to be slewed is stepped, also between beats. */
+const STEP_WITHIN_MS = 800;
 const CHANGING = new Set(["snapshot", "session_update", "user_joined", "user_left", "role_changed", "leader_changed"]);
 // events, by `tools docs`
 /** Events that the server applies once, by their `commandId`. */
@@ -83,7 +85,8 @@ export class BandSync extends EventTarget {
   #fresh = true;
   #resumedAt = -Infinity;
   #askedAt = -Infinity;
-  #barSeen = null;
+  /** The error that waits for a beat: its first and last readings in local milliseconds, and the beat at the last. */
+  #error = { since: 0, last: -Infinity, number: 0 };
   #awaySince = null;
   #unlisten = [];
   /** The prefix of this client's command ids, for all connections; a rising number follows. */
@@ -599,15 +602,20 @@ export class BandSync extends EventTarget {
     });
   }
 
-  /** Whether the clock may step. A step is audible: in music only at a bar line, or if the error is over 1 s. */
+  /**
+   * Whether the clock may step. A step is audible: in music only at a beat, or if the error is over 1 s or has lasted
+   * for 0.8 s.
+   */
   #mayStep(miss) {
     if (!this.timeline || Math.abs(miss) > 1000 || globalThis.document?.hidden) return true;
-    const t = Math.floor((this.#now() + this.clock.offset) * 1000);
-    const { bar, playing } = music.placeAt(this.timeline, t);
+    const now = this.#now();
+    const { beat, playing } = music.placeAt(this.timeline, Math.floor((now + this.clock.offset) * 1000));
     if (!playing) return true;
-    const before = this.#barSeen;
-    this.#barSeen = bar;
-    return before !== null && before !== bar;
+    // Readings of an error come with every frame; after a pause it is another error.
+    const { since, last, number } = this.#error;
+    const isNew = now - last > STEP_WITHIN_MS;
+    this.#error = { since: isNew ? now : since, last: now, number: Math.floor(beat / music.BEAT) };
+    return !isNew && (number !== this.#error.number || now - since > STEP_WITHIN_MS);
   }
 
   /**

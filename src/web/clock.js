@@ -16,9 +16,11 @@ const LOST_AFTER_MS = 10_000;
 const TIGHT_MS = 5;
 const GOOD_MS = 15;
 
-const SLEW_FROM_MS = 0.5;
+/** Smallest error that is slewed. With 0.5 ms the shown clock was 0.24 ms worse at p99 than its estimate. */
+const SLEW_FROM_MS = 0.15;
 const SLEW_TO_MS = 0.05;
-const STEP_FROM_MS = 30;
+/** Smallest error that is stepped. Slewing it would take three seconds. */
+const STEP_FROM_MS = 15;
 const SLEW_PER_MS = 0.005;
 const SETTLED_SAMPLES = 20;
 

@@ -488,3 +488,19 @@ test("leaving disconnects and does not reconnect", async () => {
   await assert.rejects(band.play(), { code: "offline" });
   assert.equal(server.sockets.length, 1);
 });
+
+test("a step of the clock is corrected before the next bar line", () =>
+  onStage(async (server, band) => {
+    // A bar of 32 seconds.
+    const began = Math.floor(server.serverClock() * 1000);
+    const segments = [{ ...timeline().segments[0], t0: began, rate: 1, bpm0: 30_000, bpm1: 30_000 }];
+    const meter = [{ beat: 0, num: 16, den: 4 }];
+    server.event("snapshot", { ...server.snapshot, timeline: timeline({ version: 2, segments, meter }) });
+    await until(() => band.clock.now() !== null && band.clock.samples >= 20);
+    const { serverClock } = server;
+    server.serverClock = () => serverClock() + 100;
+    const error = () => Math.abs(band.clock.now() - server.serverClock());
+    assert.ok(error() > 90, "the clock does not know yet");
+    await until(() => error() < 15 || server.sockets.length > 1);
+    assert.deepEqual([server.sockets.length, band.beat().bar], [1, 1], "without a new connection, in the first bar");
+  }));
