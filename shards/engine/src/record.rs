@@ -257,10 +257,6 @@ fn is_sound(segment: &Segment) -> bool {
         && segment.armed.as_deref().is_none_or(armed)
 }
 
-/// Maximum number of meter changes that a session makes. If it has more, the oldest is dropped, and
-/// bars count from the next one. Guessed.
-pub(crate) const METER_MAX: usize = 16;
-
 /// Maximum duration of a fade, in microseconds: an hour.
 const RAMP_MAX: u64 = 3_600_000_000;
 

@@ -389,7 +389,7 @@ impl Model {
         let changed = match say {
             Say::Play { bars, quantize, .. } => self.music.play(now, at, *bars, *quantize),
             Say::Pause => self.music.pause(now),
-            Say::Stop => self.music.rewind(now, None, None),
+            Say::Stop => self.music.rewind(now),
             Say::Seek { to, .. } => self.music.seek(now, at, *to),
             Say::Tempo { milli } => self.music.tempo(now, *milli, 0),
             Say::Fade { milli, time, .. } => self.music.tempo(now, *milli, *time),
@@ -493,7 +493,9 @@ impl Model {
                 if self.songs.as_ref().is_some_and(|(list, _)| list == say) {
                     false
                 } else {
-                    self.song = self.song.filter(|song| *song < starts.len());
+                    if self.song.take_if(|song| *song >= starts.len()).is_some() {
+                        self.music.fold(now);
+                    }
                     self.songs = Some((say.clone(), starts));
                     true
                 }
@@ -722,7 +724,7 @@ impl Model {
     fn select(&mut self, now: u64, song: usize) -> Result<bool, Wrong> {
         let start = self.songs.as_ref().and_then(|(_, songs)| songs.get(song)).copied();
         let (tempo, signature) = start.ok_or("a song that is not there was selected")?;
-        let moved = self.music.rewind(now, tempo, signature);
+        let moved = self.music.begin(now, tempo, signature);
         Ok(self.song.replace(song) != Some(song) || moved)
     }
 }

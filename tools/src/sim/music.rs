@@ -19,6 +19,8 @@ pub struct Piece {
     /// Tempo after the ramp.
     pub to: i128,
     pub ramp: i128,
+    /// The beat at which the count-in ends, while it lasts.
+    start: Option<i128>,
 }
 
 /// A change for later.
@@ -50,6 +52,7 @@ impl Music {
             from: 120_000,
             to: 120_000,
             ramp: 0,
+            start: None,
         };
         Self { here, wishes: Vec::new(), count_in: 0, meter: vec![(0, 4, 4)] }
     }
@@ -97,12 +100,12 @@ impl Music {
                 self.settle(Piece { position, beat: still.beat - into, ..still });
             }
         }
-        self.count_in = i128::from(bars) * i128::from(self.signature(at).0);
         // This replaces an earlier wish for a start, and all wishes after that.
         self.fold(now);
         if let Some(start) = self.wishes.iter().position(|(_, wish)| *wish == Wish::Start) {
             self.wishes.truncate(start);
         }
+        self.count_in = i128::from(bars) * i128::from(self.signature(at).0);
         self.wish(now, at, Wish::Start);
         true
     }
@@ -113,21 +116,33 @@ impl Music {
         if !here.playing && !self.is_anything_planned(now) {
             return false;
         }
-        let (position, beat) = if here.position < 0 { (0, 0) } else { (here.position, here.beat) };
-        self.settle(Piece { position, beat, playing: false, to: here.from, ramp: 0, ..here });
+        // A count-in goes back to the place where the music was to start.
+        let (position, beat) = here
+            .start
+            .map_or((here.position, here.beat), |start| (here.position + wait(here, start), start));
+        let still = Piece { position, beat, playing: false, to: here.from, ramp: 0, ..here };
+        self.settle(Piece { start: None, ..still });
         self.count_in = 0;
         true
     }
 
-    /// Stops the music at its start, with the newest signature, or with the given tempo and
-    /// signature.
-    pub fn rewind(&mut self, now: u64, tempo: Option<u32>, signature: Option<(u8, u8)>) -> bool {
+    /// Stops the music at its start.
+    pub fn rewind(&mut self, now: u64) -> bool {
+        let before = (self.at(now), self.is_anything_planned(now));
+        self.pause(now);
+        self.settle(Piece { position: 0, beat: 0, ..self.at(now) });
+        before != (self.at(now), false)
+    }
+
+    /// Stops the music at the start of a song, in its tempo and signature, or the newest ones.
+    pub fn begin(&mut self, now: u64, tempo: Option<u32>, signature: Option<(u8, u8)>) -> bool {
         let before = (self.at(now), self.meter.clone(), self.is_anything_planned(now));
         let (_, numerator, denominator) = self.meter[self.meter.len() - 1];
         let (numerator, denominator) = signature.unwrap_or((numerator, denominator));
+        self.rewind(now);
         self.meter = vec![(0, numerator, denominator)];
-        self.pause(now);
-        let still = Piece { position: 0, beat: 0, ..self.at(now) };
+        self.count_in = 0;
+        let still = self.at(now);
         let tempo = tempo.map_or(still.from, i128::from);
         self.settle(Piece { from: tempo, to: tempo, ..still });
         before != (self.at(now), self.meter.clone(), false)
@@ -136,13 +151,10 @@ impl Music {
     /// Seeks to another position, now or later. Returns false if the position does not change.
     pub fn seek(&mut self, now: u64, at: u64, to: u64) -> bool {
         let here = self.at(now);
-        let there = come_true(self.at(at), Wish::Seek(to.into()), 0);
-        let same = if here.playing {
-            at <= now && here.position == i128::from(to)
-        } else {
-            here.position == there.position && here.beat == there.beat
-        };
-        if same && !self.is_anything_planned(now) {
+        // While playing, a position that does not belong to its beat may stay.
+        let stays = here.playing && here.start.is_none() && here.position == i128::from(to);
+        let same = stays || come_true(here, Wish::Seek(to.into()), 0) == here;
+        if same && (at <= now || !here.playing) && !self.is_anything_planned(now) {
             return false;
         }
         self.wish(now, at, Wish::Seek(to.into()));
@@ -163,9 +175,9 @@ impl Music {
         true
     }
 
-    /// Changes the signature from the next bar line on, or from this bar on if the music is paused.
+    /// Changes the signature from the next bar line on, or from this bar on if the music is paused,
+    /// up to the next change. Returns false if a bar of this signature begins there anyway.
     pub fn signature_from_here(&mut self, now: u64, numerator: u8, denominator: u8) -> bool {
-        let before = self.meter.clone();
         let here = self.at(now);
         let (into, of, _) = self.bar(here.beat);
         let mut from = here.beat - into;
@@ -175,15 +187,15 @@ impl Music {
                 from = from.min(*next);
             }
         }
-        let from = from.max(self.meter[0].0);
-        self.meter.retain(|(beat, ..)| *beat < from);
-        if self.meter.last().is_none_or(|(_, n, d)| (*n, *d) != (numerator, denominator)) {
-            self.meter.push((from, numerator, denominator));
+        let from = here.start.unwrap_or(from);
+        if self.bar(from) == (0, numerator, denominator) {
+            return false;
         }
-        if self.meter.len() > 16 {
-            self.meter.remove(0);
-        }
-        self.meter != before
+        self.fold(now);
+        self.meter.retain(|(beat, ..)| *beat != from);
+        self.meter.push((from, numerator, denominator));
+        self.meter.sort_unstable();
+        true
     }
 
     /// Returns the position of a beat in its bar, and the bar's signature.
@@ -193,20 +205,20 @@ impl Music {
         ((beat - start).rem_euclid(i128::from(numerator) * BEAT), numerator, denominator)
     }
 
-    /// Applies the wishes up to now. The current piece is not split, because each split would
-    /// round.
-    fn fold(&mut self, now: u64) {
+    /// Applies the wishes up to now, and continues from now, as every change does.
+    pub fn fold(&mut self, now: u64) {
         let due = self.wishes.iter().take_while(|(at, _)| *at <= i128::from(now)).count();
         for (at, wish) in self.wishes.drain(..due) {
             self.here = come_true(go_on(self.here, at), wish, self.count_in);
         }
+        self.here = go_on(self.here, now.into());
     }
 
     /// Moves the music in time, so that its state at `then` is that at `now`.
     pub fn move_clock(&mut self, then: u64, now: u64) {
         self.fold(then);
         let by = i128::from(now) - i128::from(then);
-        self.here = Piece { t: now.into(), ..go_on(self.here, then.into()) };
+        self.here.t = now.into();
         self.wishes.iter_mut().for_each(|(at, _)| *at += by);
     }
 
@@ -219,7 +231,7 @@ impl Music {
     fn wish(&mut self, now: u64, at: u64, wish: Wish) {
         self.fold(now);
         if at <= now {
-            self.here = come_true(go_on(self.here, now.into()), wish, self.count_in);
+            self.here = come_true(self.here, wish, self.count_in);
             return;
         }
         let at = i128::from(at);
@@ -262,7 +274,34 @@ fn go_on(piece: Piece, t: i128) -> Piece {
         from: tempo,
         to: if ramp == 0 { tempo } else { piece.to },
         ramp,
+        start: piece.start.filter(|start| piece.beat + beats < *start),
     }
+}
+
+/// Returns the time in microseconds after which a playing piece reaches a beat ahead, rounded to
+/// the nearest: the last half of a microsecond at which the beat is not reached.
+fn wait(piece: Piece, beat: i128) -> i128 {
+    let beats = beat - piece.beat;
+    // The beats up to half of a microsecond after `passed`, and `beats`, both times 480 000.
+    let is_past = |passed: i128| {
+        let (half, ramp) = (2 * passed + 1, piece.ramp);
+        match () {
+            () if half < 2 * ramp => {
+                let rise = (piece.to - piece.from) * half * half;
+                4 * piece.from * ramp * half + rise > 480_000 * beats * ramp
+            }
+            () => {
+                let ramped = 4 * (piece.from + piece.to) * ramp;
+                ramped + 4 * piece.to * (half - 2 * ramp) > 480_000 * beats
+            }
+        }
+    };
+    let (mut low, mut high) = (0, 1 << 40);
+    while low < high {
+        let middle = (low + high) / 2;
+        if is_past(middle) { high = middle } else { low = middle + 1 }
+    }
+    low
 }
 
 fn come_true(piece: Piece, wish: Wish, count_in: i128) -> Piece {
@@ -271,10 +310,22 @@ fn come_true(piece: Piece, wish: Wish, count_in: i128) -> Piece {
         Wish::Start => {
             let beats = count_in * BEAT;
             let position = piece.position - length_of(beats, piece.from);
-            Piece { position, beat: piece.beat - beats, playing: true, ..piece }
+            let start = (beats > 0).then_some(piece.beat);
+            Piece { position, beat: piece.beat - beats, playing: true, start, ..piece }
         }
-        Wish::Seek(to) if piece.playing => Piece { position: to, ..piece },
-        Wish::Seek(to) => Piece { position: to, beat: round(to * piece.from, 60_000), ..piece },
+        Wish::Seek(to) => {
+            let mut beat = round(to * piece.from, 60_000);
+            // What is left of a count-in is still to be counted.
+            let place = piece.start.unwrap_or(piece.beat);
+            let left = place - piece.beat;
+            if piece.playing {
+                // The click goes on, so the place moves by whole beats.
+                beat = place + BEAT * round(beat - place, BEAT);
+                beat += if beat < 0 { BEAT } else { 0 };
+            }
+            let position = to - length_of(left, piece.from);
+            Piece { position, beat: beat - left, start: piece.start.map(|_| beat), ..piece }
+        }
     }
 }
 

@@ -49,7 +49,7 @@ pub const BUGS: &[Bug] = bugs! {
     fade_jumps "a tempo fade jumps to its end":
         "if " => "if BUG || ";
     count_in_forgotten "a count-in is dropped when a start is planned again":
-        "* BEAT" => "* if BUG { 0 } else { BEAT }";
+        "start - segment.b0" => "if BUG { 0 } else { start - segment.b0 }";
     pause_keeps_the_plan "pause keeps the schedule":
         "|| " => "|| !BUG && ";
     grace_never_ends "the grace period never ends":
@@ -112,9 +112,7 @@ pub const BUGS: &[Bug] = bugs! {
         "((deadline," =>
             "((if BUG { Micros::from_micros(deadline.as_micros() + 900) } else { deadline },";
     stop_stays_there "stop keeps the position":
-        "Segment { p0: 0, b0: 0, ..self.onward(self.now) }" =>
-            "if BUG { self.onward(self.now) } else \
-             { Segment { p0: 0, b0: 0, ..self.onward(self.now) } }";
+        "(0, 0, None)" => "if BUG { (still.p0, still.b0, None) } else { (0, 0, None) }";
     window_of_the_gone_kept "the window of a closed connection is kept":
         "" => "if !BUG { LINE }";
     one_event_too_few "a returning member misses one event":

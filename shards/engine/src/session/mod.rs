@@ -8,6 +8,7 @@
 //! all would have received. A rejected command changes nothing either.
 
 mod applied;
+#[cfg_attr(not(test), expect(dead_code, reason = "their events come next"))]
 mod draft;
 mod effect;
 mod leadership;
@@ -183,7 +184,7 @@ impl Session {
     }
 
     fn with_state(state: State, now: Moment, age: Micros) -> Self {
-        let metronome = Metronome::new(state.timeline(), now.at);
+        let metronome = Metronome::new(now.at);
         Self {
             state,
             opened: now.at,

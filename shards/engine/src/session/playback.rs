@@ -3,9 +3,8 @@
 //! A change may be scheduled at most 30 s ahead. Pause and stop cancel a scheduled change; any
 //! other command plans it again, see [`Draft`].
 
-use super::draft::Draft;
+use super::draft::{Draft, Move};
 use super::{Audience, Effect, Session, unix_at};
-use crate::record::METER_MAX;
 use crate::speech::{Ack, Notice, Number, Reject, Start, TempoChange};
 use crate::words::ids::MemberId;
 use crate::words::music::{BEAT, Position, TimeSignature, Timeline};
@@ -41,14 +40,11 @@ impl Session {
             return Ok(self.state.report(false, member, play, out));
         }
         if let Some(quantize) = quantize {
-            next.step_back(quantize);
+            next.step_back(quantize)?;
         }
         let at = lead(now, at);
-        next.timeline.count_in = count_in_bars * u32::from(next.signature_at(at).numerator);
-        next.cancel_start();
-        let start = next.start(at);
+        let start = next.play(at, count_in_bars)?;
         let (tempo, position) = (start.bpm0, start.p0);
-        next.turn(start)?;
         let changed = self.install(now, next);
         let (timestamp, timeline) = (unix_at(now, at), self.state.timeline().clone());
         Ok(self.state.report(
@@ -84,7 +80,7 @@ impl Session {
     ) -> Result<Ack, Reject> {
         self.state.leader_only(member)?;
         let mut next = self.state.draft(now.at);
-        next.rewind();
+        next.stop()?;
         let changed = self.install(now, next);
         let timeline = self.state.timeline().clone();
         Ok(self.state.report(changed, member, Notice::Stop { timestamp: now.unix, timeline }, out))
@@ -144,7 +140,7 @@ impl Session {
     ) -> Result<Ack, Reject> {
         self.state.leader_only(member)?;
         let mut next = self.state.draft(now.at);
-        next.set_signature(signature);
+        next.set_signature(signature)?;
         let changed = self.install(now, next);
         let update = Notice::SessionUpdate {
             settings: None,
@@ -221,11 +217,10 @@ impl Session {
     pub(super) fn stop_playback(&mut self, now: Moment) -> bool {
         let mut next = self.state.draft(now.at);
         // mark: pause_keeps_the_plan
-        let pauses = next.timeline.is_playing_at(now.at) || next.is_anything_scheduled();
-        if pauses {
-            next.pause();
-            self.state.install(next);
-            self.timeline_changed(now, false);
+        let pauses = next.timeline.is_playing_at(now.at) || next.is_anything_planned();
+        if pauses && next.pause(now.at).is_ok() {
+            let old = self.state.install(next);
+            self.timeline_changed(now, old);
         }
         pauses
     }
@@ -233,17 +228,17 @@ impl Session {
     /// Makes a draft the next version. Returns false if it does not differ from the present
     /// timeline.
     pub(super) fn install(&mut self, now: Moment, next: Draft) -> bool {
-        let Some(goes_on) = self.state.install(next) else { return false };
-        self.timeline_changed(now, goes_on);
+        let Some(old) = self.state.install(next) else { return false };
+        self.timeline_changed(now, Some(old));
         self.state.decide(now);
         true
     }
 
-    /// Adapts announcements and metronome to changed playback. `goes_on` says whether the beat
-    /// continues.
-    fn timeline_changed(&mut self, now: Moment, goes_on: bool) {
+    /// Adapts announcements and metronome to playback that has changed since `old`.
+    pub(super) fn timeline_changed(&mut self, now: Moment, old: Option<Timeline>) {
+        let Some(old) = old else { return };
         self.announced = now.at;
-        self.metronome.follow(self.state.timeline(), now.at, goes_on);
+        self.metronome.follow(&old, self.state.timeline(), now.at);
     }
 
     pub(super) fn check_timeline(&self) {
@@ -256,33 +251,20 @@ impl Session {
                 .iter()
                 .all(|s| s.playing || (s.ramp == 0 && s.bpm0 == s.bpm1 && s.p0 >= 0))
         );
-        assert!((1..=METER_MAX).contains(&timeline.meter.len()));
+        assert!((1..=Timeline::METER_MAX).contains(&timeline.meter.len()));
         assert!(timeline.meter.is_sorted_by(|a, b| a.beat < b.beat), "{:?}", timeline.meter);
-        let seams = timeline.segments.windows(2).filter(|pair| pair[0].playing && pair[1].playing);
-        for pair in seams {
-            let up_to_seam = Timeline { segments: vec![pair[0].clone()], ..timeline.clone() };
-            assert_eq!(
-                up_to_seam.beat_at(pair[1].t0),
-                pair[1].b0,
-                "beats jump at {:?}",
-                pair[1].t0
-            );
+        for (before, after) in timeline.segments.iter().zip(timeline.segments.iter().skip(1)) {
+            let cut = after.armed.as_ref().map(|armed| armed.cut);
+            assert!(cut.is_none_or(|cut| before.b0 < cut), "never reached: {after:?}");
+            let late = |cut| after.t0.as_micros().abs_diff(before.time_of_count(cut).as_micros());
+            assert!(cut.is_none_or(|cut| late(cut) <= 1), "at another time: {after:?}");
         }
     }
 
     /// Moves the music to a position. Returns whether the timeline changed.
     fn move_to(&mut self, now: Moment, at: Micros, position: i64) -> Result<bool, Reject> {
         let mut next = self.state.draft(now.at);
-        let target = next.sought(at, position);
-        let is_there = if next.timeline.is_playing_at(now.at) {
-            at == now.at && next.timeline.position_at(at) == position
-        } else {
-            next.is_still_at(position, target.b0)
-        };
-        let here = is_there && !next.is_anything_scheduled();
-        if !here {
-            next.turn(target)?;
-        }
+        next.seek(at, Move::Position(position))?;
         Ok(self.install(now, next))
     }
 }

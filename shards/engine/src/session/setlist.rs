@@ -1,8 +1,10 @@
 //! Songs: setting the set list, selecting a song, and sending one on request.
 
+use super::draft::SongStart;
 use super::{Effect, Session};
 use crate::speech::{Ack, Code, Notice, Reject, Setlist, SongChoice};
 use crate::words::ids::MemberId;
+use crate::words::music::MeterChange;
 use crate::words::time::Moment;
 
 impl Session {
@@ -19,9 +21,13 @@ impl Session {
             return Ok(self.state.report(false, member, Notice::Setlist(setlist), out));
         }
         let selected = self.state.song().map(|(_, song)| song.id.clone());
+        let mut next = self.state.draft(now.at);
+        next.keep_songs(|id| place_of(&setlist, id).is_some())?;
         self.state.record.song = selected.and_then(|id| place_of(&setlist, &id));
         self.state.record.setlist = Some(setlist.clone());
         self.state.sum_setlist();
+        let old = self.state.install(next);
+        self.timeline_changed(now, old);
         self.state.decide(now);
         Ok(self.state.report(true, member, Notice::Setlist(setlist), out))
     }
@@ -39,10 +45,16 @@ impl Session {
         self.state.leader_only(member)?;
         let index = self.chosen(choice)?;
         let Some(song) = self.state.song_at(index) else { return Err(no_such_song()) };
-        let (id, tempo, signature) = (song.id.clone(), song.tempo, song.time_signature);
+        let id = song.id.clone();
+        let start = SongStart {
+            song: id.clone(),
+            tempo: song.tempo,
+            meter: song.time_signature.map(|signature| vec![MeterChange { beat: 0, signature }]),
+            end: None,
+            plays: false,
+        };
         let mut next = self.state.draft(now.at);
-        next.rewind();
-        next.begin_with(tempo, signature);
+        next.begin(start)?;
         let selected = self.state.record.song.replace(index) != Some(index);
         let moved = self.install(now, next);
         if selected && !moved {

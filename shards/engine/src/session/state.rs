@@ -35,6 +35,10 @@ pub(super) struct State {
     setlist_sum: u32,
 }
 
+/// Minimum time between a command and the armed change that it plans. Guessed: twice the usual
+/// worst round trip, and 100 ms.
+const LEAD: Micros = Micros::from_millis(200);
+
 /// The cause of a leader's lead, for the automatic message.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum LeadOrigin {
@@ -272,6 +276,12 @@ impl State {
         Some((index, self.song_at(index)?))
     }
 
+    /// Returns the index of a song in the set list.
+    pub fn index_of_song(&self, id: &str) -> Option<u32> {
+        let songs = &self.record.setlist.as_ref()?.songs;
+        songs.iter().position(|song| song.id == id).map(|index| index as u32)
+    }
+
     pub fn song_at(&self, index: u32) -> Option<&Song> {
         self.record.setlist.as_ref()?.songs.get(index as usize)
     }
@@ -330,29 +340,26 @@ impl State {
         // activity, such as the pause at the end of a leader's grace.
         // mark: clock_set_back_rewinds
         let then = timeline.segments.first().map_or(then, |first| then.max(first.t0));
-        let mut draft = Draft::new(timeline, then);
+        let mut draft = Draft::new(timeline, then, LEAD);
         draft.carry_over(now.at);
-        record.timeline = draft.timeline;
+        self.install(draft);
         self.touch(now);
     }
 
     /// Begins a plan of the next timeline.
     pub fn draft(&self, now: Micros) -> Draft {
-        Draft::new(self.timeline(), now)
+        Draft::new(self.timeline(), now, LEAD)
     }
 
-    /// Makes a draft the present timeline. Returns whether the beat continues, or `None` if the
-    /// music does not change. The caller makes it a decision.
-    pub fn install(&mut self, Draft { timeline, now }: Draft) -> Option<bool> {
-        let old = std::mem::replace(&mut self.record.timeline, timeline);
-        let new = &self.record.timeline;
-        if (&old.segments, &old.meter, old.count_in) == (&new.segments, &new.meter, new.count_in) {
-            return None;
+    /// Makes a draft the present timeline. Returns the old one, or `None` if the music does not
+    /// change. The caller makes it a decision.
+    pub fn install(&mut self, next: Draft) -> Option<Timeline> {
+        let old = std::mem::replace(&mut self.record.timeline, next.timeline);
+        if self.record.timeline.song != old.song {
+            let song = self.record.timeline.song.as_deref();
+            self.record.song = song.and_then(|id| self.index_of_song(id));
         }
-        let goes_on = old.is_playing_at(now)
-            && new.is_playing_at(now)
-            && old.beat_at(now) == new.beat_at(now);
-        Some(goes_on)
+        (old != self.record.timeline).then_some(old)
     }
 
     /// Makes the latest changes the next version.

@@ -4,6 +4,7 @@
 
 mod at_random;
 mod message;
+mod plans;
 mod playback;
 mod terms;
 

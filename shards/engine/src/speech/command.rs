@@ -197,6 +197,17 @@ pub struct TempoChange {
     pub event: TempoEvent,
 }
 
+/// The place at which an armed change begins.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Departure {
+    /// The next bar line that is far enough ahead.
+    Bar,
+    /// The next beat that is far enough ahead.
+    Beat,
+    /// This song beat in micro-beats, when the song next reaches it.
+    AtBeat(i64),
+}
+
 /// The boundary that a scheduled change waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Quantize {

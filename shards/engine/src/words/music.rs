@@ -6,6 +6,8 @@
 
 mod timeline;
 
+#[cfg(test)]
+pub(crate) use timeline::vectors;
 pub use timeline::{
     Additions, Armed, Bar, Change, Click, Loop, MeterChange, Place, Segment, Timeline,
 };

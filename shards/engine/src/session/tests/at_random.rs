@@ -115,7 +115,9 @@ fn step(room: &mut Room, line: &str) -> String {
         assert_eq!(before, after, "time changed something without a version");
         let (from, to) = (&before.timeline, room.now.at);
         assert!(
-            !from.is_playing_at(now) || from.beat_at(to) >= from.beat_at(now),
+            !from.is_playing_at(now)
+                || from.segment_index_at(to) > from.segment_index_at(now)
+                || from.count_at(to) >= from.count_at(now),
             "{line}: the beat went back"
         );
     }

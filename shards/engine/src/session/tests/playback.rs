@@ -170,6 +170,7 @@ fn a_signature_applies_from_the_next_bar() {
          a signature 3/4
          +2600
          a stop
+         a signature 3/4
          a signature 3/4",
         "a joins metronome: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
          a play: v2 | all <- play 0 120 at 0 | all <- snapshot
@@ -182,7 +183,8 @@ fn a_signature_applies_from_the_next_bar() {
          +2300: listeners <- beat 2.2 at 2500
          +2800: listeners <- beat 2.3 at 3000
          a stop: v4 | all <- stop | all <- snapshot
-         a signature 3/4: v4 | only a <- signature 3/4",
+         a signature 3/4: v5 | all <- signature 3/4
+         a signature 3/4: v5 | only a <- signature 3/4",
     );
 }
 
@@ -313,7 +315,7 @@ fn settings_are_applied_as_a_whole_or_not_at_all() {
 }
 
 #[test]
-fn a_pause_in_the_count_in_never_leaves_a_negative_position() {
+fn a_pause_in_the_count_in_returns_to_where_the_music_was_to_start() {
     check(
         "a joins metronome
          a play bars=1
@@ -332,11 +334,11 @@ fn a_pause_in_the_count_in_never_leaves_a_negative_position() {
          a pause: v4 | all <- pause 0 | all <- snapshot
          a seek 10000: v5 | all <- seek 10000 at 700 | all <- snapshot
          a play bars=2: v6 | all <- play 7000 120 at 700 | all <- snapshot
-         +700: listeners <- beat 5.3 at 700
-         +1000: listeners <- beat 6.1 at 1200
-         +1500: listeners <- beat 6.2 at 1700
-         +2000: listeners <- beat 6.3 at 2200
-         a pause: v7 | all <- pause 8500 | all <- snapshot",
+         +700: listeners <- beat -1.1 at 700
+         +1000: listeners <- beat -1.2 at 1200
+         +1500: listeners <- beat -1.3 at 1700
+         +2000: listeners <- beat 0.1 at 2200
+         a pause: v7 | all <- pause 10000 | all <- snapshot",
     );
 }
 
@@ -376,7 +378,7 @@ fn a_beat_is_sent_once_across_a_tempo_change() {
          +300: listeners <- beat 1.2 at 500
          a set_tempo 125: v3 | all <- tempo 120 to 125 in 0 | all <- snapshot
          a seek 50000: v4 | all <- seek 50000 at 400 | all <- snapshot
-         +776: listeners <- beat 1.3 at 976",
+         +776: listeners <- beat 27.2 at 976",
     );
 }
 

@@ -197,6 +197,17 @@ impl Timeline {
         own.into_iter().next().unwrap_or(&self.meter)
     }
 
+    /// Returns the id of the song that is on at `at`, if there is one. An armed song is on from its
+    /// beginning, without a version of its own.
+    pub fn song_at(&self, at: Micros) -> Option<&str> {
+        let begun = self.segments.iter().take(self.segment_index_at(at) + 1).rev();
+        let ids = begun.filter_map(|segment| match &segment.armed.as_ref()?.change {
+            Change::Song { id, .. } => Some(id.as_str()),
+            _ => None,
+        });
+        ids.into_iter().next().or(self.song.as_deref())
+    }
+
     /// Returns the first time, not before `from`, at which the song reaches `beat`; `None` if it
     /// never does.
     pub fn time_of_beat(&self, beat: i64, from: Micros) -> Option<Micros> {
@@ -236,8 +247,8 @@ impl Timeline {
         self.segments.iter().rposition(|segment| segment.t0 <= at).unwrap_or(0)
     }
 
-    /// Returns the music of a segment as it goes on from `at`, as a segment that waits for nothing.
-    pub fn onward(&self, index: usize, at: Micros) -> Segment {
+    /// Returns the segment that continues the music of another one from `at`. It waits for nothing.
+    pub fn continued_from(&self, index: usize, at: Micros) -> Segment {
         let segment = &self.segments[index];
         let (t, ramp) = (wide(at), segment.ramp_left_at(at));
         let (count, tempo) = (narrow(self.count(index, t)), segment.tempo(t));
@@ -386,4 +397,4 @@ fn narrow(value: i128) -> i64 {
 mod tests;
 
 #[cfg(test)]
-mod vectors;
+pub(crate) mod vectors;
