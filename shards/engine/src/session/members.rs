@@ -257,7 +257,7 @@ impl Session {
             knows_pin: self.state.record.leader_pin.is_some()
                 && join.leader_pin == self.state.record.leader_pin,
         });
-        self.metronome.listen(&mut self.state, now.at, member, join.metronome);
+        self.playback.listen(&mut self.state, now.at, member, join.metronome);
 
         let leads = self.leads_on_entry(member, join.role);
         if leads && was_alone {
@@ -299,7 +299,7 @@ impl Session {
             .position(|other| other.member.joined_at > member.joined_at);
         let place = later.unwrap_or(self.state.record.seats.len());
         self.state.record.seats.insert(place, Seat { member, metronome: false, ..seat });
-        self.metronome.listen(&mut self.state, now.at, id, metronome);
+        self.playback.listen(&mut self.state, now.at, id, metronome);
         self.state.notify_join(id, out);
         // mark: two_leaders_after_recovery
         if led && self.state.leader().is_none() && self.state.may_lead(id) {
@@ -342,7 +342,7 @@ impl Session {
         seat.member.connected = true;
         let changed = seat.member != before;
         let shown_anew = changed && self.state.is_named(member);
-        self.metronome.listen(&mut self.state, now.at, member, join.metronome);
+        self.playback.listen(&mut self.state, now.at, member, join.metronome);
 
         let audience = if shown_anew { Audience::All } else { Audience::One(member) };
         out.push(Effect::Snapshot(audience));
@@ -363,6 +363,7 @@ impl Session {
         on_purpose: bool,
         out: &mut Vec<Effect>,
     ) {
+        self.playback.announce_begun(&self.state, now, out);
         let led = self.state.leader() == Some(member); // mark: leaver_keeps_the_lead
         let heir = if led { self.state.successor(member) } else { None };
         self.state.remove_seat(now, member, reason, heir, out);
@@ -376,7 +377,7 @@ impl Session {
         }
         let pauses = led && self.state.record.on_leader_loss == OnLeaderLoss::Pause
             || on_purpose && self.state.record.seats.is_empty();
-        let paused = pauses && self.stop_playback(now);
+        let paused = pauses && self.playback.stop_playback(&mut self.state, now);
         if led || paused {
             self.state.decide(now);
         }

@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use applied::AppliedCommands;
 use leadership::Leadership;
-use metronome::Metronome;
+use playback::Playback;
 use state::{LeadOrigin, State};
 
 use crate::record::{Record, Seat};
@@ -89,10 +89,8 @@ pub struct Session {
     opened: Micros,
     age: Micros,
     leadership: Leadership,
-    metronome: Metronome,
+    playback: Playback,
     applied: AppliedCommands,
-    /// Time up to which the starts of scheduled segments were announced.
-    announced: Micros,
 }
 
 /// Inactivity in milliseconds after which a stored session's leader is not expected back. Guessed.
@@ -184,15 +182,13 @@ impl Session {
     }
 
     fn with_state(state: State, now: Moment, age: Micros) -> Self {
-        let metronome = Metronome::new(now.at);
         Self {
             state,
             opened: now.at,
             age,
             leadership: Leadership::default(),
-            metronome,
+            playback: Playback::new(now.at),
             applied: AppliedCommands::default(),
-            announced: now.at,
         }
     }
 
@@ -221,6 +217,7 @@ impl Session {
         if let Some(late) = terms.lateness(now.at) {
             return self.reject_late(member, &command, late);
         }
+        self.playback.announce_begun(&self.state, now, out);
         let ack = match command {
             SessionCommand::SetRole { role, member: other } => {
                 self.set_role(now, member, role, other, out)
@@ -243,23 +240,23 @@ impl Session {
                 self.update_settings(now, member, change, out)
             }
             SessionCommand::Cue { text, target } => self.cue(now, member, text, target, out),
-            SessionCommand::Play(start) => self.play(now, member, start, out),
-            SessionCommand::Pause => self.pause(now, member, out),
-            SessionCommand::Stop => self.stop(now, member, out),
-            SessionCommand::Seek { position, at } => self.seek(now, member, position, at, out),
+            SessionCommand::Play(start) => self.playback.play(&mut self.state, now, member, start, out),
+            SessionCommand::Pause => self.playback.pause(&mut self.state, now, member, out),
+            SessionCommand::Stop => self.playback.stop(&mut self.state, now, member, out),
+            SessionCommand::Seek { position, at } => self.playback.seek(&mut self.state, now, member, position, at, out),
             SessionCommand::SetTempo(tempo) => {
                 let (fade, event) = (Micros::ZERO, TempoEvent::Changed);
-                self.change_tempo(now, member, TempoChange { tempo, fade, event }, out)
+                self.playback.change_tempo(&mut self.state, now, member, TempoChange { tempo, fade, event }, out)
             }
-            SessionCommand::ChangeTempo(change) => self.change_tempo(now, member, change, out),
+            SessionCommand::ChangeTempo(change) => self.playback.change_tempo(&mut self.state, now, member, change, out),
             SessionCommand::SetTimeSignature(signature) => {
-                self.set_time_signature(now, member, signature, out)
+                self.playback.set_time_signature(&mut self.state, now, member, signature, out)
             }
             SessionCommand::BeatSync { beat_position, .. } => {
-                self.beat_sync(now, member, beat_position, out)
+                self.playback.beat_sync(&self.state, now, member, beat_position, out)
             }
             SessionCommand::PositionSync { position, timestamp } => {
-                self.position_sync(now, member, position, timestamp, out)
+                self.playback.position_sync(&mut self.state, now, member, position, timestamp, out)
             }
             SessionCommand::SetSetlist(setlist) => self.set_setlist(now, member, setlist, out),
             SessionCommand::SelectSong(choice) => self.select_song(now, member, &choice, out),
@@ -276,24 +273,18 @@ impl Session {
     /// Returns the time at which [`due`](Self::due) must be called even if nothing happens.
     pub fn next_deadline(&self) -> Option<Micros> {
         let grace = self.state.held_seat.map(|held| held.until); // mark: grace_never_ends
-        let starts = self.state.timeline().segments.iter().map(|segment| segment.t0);
-        let scheduled = starts.into_iter().find(|&t0| t0 > self.announced);
-        [grace, scheduled, self.metronome.deadline(&self.state)].into_iter().flatten().min()
+        [grace, self.playback.next_deadline(&self.state)].into_iter().flatten().min()
     }
 
     /// Does what is due: ends a lost leader's grace, announces that scheduled playback has begun,
     /// and announces the next beats.
     pub fn due(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        self.playback.announce_begun(&self.state, now, out);
         // mark: grace_ends_at_once
         if self.state.held_seat.is_some_and(|held| held.until <= now.at) {
             self.end_grace(now, out);
         }
-        let begun = |s: &Segment| self.announced < s.t0 && s.t0 <= now.at;
-        if self.state.timeline().segments.iter().any(begun) {
-            out.extend([Effect::Snapshot(Audience::All), Effect::RoomStats]);
-        }
-        self.announced = self.announced.max(now.at);
-        self.metronome.notify_beats(&self.state, now.at, out);
+        self.playback.notify_beats(&self.state, now.at, out);
     }
 
     /// Returns the session's name.
@@ -410,7 +401,7 @@ impl Session {
     pub fn check_invariants(&self) {
         self.check_members();
         self.check_lead();
-        self.check_timeline();
+        Playback::check(self.state.timeline());
         self.check_setlist();
     }
 

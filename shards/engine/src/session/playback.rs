@@ -4,10 +4,12 @@
 //! other command plans it again, see [`Draft`].
 
 use super::draft::{Draft, Move};
-use super::{Audience, Effect, Session, unix_at};
+use super::metronome::Metronome;
+use super::state::State;
+use super::{Audience, Effect, unix_at};
 use crate::speech::{Ack, Notice, Number, Reject, Start, TempoChange};
 use crate::words::ids::MemberId;
-use crate::words::music::{BEAT, Position, TimeSignature, Timeline};
+use crate::words::music::{BEAT, Position, Segment, TimeSignature, Timeline};
 use crate::words::time::{Micros, Moment};
 
 /// Maximum time by which a change may be scheduled ahead. A later time is replaced by it.
@@ -17,27 +19,68 @@ const LEAD_MAX: Micros = Micros::from_secs(30);
 /// Tolerance of a reported position in microseconds. Specified: the protocol promises 25 ms.
 const DRIFT_MAX: u64 = 25_000;
 
-impl Session {
+/// The part of a session that changes the music and announces what begins by itself.
+#[derive(Clone, Debug)]
+pub(super) struct Playback {
+    metronome: Metronome,
+    /// Time up to which the starts of scheduled segments were announced.
+    announced: Micros,
+}
+
+impl Playback {
+    /// Creates the playback of a session that has announced nothing.
+    pub const fn new(now: Micros) -> Self {
+        Self { metronome: Metronome::new(now), announced: now }
+    }
+
+    /// Sets whether a member wants beats.
+    pub fn listen(&mut self, state: &mut State, now: Micros, member: MemberId, wants: bool) {
+        self.metronome.listen(state, now, member, wants);
+    }
+
+    /// Returns the time at which something is to be announced even if nothing happens.
+    pub fn next_deadline(&self, state: &State) -> Option<Micros> {
+        let starts = state.timeline().segments.iter().map(|segment| segment.t0);
+        let scheduled = starts.into_iter().find(|&t0| t0 > self.announced);
+        [scheduled, self.metronome.deadline(state)].into_iter().flatten().min()
+    }
+
+    /// Announces the beats that are near.
+    pub fn notify_beats(&mut self, state: &State, now: Micros, out: &mut Vec<Effect>) {
+        self.metronome.notify_beats(state, now, out);
+    }
+
+    /// Announces scheduled playback that has begun since the last call. A command calls this first,
+    /// because it drops what has begun.
+    pub fn announce_begun(&mut self, state: &State, now: Moment, out: &mut Vec<Effect>) {
+        let begun = |s: &Segment| self.announced < s.t0 && s.t0 <= now.at;
+        if state.timeline().segments.iter().any(begun) {
+            out.extend([Effect::Snapshot(Audience::All), Effect::RoomStats]);
+        }
+        self.announced = self.announced.max(now.at);
+    }
+
     /// Handles `play`. If the music plays or counts in, nothing changes.
     ///
     /// `quantize` moves the place back to the beginning of its bar or beat, since a stopped band
     /// has no running beat to wait for. The bars of `count_in_bars` are played before the place, as
     /// beats of the same grid.
-    pub(super) fn play(
+    pub fn play(
         &mut self,
+        state: &mut State,
         now: Moment,
         member: MemberId,
         Start { at, count_in_bars, quantize }: Start,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.state.leader_only(member)?;
-        let mut next = self.state.draft(now.at);
+        state.leader_only(member)?;
+        let mut next = state.draft(now.at);
         let present = &next.timeline;
         if present.is_playing_at(now.at) {
             let (tempo, position) = (present.tempo_at(now.at), present.position_at(now.at));
             let (timestamp, timeline) = (now.unix, next.timeline);
             let play = Notice::Play { tempo, position, timestamp, timeline };
-            return Ok(self.state.report(false, member, play, out));
+            return Ok(state.report(false, member, play, out));
         }
         if let Some(quantize) = quantize {
             next.step_back(quantize)?;
@@ -45,9 +88,9 @@ impl Session {
         let at = lead(now, at);
         let start = next.play(at, count_in_bars)?;
         let (tempo, position) = (start.bpm0, start.p0);
-        let changed = self.install(now, next);
-        let (timestamp, timeline) = (unix_at(now, at), self.state.timeline().clone());
-        Ok(self.state.report(
+        let changed = self.install(state, now, next);
+        let (timestamp, timeline) = (unix_at(now, at), state.timeline().clone());
+        Ok(state.report(
             changed,
             member,
             Notice::Play { tempo, position, timestamp, timeline },
@@ -57,113 +100,119 @@ impl Session {
 
     /// Handles `pause`. The music stops at its present place; during a count-in it returns to the
     /// place where it was to begin.
-    pub(super) fn pause(
+    pub fn pause(
         &mut self,
+        state: &mut State,
         now: Moment,
         member: MemberId,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.state.leader_only(member)?;
-        let changed = self.stop_playback(now);
+        state.leader_only(member)?;
+        let changed = self.stop_playback(state, now);
         if changed {
-            self.state.decide(now);
+            state.decide(now);
         }
-        Ok(self.state.report(changed, member, self.state.pause_notice(now), out))
+        Ok(state.report(changed, member, state.pause_notice(now), out))
     }
 
     /// Handles `stop`: pauses at the beginning.
-    pub(super) fn stop(
+    pub fn stop(
         &mut self,
+        state: &mut State,
         now: Moment,
         member: MemberId,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.state.leader_only(member)?;
-        let mut next = self.state.draft(now.at);
+        state.leader_only(member)?;
+        let mut next = state.draft(now.at);
         next.stop()?;
-        let changed = self.install(now, next);
-        let timeline = self.state.timeline().clone();
-        Ok(self.state.report(changed, member, Notice::Stop { timestamp: now.unix, timeline }, out))
+        let changed = self.install(state, now, next);
+        let timeline = state.timeline().clone();
+        Ok(state.report(changed, member, Notice::Stop { timestamp: now.unix, timeline }, out))
     }
 
     /// Handles `seek`. While playing, the beat goes on and only the position jumps. While stopped,
     /// both are set.
-    pub(super) fn seek(
+    pub fn seek(
         &mut self,
+        state: &mut State,
         now: Moment,
         member: MemberId,
         position: Position,
         at: Option<Micros>,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.state.leader_only(member)?; // mark: follower_may_seek
+        state.leader_only(member)?; // mark: follower_may_seek
         let at = lead(now, at);
         let position = position.as_micros() as i64;
-        let changed = self.move_to(now, at, position)?;
-        let (timestamp, timeline) = (unix_at(now, at), self.state.timeline().clone());
-        Ok(self.state.report(changed, member, Notice::Seek { position, timestamp, timeline }, out))
+        let changed = self.move_to(state, now, at, position)?;
+        let (timestamp, timeline) = (unix_at(now, at), state.timeline().clone());
+        Ok(state.report(changed, member, Notice::Seek { position, timestamp, timeline }, out))
     }
 
     /// Handles a tempo change: from the present beat on, over `fade`. A fade cannot be heard while
     /// the music is stopped, so the new tempo holds at once.
-    pub(super) fn change_tempo(
+    pub fn change_tempo(
         &mut self,
+        state: &mut State,
         now: Moment,
         member: MemberId,
         TempoChange { tempo, fade, event }: TempoChange,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.state.leader_only(member)?; // mark: follower_may_set_tempo
-        let old = self.state.timeline().tempo_at(now.at);
-        let fade = if self.state.timeline().is_playing_at(now.at) && old != tempo {
+        state.leader_only(member)?; // mark: follower_may_set_tempo
+        let old = state.timeline().tempo_at(now.at);
+        let fade = if state.timeline().is_playing_at(now.at) && old != tempo {
             fade
         } else {
             Micros::ZERO
         };
-        let mut next = self.state.draft(now.at);
+        let mut next = state.draft(now.at);
         next.set_tempo(tempo, fade)?;
-        let changed = self.install(now, next);
-        let timeline = self.state.timeline().clone();
+        let changed = self.install(state, now, next);
+        let timeline = state.timeline().clone();
         let change =
             Notice::TempoChange { event, old, new: tempo, fade, timestamp: now.unix, timeline };
-        Ok(self.state.report(changed, member, change, out))
+        Ok(state.report(changed, member, change, out))
     }
 
     /// Handles `set_time_signature`: from the next bar line on, or from the present bar if the
     /// music is stopped.
-    pub(super) fn set_time_signature(
+    pub fn set_time_signature(
         &mut self,
+        state: &mut State,
         now: Moment,
         member: MemberId,
         signature: TimeSignature,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.state.leader_only(member)?;
-        let mut next = self.state.draft(now.at);
+        state.leader_only(member)?;
+        let mut next = state.draft(now.at);
         next.set_signature(signature)?;
-        let changed = self.install(now, next);
+        let changed = self.install(state, now, next);
         let update = Notice::SessionUpdate {
             settings: None,
-            time_signature: Some((signature, self.state.timeline().clone())),
-            epoch: self.state.epoch(),
-            version: self.state.version(),
-            checksum: self.state.checksum(),
+            time_signature: Some((signature, state.timeline().clone())),
+            epoch: state.epoch(),
+            version: state.version(),
+            checksum: state.checksum(),
         };
         out.push(Effect::Notify(Audience::of(changed, member), update));
-        Ok(self.state.changed())
+        Ok(state.changed())
     }
 
     /// Handles `beat_sync`: sends all members the leader's distance from the timeline, and moves
     /// nothing.
-    pub(super) fn beat_sync(
+    pub fn beat_sync(
         &self,
+        state: &State,
         now: Moment,
         member: MemberId,
         beat_position: Number,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.state.leader_only(member)?;
-        let timeline = self.state.timeline();
+        state.leader_only(member)?;
+        let timeline = state.timeline();
         // The protocol's beats have decimals. The cast saturates.
         let reported = (beat_position.0 * BEAT as f64).round() as i64;
         let sync = Notice::BeatSync {
@@ -179,8 +228,9 @@ impl Session {
     /// Handles `position_sync`. If the leader reports a position outside the tolerance, the music
     /// moves there; a follower receives a correction. A leader's report is answered with the
     /// position that then holds, sent to all.
-    pub(super) fn position_sync(
+    pub fn position_sync(
         &mut self,
+        state: &mut State,
         now: Moment,
         member: MemberId,
         position: Position,
@@ -188,20 +238,20 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         // No member can report a place before the beginning, where the count-in is.
-        let correct = self.state.timeline().position_at(now.at).max(0);
+        let correct = state.timeline().position_at(now.at).max(0);
         let reported = position.as_micros() as i64;
         let off = correct.abs_diff(reported) > DRIFT_MAX;
         // mark: report_moves_the_band
-        if self.state.leader() != Some(member) {
+        if state.leader() != Some(member) {
             if off {
                 let correction = Notice::DriftCorrection { correct, reported, timestamp: now.unix };
                 out.push(Effect::Notify(Audience::One(member), correction));
             }
             return Ok(Ack::Done);
         }
-        let moved = off && self.move_to(now, now.at, reported)?;
+        let moved = off && self.move_to(state, now, now.at, reported)?;
         let sync = Notice::PositionSync {
-            position: self.state.timeline().position_at(now.at),
+            position: state.timeline().position_at(now.at),
             server_time: now.unix,
             client_timestamp: timestamp,
         };
@@ -209,40 +259,40 @@ impl Session {
         if moved {
             out.push(Effect::Snapshot(Audience::All));
         }
-        Ok(self.state.changed())
+        Ok(state.changed())
     }
 
     /// Pauses and cancels scheduled changes. Returns false if there was nothing to pause. The
     /// caller makes it a decision.
-    pub(super) fn stop_playback(&mut self, now: Moment) -> bool {
-        let mut next = self.state.draft(now.at);
+    pub fn stop_playback(&mut self, state: &mut State, now: Moment) -> bool {
+        let mut next = state.draft(now.at);
         // mark: pause_keeps_the_plan
         let pauses = next.timeline.is_playing_at(now.at) || next.is_anything_planned();
         if pauses && next.pause(now.at).is_ok() {
-            let old = self.state.install(next);
-            self.timeline_changed(now, old);
+            let old = state.install(next);
+            self.timeline_changed(state, now, old);
         }
         pauses
     }
 
     /// Makes a draft the next version. Returns false if it does not differ from the present
     /// timeline.
-    pub(super) fn install(&mut self, now: Moment, next: Draft) -> bool {
-        let Some(old) = self.state.install(next) else { return false };
-        self.timeline_changed(now, Some(old));
-        self.state.decide(now);
+    pub fn install(&mut self, state: &mut State, now: Moment, next: Draft) -> bool {
+        let Some(old) = state.install(next) else { return false };
+        self.timeline_changed(state, now, Some(old));
+        state.decide(now);
         true
     }
 
     /// Adapts announcements and metronome to playback that has changed since `old`.
-    pub(super) fn timeline_changed(&mut self, now: Moment, old: Option<Timeline>) {
+    pub fn timeline_changed(&mut self, state: &State, now: Moment, old: Option<Timeline>) {
         let Some(old) = old else { return };
         self.announced = now.at;
-        self.metronome.follow(&old, self.state.timeline(), now.at);
+        self.metronome.follow(&old, state.timeline(), now.at);
     }
 
-    pub(super) fn check_timeline(&self) {
-        let timeline = self.state.timeline();
+    /// Checks that the timeline is one that members can follow.
+    pub fn check(timeline: &Timeline) {
         assert!((1..=Timeline::SEGMENTS_MAX).contains(&timeline.segments.len()));
         assert!(timeline.segments.is_sorted_by(|a, b| a.t0 < b.t0), "{:?}", timeline.segments);
         assert!(
@@ -262,10 +312,16 @@ impl Session {
     }
 
     /// Moves the music to a position. Returns whether the timeline changed.
-    fn move_to(&mut self, now: Moment, at: Micros, position: i64) -> Result<bool, Reject> {
-        let mut next = self.state.draft(now.at);
+    fn move_to(
+        &mut self,
+        state: &mut State,
+        now: Moment,
+        at: Micros,
+        position: i64,
+    ) -> Result<bool, Reject> {
+        let mut next = state.draft(now.at);
         next.seek(at, Move::Position(position))?;
-        Ok(self.install(now, next))
+        Ok(self.install(state, now, next))
     }
 }
 

@@ -27,7 +27,7 @@ impl Session {
         self.state.record.setlist = Some(setlist.clone());
         self.state.sum_setlist();
         let old = self.state.install(next);
-        self.timeline_changed(now, old);
+        self.playback.timeline_changed(&self.state, now, old);
         self.state.decide(now);
         Ok(self.state.report(true, member, Notice::Setlist(setlist), out))
     }
@@ -56,7 +56,7 @@ impl Session {
         let mut next = self.state.draft(now.at);
         next.begin(start)?;
         let selected = self.state.record.song.replace(index) != Some(index);
-        let moved = self.install(now, next);
+        let moved = self.playback.install(&mut self.state, now, next);
         if selected && !moved {
             self.state.decide(now);
         }
