@@ -178,6 +178,18 @@ export class BandSync extends EventTarget {
   stop(options?: More<"stop">): Promise<Acknowledgements["stop"]>;
   /** Goes to a position in milliseconds. */
   seek(position: number, options?: More<"seek">): Promise<Acknowledgements["seek"]>;
+  /** Goes to a song beat: at once, or armed with `at` or `atBeat`. */
+  seekBeat(beat: number, options?: More<"seek">): Promise<Acknowledgements["seek"]>;
+  /** Repeats the song from one beat to another until `releaseLoop`. */
+  loop(from: number, to: number, options?: More<"loop">): Promise<Acknowledgements["loop"]>;
+  /** Makes the present pass of the loop the last one. */
+  releaseLoop(options?: Abortable): Promise<Acknowledgements["loop"]>;
+  /** Cancels armed changes, but not the loop. */
+  cancel(options?: More<"cancel">): Promise<Acknowledgements["cancel"]>;
+  /** Moves the place by whole beats at once, -64 to 64. The click goes on. */
+  nudge(beats: number, options?: More<"nudge">): Promise<Acknowledgements["nudge"]>;
+  /** Moves the nearest bar line to a press, by the server's clock; by default now. */
+  one(atServerMs?: number, options?: Abortable): Promise<Acknowledgements["one"]>;
   /** Sets the tempo in BPM, at once or by a ramp of `fadeTime` milliseconds. */
   setTempo(tempo: number, fadeTime?: number, options?: More<"tempo_change">): Promise<Acknowledgements["tempo_change"]>;
   setTimeSignature(

@@ -226,6 +226,40 @@ export class BandSync extends EventTarget {
     return this.request("seek", { position, ...options });
   }
 
+  /**
+   * Goes to a song beat: at once, or while the music plays, at the next bar line or beat (`at`) or at the song beat
+   * `atBeat`.
+   * @param {{ at?: "bar" | "beat", atBeat?: number, atServerMs?: number }} [options]
+   */
+  seekBeat(beat, options) {
+    return this.request("seek", { beat, ...options });
+  }
+
+  /** Repeats the song from one beat to another until `releaseLoop`. */
+  loop(from, to, options) {
+    return this.request("loop", { from, to, ...options });
+  }
+
+  /** Makes the present pass of the loop the last one. */
+  releaseLoop(options) {
+    return this.request("loop", { from: null, ...options });
+  }
+
+  /** Cancels armed changes, but not the loop. */
+  cancel(options) {
+    return this.request("cancel", options);
+  }
+
+  /** Moves the place by whole beats at once. The click goes on. @param {number} beats -64 to 64 */
+  nudge(beats, options) {
+    return this.request("nudge", { beats, ...options });
+  }
+
+  /** Moves the nearest bar line to a press, by the server's clock. @param {number} [atServerMs] default: now */
+  one(atServerMs = this.clock.now(), options = {}) {
+    return this.request("one", { atServerMs, ...options });
+  }
+
   /** @param {number} tempo BPM, 1 to 400 @param {number} [fadeTime] duration of the ramp in milliseconds */
   setTempo(tempo, fadeTime = 0, options = {}) {
     const [event, fade] = fadeTime > 0 ? ["tempo_change", { fadeTime }] : ["set_tempo", {}];

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::BufRead;
 
 use bandsync_engine::words::music::{
-    Armed, Change, Loop, MeterChange, Place, Segment, Tempo, TimeSignature, Timeline,
+    Armed, Change, Loop, MeterChange, Place, Segment, Tempo, TempoEvent, TimeSignature, Timeline,
 };
 use bandsync_engine::words::time::Micros;
 use serde::Deserialize;
@@ -262,7 +262,7 @@ impl WireSegment {
                 let id = self.song.clone().ok_or("an armed song has no id")?;
                 Change::Song { id, end: self.end }
             }
-            "tempo" => Change::Tempo,
+            "tempo" => Change::Tempo(TempoEvent::Change),
             "meter" => Change::Meter,
             "end" => Change::End,
             _ => return Err("an armed change has no known kind"),

@@ -2,15 +2,16 @@
 //!
 //! Its bytes are the number of the format (two bytes, little-endian), the CRC-32 of the rest (four
 //! bytes), and in the format of [postcard](https://postcard.jamesmunns.com/wire-format) that number
-//! again, the fields of [`Record`], and from format 2 on the [`Additions`] of its timeline. A record
-//! without additions is written in format 1.
+//! again, the fields of [`Record`], and from format 2 on its [`Additions`]. A record without
+//! additions is written in format 1.
 
 use serde::{Deserialize, Serialize};
 
-use crate::speech::{LeaderRule, Member, OnLeaderLoss, Role, Secret, Setlist};
+use crate::speech::{LeaderRule, Member, OnLeaderLoss, Role, Secret, Setlist, Song};
 use crate::words::ids::SessionId;
 use crate::words::music::{
-    Additions, Armed, BEAT, Change, Loop, MeterChange, Segment, Tempo, TimeSignature, Timeline,
+    Armed, BEAT, Change, Loop, MeterChange, Segment, Tempo, TimeSignature, Timeline,
+    TimelineAdditions,
 };
 use crate::words::time::{Micros, UnixMillis};
 
@@ -77,13 +78,13 @@ impl Record {
     /// Returns the number of the format in which the record is written: the oldest one that has a
     /// place for all its values.
     pub fn format(&self) -> u16 {
-        if self.timeline.additions().is_some() { Self::FORMAT } else { Self::FORMAT_PLAIN }
+        if self.additions().is_some() { Self::FORMAT } else { Self::FORMAT_PLAIN }
     }
 
     /// Appends the record as bytes.
     pub fn print(&self, bytes: &mut Vec<u8>) {
         bytes.reserve(self.setlist.as_ref().map_or(0, Setlist::size));
-        let (format, additions) = (self.format(), self.timeline.additions());
+        let (format, additions) = (self.format(), self.additions());
         bytes.extend_from_slice(&format.to_le_bytes());
         let sum_at = bytes.len();
         bytes.extend_from_slice(&[0; SUM_BYTES]);
@@ -120,7 +121,7 @@ impl Record {
             let (additions, after) =
                 postcard::take_from_bytes::<Additions>(rest).map_err(|_| Damage::Malformed)?;
             rest = after;
-            if !record.timeline.add(additions) {
+            if !record.add(additions) {
                 return Err(Damage::Malformed);
             }
         }
@@ -167,6 +168,44 @@ impl Record {
         *sum = if damage == Damage::Checksum { !of_body } else { of_body }.to_le_bytes();
     }
 
+    /// Returns the values that format 1 has no place for; `None` if there are none.
+    pub fn additions(&self) -> Option<Additions> {
+        let additions =
+            Additions { timeline: self.timeline.additions(), songs: self.song_additions() };
+        (additions != Additions::default()).then_some(additions)
+    }
+
+    /// Returns the songs with a meter or an end, which format 1 has no place for.
+    pub fn song_additions(&self) -> Vec<SongAdditions> {
+        let songs = self.setlist.iter().flat_map(|setlist| &*setlist.songs).enumerate();
+        songs
+            .filter(|(_, song)| !song.meter.is_empty() || song.end.is_some())
+            .map(|(index, song)| SongAdditions {
+                index: index as u32,
+                meter: song.meter.clone(),
+                end: song.end,
+            })
+            .collect()
+    }
+
+    /// Gives a record that was read its additions. Returns false if they belong to another one.
+    fn add(&mut self, additions: Additions) -> bool {
+        let fits = additions.timeline.is_none_or(|more| self.timeline.add(more));
+        if additions.songs.is_empty() {
+            return fits;
+        }
+        let Some(setlist) = self.setlist.as_mut() else { return false };
+        let (mut songs, mut all_found) = (setlist.songs.to_vec(), true);
+        for SongAdditions { index, meter, end } in additions.songs {
+            match songs.get_mut(index as usize) {
+                Some(song) => (song.meter, song.end) = (meter, end),
+                None => all_found = false,
+            }
+        }
+        setlist.songs = songs.into();
+        fits && all_found
+    }
+
     /// Whether all values are within the bounds that a session relies on. The checksum detects
     /// accidents; this check detects values that another program wrote.
     fn is_sound(&self) -> bool {
@@ -183,6 +222,7 @@ impl Record {
             && self.seats.iter().enumerate().all(unique)
             && led
             && self.song.is_none_or(|song| (song as usize) < songs)
+            && self.setlist.iter().flat_map(|setlist| &*setlist.songs).all(is_song)
             && [self.created_at, self.last_active_unix]
                 .iter()
                 .all(|at| (0..UNIX_MAX).contains(&at.0))
@@ -199,6 +239,21 @@ impl Record {
             && (0..=FAR as i64).contains(&timeline.quantum)
             && timeline.count_in <= COUNT_IN_MAX
     }
+}
+
+/// The values of a record that format 1 has no place for.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Additions {
+    timeline: Option<TimelineAdditions>,
+    songs: Vec<SongAdditions>,
+}
+
+/// The meter and the end of a song of the set list.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct SongAdditions {
+    index: u32,
+    meter: Vec<MeterChange>,
+    end: Option<i64>,
 }
 
 /// The reason why bytes are no record.
@@ -270,6 +325,10 @@ fn is_meter(meter: &[MeterChange]) -> bool {
         && meter.iter().all(|entry| is_near(entry.beat) && is_signature(entry.signature))
 }
 
+fn is_song(song: &Song) -> bool {
+    (song.meter.is_empty() || is_meter(&song.meter)) && song.end.is_none_or(is_near)
+}
+
 /// Whether a text may be the id of a song, which has 64 characters at most.
 fn is_song_id(id: &str) -> bool {
     (1..=64).contains(&id.chars().count())
@@ -295,8 +354,12 @@ pub struct Seat {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
     use super::*;
+    use crate::speech::SongFormat;
     use crate::words::ids::MemberId;
+    use crate::words::music::TempoEvent;
     use proptest::prelude::*;
 
     fn record() -> Record {
@@ -368,10 +431,29 @@ mod tests {
         bytes
     }
 
-    /// A record whose timeline has everything that format 1 has no place for.
+    fn song(id: &str) -> Song {
+        Song {
+            id: id.into(),
+            title: id.into(),
+            artist: None,
+            key: None,
+            tempo: None,
+            time_signature: None,
+            format: SongFormat::Text,
+            body: "la".into(),
+            duration: None,
+            meter: Vec::new(),
+            end: None,
+        }
+    }
+
+    /// A record with everything that format 1 has no place for.
     fn with_additions() -> Record {
         let mut record = record();
         let meter = vec![MeterChange { beat: 8 * BEAT, ..MeterChange::COMMON }];
+        let rain = Song { meter: meter.clone(), end: Some(BEAT), ..song("rain") };
+        let songs = [song("harbour"), rain].into();
+        record.setlist = Some(Setlist { title: "tonight".into(), songs });
         let timeline = &mut record.timeline;
         (timeline.song, timeline.end) = (Some("harbour".into()), Some(64 * BEAT));
         timeline.segments[0].looped = Some(Loop { from: 0, to: 8 * BEAT, p: 0 });
@@ -383,7 +465,14 @@ mod tests {
             armed: Some(Box::new(armed)),
             ..timeline.segments[0].clone()
         };
-        timeline.segments.push(later);
+        let change = Change::Tempo(TempoEvent::Changed);
+        let armed = Armed { cut: 12 * BEAT, change, meter: None };
+        let last = Segment {
+            t0: Micros::from_secs(9),
+            armed: Some(Box::new(armed)),
+            ..timeline.segments[0].clone()
+        };
+        timeline.segments.extend([later, last]);
         record
     }
 
@@ -400,7 +489,14 @@ mod tests {
 
     #[test]
     fn additions_that_contradict_themselves_are_malformed() {
-        let breaks: [fn(&mut Record); 6] = [
+        fn rain(record: &mut Record) -> &mut Song {
+            let setlist = record.setlist.as_mut().unwrap();
+            setlist.songs = setlist.songs.to_vec().into();
+            &mut Arc::get_mut(&mut setlist.songs).unwrap()[1]
+        }
+        let breaks: [fn(&mut Record); 8] = [
+            |record| rain(record).end = Some(i64::MAX),
+            |record| rain(record).meter = vec![MeterChange::COMMON; 2],
             |record| record.timeline.segments[0].looped = Some(Loop { from: 4, to: 4, p: 0 }),
             |record| record.timeline.segments[0].looped = Some(Loop { from: 0, to: 5, p: 0 }),
             |record| record.timeline.segments[0].start = Some(i64::MAX),

@@ -34,19 +34,23 @@ const EVENTS = {
   update_settings: { fields: { maxMembers: 10, onLeaderLoss: "pause", leaderRule: "ask", anyoneMayCue: true }, notices: ["session_update"], refused: LEADERS, wrong: { maxMembers: 0, leaderRule: "any", onLeaderLoss: "stop" } },
   cue: { fields: { text: "chorus x2", target: "horns" }, notices: ["cue"], refused: { code: "not_leader" }, wrong: { text: "" } },
   play: { fields: { countInBars: 1, quantize: "bar" }, notices: ["play", "snapshot", "scroll_tick"], refused: LEADERS, wrong: { atServerMs: -1, countInBars: 9, quantize: "hour" } },
-  pause: { before: plays, notices: ["pause", "snapshot"], refused: LEADERS, wrong: { sessionId: [] } },
+  pause: { before: plays, notices: ["pause", "snapshot"], refused: LEADERS, wrong: { sessionId: [], atServerMs: "x" } },
   stop: { before: plays, notices: ["stop", "snapshot"], refused: LEADERS, wrong: { sessionId: {} } },
-  seek: { fields: { position: 1234.5 }, notices: ["seek", "snapshot"], refused: LEADERS, wrong: { position: -1, atServerMs: "now" } },
+  seek: { fields: { position: 1234.5 }, notices: ["seek", "snapshot"], refused: LEADERS, wrong: { position: -1, atServerMs: "now", beat: -1, at: "hour", atBeat: 0.5 } },
   set_tempo: { fields: { tempo: 93.5 }, notices: ["tempo_changed", "snapshot"], refused: LEADERS, wrong: { tempo: 0.9 } },
-  tempo_change: { fields: { tempo: 140, fadeTime: 500 }, notices: ["tempo_change", "snapshot"], refused: LEADERS, wrong: { tempo: "fast", fadeTime: -1 } },
+  tempo_change: { fields: { tempo: 140, fadeTime: 500 }, notices: ["tempo_change", "snapshot"], refused: LEADERS, wrong: { tempo: "fast", fadeTime: -1, atBeat: -1 } },
   tempo_changed: { fields: { tempo: 141 }, notices: ["tempo_changed", "snapshot"], refused: LEADERS, wrong: { tempo: 401 } },
   set_time_signature: { fields: { numerator: 7, denominator: 8 }, notices: ["session_update"], refused: LEADERS, wrong: { numerator: 0, denominator: 3 } },
+  loop: { fields: { from: 0, to: 8 }, notices: ["session_update"], refused: LEADERS, wrong: { from: "a", to: -1 } },
+  cancel: { before: arms, notices: ["session_update"], refused: LEADERS, wrong: { sessionId: 5 } },
+  nudge: { fields: { beats: 4 }, notices: ["seek", "snapshot"], refused: LEADERS, wrong: { beats: 0.5 } },
+  one: { before: plays, fields: { atServerMs: 1e9 }, notices: ["seek", "snapshot"], refused: LEADERS, wrong: { atServerMs: -1 } },
   beat_sync: { fields: { beatPosition: 1.5, masterTime: 1 }, notices: ["beat_sync"], refused: LEADERS, wrong: { beatPosition: "one", masterTime: null } },
   position_sync: { fields: { positionMs: 5, timestamp: 1 }, notices: ["position_sync"], refused: STRANGERS, wrong: { positionMs: -5, timestamp: "x" } },
   latency_probe: { sender: "stranger", fields: { timestamp: 1 }, refused: RATE, wrong: { timestamp: "1" } },
   clock_sync: { sender: "stranger", fields: { t0: 1.25 }, refused: RATE, wrong: { t0: null } },
   set_setlist: { fields: { setlist: SETLIST }, notices: ["setlist"], refused: LEADERS, wrong: { setlist: { title: "x", songs: [{ id: 1 }] } } },
-  select_song: { before: lists, fields: { songId: "s1" }, notices: ["song_changed", "snapshot"], refused: { ...LEADERS, fields: () => ({ step: 1 }) }, wrong: { songId: 5 } },
+  select_song: { before: lists, fields: { songId: "s1" }, notices: ["song_changed", "snapshot"], refused: { ...LEADERS, fields: () => ({ step: 1 }) }, wrong: { songId: 5, play: 1, at: "end" } },
   get_song: { before: lists, sender: "follower", fields: { songId: "s1" }, refused: STRANGERS, wrong: { songId: "" } },
   pong: { sender: "stranger", fields: { timestamp: 1 }, refused: RATE, wrong: { timestamp: "x" } },
   heartbeat: { sender: "stranger", fields: { timestamp: 1 }, refused: RATE, wrong: { timestamp: [] } },
@@ -69,6 +73,13 @@ function requester(b) {
 
 async function plays(b) {
   assertDone(await emit(b.leader, "play", { sessionId: b.sessionId }), { epoch: "number", version: "number" });
+}
+
+async function arms(b) {
+  await plays(b);
+  const all = b.all.map((one) => next(one, "session_update"));
+  assertDone(await emit(b.leader, "seek", { sessionId: b.sessionId, beat: 64, at: "bar" }), { epoch: "number", version: "number" });
+  await Promise.all(all);
 }
 
 async function lists(b) {

@@ -19,6 +19,12 @@ const id: string = joined.socketId;
 try {
   await band.play({ countInBars: 2, signal: patience });
   await band.seek(61_500);
+  await band.seekBeat(32, { at: "bar" });
+  await band.loop(0, 8);
+  await band.releaseLoop();
+  await band.nudge(-4);
+  await band.one();
+  await band.selectSong("1", { play: true, atBeat: 64 });
   await band.setTempo(90, 4000);
   await band.setTimeSignature(6, 8);
   await band.updateSettings({ leaderRule: "ask", passcode: null });
@@ -36,6 +42,8 @@ console.log(id, body, beat?.bar, band.timeline?.segments[0]?.bpm0, band.clock.bo
 
 // @ts-expect-error: the session's id is added by the client, and a position is a number
 await band.seek("61");
+// @ts-expect-error: no such line
+await band.seekBeat(4, { at: "verse" });
 // @ts-expect-error: no such quantize
 await band.play({ quantize: "half" });
 // @ts-expect-error: no such event

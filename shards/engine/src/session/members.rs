@@ -377,7 +377,7 @@ impl Session {
         }
         let pauses = led && self.state.record.on_leader_loss == OnLeaderLoss::Pause
             || on_purpose && self.state.record.seats.is_empty();
-        let paused = pauses && self.playback.stop_playback(&mut self.state, now);
+        let paused = pauses && self.playback.stop_playback(&mut self.state, now, now.at);
         if led || paused {
             self.state.decide(now);
         }

@@ -8,7 +8,6 @@
 //! all would have received. A rejected command changes nothing either.
 
 mod applied;
-#[cfg_attr(not(test), expect(dead_code, reason = "their events come next"))]
 mod draft;
 mod effect;
 mod leadership;
@@ -28,6 +27,7 @@ pub use members::LostSeat;
 use std::sync::Arc;
 
 use applied::AppliedCommands;
+use draft::Draft;
 use leadership::Leadership;
 use playback::Playback;
 use state::{LeadOrigin, State};
@@ -35,10 +35,10 @@ use state::{LeadOrigin, State};
 use crate::record::{Record, Seat};
 use crate::speech::{
     Ack, Checksum, Code, LeaderRule, LeaveReason, Message, Notice, OnLeaderLoss, Reject, RoomStats,
-    Secret, SessionCommand, Snapshot, SyncResponse, TempoChange, TempoEvent, Terms, Tick,
+    Secret, SessionCommand, Snapshot, SyncResponse, TempoChange, Terms, Tick,
 };
 use crate::words::ids::{MemberId, SessionId};
-use crate::words::music::{MeterChange, Segment, Tempo, Timeline};
+use crate::words::music::{MeterChange, Segment, Tempo, TempoEvent, Timeline};
 use crate::words::time::{Micros, Moment, UnixMillis};
 
 /// The server's settings for every session.
@@ -240,26 +240,51 @@ impl Session {
                 self.update_settings(now, member, change, out)
             }
             SessionCommand::Cue { text, target } => self.cue(now, member, text, target, out),
-            SessionCommand::Play(start) => self.playback.play(&mut self.state, now, member, start, out),
-            SessionCommand::Pause => self.playback.pause(&mut self.state, now, member, out),
+            SessionCommand::Play(start) => {
+                self.playback.play(&mut self.state, now, member, start, out)
+            }
+            SessionCommand::Pause { pressed } => {
+                self.playback.pause(&mut self.state, now, member, pressed, out)
+            }
             SessionCommand::Stop => self.playback.stop(&mut self.state, now, member, out),
-            SessionCommand::Seek { position, at } => self.playback.seek(&mut self.state, now, member, position, at, out),
+            SessionCommand::Seek { to, when } => {
+                self.playback.seek(&mut self.state, now, member, (to, when), out)
+            }
             SessionCommand::SetTempo(tempo) => {
                 let (fade, event) = (Micros::ZERO, TempoEvent::Changed);
-                self.playback.change_tempo(&mut self.state, now, member, TempoChange { tempo, fade, event }, out)
+                let change = TempoChange { tempo, fade, at_beat: None, event };
+                self.playback.change_tempo(&mut self.state, now, member, change, out)
             }
-            SessionCommand::ChangeTempo(change) => self.playback.change_tempo(&mut self.state, now, member, change, out),
+            SessionCommand::ChangeTempo(change) => {
+                self.playback.change_tempo(&mut self.state, now, member, change, out)
+            }
             SessionCommand::SetTimeSignature(signature) => {
                 self.playback.set_time_signature(&mut self.state, now, member, signature, out)
+            }
+            SessionCommand::Loop(bounds) => {
+                let change = |next: &mut Draft| next.set_loop(bounds);
+                self.playback.change_later(&mut self.state, now, member, change, out)
+            }
+            SessionCommand::Cancel => {
+                self.playback.change_later(&mut self.state, now, member, Draft::cancel, out)
+            }
+            SessionCommand::Nudge(beats) => {
+                let change = |next: &mut Draft| next.nudge(beats);
+                self.playback.correct(&mut self.state, now, member, change, out)
+            }
+            SessionCommand::One(pressed) => {
+                let change = |next: &mut Draft| next.one(pressed);
+                self.playback.correct(&mut self.state, now, member, change, out)
             }
             SessionCommand::BeatSync { beat_position, .. } => {
                 self.playback.beat_sync(&self.state, now, member, beat_position, out)
             }
             SessionCommand::PositionSync { position, timestamp } => {
-                self.playback.position_sync(&mut self.state, now, member, position, timestamp, out)
+                let report = (position, timestamp);
+                self.playback.position_sync(&mut self.state, now, member, report, out)
             }
             SessionCommand::SetSetlist(setlist) => self.set_setlist(now, member, setlist, out),
-            SessionCommand::SelectSong(choice) => self.select_song(now, member, &choice, out),
+            SessionCommand::SelectSong(selection) => self.select_song(now, member, &selection, out),
             SessionCommand::GetSong(id) => self.get_song(&id),
         }?;
         // A pending request may be repeated.
@@ -339,6 +364,7 @@ impl Session {
             message: record.message(),
             tempo: timeline.tempo_at(now.at),
             position: timeline.position_at(now.at),
+            beat: timeline.beat_at(now.at),
             playing: timeline.is_playing_at(now.at),
             members: state.named(),
             member_count: state.is_large().then(|| state.member_count()),
@@ -348,7 +374,7 @@ impl Session {
             timestamp: now.unix,
             checksum: state.checksum(),
             time_signature: timeline.place_at(now.at).bar.signature,
-            song: state.song(),
+            song: state.song(now.at),
             setlist: record.setlist.as_ref(),
             timeline,
         }

@@ -1,13 +1,13 @@
 //! Playback: the leader's commands become the next timeline.
 //!
-//! A change may be scheduled at most 30 s ahead. Pause and stop cancel a scheduled change; any
-//! other command plans it again, see [`Draft`].
+//! A change may be scheduled at most 30 s ahead, or armed: it then waits for a place in the song.
+//! Pause and stop cancel both; any other command plans them again, see [`Draft`].
 
 use super::draft::{Draft, Move};
 use super::metronome::Metronome;
 use super::state::State;
 use super::{Audience, Effect, unix_at};
-use crate::speech::{Ack, Notice, Number, Reject, Start, TempoChange};
+use crate::speech::{Ack, Notice, Number, Reject, Start, Target, TempoChange, When};
 use crate::words::ids::MemberId;
 use crate::words::music::{BEAT, Position, Segment, TimeSignature, Timeline};
 use crate::words::time::{Micros, Moment};
@@ -15,6 +15,9 @@ use crate::words::time::{Micros, Moment};
 /// Maximum time by which a change may be scheduled ahead. A later time is replaced by it.
 /// Specified.
 const LEAD_MAX: Micros = Micros::from_secs(30);
+
+/// Maximum age of a press of pause that counts where it was made. Specified.
+const PRESS_AGE_MAX: Micros = Micros::from_millis(500);
 
 /// Tolerance of a reported position in microseconds. Specified: the protocol promises 25 ms.
 const DRIFT_MAX: u64 = 25_000;
@@ -50,11 +53,19 @@ impl Playback {
         self.metronome.notify_beats(state, now, out);
     }
 
-    /// Announces scheduled playback that has begun since the last call. A command calls this first,
-    /// because it drops what has begun.
+    /// Announces scheduled and armed changes that have begun since the last call: the event of each
+    /// armed one, and a snapshot. A command calls this first, because it drops what has begun.
     pub fn announce_begun(&mut self, state: &State, now: Moment, out: &mut Vec<Effect>) {
-        let begun = |s: &Segment| self.announced < s.t0 && s.t0 <= now.at;
-        if state.timeline().segments.iter().any(begun) {
+        let segments = state.timeline().segments.iter().enumerate();
+        let has_begun = |segment: &Segment| self.announced < segment.t0 && segment.t0 <= now.at;
+        let mut any = false;
+        for (index, _) in segments.filter(|(_, segment)| has_begun(segment)) {
+            any = true;
+            // mark: armed_begins_unnamed
+            let notice = state.begun_notice(now, index);
+            out.extend(notice.map(|notice| Effect::Notify(Audience::All, notice)));
+        }
+        if any {
             out.extend([Effect::Snapshot(Audience::All), Effect::RoomStats]);
         }
         self.announced = self.announced.max(now.at);
@@ -99,16 +110,20 @@ impl Playback {
     }
 
     /// Handles `pause`. The music stops at its present place; during a count-in it returns to the
-    /// place where it was to begin.
+    /// place where it was to begin. A recent press counts where it was made, so followers go back
+    /// to there.
     pub fn pause(
         &mut self,
         state: &mut State,
         now: Moment,
         member: MemberId,
+        pressed: Option<Micros>,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         state.leader_only(member)?;
-        let changed = self.stop_playback(state, now);
+        let is_recent = |at: &Micros| *at <= now.at && now.at.since(*at) <= PRESS_AGE_MAX;
+        let pressed = pressed.filter(is_recent).unwrap_or(now.at);
+        let changed = self.stop_playback(state, now, pressed);
         if changed {
             state.decide(now);
         }
@@ -131,43 +146,89 @@ impl Playback {
         Ok(state.report(changed, member, Notice::Stop { timestamp: now.unix, timeline }, out))
     }
 
-    /// Handles `seek`. While playing, the beat goes on and only the position jumps. While stopped,
-    /// both are set.
+    /// Handles `seek`. A seek to a position while playing keeps the click, so the place moves by
+    /// whole beats. A seek to a beat may be armed while playing.
     pub fn seek(
         &mut self,
         state: &mut State,
         now: Moment,
         member: MemberId,
-        position: Position,
-        at: Option<Micros>,
+        (to, when): (Target, When),
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         state.leader_only(member)?; // mark: follower_may_seek
-        let at = lead(now, at);
-        let position = position.as_micros() as i64;
-        let changed = self.move_to(state, now, at, position)?;
+        let mut next = state.draft(now.at);
+        let at = match (when, to) {
+            (When::Armed(departure), Target::Beat(beat))
+                if state.timeline().is_playing_at(now.at) =>
+            {
+                next.jump(beat, departure)?;
+                return Ok(self.install_for_later(state, now, member, next, out));
+            }
+            (When::At(at), _) => lead(now, Some(at)),
+            (When::Now | When::Armed(_), _) => now.at,
+        };
+        next.seek(at, move_to(to))?;
+        let changed = self.install(state, now, next);
         let (timestamp, timeline) = (unix_at(now, at), state.timeline().clone());
-        Ok(state.report(changed, member, Notice::Seek { position, timestamp, timeline }, out))
+        let (position, beat) = match to {
+            Target::Position(to) => (to.as_micros() as i64, timeline.beat_at(at)),
+            Target::Beat(beat) => (timeline.position_at(at), beat),
+        };
+        let seek = Notice::Seek { position, beat, timestamp, timeline };
+        Ok(state.report(changed, member, seek, out))
     }
 
-    /// Handles a tempo change: from the present beat on, over `fade`. A fade cannot be heard while
-    /// the music is stopped, so the new tempo holds at once.
+    /// Handles `loop` and `cancel`, which do not move the place.
+    pub fn change_later(
+        &mut self,
+        state: &mut State,
+        now: Moment,
+        member: MemberId,
+        change: impl FnOnce(&mut Draft) -> Result<(), Reject>,
+        out: &mut Vec<Effect>,
+    ) -> Result<Ack, Reject> {
+        state.leader_only(member)?;
+        let mut next = state.draft(now.at);
+        change(&mut next)?;
+        Ok(self.install_for_later(state, now, member, next, out))
+    }
+
+    /// Handles `nudge` and `one`, which correct the place at once.
+    pub fn correct(
+        &mut self,
+        state: &mut State,
+        now: Moment,
+        member: MemberId,
+        change: impl FnOnce(&mut Draft) -> Result<(), Reject>,
+        out: &mut Vec<Effect>,
+    ) -> Result<Ack, Reject> {
+        state.leader_only(member)?;
+        let mut next = state.draft(now.at);
+        change(&mut next)?;
+        let changed = self.install(state, now, next);
+        Ok(state.report(changed, member, state.seek_notice(now), out))
+    }
+
+    /// Handles a tempo change: from the present beat on, or from `at_beat`, over `fade`. A fade
+    /// cannot be heard while the music is stopped, so the new tempo holds at once.
     pub fn change_tempo(
         &mut self,
         state: &mut State,
         now: Moment,
         member: MemberId,
-        TempoChange { tempo, fade, event }: TempoChange,
+        TempoChange { tempo, fade, at_beat, event }: TempoChange,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         state.leader_only(member)?; // mark: follower_may_set_tempo
-        let old = state.timeline().tempo_at(now.at);
-        let fade = if state.timeline().is_playing_at(now.at) && old != tempo {
-            fade
-        } else {
-            Micros::ZERO
-        };
         let mut next = state.draft(now.at);
+        let is_playing = state.timeline().is_playing_at(now.at);
+        if let Some(beat) = at_beat.filter(|_| is_playing) {
+            next.arm_tempo(tempo, fade, beat, event)?;
+            return Ok(self.install_for_later(state, now, member, next, out));
+        }
+        let old = state.timeline().tempo_at(now.at);
+        let fade = if is_playing && old != tempo { fade } else { Micros::ZERO };
         next.set_tempo(tempo, fade)?;
         let changed = self.install(state, now, next);
         let timeline = state.timeline().clone();
@@ -190,13 +251,7 @@ impl Playback {
         let mut next = state.draft(now.at);
         next.set_signature(signature)?;
         let changed = self.install(state, now, next);
-        let update = Notice::SessionUpdate {
-            settings: None,
-            time_signature: Some((signature, state.timeline().clone())),
-            epoch: state.epoch(),
-            version: state.version(),
-            checksum: state.checksum(),
-        };
+        let update = state.update_notice(None, Some(signature));
         out.push(Effect::Notify(Audience::of(changed, member), update));
         Ok(state.changed())
     }
@@ -233,8 +288,7 @@ impl Playback {
         state: &mut State,
         now: Moment,
         member: MemberId,
-        position: Position,
-        timestamp: Number,
+        (position, timestamp): (Position, Number),
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         // No member can report a place before the beginning, where the count-in is.
@@ -249,7 +303,11 @@ impl Playback {
             }
             return Ok(Ack::Done);
         }
-        let moved = off && self.move_to(state, now, now.at, reported)?;
+        let mut next = state.draft(now.at);
+        if off {
+            next.seek(now.at, Move::Position(reported))?;
+        }
+        let moved = self.install(state, now, next);
         let sync = Notice::PositionSync {
             position: state.timeline().position_at(now.at),
             server_time: now.unix,
@@ -262,13 +320,13 @@ impl Playback {
         Ok(state.changed())
     }
 
-    /// Pauses and cancels scheduled changes. Returns false if there was nothing to pause. The
-    /// caller makes it a decision.
-    pub fn stop_playback(&mut self, state: &mut State, now: Moment) -> bool {
+    /// Pauses where the music was at `pressed`, and cancels what is planned. Returns false if there
+    /// was nothing to pause. The caller makes it a decision.
+    pub fn stop_playback(&mut self, state: &mut State, now: Moment, pressed: Micros) -> bool {
         let mut next = state.draft(now.at);
         // mark: pause_keeps_the_plan
         let pauses = next.timeline.is_playing_at(now.at) || next.is_anything_planned();
-        if pauses && next.pause(now.at).is_ok() {
+        if pauses && next.pause(pressed).is_ok() {
             let old = state.install(next);
             self.timeline_changed(state, now, old);
         }
@@ -311,17 +369,26 @@ impl Playback {
         }
     }
 
-    /// Moves the music to a position. Returns whether the timeline changed.
-    fn move_to(
+    /// Installs a draft whose change begins later. Members receive the timeline alone.
+    pub fn install_for_later(
         &mut self,
         state: &mut State,
         now: Moment,
-        at: Micros,
-        position: i64,
-    ) -> Result<bool, Reject> {
-        let mut next = state.draft(now.at);
-        next.seek(at, Move::Position(position))?;
-        Ok(self.install(state, now, next))
+        member: MemberId,
+        next: Draft,
+        out: &mut Vec<Effect>,
+    ) -> Ack {
+        let changed = self.install(state, now, next);
+        let update = state.update_notice(None, None);
+        out.push(Effect::Notify(Audience::of(changed, member), update));
+        state.changed()
+    }
+}
+
+fn move_to(target: Target) -> Move {
+    match target {
+        Target::Position(position) => Move::Position(position.as_micros() as i64),
+        Target::Beat(beat) => Move::Beat(beat),
     }
 }
 

@@ -2,10 +2,9 @@
 
 use super::draft::SongStart;
 use super::{Effect, Session};
-use crate::speech::{Ack, Code, Notice, Reject, Setlist, SongChoice};
+use crate::speech::{Ack, Code, Notice, Reject, Setlist, SongChoice, SongSelection};
 use crate::words::ids::MemberId;
-use crate::words::music::MeterChange;
-use crate::words::time::Moment;
+use crate::words::time::{Micros, Moment};
 
 impl Session {
     /// Handles `set_setlist`. The selected song stays selected if the new list contains it.
@@ -20,7 +19,7 @@ impl Session {
         if self.state.record.setlist.as_ref() == Some(&setlist) {
             return Ok(self.state.report(false, member, Notice::Setlist(setlist), out));
         }
-        let selected = self.state.song().map(|(_, song)| song.id.clone());
+        let selected = self.state.song(now.at).map(|(_, song)| song.id.clone());
         let mut next = self.state.draft(now.at);
         next.keep_songs(|id| place_of(&setlist, id).is_some())?;
         self.state.record.song = selected.and_then(|id| place_of(&setlist, &id));
@@ -32,28 +31,35 @@ impl Session {
         Ok(self.state.report(true, member, Notice::Setlist(setlist), out))
     }
 
-    /// Handles `select_song`: stops at the song's beginning, in its tempo and signature. A step
+    /// Handles `select_song`: stops or plays at the song's beginning, in its tempo and meter. A step
     /// without a selected song selects the first or the last one; a step beyond the ends is
-    /// rejected.
+    /// rejected. While the music plays, a song may be armed.
     pub(super) fn select_song(
         &mut self,
         now: Moment,
         member: MemberId,
-        choice: &SongChoice,
+        selection: &SongSelection,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         self.state.leader_only(member)?;
-        let index = self.chosen(choice)?;
+        let index = self.chosen(now.at, &selection.choice)?;
         let Some(song) = self.state.song_at(index) else { return Err(no_such_song()) };
         let id = song.id.clone();
         let start = SongStart {
             song: id.clone(),
             tempo: song.tempo,
-            meter: song.time_signature.map(|signature| vec![MeterChange { beat: 0, signature }]),
-            end: None,
-            plays: false,
+            meter: song.whole_meter(),
+            end: song.end,
+            plays: selection.plays,
         };
         let mut next = self.state.draft(now.at);
+        if let Some(departure) =
+            selection.departure.filter(|_| self.state.timeline().is_playing_at(now.at))
+        {
+            next.arm_song(start, departure)?;
+            let (playback, state) = (&mut self.playback, &mut self.state);
+            return Ok(playback.install_for_later(state, now, member, next, out));
+        }
         next.begin(start)?;
         let selected = self.state.record.song.replace(index) != Some(index);
         let moved = self.playback.install(&mut self.state, now, next);
@@ -78,14 +84,14 @@ impl Session {
 
     pub(super) fn check_setlist(&self) {
         assert!(
-            self.state.record.song.is_none() || self.state.song().is_some(),
+            self.state.record.song.is_none_or(|index| self.state.song_at(index).is_some()),
             "song {:?} is none",
             self.state.record.song
         );
     }
 
     /// Returns the index of the song that a command selects.
-    fn chosen(&self, choice: &SongChoice) -> Result<u32, Reject> {
+    fn chosen(&self, at: Micros, choice: &SongChoice) -> Result<u32, Reject> {
         let Some(setlist) =
             self.state.record.setlist.as_ref().filter(|setlist| !setlist.songs.is_empty())
         else {
@@ -95,7 +101,7 @@ impl Session {
             ));
         };
         let last = setlist.songs.len() as u32 - 1;
-        match (choice, self.state.record.song) {
+        match (choice, self.state.song(at).map(|(index, _)| index)) {
             (SongChoice::Id(id), _) => place_of(setlist, id).ok_or_else(no_such_song),
             (SongChoice::Step(true), None) => Ok(0),
             (SongChoice::Step(false), None) => Ok(last),

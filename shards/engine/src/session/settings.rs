@@ -1,7 +1,7 @@
 //! The leader's settings for the session.
 
 use super::{Audience, Effect, Session};
-use crate::speech::{Ack, LeaderRule, Notice, Reject, SettingsChange};
+use crate::speech::{Ack, LeaderRule, Reject, SettingsChange};
 use crate::words::ids::MemberId;
 use crate::words::time::Moment;
 
@@ -58,13 +58,7 @@ impl Session {
         if changed {
             self.state.decide(now);
         }
-        let update = Notice::SessionUpdate {
-            settings: Some(self.state.settings()),
-            time_signature: None,
-            epoch: self.state.epoch(),
-            version: self.state.version(),
-            checksum: self.state.checksum(),
-        };
+        let update = self.state.update_notice(Some(self.state.settings()), None);
         out.push(Effect::Notify(Audience::of(changed, member), update));
         Ok(self.state.changed())
     }

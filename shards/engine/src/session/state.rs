@@ -9,14 +9,14 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::draft::Draft;
-use super::{Audience, Effect, HeldSeat, Rules};
+use super::{Audience, Effect, HeldSeat, Rules, unix_at};
 use crate::record::{Record, Seat};
 use crate::speech::{
     Ack, Checksum, Code, LeaderRule, LeaveReason, Member, Notice, Reject, Role, Settings, Song,
     SyncResponse,
 };
 use crate::words::ids::MemberId;
-use crate::words::music::Timeline;
+use crate::words::music::{Change, TimeSignature, Timeline};
 use crate::words::time::{Micros, Moment};
 
 /// The record of a session with its rules and what is computed from them.
@@ -270,10 +270,17 @@ impl State {
         }
     }
 
-    /// Returns the selected song and its place.
-    pub fn song(&self) -> Option<(u32, &Song)> {
-        let index = self.record.song?;
-        Some((index, self.song_at(index)?))
+    /// Returns the song that is on at `at`, and its index in the set list. An armed song is on from
+    /// its beginning, without a version of its own.
+    pub fn song(&self, at: Micros) -> Option<(u32, &Song)> {
+        let selected = self.record.song.and_then(|index| Some((index, self.song_at(index)?)));
+        match self.timeline().song_at(at) {
+            Some(id) if selected.is_none_or(|(_, song)| song.id != id) => {
+                let index = self.index_of_song(id)?;
+                Some((index, self.song_at(index)?))
+            }
+            _ => selected,
+        }
     }
 
     /// Returns the index of a song in the set list.
@@ -301,7 +308,54 @@ impl State {
 
     pub fn pause_notice(&self, now: Moment) -> Notice {
         let timeline = self.timeline().clone();
-        Notice::Pause { position: timeline.position_at(now.at), timestamp: now.unix, timeline }
+        let (position, timestamp) = (timeline.position_at(now.at), now.unix);
+        Notice::Pause { position, reason: None, timestamp, timeline }
+    }
+
+    pub fn seek_notice(&self, now: Moment) -> Notice {
+        let timeline = self.timeline().clone();
+        let (position, beat) = (timeline.position_at(now.at), timeline.beat_at(now.at));
+        Notice::Seek { position, beat, timestamp: now.unix, timeline }
+    }
+
+    /// Returns the `session_update` of a change of the settings, or else of the timeline, with its
+    /// new signature if there is one.
+    pub fn update_notice(
+        &self,
+        settings: Option<Settings>,
+        time_signature: Option<TimeSignature>,
+    ) -> Notice {
+        Notice::SessionUpdate {
+            timeline: settings.is_none().then(|| self.timeline().clone()),
+            settings,
+            time_signature,
+            epoch: self.epoch(),
+            version: self.version(),
+            checksum: self.checksum(),
+        }
+    }
+
+    /// Returns the event of an armed change that has begun; `None` if the segment was scheduled.
+    pub fn begun_notice(&self, now: Moment, index: usize) -> Option<Notice> {
+        let timeline = self.timeline().clone();
+        let segment = timeline.segments.get(index)?.clone();
+        let (position, beat, timestamp) = (segment.p0, segment.b0, unix_at(now, segment.t0));
+        Some(match segment.armed?.change {
+            Change::Jump => Notice::Seek { position, beat, timestamp, timeline },
+            Change::Song { id, .. } => {
+                let index = self.index_of_song(&id)?;
+                Notice::SongChanged { song: id, index, timestamp, timeline }
+            }
+            Change::Tempo(event) => {
+                let old = timeline.segments.get(index.checked_sub(1)?)?.tempo_at(segment.t0);
+                let (new, fade) = (segment.bpm1, Micros::from_micros(segment.ramp));
+                Notice::TempoChange { event, old, new, fade, timestamp, timeline }
+            }
+            Change::Meter => {
+                self.update_notice(None, Some(timeline.place_at(segment.t0).bar.signature))
+            }
+            Change::End => Notice::Pause { position, reason: Some("end"), timestamp, timeline },
+        })
     }
 
     /// Notifies all members of a change, or the sender alone of the present state.
@@ -394,7 +448,10 @@ impl State {
 
     /// Updates the checksum of the set list after it was changed.
     pub fn sum_setlist(&mut self) {
-        self.setlist_sum = sum_of(&self.record.setlist);
+        let sum = sum_of(&self.record.setlist);
+        // Without additions the checksum is that of earlier versions.
+        let additions = self.record.song_additions();
+        self.setlist_sum = if additions.is_empty() { sum } else { sum_of(&(sum, additions)) };
     }
 }
 

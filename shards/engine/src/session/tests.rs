@@ -12,11 +12,11 @@ use std::fmt::Write as _;
 
 use super::*;
 use crate::speech::{
-    Join, Number, Quantize, Role, Secret, Setlist, SettingsChange, Song, SongChoice, SongFormat,
-    Start,
+    Departure, Join, Number, Quantize, Role, Secret, Setlist, SettingsChange, Song, SongChoice,
+    SongFormat, SongSelection, Start, Target, When,
 };
 use crate::words::ids::CommandId;
-use crate::words::music::{Position, TimeSignature};
+use crate::words::music::{BEAT, Position, TimeSignature};
 
 /// Plays a script, a line each, and compares what comes of it, a line each: the answer to the one
 /// who spoke, then the effects. `+500` lets as many milliseconds pass; `late 500` too, but nothing
@@ -147,9 +147,9 @@ impl Room {
                 | Notice::SyncResponse(SyncResponse { timeline, .. }) => {
                     assert_eq!(timeline, state, "{notice:?}")
                 }
-                Notice::SessionUpdate { time_signature, version, checksum, .. } => {
+                Notice::SessionUpdate { timeline, version, checksum, .. } => {
                     assert_eq!((*version, *checksum), (state.version, self.session.checksum()));
-                    assert!(time_signature.iter().all(|(_, timeline)| timeline == state));
+                    assert!(timeline.iter().all(|timeline| timeline == state));
                 }
                 _ => {}
             }
@@ -206,6 +206,14 @@ fn terms(words: &[&str], now: Moment) -> Terms {
 
 fn command(words: &[&str], now: Moment) -> SessionCommand {
     let at = number(words, "in").map(|millis| now.at + Micros::from_millis(millis));
+    let ago =
+        number(words, "ago").map(|millis| Micros::ZERO + now.at.since(Micros::from_millis(millis)));
+    let line = value(words, "at").map(|word| match word {
+        "bar" => Departure::Bar,
+        _ => Departure::Beat,
+    });
+    let at_beat = number(words, "at_beat").map(|beat| Departure::AtBeat(beat as i64 * BEAT));
+    let departure = line.or(at_beat);
     let tempo = |word: &str| Tempo::from_milli_bpm(word.parse::<u32>().unwrap() * 1_000).unwrap();
     let position =
         |word: &str| Position::from_micros(word.parse::<u64>().unwrap() * 1_000).unwrap();
@@ -236,13 +244,28 @@ fn command(words: &[&str], now: Moment) -> SessionCommand {
                 () => None,
             },
         }),
-        "pause" => SessionCommand::Pause,
+        "pause" => SessionCommand::Pause { pressed: ago },
         "stop" => SessionCommand::Stop,
-        "seek" => SessionCommand::Seek { position: position(words[1]), at },
+        "seek" => SessionCommand::Seek {
+            to: match number(words, "beat") {
+                Some(beat) => Target::Beat(beat as i64 * BEAT),
+                None => Target::Position(position(words[1])),
+            },
+            when: departure.map_or(at.map_or(When::Now, When::At), When::Armed),
+        },
+        "loop" => SessionCommand::Loop(
+            number(words, "from")
+                .zip(number(words, "to"))
+                .map(|(from, to)| (from as i64 * BEAT, to as i64 * BEAT)),
+        ),
+        "cancel" => SessionCommand::Cancel,
+        "nudge" => SessionCommand::Nudge(words[1].parse::<i64>().unwrap() * BEAT),
+        "one" => SessionCommand::One(ago.unwrap_or(now.at)),
         "set_tempo" => SessionCommand::SetTempo(tempo(words[1])),
         "tempo" => SessionCommand::ChangeTempo(TempoChange {
             tempo: tempo(words[1]),
             fade: Micros::from_millis(number(words, "fade").unwrap_or(0)),
+            at_beat: number(words, "at_beat").map(|beat| beat as i64 * BEAT),
             event: TempoEvent::Change,
         }),
         "signature" => {
@@ -259,10 +282,14 @@ fn command(words: &[&str], now: Moment) -> SessionCommand {
             SessionCommand::PositionSync { position: position(words[1]), timestamp: Number(7.0) }
         }
         "songs" => SessionCommand::SetSetlist(setlist(&words[1..])),
-        "song" => SessionCommand::SelectSong(match words[1] {
-            "+1" => SongChoice::Step(true),
-            "-1" => SongChoice::Step(false),
-            id => SongChoice::Id(id.into()),
+        "song" => SessionCommand::SelectSong(SongSelection {
+            choice: match words[1] {
+                "+1" => SongChoice::Step(true),
+                "-1" => SongChoice::Step(false),
+                id => SongChoice::Id(id.into()),
+            },
+            plays: words.contains(&"play"),
+            departure,
         }),
         "gets" => SessionCommand::GetSong(words[1].into()),
         "settings" => SessionCommand::UpdateSettings(settings(words)),
@@ -274,7 +301,7 @@ fn text(text: &str) -> Message {
     Message { text: text.into(), cut: false }
 }
 
-/// `id:bpm:numerator` each.
+/// `id:bpm:numerator:end` each.
 fn setlist(songs: &[&str]) -> Setlist {
     let song = |word: &&str| {
         let mut parts = word.split(':');
@@ -293,6 +320,8 @@ fn setlist(songs: &[&str]) -> Setlist {
             format: SongFormat::Text,
             body: "la".into(),
             duration: None,
+            meter: Vec::new(),
+            end: parts.next().map(|beat| beat.parse::<i64>().unwrap() * BEAT),
         }
     };
     Setlist { title: "tonight".into(), songs: songs.iter().map(song).collect() }
@@ -378,7 +407,10 @@ fn notice(notice: &Notice) -> String {
         Notice::Play { tempo, position, timestamp, .. } => {
             format!("play {} {} at {}", position / 1_000, milli_bpm(tempo), timestamp.0 - 1_000_000)
         }
-        Notice::Pause { position, .. } => format!("pause {}", position / 1_000),
+        Notice::Pause { position, reason, .. } => {
+            let reason = reason.map(|reason| format!(" by {reason}")).unwrap_or_default();
+            format!("pause {}{reason}", position / 1_000)
+        }
         Notice::Stop { .. } => "stop".into(),
         Notice::Seek { position, timestamp, .. } => {
             format!("seek {} at {}", position / 1_000, timestamp.0 - 1_000_000)
@@ -397,13 +429,13 @@ fn notice(notice: &Notice) -> String {
         }
         Notice::Setlist(setlist) => format!("{} songs", setlist.songs.len()),
         Notice::SongChanged { song, index, .. } => format!("song {index} {song}"),
-        Notice::SessionUpdate { settings, time_signature, .. } => {
+        Notice::SessionUpdate { settings, time_signature, timeline, .. } => {
             match (settings, time_signature) {
                 (Some(_), _) => "settings".into(),
-                (None, Some((signature, _))) => {
+                (None, Some(signature)) => {
                     format!("signature {}/{}", signature.numerator, signature.denominator)
                 }
-                (None, None) => "nothing".into(),
+                (None, None) => timeline.as_ref().map_or("nothing", |_| "timeline").into(),
             }
         }
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Number, Role, Secret};
 use crate::words::ids::{CommandId, MemberId, SessionId};
-use crate::words::music::{Position, Tempo, TimeSignature};
+use crate::words::music::{MeterChange, Position, Tempo, TempoEvent, TimeSignature};
 use crate::words::time::Micros;
 
 /// A client event after checking.
@@ -110,15 +110,18 @@ pub enum SessionCommand {
     /// `play`.
     Play(Start),
     /// `pause`.
-    Pause,
+    Pause {
+        /// The time of the press. `None`: now.
+        pressed: Option<Micros>,
+    },
     /// `stop`: pause and back to the beginning.
     Stop,
     /// `seek`.
     Seek {
-        /// The new position.
-        position: Position,
-        /// The time. `None`: at once.
-        at: Option<Micros>,
+        /// The new place.
+        to: Target,
+        /// The time.
+        when: When,
     },
     /// `set_tempo`.
     SetTempo(Tempo),
@@ -126,6 +129,15 @@ pub enum SessionCommand {
     ChangeTempo(TempoChange),
     /// `set_time_signature`.
     SetTimeSignature(TimeSignature),
+    /// `loop`: the first song beat and the one at which the loop leads back, in micro-beats. `None`
+    /// releases the loop.
+    Loop(Option<(i64, i64)>),
+    /// `cancel`: cancels what is armed.
+    Cancel,
+    /// `nudge`: moves the place by whole beats, in micro-beats.
+    Nudge(i64),
+    /// `one`: moves the nearest bar line to the time of the press.
+    One(Micros),
     /// `beat_sync`.
     BeatSync {
         /// The leader's beat position.
@@ -143,7 +155,7 @@ pub enum SessionCommand {
     /// `set_setlist`.
     SetSetlist(Setlist),
     /// `select_song`.
-    SelectSong(SongChoice),
+    SelectSong(SongSelection),
     /// `get_song`.
     GetSong(String),
 }
@@ -159,8 +171,9 @@ impl SessionCommand {
     /// it needless: a position or a tempo that applies at once.
     pub fn may_wait(&self) -> bool {
         match self {
-            Self::SetTempo(_) | Self::ChangeTempo(_) | Self::PositionSync { .. } => true,
-            Self::Seek { at, .. } => at.is_none(),
+            Self::SetTempo(_) | Self::PositionSync { .. } => true,
+            Self::ChangeTempo(change) => change.at_beat.is_none(),
+            Self::Seek { when, .. } => *when == When::Now,
             _ => false,
         }
     }
@@ -193,8 +206,30 @@ pub struct TempoChange {
     pub tempo: Tempo,
     /// Time in which it is reached, at most an hour.
     pub fade: Micros,
+    /// The song beat at which it begins. `None`: at once.
+    pub at_beat: Option<i64>,
     /// The event by which it came, and by which members receive it.
     pub event: TempoEvent,
+}
+
+/// A place in the song.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Target {
+    /// A position.
+    Position(Position),
+    /// A song beat, in micro-beats.
+    Beat(i64),
+}
+
+/// The time of a change of the place.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum When {
+    /// At once.
+    Now,
+    /// At this time.
+    At(Micros),
+    /// When the playing music reaches a place.
+    Armed(Departure),
 }
 
 /// The place at which an armed change begins.
@@ -215,15 +250,6 @@ pub enum Quantize {
     Bar,
     /// The next beat.
     Beat,
-}
-
-/// The two names of a tempo change.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum TempoEvent {
-    /// `tempo_change`.
-    Change,
-    /// `tempo_changed`, which adds `isRealTime: true`.
-    Changed,
 }
 
 /// The rule by which the lead is given.
@@ -302,6 +328,22 @@ pub struct Song {
     pub body: String,
     /// The song's duration.
     pub duration: Option<Position>,
+    /// The time signatures of its bars, at most 64. If it is empty, `time_signature` holds from the
+    /// beginning.
+    #[serde(skip)]
+    pub meter: Vec<MeterChange>,
+    /// The song beat at which it is over, in micro-beats.
+    #[serde(skip)]
+    pub end: Option<i64>,
+}
+
+impl Song {
+    /// Returns the song's time signatures; `None` if it has none.
+    pub fn whole_meter(&self) -> Option<Vec<MeterChange>> {
+        let only = |signature| vec![MeterChange { beat: 0, signature }];
+        let listed = (!self.meter.is_empty()).then(|| self.meter.clone());
+        listed.or_else(|| self.time_signature.map(only))
+    }
 }
 
 /// The format of a song's body.
@@ -311,6 +353,17 @@ pub enum SongFormat {
     ChordPro,
     /// Plain text.
     Text,
+}
+
+/// The fields of `select_song`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SongSelection {
+    /// The song.
+    pub choice: SongChoice,
+    /// Whether it plays at once.
+    pub plays: bool,
+    /// The place at which it begins. `None`: at once.
+    pub departure: Option<Departure>,
 }
 
 /// The song that `select_song` chooses.

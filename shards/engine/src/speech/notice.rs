@@ -1,9 +1,9 @@
 //! Messages to members: one value for each server event of the protocol, and the contents of
 //! acknowledgements.
 
-use super::{LeaderRule, Member, Number, OnLeaderLoss, Reject, Role, Setlist, Song, TempoEvent};
+use super::{LeaderRule, Member, Number, OnLeaderLoss, Reject, Role, Setlist, Song};
 use crate::words::ids::{MemberId, SessionId};
-use crate::words::music::{Tempo, TimeSignature, Timeline};
+use crate::words::music::{Tempo, TempoEvent, TimeSignature, Timeline};
 use crate::words::time::{Micros, Moment, UnixMillis};
 
 /// A server event to members of a session.
@@ -112,10 +112,12 @@ pub enum Notice {
         /// The new timeline.
         timeline: Timeline,
     },
-    /// `pause`: `sessionId, position, serverTimestamp, timeline`.
+    /// `pause`: `sessionId, position, serverTimestamp, timeline, reason?`.
     Pause {
         /// The position at which it stopped.
         position: i64,
+        /// The reason, unless a member paused: `end`, the end of the song.
+        reason: Option<&'static str>,
         /// The time.
         timestamp: UnixMillis,
         /// The new timeline.
@@ -128,10 +130,12 @@ pub enum Notice {
         /// The new timeline.
         timeline: Timeline,
     },
-    /// `seek`: `sessionId, position, serverTimestamp, timeline`.
+    /// `seek`: `sessionId, position, beat, serverTimestamp, timeline`.
     Seek {
         /// The new position.
         position: i64,
+        /// The new song beat, in micro-beats.
+        beat: i64,
         /// The time.
         timestamp: UnixMillis,
         /// The new timeline.
@@ -214,8 +218,10 @@ pub enum Notice {
     SessionUpdate {
         /// The settings, if they changed.
         settings: Option<Settings>,
-        /// The time signature and the timeline that has it, if they changed.
-        time_signature: Option<(TimeSignature, Timeline)>,
+        /// The time signature, if it changed.
+        time_signature: Option<TimeSignature>,
+        /// The timeline, if it changed.
+        timeline: Option<Timeline>,
         /// The state's epoch.
         epoch: u64,
         /// The state's version.
@@ -290,6 +296,8 @@ pub struct Snapshot<'a> {
     pub tempo: Tempo,
     /// Position in the song, in microseconds.
     pub position: i64,
+    /// The song beat, in micro-beats.
+    pub beat: i64,
     /// Whether the position moves.
     pub playing: bool,
     /// Members in order of joining. The leader is named as `leaderSocketId`. A large session has

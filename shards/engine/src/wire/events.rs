@@ -7,20 +7,21 @@
 //! A new event needs one entry here, one arm in `Session::handle`, and one method.
 
 use super::fields::{
-    BARS, BOOL, COMMAND_ID, COUNT, CUE_TEXT, DENOMINATOR, FADE, Kind, LEADER_RULE, LONG_NAME,
-    LONG_TEXT, LONG_WORDS, MAX_MEMBERS, NUMBER, NUMERATOR, ON_LEADER_LOSS, POSITION, QUANTIZE,
-    ROLE, SECRET, SERVER_MS, SESSION, SHORT_TEXT, SOCKET_ID, SONG_ID, TEMPO, TICK_HZ, settable,
-    unread,
+    BARS, BEAT, BOOL, COMMAND_ID, COUNT, CUE_TEXT, DENOMINATOR, FADE, Kind, LEADER_RULE, LINE,
+    LONG_NAME, LONG_TEXT, LONG_WORDS, MAX_MEMBERS, NUDGE, NUMBER, NUMERATOR, ON_LEADER_LOSS,
+    POSITION, QUANTIZE, ROLE, SECRET, SERVER_MS, SESSION, SHORT_TEXT, SOCKET_ID, SONG_ID, TEMPO,
+    TICK_HZ, WHOLE_BEAT, settable, unread,
 };
 use super::json::{Field, Value, fields};
-use super::schema::{FieldInfo, Form, Schema, optional};
+use super::schema::{FieldInfo, Form, Schema, nullable, optional};
 use super::setlist::{NEW_SETLIST, signature};
 use super::shapes::{CLOCK, HEARTBEAT, LATENCY, QUALITY_FIELDS, SONG, SYNC, TRUE};
 use crate::speech::{
-    ClientCommand, Code, Command, Join, Reject, SessionCommand, SettingsChange, SongChoice, Start,
-    TempoChange, TempoEvent, Terms,
+    ClientCommand, Code, Command, Departure, Join, Reject, SessionCommand, SettingsChange,
+    SongChoice, SongSelection, Start, Target, TempoChange, Terms, When,
 };
 use crate::words::limits::RateClass;
+use crate::words::music::{self, TempoEvent};
 use crate::words::time::Micros;
 
 /// The description of a client event, for documents.
@@ -180,6 +181,10 @@ macro_rules! scope {
 const MEMBER: &[Code] = &[Code::InvalidSessionId, Code::NotMember];
 const LEADER: &[Code] = &[Code::InvalidSessionId, Code::NotMember, Code::NotLeader];
 
+/// The refusals of a change that the state may not allow.
+const LIMITED: &[Code] =
+    &[Code::InvalidSessionId, Code::NotMember, Code::NotLeader, Code::NotAllowed];
+
 /// The acknowledgement of a change.
 const CHANGED: &[FieldInfo] = &[COUNT.info("epoch"), COUNT.info("version")];
 
@@ -314,46 +319,58 @@ events! {
         }),
         CHANGED, LEADER;
     Pause = "pause" [Other, once, timed],
-        "Stops at the present position, and cancels scheduled changes.",
-        in_session {} => SessionCommand::Pause,
+        "Stops at the present position, or at that of atServerMs if it is at most 500 ms ago, and \
+         cancels scheduled and armed changes.",
+        in_session { pressed = "atServerMs": optional(SERVER_MS), }
+            => SessionCommand::Pause { pressed },
         CHANGED, LEADER;
     Stop = "stop" [Other, once, timed],
-        "Stops at the beginning of the song, and cancels scheduled changes.",
-        in_session {} => SessionCommand::Stop,
+        "Stops at the beginning of the song, and cancels scheduled and armed changes and the loop.",
+        // Accepted as with pause. The music stops at the beginning, whenever it was pressed.
+        in_session { _pressed = "atServerMs": optional(SERVER_MS), } => SessionCommand::Stop,
         CHANGED, LEADER;
     Seek = "seek" [Other, once, waits, timed],
-        "Moves the position, at once or at atServerMs, also while playing.",
+        "Moves to a position or a beat, also while playing: at once, at atServerMs, or at the next \
+         bar line or beat (at) or song beat (atBeat). If the music is stopped, it moves at once.",
         in_session {
-            position = "position": POSITION,
-            at = "atServerMs": optional(SERVER_MS),
-        } => SessionCommand::Seek { position, at },
-        CHANGED, LEADER;
+            position = "position": unread(POSITION.schema),
+            beat = "beat": unread(BEAT.schema),
+            at_time = "atServerMs": optional(SERVER_MS),
+            line = "at": optional(LINE),
+            at_beat = "atBeat": optional(WHOLE_BEAT),
+        } => seek(position, beat, when(at_time, line, at_beat)?)?,
+        CHANGED, LIMITED;
     SetTempo = "set_tempo" [Other, once, waits, timed],
         "Changes the tempo at once. Members receive tempo_changed.",
         in_session { tempo = "tempo": TEMPO, } => SessionCommand::SetTempo(tempo),
         CHANGED, LEADER;
     TempoChange = "tempo_change" [TempoChange, once, waits, timed],
-        "Changes the tempo, at once or as a ramp over fadeTime.",
+        "Changes the tempo, at once or as a ramp over fadeTime, now or when the song reaches \
+         atBeat.",
         in_session {
             fade = "fadeTime": optional(FADE),
             tempo = "tempo": TEMPO,
+            at_beat = "atBeat": optional(WHOLE_BEAT),
         } => SessionCommand::ChangeTempo(TempoChange {
             tempo,
             fade: fade.unwrap_or(Micros::ZERO),
+            at_beat,
             event: TempoEvent::Change,
         }),
-        CHANGED, LEADER;
+        CHANGED, LIMITED;
     TempoChanged = "tempo_changed" [Other, once, waits, timed],
         "Like tempo_change; members receive it as tempo_changed.",
         in_session {
             fade = "fadeTime": optional(FADE),
             tempo = "tempo": TEMPO,
+            at_beat = "atBeat": optional(WHOLE_BEAT),
         } => SessionCommand::ChangeTempo(TempoChange {
             tempo,
             fade: fade.unwrap_or(Micros::ZERO),
+            at_beat,
             event: TempoEvent::Changed,
         }),
-        CHANGED, LEADER;
+        CHANGED, LIMITED;
     SetTimeSignature = "set_time_signature" [Other, once, timed],
         "Changes the time signature from the next bar on, or from the present bar if the music is \
          stopped.",
@@ -361,7 +378,27 @@ events! {
             numerator = "numerator": NUMERATOR,
             denominator = "denominator": DENOMINATOR,
         } => SessionCommand::SetTimeSignature(signature(numerator, denominator)),
+        CHANGED, LIMITED;
+    Loop = "loop" [Other, once, timed],
+        "Repeats the song between two beats until it is released by from: null. The present pass is \
+         then the last one.",
+        in_session {
+            from = "from": nullable(BEAT),
+            to = "to": unread(BEAT.schema),
+        } => SessionCommand::Loop(from.map(|from| loop_to(from, to)).transpose()?),
+        CHANGED, LIMITED;
+    Cancel = "cancel" [Other, once, timed],
+        "Cancels armed jumps, songs, tempos and signatures, but not the loop.",
+        in_session {} => SessionCommand::Cancel,
         CHANGED, LEADER;
+    Nudge = "nudge" [Other, once, timed],
+        "Moves the position by whole beats at once. The click goes on.",
+        in_session { beats = "beats": NUDGE, } => SessionCommand::Nudge(beats),
+        CHANGED, LIMITED;
+    One = "one" [Other, once, timed],
+        "Moves the nearest bar line to atServerMs, which is at most 2 s ago.",
+        in_session { pressed = "atServerMs": SERVER_MS, } => SessionCommand::One(pressed),
+        CHANGED, LIMITED;
     BeatSync = "beat_sync" [Other, timed],
         "Reports the leader's beat. Members receive its distance from the timeline; the music does \
          not move.",
@@ -394,13 +431,21 @@ events! {
         CHANGED,
         &[Code::InvalidSessionId, Code::NotMember, Code::NotLeader, Code::TooLarge];
     SelectSong = "select_song" [Other, once, timed],
-        "Selects a song by songId, or the next (step 1) or previous one (step -1). Playback stops \
-         at its beginning, with the song's tempo and signature.",
+        "Selects a song by songId, or the next (step 1) or previous one (step -1). The song is \
+         stopped at its beginning, or with play it plays, in its tempo and signature. It begins at \
+         once, or while playing at the next bar line or beat (at) or song beat (atBeat).",
         in_session {
             song = "songId": unread(SONG_ID.schema),
             step = "step": unread(STEP),
-        } => SessionCommand::SelectSong(song_choice(song, step)?),
-        CHANGED, LEADER;
+            plays = "play": optional(BOOL),
+            line = "at": optional(LINE),
+            at_beat = "atBeat": optional(WHOLE_BEAT),
+        } => SessionCommand::SelectSong(SongSelection {
+            choice: song_choice(song, step)?,
+            plays: plays.unwrap_or(false),
+            departure: departure(line, at_beat)?,
+        }),
+        CHANGED, LIMITED;
     GetSong = "get_song" [Other],
         "Requests a song with its body.",
         in_session { song = "songId": SONG_ID, } => SessionCommand::GetSong(song),
@@ -558,6 +603,51 @@ fn some_change(change: SettingsChange) -> Result<SettingsChange, Reject> {
         return Err(Reject::new(Code::InvalidPayload, message));
     }
     Ok(change)
+}
+
+/// Returns the time of a change. A client names at most one.
+fn when(time: Option<Micros>, line: Option<Departure>, beat: Option<i64>) -> Result<When, Reject> {
+    match (time, departure(line, beat)?) {
+        (None, None) => Ok(When::Now),
+        (Some(time), None) => Ok(When::At(time)),
+        (None, Some(departure)) => Ok(When::Armed(departure)),
+        (Some(_), Some(_)) => {
+            Err(Reject::field("atServerMs", "must be left out if at or atBeat names the time"))
+        }
+    }
+}
+
+fn departure(line: Option<Departure>, beat: Option<i64>) -> Result<Option<Departure>, Reject> {
+    match (line, beat) {
+        (Some(_), Some(_)) => Err(Reject::field("at", "must be left out if atBeat names the beat")),
+        (line, beat) => Ok(line.or(beat.map(Departure::AtBeat))),
+    }
+}
+
+/// Reads the place of a seek. An armed one lands on a whole beat.
+fn seek(position: Field<'_>, beat: Field<'_>, when: When) -> Result<SessionCommand, Reject> {
+    let is_armed = matches!(when, When::Armed(_));
+    let to = match (position.is_absent(), beat.is_absent()) {
+        (true, false) if is_armed => Target::Beat(WHOLE_BEAT.read(beat)?),
+        (true, false) => Target::Beat(BEAT.read(beat)?),
+        (false, true) if is_armed => {
+            return Err(position.wrong("must be left out with at or atBeat: send beat instead"));
+        }
+        (_, true) => Target::Position(POSITION.read(position)?),
+        (false, false) => {
+            return Err(beat.wrong("must be left out if position names the place"));
+        }
+    };
+    Ok(SessionCommand::Seek { to, when })
+}
+
+/// Reads the end of a loop.
+fn loop_to(from: i64, to: Field<'_>) -> Result<(i64, i64), Reject> {
+    let end = BEAT.read(to)?;
+    match end > from && (end - from) % music::BEAT == 0 {
+        true => Ok((from, end)),
+        false => Err(to.wrong("must be one or more whole beats after from")),
+    }
 }
 
 fn song_choice(song: Field<'_>, step: Field<'_>) -> Result<SongChoice, Reject> {

@@ -8,11 +8,15 @@ use super::json::Field;
 use super::schema::{FieldInfo, Form, Nullable, Optional, Presence, Schema};
 use super::texts::{Lines, cut_text, line};
 use crate::speech::{
-    Code, LeaderRule, Message, Number, OnLeaderLoss, Quantize, Reject, Role, Secret, SongFormat,
+    Code, Departure, LeaderRule, Message, Number, OnLeaderLoss, Quantize, Reject, Role, Secret,
+    SongFormat,
 };
 use crate::words::ids::{CommandId, MemberId, SessionId};
-use crate::words::music::{Position, Tempo};
+use crate::words::music::{self, Position, Tempo};
 use crate::words::time::Micros;
+
+/// The last beat of a song: 24 hours at 400 BPM.
+const BEATS_MAX: f64 = 576_000.0;
 
 /// Whole numbers below this one are exact in JavaScript.
 const EXACT: i64 = 1 << 53;
@@ -74,6 +78,17 @@ impl<T> Nullable<Kind<T>> {
     /// Describes a field of this name that must be there and may be `null`.
     pub const fn info(self, name: &'static str) -> FieldInfo {
         FieldInfo { presence: Presence::Nullable, ..self.0.info(name) }
+    }
+
+    /// Reads the field, which must be there; `None` if it is `null`.
+    ///
+    /// # Errors
+    /// Those of [`Kind::read`].
+    pub fn read(self, field: Field<'_>) -> Result<Option<T>, Reject> {
+        match field.value {
+            Some(value) if value.is_absent() => Ok(None),
+            _ => self.0.read(field).map(Some),
+        }
     }
 }
 
@@ -312,6 +327,39 @@ pub const POSITION: Kind<Position> = Kind::new(
             .ok_or_else(|| field.wrong(format!("must be a number {RIGHT}")))
     },
 );
+
+/// A song beat, rounded to micro-beats.
+pub const BEAT: Kind<i64> = Kind::new(
+    Schema::new("Beat", Form::Within(0.0, BEATS_MAX)).about("from the first beat of bar 1 as 0"),
+    |field, form| {
+        let beat = field.number().ok().filter(|beat| is_within(form, *beat));
+        let micro_beats = beat.map(|beat| (beat * music::BEAT as f64).round() as i64);
+        micro_beats.ok_or_else(|| field.wrong("must be a number of beats from 0 to 576000"))
+    },
+);
+
+/// A whole song beat, at which a change can be armed.
+pub const WHOLE_BEAT: Kind<i64> =
+    Kind::new(Schema::new("WholeBeat", Form::WholeWithin(0, BEATS_MAX as i64)), |field, _| {
+        let beat = field.whole(BEATS_MAX as u32);
+        let right = "must be a whole number of beats from 0 to 576000";
+        beat.map(|beat| i64::from(beat) * music::BEAT).map_err(|_| field.wrong(right))
+    });
+
+/// Number of beats by which the place is moved, in micro-beats.
+pub const NUDGE: Kind<i64> =
+    Kind::new(Schema::new("Nudge", Form::WholeWithin(-64, 64)).about("not 0"), |field, _| {
+        let within = |beats: &f64| beats.fract() == 0.0 && *beats != 0.0 && beats.abs() <= 64.0;
+        let beats = field.number().ok().filter(within);
+        beats
+            .map(|beats| beats as i64 * music::BEAT)
+            .ok_or_else(|| field.wrong("must be a whole number from -64 to 64, but not 0"))
+    });
+
+/// The line at which an armed change begins.
+pub const LINE: Kind<Departure> = Kind::new(words("Line", &["beat", "bar"]), |field, form| {
+    one_of(field, form, [Departure::Beat, Departure::Bar])
+});
 
 /// Duration of a tempo change in milliseconds, at most an hour.
 pub const FADE: Kind<Micros> =

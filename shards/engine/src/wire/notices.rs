@@ -23,8 +23,9 @@ use super::shapes::{
     UNIX, WORDS,
 };
 use super::{json, socket_packet};
-use crate::speech::{ClientNotice, Notice, RoomStats, Snapshot, TempoEvent, Tick};
+use crate::speech::{ClientNotice, Notice, RoomStats, Snapshot, Tick};
 use crate::words::ids::{MemberId, SessionId};
+use crate::words::music::TempoEvent;
 use crate::words::time::Micros;
 
 /// The description of a server event, for documents.
@@ -129,6 +130,7 @@ notices! {
         "tempo": TEMPO => bpm(snapshot.tempo),
         "tempoBpm": TEMPO => bpm(snapshot.tempo),
         "position": PLACE => Thousandths(snapshot.position),
+        "beat": NUMBER => Millionths(snapshot.beat),
         "isPlaying": BOOL => snapshot.playing,
         "leaderSocketId": nullable(SOCKET_ID) => id(snapshot.timeline.leader.as_ref()),
         "members": MEMBERS => MemberView::all(&snapshot.members),
@@ -171,13 +173,12 @@ notices! {
     fn print_notice(in_session, Notice) -> NOTICES;
 
     "session_update",
-    "The settings or the time signature were changed.",
-    Notice::SessionUpdate { settings, time_signature, epoch, version, checksum } => {
+    "The settings, the time signature, the loop or the armed changes were changed.",
+    Notice::SessionUpdate { settings, time_signature, timeline, epoch, version, checksum } => {
         "settings": optional(SETTINGS) => settings.as_ref().map(SettingsView::new),
         "timeSignature": optional(TIME_SIGNATURE)
-            => time_signature.as_ref().map(|(signature, _)| TimeSignatureView::from(signature)),
-        "timeline": optional(TIMELINE)
-            => time_signature.as_ref().map(|(_, timeline)| TimelineView::new(timeline)),
+            => time_signature.as_ref().map(TimeSignatureView::from),
+        "timeline": optional(TIMELINE) => timeline.as_ref().map(TimelineView::new),
         "epoch": COUNT => epoch,
         "version": COUNT => version,
         "checksum": CHECKSUM => ChecksumView(*checksum),
@@ -298,8 +299,9 @@ notices! {
 
     "pause",
     "The song was stopped at this position.",
-    Notice::Pause { position, timestamp, timeline } => {
+    Notice::Pause { position, reason, timestamp, timeline } => {
         "position": PLACE => Thousandths(*position),
+        "reason": optional(SHORT_TEXT) => *reason,
         "serverTimestamp": UNIX => timestamp.0,
         "timeline": TIMELINE => TimelineView::new(timeline),
     }
@@ -313,8 +315,9 @@ notices! {
 
     "seek",
     "The position was changed.",
-    Notice::Seek { position, timestamp, timeline } => {
+    Notice::Seek { position, beat, timestamp, timeline } => {
         "position": PLACE => Thousandths(*position),
+        "beat": NUMBER => Millionths(*beat),
         "serverTimestamp": UNIX => timestamp.0,
         "timeline": TIMELINE => TimelineView::new(timeline),
     }

@@ -396,6 +396,24 @@ pub(super) struct SongView<'a> {
     body: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     duration_ms: Option<Thousandths>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    meter: Vec<SongMeterView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_beat: Option<Millionths>,
+}
+
+/// A time signature of a song, at a beat and not at a micro-beat.
+#[derive(Serialize)]
+struct SongMeterView {
+    beat: Millionths,
+    num: u8,
+    den: u8,
+}
+
+impl From<&MeterChange> for SongMeterView {
+    fn from(MeterChange { beat, signature }: &MeterChange) -> Self {
+        Self { beat: Millionths(*beat), num: signature.numerator, den: signature.denominator }
+    }
 }
 
 impl<'a> SongView<'a> {
@@ -419,6 +437,8 @@ impl<'a> SongView<'a> {
             duration_ms: song
                 .duration
                 .map(|duration| span(Micros::from_micros(duration.as_micros()))),
+            meter: song.meter.iter().map(SongMeterView::from).collect(),
+            end_beat: song.end.map(Millionths),
         }
     }
 }
@@ -653,7 +673,7 @@ const fn change_word(change: &Change) -> &'static str {
     match change {
         Change::Jump => "jump",
         Change::Song { .. } => "song",
-        Change::Tempo => "tempo",
+        Change::Tempo(_) => "tempo",
         Change::Meter => "meter",
         Change::End => "end",
     }

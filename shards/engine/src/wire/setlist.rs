@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::fields::{
-    DENOMINATOR, FORMAT, KEY, Kind, NUMERATOR, POSITION, SONG_ID, SONG_TITLE, TEMPO, TITLE,
+    BEAT, DENOMINATOR, FORMAT, KEY, Kind, NUMERATOR, POSITION, SONG_ID, SONG_TITLE, TEMPO, TITLE,
+    WHOLE_BEAT,
 };
 use super::json::{Field, Value, fields};
 use super::schema::{FieldInfo, Form, Schema, optional};
 use super::texts::{Lines, printable};
 use crate::speech::{Code, Excess, Reject, Setlist, Song};
-use crate::words::music::TimeSignature;
+use crate::words::music::{MeterChange, TimeSignature, Timeline};
 
 /// Maximum bytes of a set list as it was written.
 const SETLIST_BYTES_MAX: usize = 1024 * 1024;
@@ -37,7 +38,18 @@ const NEW_SONG: Schema = Schema::new(
         FORMAT.info("format"),
         CHART.info("body"),
         optional(POSITION).info("durationMs"),
+        optional(SONG_METER).info("meter"),
+        optional(BEAT).info("endBeat"),
     ]),
+);
+
+/// The time signatures of a song, in order of their beats.
+pub const SONG_METER: Kind<Vec<MeterChange>> =
+    Kind::new(Schema::new("SongMeter", Form::List(&SONG_METER_ENTRY)), |field, _| meter(field));
+
+const SONG_METER_ENTRY: Schema = Schema::new(
+    "SongMeterEntry",
+    Form::Received(&[WHOLE_BEAT.info("beat"), NUMERATOR.info("num"), DENOMINATOR.info("den")]),
 );
 
 /// A chart. Its spaces and tabs are kept, also at the beginning and the end of a line, because they
@@ -105,7 +117,7 @@ fn setlist(list: Field<'_>) -> Result<Setlist, Reject> {
 }
 
 fn song(song: Value<'_>) -> Result<Song, Reject> {
-    let [id, title, artist, key, bpm, signature, format, body, duration] = fields(
+    let [id, title, artist, key, bpm, signature, format, body, duration, meter, end] = fields(
         song,
         [
             "id",
@@ -117,6 +129,8 @@ fn song(song: Value<'_>) -> Result<Song, Reject> {
             "format",
             "body",
             "durationMs",
+            "meter",
+            "endBeat",
         ],
     )?;
     Ok(Song {
@@ -129,7 +143,31 @@ fn song(song: Value<'_>) -> Result<Song, Reject> {
         format: FORMAT.read(format)?,
         body: CHART.read(body)?,
         duration: optional(POSITION).read(duration)?,
+        meter: optional(SONG_METER).read(meter)?.unwrap_or_default(),
+        end: optional(BEAT).read(end)?,
     })
+}
+
+fn meter(list: Field<'_>) -> Result<Vec<MeterChange>, Reject> {
+    let array = list.value.filter(|value| value.is_array());
+    let array = array.ok_or_else(|| list.wrong("must be an array of time signatures"))?;
+    let entries = array.items(Timeline::METER_MAX).ok_or_else(|| {
+        let what = format!("must have at most {} time signatures", Timeline::METER_MAX);
+        Reject { code: Code::NotAllowed, ..list.wrong(what) }
+    })?;
+    let mut read: Vec<MeterChange> = Vec::with_capacity(entries.len());
+    for (index, value) in entries.into_iter().enumerate() {
+        let inside = |reject| within(list, &format!("{}[{index}]", list.name), reject);
+        let [beat, num, den] = fields(value, ["beat", "num", "den"]).map_err(inside)?;
+        let beat = WHOLE_BEAT.read(beat).map_err(inside)?;
+        let numerator = NUMERATOR.read(num).map_err(inside)?;
+        let denominator = DENOMINATOR.read(den).map_err(inside)?;
+        if read.last().is_some_and(|last| last.beat >= beat) {
+            return Err(list.wrong("must be in order of its beats, each once"));
+        }
+        read.push(MeterChange { beat, signature: signature(numerator, denominator) });
+    }
+    Ok(read)
 }
 
 /// Returns the field's value if it is an object.

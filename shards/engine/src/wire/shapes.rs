@@ -1,12 +1,12 @@
 //! Shapes of the values that the server sends.
 
 use super::fields::{
-    BOOL, COUNT, DENOMINATOR, FORMAT, KEY, LEADER_RULE, MAX_MEMBERS, NUMBER, NUMERATOR,
+    BEAT, BOOL, COUNT, DENOMINATOR, FORMAT, KEY, LEADER_RULE, MAX_MEMBERS, NUMBER, NUMERATOR,
     ON_LEADER_LOSS, POSITION, ROLE, SERVER_MS, SESSION, SHORT_TEXT, SOCKET_ID, SONG_ID, TEMPO,
     TITLE,
 };
 use super::schema::{FieldInfo, Form, Schema, nullable, optional};
-use super::setlist::{CHART, TIME_SIGNATURE};
+use super::setlist::{CHART, SONG_METER, TIME_SIGNATURE};
 use crate::speech::{Code, LeaveReason};
 
 /// A text that the server composes.
@@ -128,6 +128,8 @@ pub const SONG: Schema = object(
         FORMAT.info("format"),
         optional(CHART).info("body"),
         optional(POSITION).info("durationMs"),
+        optional(SONG_METER).info("meter"),
+        optional(BEAT).info("endBeat"),
     ],
 );
 /// The songs of the evening.

@@ -9,7 +9,7 @@ mod timeline;
 #[cfg(test)]
 pub(crate) use timeline::vectors;
 pub use timeline::{
-    Additions, Armed, Bar, Change, Click, Loop, MeterChange, Place, Segment, Timeline,
+    Armed, Bar, Change, Click, Loop, MeterChange, Place, Segment, Timeline, TimelineAdditions,
 };
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,15 @@ impl Tempo {
     pub const fn milli_bpm(self) -> u32 {
         self.0
     }
+}
+
+/// The two names under which the tempo is changed and announced.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum TempoEvent {
+    /// `tempo_change`.
+    Change,
+    /// `tempo_changed`, which adds `isRealTime: true`.
+    Changed,
 }
 
 /// A place in a song, in microseconds from its beginning: 0 to 24 hours.

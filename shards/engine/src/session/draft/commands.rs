@@ -7,7 +7,7 @@ use super::places::{
 use super::{Draft, Move, Plan, Planned};
 use crate::speech::{Code, Departure, Quantize, Reject};
 use crate::words::music::{
-    Armed, BEAT, Bar, Change, Loop, MeterChange, Segment, Tempo, TimeSignature,
+    Armed, BEAT, Bar, Change, Loop, MeterChange, Segment, Tempo, TempoEvent, TimeSignature,
 };
 use crate::words::time::Micros;
 
@@ -167,7 +167,7 @@ impl Draft {
                 armed.cut -= folded;
                 waiting_meter = armed.meter.take().or(waiting_meter.take());
             }
-            armed.change == Change::Tempo || !at_once
+            matches!(armed.change, Change::Tempo(_)) || !at_once
         });
         plan.meter = waiting_meter.unwrap_or(plan.meter);
         self.move_at(plan, at, to)
@@ -187,7 +187,13 @@ impl Draft {
     }
 
     /// Arms a tempo at a song beat. If the music is stopped, the tempo holds at once.
-    pub fn arm_tempo(&mut self, tempo: Tempo, fade: Micros, beat: i64) -> Result<(), Reject> {
+    pub fn arm_tempo(
+        &mut self,
+        tempo: Tempo,
+        fade: Micros,
+        beat: i64,
+        event: TempoEvent,
+    ) -> Result<(), Reject> {
         let mut plan = self.plan();
         if !plan.present.playing {
             return self.set_tempo(tempo, Micros::ZERO);
@@ -195,7 +201,7 @@ impl Draft {
         let cut = self.reached(&plan, beat)?;
         let leaves_before = |later: &Planned| match later {
             Planned::Armed(_, armed) => {
-                armed.cut <= cut && !matches!(armed.change, Change::Tempo | Change::Meter)
+                armed.cut <= cut && !matches!(armed.change, Change::Tempo(_) | Change::Meter)
             }
             Planned::Scheduled(at, _) => *at <= plan.present.time_of_count(cut),
         };
@@ -219,7 +225,7 @@ impl Draft {
             start: None,
             ..plan.present.clone()
         };
-        insert(&mut plan, segment, Armed { cut, change: Change::Tempo, meter });
+        insert(&mut plan, segment, Armed { cut, change: Change::Tempo(event), meter });
         self.apply(plan)
     }
 
@@ -259,10 +265,11 @@ impl Draft {
         self.apply(plan)
     }
 
-    /// Moves the place by whole beats at once. The click goes on.
-    pub fn nudge(&mut self, beats: i64) -> Result<(), Reject> {
+    /// Moves the place by whole beats at once, which are named in micro-beats. The click goes on.
+    pub fn nudge(&mut self, micro_beats: i64) -> Result<(), Reject> {
+        debug_assert!(micro_beats % BEAT == 0, "{micro_beats} are no whole beats");
         let mut plan = self.plan();
-        let count = plan.present.b0 + beats * BEAT;
+        let count = plan.present.b0 + micro_beats;
         if count < 0 {
             return Err(Reject::new(Code::NotAllowed, "this is before the beginning of the song"));
         }
@@ -327,7 +334,7 @@ impl Draft {
                 // No bar of this song is left.
                 Change::Song { .. } if armed.cut <= line => return Ok(()),
                 Change::Jump if armed.cut <= line => armed.meter = Some(meter_with(segment.b0)),
-                Change::Tempo if Some(armed.cut) == wrap && wrap == Some(line) => {
+                Change::Tempo(_) if Some(armed.cut) == wrap && wrap == Some(line) => {
                     armed.meter = Some(meter_with(loop_from));
                 }
                 _ => continue,
@@ -380,7 +387,7 @@ impl Draft {
         let mut waiting_meter = None;
         plan.later.retain_mut(|later| {
             let Planned::Armed(_, armed) = later else { return false };
-            let stays = matches!(armed.change, Change::Tempo | Change::Meter) && armed.cut < cut;
+            let stays = matches!(armed.change, Change::Tempo(_) | Change::Meter) && armed.cut < cut;
             if armed.cut >= cut && !matches!(armed.change, Change::Song { .. }) {
                 waiting_meter = armed.meter.take().or(waiting_meter.take());
             }
@@ -440,7 +447,7 @@ impl Draft {
     /// tempo, it is dropped.
     fn fold_armed(&self, plan: &mut Plan, old: Option<Loop>, folded: i64) {
         for later in &plan.later {
-            let Planned::Armed(_, Armed { change: Change::Meter | Change::Tempo, meter, .. }) =
+            let Planned::Armed(_, Armed { change: Change::Meter | Change::Tempo(_), meter, .. }) =
                 later
             else {
                 continue;
@@ -455,7 +462,7 @@ impl Draft {
         let line = bar_line_after(present, &plan.meter, present.count_at(self.now + self.lead));
         plan.later.retain_mut(|later| {
             let Planned::Armed(_, armed) = later else { return true };
-            if armed.change == Change::Tempo {
+            if matches!(armed.change, Change::Tempo(_)) {
                 armed.meter = None;
             }
             armed.cut -= folded;
@@ -465,7 +472,7 @@ impl Draft {
             }
             match armed.change {
                 Change::Meter => false,
-                Change::Tempo => !is_later,
+                Change::Tempo(_) => !is_later,
                 Change::Jump | Change::Song { .. } | Change::End => true,
             }
         });

@@ -217,12 +217,12 @@ impl Draft {
                 let bpm1 = if ramp == 0 { tempo } else { before.bpm1 };
                 (segment.bpm0, segment.bpm1, segment.ramp) = (tempo, bpm1, ramp);
             }
-            Change::Tempo if segment.ramp > 0 => segment.bpm0 = tempo,
-            Change::Tempo | Change::Song { .. } | Change::End => {}
+            Change::Tempo(_) if segment.ramp > 0 => segment.bpm0 = tempo,
+            Change::Tempo(_) | Change::Song { .. } | Change::End => {}
         }
         match armed.change {
             Change::Jump => segment.p0 = position_of(segment.b0, segment.bpm0),
-            Change::Tempo | Change::Meter => {
+            Change::Tempo(_) | Change::Meter => {
                 segment.b0 = armed.cut;
                 segment.looped = before.looped;
                 let wraps = before.next_wrap(armed.cut - 1) == Some(armed.cut);

@@ -42,6 +42,12 @@ fn line() -> impl Strategy<Value = String> {
         "at_beat 17.5",
         "at 60000",
         "songs x:90 y:140:3 z",
+        "songs x:90:4:16 y:140:3:7 z",
+        "song y play at=bar",
+        "song x play",
+        "loop",
+        "cancel",
+        "pause ago=300",
         "songs y",
         "song +1",
         "song -1",
@@ -67,6 +73,15 @@ fn line() -> impl Strategy<Value = String> {
         1 => (0..90_000_u32, 0..20_000_u32).prop_map(|(to, ms)| format!("seek {to} in={ms}")),
         1 => (20..=400_u32).prop_map(|bpm| format!("set_tempo {bpm}")),
         1 => (20..=400_u32, 0..9_000_u32).prop_map(|(bpm, ms)| format!("tempo {bpm} fade={ms}")),
+        1 => (0..90_u32).prop_map(|beat| format!("seek beat={beat} at=bar")),
+        1 => (0..90_u32, 0..90_u32).prop_map(|(to, from)| format!("seek beat={to} at_beat={from}")),
+        1 => (0..60_u32, 1..20_u32)
+            .prop_map(|(from, beats)| format!("loop from={from} to={}", from + beats)),
+        1 => (20..=400_u32, 0..90_u32)
+            .prop_map(|(bpm, beat)| format!("tempo {bpm} fade=2000 at_beat={beat}")),
+        1 => (-8..=8_i32).prop_filter("0 is refused", |beats| *beats != 0)
+            .prop_map(|beats| format!("nudge {beats}")),
+        1 => (0..2_500_u32).prop_map(|ms| format!("one ago={ms}")),
         1 => letter().prop_map(|other| format!("leader {other}")),
         1 => letter().prop_map(|other| format!("approves {other}")),
         1 => letter().prop_map(|other| format!("denies {other}")),
@@ -157,7 +172,8 @@ proptest! {
             let there = elsewhere.at + later;
             prop_assert_eq!(opened.is_playing(there), timeline.is_playing_at(here));
             let (was, is) = (timeline.position_at(here), opened.record().timeline.position_at(there));
-            prop_assert_eq!(was, is);
+            // What is armed may begin at another microsecond, as the tempo of a fade is rounded.
+            prop_assert!((was - is).abs() < 1_000, "at {} instead of {}", is, was);
             // The tempo in the middle of a fade is rounded where the record takes over.
             let beats = timeline.beat_at(here) - opened.record().timeline.beat_at(there);
             prop_assert!(beats.abs() < 100, "{} micro-beats off", beats);

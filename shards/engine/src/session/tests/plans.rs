@@ -38,7 +38,7 @@ fn carry_out(draft: &mut Draft, command: &Value) -> Result<(), Reject> {
     let now = draft.now;
     match command["do"].as_str().unwrap() {
         "tempo" => match int("atBeat") {
-            Some(beat) => draft.arm_tempo(tempo(&command["bpm"]), fade, beat),
+            Some(beat) => draft.arm_tempo(tempo(&command["bpm"]), fade, beat, TempoEvent::Change),
             None => draft.set_tempo(tempo(&command["bpm"]), fade),
         },
         "jump" => match command["song"].as_str() {
@@ -56,7 +56,7 @@ fn carry_out(draft: &mut Draft, command: &Value) -> Result<(), Reject> {
         },
         "cancel" => draft.cancel(),
         "loop" => draft.set_loop(int("from").zip(int("to"))),
-        "nudge" => draft.nudge(int("beats").unwrap()),
+        "nudge" => draft.nudge(int("beats").unwrap() * BEAT),
         "one" => draft.one(micros(&command["at"])),
         "pause" => draft.pause(now),
         "stop" => draft.stop(),

@@ -450,3 +450,194 @@ fn a_pause_clears_the_count_in() {
     let lines = ["a joins", "a play bars=2", "a pause"];
     assert_eq!(lines.map(&mut count_in_after), [0, 8, 0]);
 }
+
+#[test]
+fn an_armed_jump_is_announced_when_it_begins() {
+    check(
+        "a joins
+         b joins
+         a play
+         +1000
+         b seek beat=32 at=bar
+         a seek beat=32 at=bar
+         a seek beat=32 at=bar
+         +1000
+         a sync
+         a seek beat=8 at_beat=48
+         a cancel
+         a cancel
+         a seek beat=8 at_beat=16
+         a seek beat=8 at=beat
+         +500
+         a pause
+         a seek beat=4 at=bar",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         b seek beat=32 at=bar: NotLeader!
+         a seek beat=32 at=bar: v3 | all <- timeline
+         a seek beat=32 at=bar: v3 | only a <- timeline
+         +2000: all <- seek 16000 at 2000 | all <- snapshot | stats
+         a sync: 16000 | a <- sync 16000
+         a seek beat=8 at_beat=48: v4 | all <- timeline
+         a cancel: v5 | all <- timeline
+         a cancel: v5 | only a <- timeline
+         a seek beat=8 at_beat=16: TooLate!
+         a seek beat=8 at=beat: v6 | all <- timeline
+         +2500: all <- seek 4000 at 2500 | all <- snapshot | stats
+         a pause: v7 | all <- pause 4000 | all <- snapshot
+         a seek beat=4 at=bar: v8 | all <- seek 2000 at 2500 | all <- snapshot",
+    );
+}
+
+#[test]
+fn a_loop_goes_back_until_it_is_released() {
+    check(
+        "a joins metronome
+         b joins
+         a play
+         +1000
+         b loop from=0 to=4
+         a loop from=0 to=2
+         a loop from=0 to=4
+         +1750
+         a sync
+         a loop
+         a loop
+         +1250
+         a sync",
+        "a joins metronome: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         b joins: Follower v1 | b <- snapshot | all <- joined b Follower 2 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         +0: listeners <- beat 1.1 at 0
+         +300: listeners <- beat 1.2 at 500
+         +800: listeners <- beat 1.3 at 1000
+         b loop from=0 to=4: NotLeader!
+         a loop from=0 to=2: TooLate!
+         a loop from=0 to=4: v3 | all <- timeline
+         +1300: listeners <- beat 1.4 at 1500
+         +1800: listeners <- beat 1.1 at 2000
+         +2300: listeners <- beat 1.2 at 2500
+         a sync: 750 | a <- sync 750
+         a loop: v4 | all <- timeline
+         a loop: v4 | only a <- timeline
+         +2800: listeners <- beat 1.3 at 3000
+         +3300: listeners <- beat 1.4 at 3500
+         +3800: listeners <- beat 2.1 at 4000
+         a sync: 2000 | a <- sync 2000",
+    );
+}
+
+#[test]
+fn a_tempo_is_armed_at_a_beat() {
+    check(
+        "a joins
+         a play
+         +1000
+         a tempo 60 at_beat=1
+         a tempo 60 at_beat=4
+         a tempo 90 at_beat=6
+         a seek beat=0 at_beat=8
+         a tempo 90 at_beat=9
+         +1000
+         a cancel
+         +1000
+         a stop
+         a tempo 100 at_beat=4",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         a tempo 60 at_beat=1: TooLate!
+         a tempo 60 at_beat=4: v3 | all <- timeline
+         a tempo 90 at_beat=6: v4 | all <- timeline
+         a seek beat=0 at_beat=8: v5 | all <- timeline
+         a tempo 90 at_beat=9: TooLate!
+         +2000: all <- tempo 120 to 60 in 0 | all <- snapshot | stats
+         a cancel: v6 | all <- timeline
+         a stop: v7 | all <- stop | all <- snapshot
+         a tempo 100 at_beat=4: v8 | all <- tempo 60 to 100 in 0 | all <- snapshot",
+    );
+}
+
+#[test]
+fn the_place_is_corrected_without_losing_the_click() {
+    check(
+        "a joins metronome
+         a one
+         a nudge 4
+         a stop
+         a play
+         +1100
+         a nudge -4
+         a nudge 4
+         a sync
+         a one ago=2001
+         a one ago=150
+         +1000
+         a sync",
+        "a joins metronome: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a one: NotAllowed!
+         a nudge 4: v2 | all <- seek 2000 at 0 | all <- snapshot
+         a stop: v3 | all <- stop | all <- snapshot
+         a play: v4 | all <- play 0 120 at 0 | all <- snapshot
+         +0: listeners <- beat 1.1 at 0
+         +300: listeners <- beat 1.2 at 500
+         +800: listeners <- beat 1.3 at 1000
+         a nudge -4: NotAllowed!
+         a nudge 4: v5 | all <- seek 3100 at 1100 | all <- snapshot
+         a sync: 3100 | a <- sync 3100
+         a one ago=2001: TooLate!
+         a one ago=150: v6 | all <- seek 2150 at 1100 | all <- snapshot
+         +1250: listeners <- beat 2.2 at 1450
+         +1750: listeners <- beat 2.3 at 1950
+         a sync: 3150 | a <- sync 3150",
+    );
+}
+
+#[test]
+fn a_pause_counts_where_it_was_pressed() {
+    check(
+        "a joins
+         a play
+         +1000
+         a pause ago=500
+         a play
+         +1000
+         a pause ago=501",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a play: v2 | all <- play 0 120 at 0 | all <- snapshot
+         a pause ago=500: v3 | all <- pause 500 | all <- snapshot
+         a play: v4 | all <- play 500 120 at 1000 | all <- snapshot
+         a pause ago=501: v5 | all <- pause 1500 | all <- snapshot",
+    );
+}
+
+#[test]
+fn a_song_is_armed_and_ends_by_itself() {
+    check(
+        "a joins
+         a songs x:120:4:4 y:60:3
+         a song x play
+         +500
+         a song y play at=bar
+         +1500
+         a sync
+         a song +1
+         a song x play
+         +3999
+         +1
+         a play
+         a songs y
+         +9000",
+        "a joins: Leader v1 | a <- snapshot | all <- joined a Leader 1 | stats
+         a songs x:120:4:4 y:60:3: v2 | all <- 2 songs | all <- snapshot
+         a song x play: v3 | all <- song 0 x | all <- snapshot
+         a song y play at=bar: v4 | all <- timeline
+         +2000: all <- song 1 y | all <- snapshot | stats
+         a sync: 0 | a <- sync 0
+         a song +1: NotAllowed!
+         a song x play: v5 | all <- song 0 x | all <- snapshot
+         +6000: all <- pause 4000 by end | all <- snapshot | stats
+         a play: v6 | all <- play 0 120 at 6000 | all <- snapshot
+         a songs y: v7 | all <- 1 songs | all <- snapshot",
+    );
+}

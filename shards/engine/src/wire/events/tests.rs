@@ -11,7 +11,7 @@ use crate::speech::{
 use crate::wire::json;
 use crate::wire::texts::{Lines, printable, shown};
 use crate::words::ids::{CommandId, MemberId, SessionId};
-use crate::words::music::{Position, Tempo, TimeSignature};
+use crate::words::music::{MeterChange, Position, Tempo, TimeSignature};
 use crate::words::text::is_control;
 
 /// Reads a payload with both readers of JSON, which must say the same.
@@ -124,29 +124,34 @@ fn table() -> Vec<(ClientEvent, Value, Vec<Spec>)> {
             json!({"atServerMs": 1500.25, "countInBars": 2, "quantize": "bar"}),
             &[("atServerMs", Num, false), ("countInBars", Num, false), ("quantize", Text, false)],
         ),
-        in_session(ClientEvent::Pause, json!({}), &[]),
-        in_session(ClientEvent::Stop, json!({}), &[]),
+        in_session(ClientEvent::Pause, json!({"atServerMs": 7}), &[("atServerMs", Num, false)]),
+        in_session(ClientEvent::Stop, json!({"atServerMs": 7}), &[("atServerMs", Num, false)]),
         in_session(
             ClientEvent::Seek,
             json!({"position": 1500.25, "atServerMs": 7}),
             &[("position", Num, true), ("atServerMs", Num, false)],
         ),
+        in_session(ClientEvent::Seek, json!({"beat": 16, "atBeat": 32}), &[("atBeat", Num, false)]),
         in_session(ClientEvent::SetTempo, json!({"tempo": 90.5}), &[("tempo", Num, true)]),
         in_session(
             ClientEvent::TempoChange,
-            json!({"tempo": 90.5, "fadeTime": 8000}),
-            &[("tempo", Num, true), ("fadeTime", Num, false)],
+            json!({"tempo": 90.5, "fadeTime": 8000, "atBeat": 4}),
+            &[("tempo", Num, true), ("fadeTime", Num, false), ("atBeat", Num, false)],
         ),
         in_session(
             ClientEvent::TempoChanged,
-            json!({"tempo": 90.5, "fadeTime": 8000}),
-            &[("tempo", Num, true), ("fadeTime", Num, false)],
+            json!({"tempo": 90.5, "fadeTime": 8000, "atBeat": 4}),
+            &[("tempo", Num, true), ("fadeTime", Num, false), ("atBeat", Num, false)],
         ),
         in_session(
             ClientEvent::SetTimeSignature,
             json!({"numerator": 6, "denominator": 8}),
             &[("numerator", Num, true), ("denominator", Num, true)],
         ),
+        in_session(ClientEvent::Loop, json!({"from": 0, "to": 8}), &[("to", Num, true)]),
+        in_session(ClientEvent::Cancel, json!({}), &[]),
+        in_session(ClientEvent::Nudge, json!({"beats": 4}), &[("beats", Num, true)]),
+        in_session(ClientEvent::One, json!({"atServerMs": 7}), &[("atServerMs", Num, true)]),
         in_session(
             ClientEvent::BeatSync,
             json!({"beatPosition": 17.25, "masterTime": 99}),
@@ -168,7 +173,11 @@ fn table() -> Vec<(ClientEvent, Value, Vec<Spec>)> {
             json!({"setlist": setlist}),
             &[("setlist", Object, true)],
         ),
-        in_session(ClientEvent::SelectSong, json!({"songId": "s1"}), &[("songId", Text, true)]),
+        in_session(
+            ClientEvent::SelectSong,
+            json!({"songId": "s1", "play": true, "at": "bar"}),
+            &[("songId", Text, true), ("play", Bool, false), ("at", Text, false)],
+        ),
         in_session(ClientEvent::SelectSong, json!({"step": -1}), &[]),
         in_session(ClientEvent::GetSong, json!({"songId": "s1"}), &[("songId", Text, true)]),
         (ClientEvent::Pong, json!({"timestamp": 99}), vec![("timestamp", Num, false)]),
@@ -264,7 +273,7 @@ fn terms(event: ClientEvent, field: &str, json: &str) -> Result<Terms, Reject> {
 
 #[test]
 fn commands_that_change_the_music_may_have_a_time_limit() {
-    const TIMED: [ClientEvent; 11] = [
+    const TIMED: [ClientEvent; 15] = [
         ClientEvent::Play,
         ClientEvent::Pause,
         ClientEvent::Stop,
@@ -273,6 +282,10 @@ fn commands_that_change_the_music_may_have_a_time_limit() {
         ClientEvent::TempoChange,
         ClientEvent::TempoChanged,
         ClientEvent::SetTimeSignature,
+        ClientEvent::Loop,
+        ClientEvent::Cancel,
+        ClientEvent::Nudge,
+        ClientEvent::One,
         ClientEvent::BeatSync,
         ClientEvent::PositionSync,
         ClientEvent::SelectSong,
@@ -800,12 +813,47 @@ fn playback_events_are_read() {
             quantize: Some(Quantize::Beat),
         }),
     );
-    check(ClientEvent::Pause, stage, SessionCommand::Pause);
+    check(ClientEvent::Pause, stage, SessionCommand::Pause { pressed: None });
+    check(
+        ClientEvent::Pause,
+        r#"{"sessionId":"stage","atServerMs":1.5}"#,
+        SessionCommand::Pause { pressed: Some(Micros::from_micros(1_500)) },
+    );
     check(ClientEvent::Stop, stage, SessionCommand::Stop);
     check(
         ClientEvent::Seek,
         r#"{"sessionId":"stage","position":0.0005,"atServerMs":0}"#,
-        SessionCommand::Seek { position: position_of(1), at: Some(Micros::ZERO) },
+        SessionCommand::Seek { to: Target::Position(position_of(1)), when: When::At(Micros::ZERO) },
+    );
+    check(
+        ClientEvent::Seek,
+        r#"{"sessionId":"stage","beat":16.25}"#,
+        SessionCommand::Seek { to: Target::Beat(16_250_000), when: When::Now },
+    );
+    check(
+        ClientEvent::Seek,
+        r#"{"sessionId":"stage","beat":16,"atBeat":32}"#,
+        SessionCommand::Seek {
+            to: Target::Beat(16_000_000),
+            when: When::Armed(Departure::AtBeat(32_000_000)),
+        },
+    );
+    check(
+        ClientEvent::Loop,
+        r#"{"sessionId":"stage","from":0.5,"to":8.5}"#,
+        SessionCommand::Loop(Some((500_000, 8_500_000))),
+    );
+    check(ClientEvent::Loop, r#"{"sessionId":"stage","from":null}"#, SessionCommand::Loop(None));
+    check(ClientEvent::Cancel, stage, SessionCommand::Cancel);
+    check(
+        ClientEvent::Nudge,
+        r#"{"sessionId":"stage","beats":-64}"#,
+        SessionCommand::Nudge(-64_000_000),
+    );
+    check(
+        ClientEvent::One,
+        r#"{"sessionId":"stage","atServerMs":7}"#,
+        SessionCommand::One(Micros::from_millis(7)),
     );
     check(
         ClientEvent::SetTempo,
@@ -818,15 +866,17 @@ fn playback_events_are_read() {
         SessionCommand::ChangeTempo(TempoChange {
             tempo: tempo_of(90_000),
             fade: Micros::ZERO,
+            at_beat: None,
             event: TempoEvent::Change,
         }),
     );
     check(
         ClientEvent::TempoChanged,
-        r#"{"sessionId":"stage","tempo":90,"fadeTime":0.5}"#,
+        r#"{"sessionId":"stage","tempo":90,"fadeTime":0.5,"atBeat":4}"#,
         SessionCommand::ChangeTempo(TempoChange {
             tempo: tempo_of(90_000),
             fade: Micros::from_micros(500),
+            at_beat: Some(4_000_000),
             event: TempoEvent::Changed,
         }),
     );
@@ -835,6 +885,43 @@ fn playback_events_are_read() {
         r#"{"sessionId":"stage","numerator":7,"denominator":8}"#,
         SessionCommand::SetTimeSignature(TimeSignature { numerator: 7, denominator: 8 }),
     );
+}
+
+/// Returns the field and the message of a refusal.
+fn refusal_of(event: ClientEvent, fields: &str) -> (&'static str, String) {
+    let payload = format!(r#"{{"sessionId":"stage"{fields}}}"#);
+    match command(event, &payload) {
+        Err(reject) => (reject.field.unwrap(), reject.message.into_owned()),
+        Ok(command) => panic!("{command:?}"),
+    }
+}
+
+#[test]
+fn a_place_and_its_time_are_named_once() {
+    for (event, fields, field, message) in [
+        (ClientEvent::Seek, "", "position", "position must be a number from 0 to 86400000 ms"),
+        (ClientEvent::Seek, r#","position":1,"beat":1"#, "beat", "beat must be left out"),
+        (ClientEvent::Seek, r#","position":1,"at":"bar""#, "position", "position must be left out"),
+        (ClientEvent::Seek, r#","beat":1,"at":"hour""#, "at", "at must be"),
+        (ClientEvent::Seek, r#","beat":1.5,"at":"bar""#, "beat", "beat must be a whole number"),
+        (ClientEvent::Seek, r#","beat":1,"at":"bar","atBeat":4"#, "at", "must be left out"),
+        (ClientEvent::Seek, r#","beat":1,"at":"bar","atServerMs":4"#, "atServerMs", "must be left"),
+        (ClientEvent::Seek, r#","beat":576001"#, "beat", "beat must be a number of beats"),
+        (ClientEvent::Loop, "", "from", "from must be a number of beats"),
+        (ClientEvent::Loop, r#","from":1"#, "to", "to must be a number of beats"),
+        (ClientEvent::Loop, r#","from":4,"to":4"#, "to", "to must be one or more whole beats"),
+        (ClientEvent::Loop, r#","from":4,"to":4.5"#, "to", "to must be one or more whole beats"),
+        (ClientEvent::Nudge, r#","beats":0"#, "beats", "beats must be a whole number from -64"),
+        (ClientEvent::Nudge, r#","beats":65"#, "beats", "beats must be a whole number from -64"),
+        (ClientEvent::One, "", "atServerMs", "atServerMs must be a number"),
+        (ClientEvent::SelectSong, r#","step":1,"play":1"#, "play", "play must be"),
+        (ClientEvent::SelectSong, r#","step":1,"atBeat":-1"#, "atBeat", "atBeat must be a whole"),
+        (ClientEvent::TempoChange, r#","tempo":90,"atBeat":0.5"#, "atBeat", "atBeat must be a"),
+    ] {
+        let found = refusal_of(event, fields);
+        assert_eq!(found.0, field, "{fields}: {}", found.1);
+        assert!(found.1.contains(message), "{fields}: {}", found.1);
+    }
 }
 
 #[test]
@@ -945,7 +1032,7 @@ fn a_song_is_chosen_by_id_or_by_step() {
         ClientEvent::SelectSong,
         &format!(r#"{{"sessionId":"stage"{fields}}}"#),
     ) {
-        Ok(Command::Session(_, _, SessionCommand::SelectSong(choice))) => Ok(choice),
+        Ok(Command::Session(_, _, SessionCommand::SelectSong(selection))) => Ok(selection.choice),
         Err(reject) => Err((reject.field.unwrap(), reject.message.into_owned())),
         other => panic!("{other:?}"),
     };
@@ -965,6 +1052,15 @@ fn a_song_is_chosen_by_id_or_by_step() {
         );
     }
     check(
+        ClientEvent::SelectSong,
+        r#"{"sessionId":"stage","songId":"s1","play":true,"at":"beat"}"#,
+        SessionCommand::SelectSong(SongSelection {
+            choice: SongChoice::Id("s1".into()),
+            plays: true,
+            departure: Some(Departure::Beat),
+        }),
+    );
+    check(
         ClientEvent::GetSong,
         r#"{"sessionId":"stage","songId":" s1 "}"#,
         SessionCommand::GetSong("s1".into()),
@@ -976,6 +1072,42 @@ fn a_song_is_chosen_by_id_or_by_step() {
         &["\"\"", &text_of(65)],
         "songId must be a text of 1 to 64 characters",
     );
+}
+
+#[test]
+fn a_song_has_bars_and_an_end() {
+    let song = |more: &str| {
+        read_setlist(&format!(
+            r#"{{"title":"","songs":[{{"id":"a","title":"b","format":"text","body":""{more}}}]}}"#
+        ))
+    };
+    let read =
+        song(r#","meter":[{"beat":0,"num":3,"den":4},{"beat":6,"num":6,"den":8}],"endBeat":64.5"#)
+            .unwrap();
+    let entry = |beat, numerator, denominator| MeterChange {
+        beat,
+        signature: TimeSignature { numerator, denominator },
+    };
+    assert_eq!(read.songs[0].meter, [entry(0, 3, 4), entry(6_000_000, 6, 8)]);
+    assert_eq!(read.songs[0].end, Some(64_500_000));
+    for (more, message) in [
+        (r#","meter":{}"#, "setlist.songs[0].meter must be an array of time signatures"),
+        (r#","meter":[{"beat":0.5,"num":3,"den":4}]"#, "meter[0].beat must be a whole number"),
+        (r#","meter":[{"beat":0,"num":33,"den":4}]"#, "meter[0].num must be a whole number"),
+        (
+            r#","meter":[{"beat":4,"num":3,"den":4},{"beat":4,"num":3,"den":4}]"#,
+            "meter must be in order of its beats",
+        ),
+        (r#","endBeat":-1"#, "endBeat must be a number of beats"),
+    ] {
+        let reject = song(more).unwrap_err();
+        assert_eq!(reject.field, Some("setlist"));
+        assert!(reject.message.contains(message), "{more}: {}", reject.message);
+    }
+    let entries: Vec<String> =
+        (0..65).map(|beat| format!(r#"{{"beat":{beat},"num":1,"den":4}}"#)).collect();
+    let reject = song(&format!(r#","meter":[{}]"#, entries.join(","))).unwrap_err();
+    assert_eq!(reject.code, Code::NotAllowed, "{}", reject.message);
 }
 
 fn read_setlist(setlist: &str) -> Result<Setlist, Reject> {
@@ -1003,6 +1135,8 @@ fn a_set_list_is_read_with_all_fields() {
         format: SongFormat::ChordPro,
         body: "  [Em]One\n\ttwo\n".into(),
         duration: Some(position_of(180_000_500)),
+        meter: Vec::new(),
+        end: None,
     };
     let bare = Song {
         id: "s2".into(),
@@ -1014,6 +1148,8 @@ fn a_set_list_is_read_with_all_fields() {
         format: SongFormat::Text,
         body: String::new(),
         duration: None,
+        meter: Vec::new(),
+        end: None,
     };
     assert_eq!(read, Ok(Setlist { title: "Friday".into(), songs: [full, bare].into() }));
     assert_eq!(read_setlist(r#"{"title":"","songs":[]}"#), Ok(Setlist::default()));
@@ -1168,7 +1304,8 @@ proptest! {
                     && let Some(field) = reject.field
                 {
                     let known = specs.iter().any(|(name, ..)| *name == field);
-                    prop_assert!(known || event == ClientEvent::SelectSong, "{event:?}: {reject:?}");
+                    let several = [ClientEvent::Seek, ClientEvent::Loop, ClientEvent::SelectSong];
+                    prop_assert!(known || several.contains(&event), "{event:?}: {reject:?}");
                     prop_assert!(reject.message.starts_with(field), "{event:?}: {reject:?}");
                 }
             }
@@ -1201,8 +1338,8 @@ proptest! {
     fn numbers_are_rounded_to_their_units(micros in 0..=86_400_000_000_u64, milli_bpm in 1_000..=400_000_u32) {
         let ms = micros as f64 / 1_000.0;
         prop_assert_eq!(said(ClientEvent::Seek, "position", &ms.to_string()), SessionCommand::Seek {
-            position: position_of(micros),
-            at: Some(Micros::from_millis(7)),
+            to: Target::Position(position_of(micros)),
+            when: When::At(Micros::from_millis(7)),
         });
         let bpm = f64::from(milli_bpm) / 1_000.0;
         let expected = SessionCommand::SetTempo(tempo_of(milli_bpm));

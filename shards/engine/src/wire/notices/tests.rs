@@ -138,6 +138,8 @@ fn setlist() -> Setlist {
         format: SongFormat::ChordPro,
         body: "[Em]One\ntwo".into(),
         duration: Position::from_micros(180_000_500),
+        meter: Vec::new(),
+        end: None,
     };
     let bare = Song {
         id: "s2".into(),
@@ -149,6 +151,8 @@ fn setlist() -> Setlist {
         format: SongFormat::Text,
         body: String::new(),
         duration: None,
+        meter: Vec::new(),
+        end: None,
     };
     Setlist { title: "Friday".into(), songs: [full, bare].into() }
 }
@@ -323,9 +327,14 @@ fn playback_notices_carry_the_timeline() {
         r#""tempoBpm":120,"position":-2000,"serverTimestamp":1700000000123,"timeline":$T"#,
     );
     check(
-        Notice::Pause { position: 1_500_250, timestamp: NOW, timeline: timeline() },
+        Notice::Pause { position: 1_500_250, reason: None, timestamp: NOW, timeline: timeline() },
         "pause",
         r#""position":1500.25,"serverTimestamp":1700000000123,"timeline":$T"#,
+    );
+    check(
+        Notice::Pause { position: 7, reason: Some("end"), timestamp: NOW, timeline: timeline() },
+        "pause",
+        r#""position":0.007,"reason":"end","serverTimestamp":1700000000123,"timeline":$T"#,
     );
     check(
         Notice::Stop { timestamp: NOW, timeline: timeline() },
@@ -333,9 +342,9 @@ fn playback_notices_carry_the_timeline() {
         r#""serverTimestamp":1700000000123,"timeline":$T"#,
     );
     check(
-        Notice::Seek { position: 0, timestamp: NOW, timeline: timeline() },
+        Notice::Seek { position: 0, beat: 500_000, timestamp: NOW, timeline: timeline() },
         "seek",
-        r#""position":0,"serverTimestamp":1700000000123,"timeline":$T"#,
+        r#""position":0,"beat":0.5,"serverTimestamp":1700000000123,"timeline":$T"#,
     );
     let change = |event| Notice::TempoChange {
         event,
@@ -429,21 +438,26 @@ fn song_notices_are_printed() {
 
 #[test]
 fn an_update_has_only_what_changed() {
-    let update = |settings, time_signature| Notice::SessionUpdate {
+    let update = |settings, time_signature, timeline| Notice::SessionUpdate {
         settings,
         time_signature,
+        timeline,
         epoch: 3,
         version: 8,
         checksum: Checksum(u32::MAX),
     };
-    check(update(None, None), "session_update", r#""epoch":3,"version":8,"checksum":"ffffffff""#);
     check(
-        update(Some(settings()), None),
+        update(None, None, None),
+        "session_update",
+        r#""epoch":3,"version":8,"checksum":"ffffffff""#,
+    );
+    check(
+        update(Some(settings()), None, None),
         "session_update",
         r#""settings":{"maxMembers":8,"onLeaderLoss":"continue","leaderRule":"open","anyoneMayCue":false,"hasPasscode":true},"epoch":3,"version":8,"checksum":"ffffffff""#,
     );
     check(
-        update(None, Some((TimeSignature { numerator: 6, denominator: 8 }, timeline()))),
+        update(None, Some(TimeSignature { numerator: 6, denominator: 8 }), Some(timeline())),
         "session_update",
         r#""timeSignature":{"numerator":6,"denominator":8},"timeline":$T,"epoch":3,"version":8,"checksum":"ffffffff""#,
     );
@@ -470,6 +484,7 @@ fn a_full_snapshot_has_everything_but_bodies() {
         message: "hello",
         tempo: tempo(90_500),
         position: 1_500_250,
+        beat: 3_250_000,
         playing: true,
         members: vec![&ann, &ben],
         member_count: None,
@@ -484,7 +499,7 @@ fn a_full_snapshot_has_everything_but_bodies() {
         timeline: &timeline,
     };
     let expected = [
-        r#"42["snapshot",{"sessionId":"stage","message":"hello","tempo":90.5,"tempoBpm":90.5,"position":1500.25,"isPlaying":true,"leaderSocketId":"AAAAAAAAAAAAAAAAAAAA","#,
+        r#"42["snapshot",{"sessionId":"stage","message":"hello","tempo":90.5,"tempoBpm":90.5,"position":1500.25,"beat":3.25,"isPlaying":true,"leaderSocketId":"AAAAAAAAAAAAAAAAAAAA","#,
         r#""members":[{"socketId":"AAAAAAAAAAAAAAAAAAAA","displayName":"Ann","role":"leader","joinedAt":1000,"lastPingAt":2000,"instrument":"bass","connected":true},"#,
         r#"{"socketId":"BBBBBBBBBBBBBBBBBBBB","displayName":"Ben","role":"follower","joinedAt":3000,"lastPingAt":4000,"connected":false}],"#,
         r#""createdAt":500,"lastActiveAt":600,"settings":{"maxMembers":8,"onLeaderLoss":"continue","leaderRule":"open","anyoneMayCue":false,"hasPasscode":true},"#,
@@ -510,6 +525,7 @@ fn an_empty_snapshot_has_no_leader_and_no_songs() {
         message: "",
         tempo: Tempo::DEFAULT,
         position: 0,
+        beat: 0,
         playing: false,
         members: vec![],
         member_count: None,
@@ -524,7 +540,7 @@ fn an_empty_snapshot_has_no_leader_and_no_songs() {
         timeline: &timeline,
     };
     let expected = [
-        r#"42["snapshot",{"sessionId":"stage","message":"","tempo":120,"tempoBpm":120,"position":0,"isPlaying":false,"leaderSocketId":null,"members":[],"#,
+        r#"42["snapshot",{"sessionId":"stage","message":"","tempo":120,"tempoBpm":120,"position":0,"beat":0,"isPlaying":false,"leaderSocketId":null,"members":[],"#,
         r#""createdAt":1700000000123,"lastActiveAt":1700000000123,"settings":{"maxMembers":8,"onLeaderLoss":"continue","leaderRule":"open","anyoneMayCue":false,"hasPasscode":true},"#,
         r#""serverTimestamp":1700000000123,"epoch":3,"version":7,"checksum":"00000000","timeline":{"epoch":3,"version":7,"leader":null,"segments":[],"meter":[],"quantum":4000000,"countIn":4,"madeAt":4999999},"#,
         r#""timeSignature":{"numerator":4,"denominator":4}}]"#,

@@ -13,11 +13,11 @@ mod segment;
 mod stored;
 
 pub use meter::{Bar, MeterChange};
-pub use stored::Additions;
+pub use stored::TimelineAdditions;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BEAT, Tempo};
+use super::{BEAT, Tempo, TempoEvent};
 use crate::words::ids::MemberId;
 use crate::words::time::Micros;
 
@@ -54,7 +54,7 @@ pub struct Timeline {
 
 /// A part of the timeline: from `t0` on, position and count are functions of time.
 ///
-/// The fields that serialization skips are stored as [`Additions`].
+/// The fields that serialization skips are stored as [`TimelineAdditions`].
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Segment {
     /// Beginning, on the server's clock.
@@ -116,8 +116,8 @@ pub enum Change {
         /// The song beat at which the song is over, if it ends.
         end: Option<i64>,
     },
-    /// The tempo changes.
-    Tempo,
+    /// The tempo changes. It is announced under the name with which it was sent.
+    Tempo(TempoEvent),
     /// The meter changes.
     Meter,
     /// The song is over.

@@ -8,7 +8,7 @@ use super::{Armed, Loop, Timeline};
 
 /// Songs, ends, loops, count-ins and armed changes of a timeline.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Additions {
+pub struct TimelineAdditions {
     song: Option<String>,
     end: Option<i64>,
     /// One for each segment.
@@ -24,13 +24,13 @@ struct SegmentAdditions {
 
 impl Timeline {
     /// Returns the parts that serialization skips, `None` if there are none.
-    pub fn additions(&self) -> Option<Additions> {
+    pub fn additions(&self) -> Option<TimelineAdditions> {
         let of_segment = |segment: &super::Segment| SegmentAdditions {
             looped: segment.looped,
             start: segment.start,
             armed: segment.armed.clone(),
         };
-        let additions = Additions {
+        let additions = TimelineAdditions {
             song: self.song.clone(),
             end: self.end,
             segments: self.segments.iter().map(of_segment).collect(),
@@ -42,7 +42,7 @@ impl Timeline {
     }
 
     /// Gives a timeline that was read its additions. Returns false if they belong to another one.
-    pub fn add(&mut self, additions: Additions) -> bool {
+    pub fn add(&mut self, additions: TimelineAdditions) -> bool {
         let fits = additions.segments.len() == self.segments.len();
         (self.song, self.end) = (additions.song, additions.end);
         for (segment, more) in self.segments.iter_mut().zip(additions.segments) {

@@ -75,7 +75,7 @@ fn segment(value: &Value) -> Segment {
                 id: value["song"].as_str().unwrap().into(),
                 end: value["end"].as_i64(),
             },
-            "tempo" => Change::Tempo,
+            "tempo" => Change::Tempo(TempoEvent::Change),
             "meter" => Change::Meter,
             "end" => Change::End,
             other => panic!("no such change: {other}"),
