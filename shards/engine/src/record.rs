@@ -349,6 +349,9 @@ pub struct Seat {
     pub metronome: bool,
     /// Whether the member has shown the leader PIN.
     pub knows_pin: bool,
+    /// The p95 of the member's round trips in milliseconds; 0 until one was measured. Not stored.
+    #[serde(skip)]
+    pub latency_ms: u16,
 }
 
 #[cfg(test)]
@@ -397,7 +400,13 @@ mod tests {
             anyone_may_cue: true,
             passcode: Some(Secret("open sesame".into())),
             leader_pin: None,
-            seats: vec![Seat { member, tick_hz: None, metronome: false, knows_pin: false }],
+            seats: vec![Seat {
+                member,
+                tick_hz: None,
+                metronome: false,
+                knows_pin: false,
+                latency_ms: 0,
+            }],
             timeline: Timeline {
                 epoch: 1_800_000_000_000,
                 version: 7,

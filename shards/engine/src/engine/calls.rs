@@ -153,11 +153,12 @@ impl Shard {
             matches!(command, ClientCommand::Heartbeat { .. } | ClientCommand::Pong { .. });
         let Some(client) = self.transport.connections.client_mut(to.client) else { return };
         let Some(ack) = client.command(to.client, command, to.ack.is_some(), cx) else { return };
+        let latency = client.latency_p95();
         if shows_life
             && let Some(member) = client.member
             && let Some(seat) = &mut client.seat
         {
-            self.rooms.touch_member(seat, member, cx.now.unix);
+            self.rooms.touch_member(seat, member, cx.now.unix, latency);
         }
         let session = client.seat.and_then(|seat| self.rooms.session_of(seat)).map(Session::id);
         if let Some(id) = to.ack {

@@ -358,10 +358,16 @@ impl Rooms {
         }
     }
 
-    /// Records a sign of life of a member's client.
-    pub fn touch_member(&mut self, seat: &mut SeatHandle, member: MemberId, now: UnixMillis) {
+    /// Records a sign of life of a member's client, and the p95 of its round trips.
+    pub fn touch_member(
+        &mut self,
+        seat: &mut SeatHandle,
+        member: MemberId,
+        now: UnixMillis,
+        latency: Option<Micros>,
+    ) {
         if let Some(room) = self.rooms.get_mut(seat.room) {
-            room.session.touch_member(member, &mut seat.place, now);
+            room.session.touch_member(member, &mut seat.place, now, latency);
         }
     }
 

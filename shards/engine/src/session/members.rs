@@ -6,7 +6,7 @@ use crate::speech::{
     Ack, Code, Join, LeaderRule, LeaveReason, Member, OnLeaderLoss, Reject, Role, Secret,
 };
 use crate::words::ids::MemberId;
-use crate::words::time::{Moment, UnixMillis};
+use crate::words::time::{Micros, Moment, UnixMillis};
 
 /// The seat of a member that lost its connection.
 #[derive(Clone, Debug)]
@@ -163,9 +163,16 @@ impl Session {
         true
     }
 
-    /// Records a sign of life of a member. `place` is the seat's index at the last call and is
-    /// updated, so that ten thousand seats are not searched for every sign.
-    pub fn touch_member(&mut self, member: MemberId, place: &mut u32, unix: UnixMillis) {
+    /// Records a sign of life of a member, and the p95 of its round trips if it is known. `place` is
+    /// the seat's index at the last call and is updated, so that ten thousand seats are not searched
+    /// for every sign.
+    pub fn touch_member(
+        &mut self,
+        member: MemberId,
+        place: &mut u32,
+        unix: UnixMillis,
+        latency: Option<Micros>,
+    ) {
         let seats = &mut self.state.record.seats;
         let sits = |seat: &Seat| seat.member.id == member;
         if !seats.get(*place as usize).is_some_and(sits) {
@@ -175,7 +182,11 @@ impl Session {
             let Some(found) = found else { return };
             *place = found as u32;
         }
-        seats[*place as usize].member.last_ping_at = unix;
+        let seat = &mut seats[*place as usize];
+        seat.member.last_ping_at = unix;
+        if let Some(latency) = latency {
+            seat.latency_ms = u16::try_from(latency.as_millis()).unwrap_or(u16::MAX);
+        }
     }
 
     /// Whether the session has too many members to announce all of them to all. A newcomer would
@@ -256,6 +267,7 @@ impl Session {
             metronome: false,
             knows_pin: self.state.record.leader_pin.is_some()
                 && join.leader_pin == self.state.record.leader_pin,
+            latency_ms: 0,
         });
         self.playback.listen(&mut self.state, now.at, member, join.metronome);
 

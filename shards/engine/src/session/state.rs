@@ -35,9 +35,8 @@ pub(super) struct State {
     setlist_sum: u32,
 }
 
-/// Minimum time between a command and the armed change that it plans. Guessed: twice the usual
-/// worst round trip, and 100 ms.
-const LEAD: Micros = Micros::from_millis(200);
+/// Bounds of the time between a command and the earliest armed change, in milliseconds. Specified.
+const LEAD_MS: std::ops::RangeInclusive<u64> = 150..=1_000;
 
 /// The cause of a leader's lead, for the automatic message.
 #[derive(Clone, Copy, Debug)]
@@ -385,7 +384,7 @@ impl State {
 
     /// Carries the timeline over from the clock of another server, by the wall clock of both.
     pub fn move_to_clock_of(&mut self, now: Moment) {
-        let record = &mut self.record;
+        let record = &self.record;
         let passed = now.unix.0.saturating_sub(record.last_active_unix.0).max(0) as u64;
         // mark: stored_music_stands
         let then = record.last_active_at + Micros::from_micros(passed.saturating_mul(1_000));
@@ -394,7 +393,7 @@ impl State {
         // activity, such as the pause at the end of a leader's grace.
         // mark: clock_set_back_rewinds
         let then = timeline.segments.first().map_or(then, |first| then.max(first.t0));
-        let mut draft = Draft::new(timeline, then, LEAD);
+        let mut draft = Draft::new(timeline, then, self.lead());
         draft.carry_over(now.at);
         self.install(draft);
         self.touch(now);
@@ -402,7 +401,15 @@ impl State {
 
     /// Begins a plan of the next timeline.
     pub fn draft(&self, now: Micros) -> Draft {
-        Draft::new(self.timeline(), now, LEAD)
+        Draft::new(self.timeline(), now, self.lead())
+    }
+
+    /// Returns the minimum time between a command and an armed change, so that the slowest member
+    /// learns of the change in time: twice its p95 round trip, and 100 ms.
+    fn lead(&self) -> Micros {
+        let seats = self.record.seats.iter().filter(|seat| seat.member.connected);
+        let slowest = seats.map(|seat| u64::from(seat.latency_ms)).max().unwrap_or(0);
+        Micros::from_millis((2 * slowest + 100).clamp(*LEAD_MS.start(), *LEAD_MS.end()))
     }
 
     /// Makes a draft the present timeline. Returns the old one, or `None` if the music does not

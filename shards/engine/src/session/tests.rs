@@ -601,7 +601,7 @@ fn a_heartbeat_is_recorded_after_its_member_s_seat_moved() {
     let mut room = Room::new(CROWDED);
     let (mut said, mut place) = (String::new(), 0);
     let heard = |room: &mut Room, place: &mut u32, unix| {
-        room.session.touch_member(member("c"), place, UnixMillis(unix));
+        room.session.touch_member(member("c"), place, UnixMillis(unix), None);
         room.session.state.seat(member("c")).map(|seat| seat.member.last_ping_at.0)
     };
     for (line, at, found) in [

@@ -328,6 +328,11 @@ impl Client {
         self.heartbeat.quality(member, now)
     }
 
+    /// Returns the round trip that 95 % of the client's round trips do not exceed.
+    pub fn latency_p95(&self) -> Option<Micros> {
+        self.heartbeat.latency_p95()
+    }
+
     /// Returns the client's next deadline. A bare WebSocket has none: it may be silent for any
     /// time.
     pub fn deadline(&self, limits: &Limits) -> Option<Micros> {

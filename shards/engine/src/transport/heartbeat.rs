@@ -75,6 +75,8 @@ pub struct Heartbeat {
     waiting: Option<(Micros, UnixMillis)>,
     /// The smoothed round trip, in microseconds.
     latency: Option<u32>,
+    /// The smoothed distance of round trips from `latency`, in microseconds.
+    deviation: u32,
     pings: u32,
     pongs: u32,
     timeouts: u32,
@@ -89,6 +91,7 @@ impl Heartbeat {
             due_at,
             waiting: None,
             latency: None,
+            deviation: 0,
             pings: 0,
             pongs: 0,
             timeouts: 0,
@@ -138,16 +141,25 @@ impl Heartbeat {
         self.waiting = None;
         self.pongs += 1;
         let sample = now.at.since(sent_at);
-        let smoothed = self.latency.map_or(sample.as_micros(), |latency| {
-            (u64::from(latency) * (SMOOTHING - 1) + sample.as_micros()) / SMOOTHING
-        });
-        self.latency = Some(u32::try_from(smoothed).unwrap_or(u32::MAX));
+        let micros = u32::try_from(sample.as_micros()).unwrap_or(u32::MAX);
+        self.deviation = match self.latency {
+            Some(latency) => smoothed(self.deviation, latency.abs_diff(micros)),
+            None => micros / 2,
+        };
+        self.latency = Some(self.latency.map_or(micros, |latency| smoothed(latency, micros)));
         Some((sample, self.pongs.is_multiple_of(PONGS_PER_REPORT))) // mark: report_with_every_pong
     }
 
     /// Returns the smoothed round trip, once one was measured.
     pub fn latency(&self) -> Option<Micros> {
         self.latency.map(|latency| Micros::from_micros(latency.into()))
+    }
+
+    /// Returns the round trip that 95 % of all round trips do not exceed, once one was measured. In
+    /// a normal distribution that is the mean and twice the mean distance from it.
+    pub fn latency_p95(&self) -> Option<Micros> {
+        let latency = u64::from(self.latency?);
+        Some(Micros::from_micros(latency + 2 * u64::from(self.deviation)))
     }
 
     /// Returns the contents of `connection_quality`.
@@ -161,6 +173,11 @@ impl Heartbeat {
             connection_duration: now.since(self.opened_at),
         }
     }
+}
+
+/// Returns the smoothed value after a new sample.
+fn smoothed(before: u32, sample: u32) -> u32 {
+    ((u64::from(before) * (SMOOTHING - 1) + u64::from(sample)) / SMOOTHING) as u32
 }
 
 #[cfg(test)]
@@ -195,6 +212,22 @@ mod tests {
             None,
             "the second answer to one ping"
         );
+    }
+
+    #[test]
+    fn the_p95_covers_the_spread_of_round_trips() {
+        let mut pulse = pulse();
+        assert_eq!(pulse.latency_p95(), None);
+        let mut round_trip = |n: u64, ms: u64| {
+            pulse.ping_sent(MS(5_000 * n), UnixMillis(n as i64), &Settings::default());
+            pong_received(&mut pulse, 5_000 * n + ms, None).unwrap();
+            pulse.latency_p95().unwrap().as_millis()
+        };
+        assert_eq!(round_trip(1, 40), 80, "one round trip says little about the spread");
+        let steady = (2..40).map(|n| round_trip(n, 40)).last();
+        assert_eq!(steady, Some(40));
+        let spread: Vec<u64> = (40..80).map(|n| round_trip(n, 20 + n % 2 * 40)).collect();
+        assert!(spread[20..].iter().all(|p95| (75..90).contains(p95)), "{spread:?}");
     }
 
     #[test]

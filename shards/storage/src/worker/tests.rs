@@ -56,7 +56,13 @@ fn record(session: &SessionId, epoch: u64, version: u64) -> Box<[u8]> {
         instrument: None,
         connected: version != DESERTED,
     };
-    record.seats.push(Seat { member, tick_hz: None, metronome: false, knows_pin: false });
+    record.seats.push(Seat {
+        member,
+        tick_hz: None,
+        metronome: false,
+        knows_pin: false,
+        latency_ms: 0,
+    });
     let mut bytes = Vec::new();
     record.print(&mut bytes);
     bytes.into()

@@ -641,3 +641,19 @@ fn a_song_is_armed_and_ends_by_itself() {
          a songs y: v7 | all <- 1 songs | all <- snapshot",
     );
 }
+
+#[test]
+fn an_armed_change_waits_for_the_slowest_member() {
+    let begins = |latency: Option<u64>| {
+        let (mut room, mut said) = (Room::new(RULES), String::new());
+        for line in ["a joins", "b joins", "a play", "+1400"] {
+            room.run(line, &mut said);
+        }
+        let latency = latency.map(Micros::from_millis);
+        room.session.touch_member(member("b"), &mut 0, UnixMillis(0), latency);
+        room.run("a seek beat=32 at=beat", &mut said);
+        room.session.state.timeline().segments[1].t0.since(Micros::from_secs(100)).as_millis()
+    };
+    let latencies = [None, Some(20), Some(320), Some(60_000)];
+    assert_eq!(latencies.map(begins), [2_000, 2_000, 2_500, 2_500]);
+}
