@@ -7,7 +7,7 @@ use bandsync_engine::session::Session;
 use bandsync_engine::speech::{LeaderRule, OnLeaderLoss, Role};
 use bandsync_engine::words::time::{Micros, Moment, UnixMillis};
 
-use super::music::Music;
+use super::music::{BEAT, Music};
 use super::plan::{Join, Say};
 
 /// Maximum difference of positions in micro-beats, because model and session round differently at
@@ -385,10 +385,26 @@ impl Model {
         ) {
             self.door_changed_at = now;
         }
-        let at = at.unwrap_or(now).clamp(now, now + 30_000_000);
+        let pressed = at.unwrap_or(now);
+        let at = pressed.clamp(now, now + 30_000_000);
         let changed = match say {
             Say::Play { bars, quantize, .. } => self.music.play(now, at, *bars, *quantize),
-            Say::Pause => self.music.pause(now),
+            Say::Pause => self.music.pause(now, now),
+            Say::PauseAt { .. } => self.music.pause(now, pressed),
+            Say::Loop { from, to } => {
+                let bounds = (i128::from(*from) * BEAT, i128::from(*to) * BEAT);
+                self.music.set_loop(now, Some(bounds))?
+            }
+            Say::Release => self.music.set_loop(now, None)?,
+            Say::Jump { to, at } => {
+                self.music.jump(now, i128::from(*to) * BEAT, i128::from(*at) * BEAT)?
+            }
+            Say::ArmTempo { milli, time, at, .. } => {
+                self.music.arm_tempo(now, *milli, *time, i128::from(*at) * BEAT)?
+            }
+            Say::Cancel => self.music.cancel(now),
+            Say::Nudge { beats } => self.music.nudge(now, i128::from(*beats))?,
+            Say::One { .. } => self.music.one(now, pressed)?,
             Say::Stop => self.music.rewind(now),
             Say::Seek { to, .. } => self.music.seek(now, at, *to),
             Say::Tempo { milli } => self.music.tempo(now, *milli, 0),
@@ -608,8 +624,9 @@ impl Model {
             (stats.member_count as usize != self.people.len(), "memberCount".into()),
         ];
         problems.into_iter().find(|(differs, _)| *differs).map(|(_, what)| what).or_else(|| {
-            [0, 1_000_000, 31_000_000]
-                .into_iter()
+            let times = [0, 1_000_000, 31_000_000].into_iter();
+            times
+                .filter(|_| !self.music.is_lost())
                 .find_map(|ahead| self.music_differs(real, now + ahead))
         })
     }
@@ -618,7 +635,7 @@ impl Model {
     fn music_differs(&self, real: &Session, t: u64) -> Option<String> {
         let tick = real.tick(Moment { at: Micros::from_micros(t), unix: UnixMillis(0) });
         let sync = real.sync_response(Moment { at: Micros::from_micros(t), unix: UnixMillis(0) });
-        let beat = i128::from(sync.timeline.beat_at(Micros::from_micros(t)));
+        let beat = i128::from(sync.timeline.count_at(Micros::from_micros(t)));
         let model = self.music.at(t);
         let problems = [
             (model.playing != real.is_playing(Micros::from_micros(t)), "playing"),
@@ -710,7 +727,7 @@ impl Model {
         }
         self.update_leaderless_message();
         let pauses = led && self.rules.pause_on_loss || on_purpose && self.people.is_empty();
-        let paused = pauses && self.music.pause(now);
+        let paused = pauses && self.music.pause(now, now);
         self.version += u64::from(led || paused);
         self.note_emptiness(now);
     }

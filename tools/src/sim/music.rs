@@ -3,15 +3,31 @@
 //! The engine keeps a list of segments, and plans it again with every change. The model plans
 //! nothing: a change for later stays a wish, and every question is answered by applying the wishes
 //! from the start.
+//!
+//! The model does not know how far ahead an armed change must be, nor time signatures that wait for
+//! the next pass of a loop. If a change depends on these, the music is *lost*: it is not compared
+//! until it is [taken over](Music::take_over) from the real session.
+
+use bandsync_engine::words::music::{Change, Loop, Timeline};
 
 /// Micro-beats in a beat.
-const BEAT: i128 = 1_000_000;
+pub const BEAT: i128 = 1_000_000;
+
+/// The last position in microseconds: 24 hours.
+const POSITION_MAX: i128 = 86_400_000_000;
+
+/// Maximum age of a press of pause that counts where it was made, in microseconds.
+const PRESS_AGE_MAX: u64 = 500_000;
+
+/// Maximum age of a press of `one`, in microseconds.
+const ONE_AGE_MAX: u64 = 2_000_000;
 
 /// A piece of music that starts at `t`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Piece {
     pub t: i128,
     pub position: i128,
+    /// The count in micro-beats, which goes on where a loop leads back.
     pub beat: i128,
     pub playing: bool,
     /// Tempo at `t`, in thousandths of a BPM.
@@ -21,6 +37,16 @@ pub struct Piece {
     pub ramp: i128,
     /// The beat at which the count-in ends, while it lasts.
     start: Option<i128>,
+    looped: Option<Looped>,
+}
+
+/// A stretch of the song that is played again and again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Looped {
+    from: i128,
+    to: i128,
+    /// The position at `from`.
+    position: i128,
 }
 
 /// A change for later.
@@ -28,14 +54,33 @@ pub struct Piece {
 enum Wish {
     Start,
     Seek(i128),
+    /// A jump to a beat.
+    Jump(i128),
+    /// A tempo, and the time in which it is reached.
+    Tempo(i128, i128),
+}
+
+/// The condition of a wish.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum When {
+    /// A time.
+    At(i128),
+    /// A count of the music before.
+    Count(i128),
 }
 
 /// Playback.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Music {
     here: Piece,
-    /// Changes for later, in the order of their times.
-    wishes: Vec<(i128, Wish)>,
+    /// Changes for later, in the order of their times. Armed ones come before scheduled ones.
+    wishes: Vec<(When, Wish)>,
+    /// Whether the model does not know how the music continues.
+    lost: bool,
+    /// Whether the music was lost since it was last stopped.
+    was_lost: bool,
+    /// Number of armed changes that have begun and are wishes no longer.
+    begun: u64,
     /// Number of beats of the count-in.
     count_in: i128,
     /// Time signatures: the first beat, the beats in a bar, and the note of a beat.
@@ -53,17 +98,104 @@ impl Music {
             to: 120_000,
             ramp: 0,
             start: None,
+            looped: None,
         };
-        Self { here, wishes: Vec::new(), count_in: 0, meter: vec![(0, 4, 4)] }
+        Self {
+            here,
+            wishes: Vec::new(),
+            lost: false,
+            was_lost: false,
+            begun: 0,
+            count_in: 0,
+            meter: vec![(0, 4, 4)],
+        }
     }
 
     /// Returns the music at an instant, with all wishes up to then applied.
     pub fn at(&self, t: u64) -> Piece {
+        let (piece, due) = self.ruling(t);
+        go_on(piece, t.into(), self.cap(due))
+    }
+
+    /// Returns the piece that holds at an instant, and the number of wishes that are due by then.
+    fn ruling(&self, t: u64) -> (Piece, usize) {
         let mut piece = self.here;
-        for (at, wish) in self.wishes.iter().filter(|(at, _)| *at <= i128::from(t)) {
-            piece = come_true(go_on(piece, *at), *wish, self.count_in);
+        for (due, (when, wish)) in self.wishes.iter().enumerate() {
+            let at = time_of(piece, *when);
+            if at > i128::from(t) {
+                return (piece, due);
+            }
+            piece = come_true(piece, at, (*when, *wish), self.count_in);
         }
-        go_on(piece, t.into())
+        (piece, self.wishes.len())
+    }
+
+    /// Returns the count at which the wish of this index comes true, if it waits for one.
+    fn cap(&self, index: usize) -> Option<i128> {
+        match self.wishes.get(index)?.0 {
+            When::Count(count) => Some(count),
+            When::At(_) => None,
+        }
+    }
+
+    /// Whether the music is not known until it is taken over from the real session.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Returns the number of armed changes that have begun up to an instant; `None` if it is not
+    /// known.
+    pub fn begun(&self, t: u64) -> Option<u64> {
+        let due = self.wishes[..self.ruling(t).1].iter();
+        let begun = due.filter(|(when, _)| matches!(when, When::Count(_))).count() as u64;
+        (!self.was_lost && !self.lost).then_some(self.begun + begun)
+    }
+
+    /// Takes the music over from a real timeline. If that has changes which the model does not
+    /// know, the music remains lost.
+    pub fn take_over(&mut self, real: &Timeline) {
+        self.was_lost = true;
+        let looped = |looped: Loop| Looped {
+            from: looped.from.into(),
+            to: looped.to.into(),
+            position: looped.p.into(),
+        };
+        let Some((first, later)) = real.segments.split_first() else { return };
+        let mut wishes = Vec::new();
+        for segment in later {
+            let Some(armed) = &segment.armed else { return };
+            if armed.meter.is_some() {
+                return;
+            }
+            let wish = match armed.change {
+                Change::Jump => Wish::Jump(segment.b0.into()),
+                Change::Tempo(_) => {
+                    Wish::Tempo(segment.bpm1.milli_bpm().into(), segment.ramp.into())
+                }
+                Change::Song { .. } | Change::Meter | Change::End => return,
+            };
+            wishes.push((When::Count(armed.cut.into()), wish));
+        }
+        self.here = Piece {
+            t: first.t0.as_micros().into(),
+            position: first.p0.into(),
+            beat: first.b0.into(),
+            playing: first.playing,
+            from: first.bpm0.milli_bpm().into(),
+            to: first.bpm1.milli_bpm().into(),
+            ramp: first.ramp.into(),
+            start: first.start.map(i128::from),
+            looped: first.looped.map(looped),
+        };
+        self.meter = real
+            .meter
+            .iter()
+            .map(|entry| {
+                let signature = entry.signature;
+                (entry.beat.into(), signature.numerator, signature.denominator)
+            })
+            .collect();
+        (self.wishes, self.lost, self.count_in) = (wishes, false, real.count_in.into());
     }
 
     /// Returns the number of beats of the count-in.
@@ -73,17 +205,19 @@ impl Music {
 
     /// Whether a wish is left at an instant.
     pub fn is_anything_planned(&self, t: u64) -> bool {
-        self.wishes.iter().any(|(at, _)| *at > i128::from(t))
+        self.ruling(t).1 < self.wishes.len()
     }
 
     /// Returns the time of the next wish.
     pub fn next_wish(&self, t: u64) -> Option<u64> {
-        self.wishes.iter().map(|(at, _)| *at).find(|at| *at > i128::from(t)).map(|at| at as u64)
+        let (piece, due) = self.ruling(t);
+        let (when, _) = self.wishes.get(due)?;
+        Some(time_of(piece, *when) as u64)
     }
 
     /// Returns the time signature at an instant.
     pub fn signature(&self, t: u64) -> (u8, u8) {
-        let (_, numerator, denominator) = self.bar(self.at(t).beat);
+        let (_, numerator, denominator) = self.bar(self.at(t).song_beat());
         (numerator, denominator)
     }
 
@@ -94,7 +228,8 @@ impl Music {
         }
         if let Some(bar) = quantize {
             let still = self.at(now);
-            let into = if bar { self.bar(still.beat).0 } else { still.beat.rem_euclid(BEAT) };
+            let into =
+                if bar { self.bar(still.song_beat()).0 } else { still.beat.rem_euclid(BEAT) };
             if into > 0 {
                 let position = (still.position - length_of(into, still.from)).max(0);
                 self.settle(Piece { position, beat: still.beat - into, ..still });
@@ -110,17 +245,22 @@ impl Music {
         true
     }
 
-    /// Pauses the music. Returns false if there is nothing to pause.
-    pub fn pause(&mut self, now: u64) -> bool {
-        let here = self.at(now);
-        if !here.playing && !self.is_anything_planned(now) {
+    /// Pauses the music where it was at `pressed`, if that is not long ago. Returns false if there
+    /// is nothing to pause.
+    pub fn pause(&mut self, now: u64, pressed: u64) -> bool {
+        if !self.at(now).playing && !self.is_anything_planned(now) {
             return false;
         }
+        let (piece, due) = self.ruling(now);
+        let is_recent = pressed <= now && now - pressed <= PRESS_AGE_MAX;
+        let pressed = if is_recent { i128::from(pressed).max(piece.t) } else { now.into() };
+        let here = go_on(piece, pressed, self.cap(due));
         // A count-in goes back to the place where the music was to start.
         let (position, beat) = here
             .start
             .map_or((here.position, here.beat), |start| (here.position + wait(here, start), start));
-        let still = Piece { position, beat, playing: false, to: here.from, ramp: 0, ..here };
+        let (t, position) = (now.into(), position.max(0));
+        let still = Piece { t, position, beat, playing: false, to: here.from, ramp: 0, ..here };
         self.settle(Piece { start: None, ..still });
         self.count_in = 0;
         true
@@ -129,8 +269,8 @@ impl Music {
     /// Stops the music at its start.
     pub fn rewind(&mut self, now: u64) -> bool {
         let before = (self.at(now), self.is_anything_planned(now));
-        self.pause(now);
-        self.settle(Piece { position: 0, beat: 0, ..self.at(now) });
+        self.pause(now, now);
+        self.settle(Piece { position: 0, beat: 0, looped: None, ..self.at(now) });
         before != (self.at(now), false)
     }
 
@@ -153,12 +293,168 @@ impl Music {
         let here = self.at(now);
         // While playing, a position that does not belong to its beat may stay.
         let stays = here.playing && here.start.is_none() && here.position == i128::from(to);
-        let same = stays || come_true(here, Wish::Seek(to.into()), 0) == here;
+        let same = stays || sought(here, to.into()) == here;
         if same && (at <= now || !here.playing) && !self.is_anything_planned(now) {
             return false;
         }
+        self.fold(now);
+        self.forget_jumps();
         self.wish(now, at, Wish::Seek(to.into()));
         true
+    }
+
+    /// Jumps to a beat when the song next reaches `from`, or at once if the music is stopped.
+    ///
+    /// # Errors
+    /// If the song does not reach that beat.
+    pub fn jump(&mut self, now: u64, to: i128, from: i128) -> Result<bool, String> {
+        let before = self.clone();
+        self.fold(now);
+        if !self.here.playing {
+            let here = moved(self.here, to, position_of(to, self.here.from));
+            if here == self.here && self.wishes.is_empty() {
+                *self = before;
+                return Ok(false);
+            }
+            self.forget_jumps();
+            self.here = here;
+            return Ok(*self != before);
+        }
+        let count = self.reached(from)?;
+        self.wishes.retain(|(when, wish)| {
+            matches!((when, wish), (When::Count(other), Wish::Tempo(..)) if *other < count)
+        });
+        self.wishes.push((When::Count(count), Wish::Jump(to)));
+        Ok(*self != before)
+    }
+
+    /// Changes the tempo when the song next reaches `from`, or at once if the music is stopped.
+    ///
+    /// # Errors
+    /// If the song does not reach that beat.
+    pub fn arm_tempo(
+        &mut self,
+        now: u64,
+        tempo: u32,
+        fade: u64,
+        from: i128,
+    ) -> Result<bool, String> {
+        if !self.at(now).playing {
+            return Ok(self.tempo(now, tempo, 0));
+        }
+        let before = self.clone();
+        self.fold(now);
+        let count = self.reached(from)?;
+        let at = time_of(self.here, When::Count(count));
+        let leaves = |(when, wish): &(When, Wish)| match when {
+            When::Count(other) => *other <= count && matches!(wish, Wish::Jump(_)),
+            When::At(other) => *other <= at,
+        };
+        if self.wishes.iter().any(leaves) {
+            return Err("a tempo was armed behind a jump".into());
+        }
+        self.wishes.retain(|(when, _)| *when != When::Count(count));
+        let is_after = |(when, _): &(When, Wish)| match when {
+            When::Count(other) => *other > count,
+            When::At(_) => true,
+        };
+        let index = self.wishes.iter().position(is_after).unwrap_or(self.wishes.len());
+        self.wishes.insert(index, (When::Count(count), Wish::Tempo(tempo.into(), fade.into())));
+        Ok(*self != before)
+    }
+
+    /// Cancels armed changes. Returns false if there are none.
+    pub fn cancel(&mut self, now: u64) -> bool {
+        let due = self.ruling(now).1;
+        if !self.wishes[due..].iter().any(|(when, _)| matches!(when, When::Count(_))) {
+            return false;
+        }
+        let before = self.clone();
+        self.fold(now);
+        self.wishes.retain(|(when, _)| matches!(when, When::At(_)));
+        *self != before
+    }
+
+    /// Loops between two beats, or releases the loop. Returns false if there is none to release.
+    ///
+    /// # Errors
+    /// If the music is past the end of the loop.
+    pub fn set_loop(&mut self, now: u64, bounds: Option<(i128, i128)>) -> Result<bool, String> {
+        let (before, here) = (self.clone(), self.at(now));
+        if bounds.is_some_and(|(_, to)| here.folded() >= to) {
+            return Err("a loop was set that the music is past".into());
+        }
+        if bounds.is_none() && here.looped.is_none() {
+            return Ok(false);
+        }
+        self.fold(now);
+        let (beat, old) = (self.here.folded(), self.here.looped);
+        let by = self.here.beat - beat;
+        for (when, wish) in &mut self.wishes {
+            let When::Count(count) = when else { continue };
+            *count -= by;
+            // A change of a later pass takes the next bar line, which depends on the lead.
+            self.lost |= old.is_some_and(|old| *count > old.to) && matches!(wish, Wish::Jump(_));
+            if let Some((_, to)) = bounds {
+                *count = to.min(*count);
+            }
+        }
+        if let Some(old) = old {
+            let is_later = |when: &When| matches!(when, When::Count(count) if *count > old.to);
+            self.wishes.retain(|(when, wish)| matches!(wish, Wish::Jump(_)) || !is_later(when));
+        }
+        self.here.beat = beat;
+        self.here.looped = bounds.map(|(from, to)| Looped {
+            from,
+            to,
+            position: position_of(from, self.here.from),
+        });
+        // Two changes at one place become one, and which one is the engine's affair.
+        self.lost |= self.wishes.windows(2).any(|pair| pair[0].0 == pair[1].0);
+        self.drop_overtaken();
+        Ok(*self != before)
+    }
+
+    /// Moves the place by whole beats.
+    ///
+    /// # Errors
+    /// If that is before the beginning.
+    pub fn nudge(&mut self, now: u64, beats: i128) -> Result<bool, String> {
+        let before = self.clone();
+        self.fold(now);
+        let count = self.here.beat + beats * BEAT;
+        if count < 0 {
+            return Err("the place was moved to before the beginning".into());
+        }
+        self.here = shift(self.here, count);
+        self.look_for_overtaken(now);
+        Ok(*self != before)
+    }
+
+    /// Moves the nearest bar line to `pressed`.
+    ///
+    /// # Errors
+    /// If that is long ago, or the music is stopped.
+    pub fn one(&mut self, now: u64, pressed: u64) -> Result<bool, String> {
+        let pressed = pressed.min(now);
+        let before = self.clone();
+        let (piece, due) = self.ruling(now);
+        if now - pressed > ONE_AGE_MAX || !piece.playing {
+            return Err("a press was obeyed that is old, or while the music was stopped".into());
+        }
+        let there = go_on(piece, pressed.into(), self.cap(due));
+        self.fold(now);
+        let beat = there.folded();
+        let (into, of, _) = self.bar(beat);
+        let next = self.meter.iter().map(|(from, ..)| *from).find(|from| *from > beat);
+        let line = beat - into;
+        let after = next.unwrap_or(i128::MAX).min(line + i128::from(of) * BEAT);
+        let after = there.looped.map_or(after, |looped| after.min(looped.to));
+        let may_go_back = line >= 0 || there.start.is_some();
+        let to = if may_go_back && beat - line < after - beat { line } else { after };
+        self.here = shift(there, there.beat + to - beat);
+        self.look_for_overtaken(now);
+        Ok(*self != before)
     }
 
     /// Changes the tempo from now on. Returns false if the music has that tempo.
@@ -172,6 +468,7 @@ impl Music {
         self.fold(now);
         let from = if fade == 0 { tempo } else { here.from };
         self.here = Piece { from, to: tempo, ramp: fade, ..here };
+        self.drop_overtaken();
         true
     }
 
@@ -179,11 +476,18 @@ impl Music {
     /// up to the next change. Returns false if a bar of this signature begins there anyway.
     pub fn signature_from_here(&mut self, now: u64, numerator: u8, denominator: u8) -> bool {
         let here = self.at(now);
-        let (into, of, _) = self.bar(here.beat);
-        let mut from = here.beat - into;
+        let is_armed = matches!(self.wishes.get(self.ruling(now).1), Some((When::Count(_), _)));
+        if here.playing && (here.looped.is_some() || is_armed) {
+            // The change may wait for the next pass, or go along with a jump.
+            self.lost = true;
+            return true;
+        }
+        let place = here.folded();
+        let (into, of, _) = self.bar(place);
+        let mut from = place - into;
         if here.playing && into > 0 {
             from += i128::from(of) * BEAT;
-            if let Some((next, ..)) = self.meter.iter().find(|(beat, ..)| *beat > here.beat) {
+            if let Some((next, ..)) = self.meter.iter().find(|(beat, ..)| *beat > place) {
                 from = from.min(*next);
             }
         }
@@ -207,11 +511,10 @@ impl Music {
 
     /// Applies the wishes up to now, and continues from now, as every change does.
     pub fn fold(&mut self, now: u64) {
-        let due = self.wishes.iter().take_while(|(at, _)| *at <= i128::from(now)).count();
-        for (at, wish) in self.wishes.drain(..due) {
-            self.here = come_true(go_on(self.here, at), wish, self.count_in);
-        }
-        self.here = go_on(self.here, now.into());
+        let (here, due) = (self.at(now), self.ruling(now).1);
+        let begun = self.wishes.drain(..due).filter(|(when, _)| matches!(when, When::Count(_)));
+        self.begun += begun.count() as u64;
+        self.here = here;
     }
 
     /// Moves the music in time, so that its state at `then` is that at `now`.
@@ -219,31 +522,134 @@ impl Music {
         self.fold(then);
         let by = i128::from(now) - i128::from(then);
         self.here.t = now.into();
-        self.wishes.iter_mut().for_each(|(at, _)| *at += by);
+        for (when, _) in &mut self.wishes {
+            if let When::At(at) = when {
+                *at += by;
+            }
+        }
     }
 
     fn settle(&mut self, here: Piece) {
+        self.fold(here.t as u64);
         self.here = here;
         self.wishes.clear();
+        (self.lost, self.was_lost) = (false, false);
     }
 
     /// Adds a wish. A wish for now is applied at once, and a newer wish replaces a jump.
     fn wish(&mut self, now: u64, at: u64, wish: Wish) {
         self.fold(now);
         if at <= now {
-            self.here = come_true(self.here, wish, self.count_in);
-            return;
+            let by = self.here.beat - self.here.folded();
+            let when = When::At(now.into());
+            self.here = come_true(self.here, now.into(), (when, wish), self.count_in);
+            for (when, _) in &mut self.wishes {
+                if let When::Count(count) = when {
+                    *count -= by;
+                }
+            }
+            return self.look_for_overtaken(now);
         }
         let at = i128::from(at);
-        self.wishes.retain(|(other, old)| *other != at || *old == Wish::Start);
-        let index =
-            self.wishes.iter().position(|(other, _)| *other >= at).unwrap_or(self.wishes.len());
-        self.wishes.insert(index, (at, wish));
+        self.wishes.retain(|(other, old)| *other != When::At(at) || *old == Wish::Start);
+        let is_after = |(when, _): &(When, Wish)| matches!(when, When::At(other) if *other >= at);
+        let index = self.wishes.iter().position(is_after).unwrap_or(self.wishes.len());
+        self.wishes.insert(index, (When::At(at), wish));
+        self.drop_overtaken();
+    }
+
+    fn forget_jumps(&mut self) {
+        self.wishes.retain(|(_, wish)| !matches!(wish, Wish::Jump(_)));
+    }
+
+    /// Returns the count at which the song is next at a beat.
+    fn reached(&self, beat: i128) -> Result<i128, String> {
+        let here = self.here;
+        let mut count = here.beat + beat - here.folded();
+        if let Some(looped) = here.looped {
+            if count <= here.beat && beat >= looped.from {
+                count += looped.to - looped.from;
+            }
+            if beat > looped.to {
+                return Err(format!("beat {beat} is behind {looped:?}"));
+            }
+        }
+        if count <= here.beat || here.start.is_some_and(|start| count < start) {
+            return Err(format!("beat {beat} is over in {here:?}"));
+        }
+        Ok(count)
+    }
+
+    /// Loses the music if it is past the place of an armed change, which then takes the next bar
+    /// line.
+    fn look_for_overtaken(&mut self, now: u64) {
+        let beat = go_on(self.here, now.into(), None).beat;
+        self.lost |= self
+            .wishes
+            .iter()
+            .any(|(when, _)| matches!(when, When::Count(count) if *count <= beat));
+        self.drop_overtaken();
+    }
+
+    /// Drops armed changes that a scheduled one comes before.
+    fn drop_overtaken(&mut self) {
+        if self.lost {
+            return;
+        }
+        let (mut piece, mut kept) = (self.here, Vec::<(i128, (When, Wish))>::new());
+        for wish in std::mem::take(&mut self.wishes) {
+            let at = time_of(piece, wish.0);
+            if matches!(wish.0, When::At(_)) {
+                let is_overtaken = |(other, (when, _)): &mut (i128, (When, Wish))| {
+                    *other >= at && matches!(when, When::Count(_))
+                };
+                while kept.pop_if(is_overtaken).is_some() {}
+                piece = kept.iter().fold(self.here, |piece, (at, wish)| {
+                    come_true(piece, *at, *wish, self.count_in)
+                });
+            }
+            piece = come_true(piece, at, wish, self.count_in);
+            kept.push((at, wish));
+        }
+        self.wishes = kept.into_iter().map(|(_, wish)| wish).collect();
     }
 }
 
-/// Returns the same music as a piece that starts at a later instant.
-fn go_on(piece: Piece, t: i128) -> Piece {
+impl Piece {
+    /// Returns the song beat: the count, unless a loop has led back.
+    fn folded(&self) -> i128 {
+        match self.looped.filter(|looped| self.beat >= looped.to) {
+            Some(looped) => {
+                looped.from + (self.beat - looped.from).rem_euclid(looped.to - looped.from)
+            }
+            None => self.beat,
+        }
+    }
+
+    /// Returns the song beat; while counting in, the count.
+    pub fn song_beat(&self) -> i128 {
+        if self.start.is_some() { self.beat } else { self.folded() }
+    }
+}
+
+/// Returns the first count after `count` at which a loop leads back.
+fn wrap_after(looped: Looped, count: i128) -> i128 {
+    let size = looped.to - looped.from;
+    if count < looped.to { looped.to } else { count - (count - looped.from) % size + size }
+}
+
+/// Returns the time at which a wish comes true.
+fn time_of(piece: Piece, when: When) -> i128 {
+    match when {
+        When::At(at) => at,
+        When::Count(_) if !piece.playing => i128::MAX,
+        When::Count(count) => (piece.t + wait(piece, count)).max(piece.t + 1),
+    }
+}
+
+/// Returns the same music as a piece that starts at a later instant. It counts at most up to before
+/// `cap`, where an armed change takes over.
+fn go_on(piece: Piece, t: i128, cap: Option<i128>) -> Piece {
     let passed = t - piece.t;
     let (mut beats, mut tempo) = (0, piece.from);
     if piece.playing {
@@ -266,15 +672,26 @@ fn go_on(piece: Piece, t: i128) -> Piece {
         tempo = piece.to;
     }
     let ramp = (piece.ramp - passed.max(0)).max(0);
+    let count = piece.beat + beats;
+    let beat = cap.map_or(count, |cap| count.min(cap - 1));
+    let mut position = piece.position + if piece.playing { passed } else { 0 };
+    if let Some(looped) = piece.looped.filter(|_| piece.playing) {
+        let (size, first) = (looped.to - looped.from, wrap_after(looped, piece.beat));
+        if beat >= first {
+            let wrap = beat - (beat - looped.from) % size;
+            position = looped.position + (t - piece.t - wait(piece, wrap)).max(0);
+        }
+    }
     Piece {
         t,
-        position: piece.position + if piece.playing { passed } else { 0 },
-        beat: piece.beat + beats,
+        position,
+        beat,
         playing: piece.playing,
         from: tempo,
         to: if ramp == 0 { tempo } else { piece.to },
         ramp,
-        start: piece.start.filter(|start| piece.beat + beats < *start),
+        start: piece.start.filter(|start| beat < *start),
+        looped: piece.looped,
     }
 }
 
@@ -304,29 +721,78 @@ fn wait(piece: Piece, beat: i128) -> i128 {
     low
 }
 
-fn come_true(piece: Piece, wish: Wish, count_in: i128) -> Piece {
+/// Returns the music after a wish that comes true at `at`.
+fn come_true(piece: Piece, at: i128, (when, wish): (When, Wish), count_in: i128) -> Piece {
+    let there = go_on(piece, at, None);
     match wish {
-        Wish::Start if piece.playing => piece,
+        Wish::Start if there.playing => there,
         Wish::Start => {
             let beats = count_in * BEAT;
-            let position = piece.position - length_of(beats, piece.from);
-            let start = (beats > 0).then_some(piece.beat);
-            Piece { position, beat: piece.beat - beats, playing: true, start, ..piece }
+            let position = there.position - length_of(beats, there.from);
+            let start = (beats > 0).then_some(there.beat);
+            Piece { position, beat: there.beat - beats, playing: true, start, ..there }
         }
-        Wish::Seek(to) => {
-            let mut beat = round(to * piece.from, 60_000);
-            // What is left of a count-in is still to be counted.
-            let place = piece.start.unwrap_or(piece.beat);
-            let left = place - piece.beat;
-            if piece.playing {
-                // The click goes on, so the place moves by whole beats.
-                beat = place + BEAT * round(beat - place, BEAT);
-                beat += if beat < 0 { BEAT } else { 0 };
-            }
-            let position = to - length_of(left, piece.from);
-            Piece { position, beat: beat - left, start: piece.start.map(|_| beat), ..piece }
+        Wish::Seek(to) => sought(there, to),
+        Wish::Jump(to) => {
+            let position = position_of(to, there.from);
+            let looped = loop_around(there.looped, to);
+            Piece { position, beat: to, start: None, looped, ..there }
+        }
+        Wish::Tempo(tempo, fade) => {
+            let When::Count(count) = when else { return there };
+            let from = if fade == 0 { tempo } else { there.from };
+            let wrapped = there.looped.filter(|looped| wrap_after(*looped, count - 1) == count);
+            let position = wrapped.map_or(there.position, |looped| looped.position);
+            let beat = count;
+            Piece { position, beat, from, to: tempo, ramp: fade, start: None, ..there }
         }
     }
+}
+
+/// Returns the music at another position.
+fn sought(piece: Piece, to: i128) -> Piece {
+    let mut beat = round(to * piece.from, 60_000);
+    let place = piece.start.unwrap_or(piece.folded());
+    if piece.playing {
+        // The click goes on, so the place moves by whole beats.
+        beat = place + BEAT * round(beat - place, BEAT);
+        beat += if beat < 0 { BEAT } else { 0 };
+    }
+    moved(piece, beat, to)
+}
+
+/// Returns the music at another place. What is left of a count-in is still to be counted.
+fn moved(piece: Piece, beat: i128, position: i128) -> Piece {
+    let left = piece.start.map_or(0, |start| start - piece.beat);
+    Piece {
+        position: position - length_of(left, piece.from),
+        beat: beat - left,
+        start: piece.start.map(|_| beat),
+        looped: loop_around(piece.looped, beat),
+        ..piece
+    }
+}
+
+/// Returns the music at another count, and its position as much later or earlier.
+fn shift(piece: Piece, count: i128) -> Piece {
+    let mut there = Piece { beat: count, ..piece };
+    there.position = (piece.position + length_of(count - piece.beat, piece.from)).max(0);
+    if let Some(looped) = piece.looped.filter(|looped| count >= looped.to)
+        && count - there.folded() != piece.beat - piece.folded()
+    {
+        there.position = looped.position + length_of(there.folded() - looped.from, piece.from);
+    }
+    there
+}
+
+/// Returns the loop, if a beat is in it.
+fn loop_around(looped: Option<Looped>, beat: i128) -> Option<Looped> {
+    looped.filter(|looped| (looped.from..looped.to).contains(&beat))
+}
+
+/// Returns the position of a beat after a jump.
+fn position_of(beat: i128, tempo: i128) -> i128 {
+    length_of(beat, tempo).min(POSITION_MAX)
 }
 
 /// Returns the duration of a number of micro-beats, in microseconds.

@@ -200,6 +200,36 @@ pub enum Say {
         numerator: u8,
         denominator: u8,
     },
+    /// A pause that was pressed this many microseconds ago.
+    PauseAt {
+        ago: u64,
+    },
+    /// A loop of whole beats. A plan counts them from the beat of the time of sending.
+    Loop {
+        from: i64,
+        to: i64,
+    },
+    Release,
+    /// A jump that is armed at a beat. A plan counts both from the beat of the time of sending.
+    Jump {
+        to: i64,
+        at: i64,
+    },
+    /// A tempo that is armed at a beat. A plan counts that from the beat of the time of sending.
+    ArmTempo {
+        milli: u32,
+        time: u64,
+        real: bool,
+        at: i64,
+    },
+    Cancel,
+    Nudge {
+        beats: i8,
+    },
+    /// A bar line that was pressed this many microseconds ago.
+    One {
+        ago: u64,
+    },
     Message {
         text: u8,
     },
@@ -309,6 +339,9 @@ const CROWDED: u64 = 48;
 /// One world in this many has a small band and episodes.
 const EPISODIC: u64 = 6;
 
+/// One world in this many has loops, armed changes and corrections.
+const ARRANGED: u64 = 4;
+
 /// Number of commands of each member after which those of another one must still be known. Two come
 /// from each page, so there are more pages than a session remembers of a member.
 const REPEATS: u64 = 14;
@@ -348,7 +381,8 @@ impl Plan {
         }
         let mut episodes = SimRng::new(seed, 8_002);
         if shape.members > 32 || wanted.members.is_some() || !episodes.one_in(EPISODIC) {
-            let steps = draw_steps(&mut luck, &on, &shape);
+            let mut steps = draw_steps(&mut luck, &on, &shape);
+            arrange(seed, &mut steps);
             return Self { seed, shape, steps, mark: String::new() };
         }
         (shape.members, shape.sessions) = (episodes.between(2, 4) as u16, 1);
@@ -359,6 +393,7 @@ impl Plan {
         // A quarter of the ordinary steps stays.
         steps.retain(|step| matches!(step.act, Act::Join(_)) || episodes.one_in(4));
         draw_episodes(&mut episodes, &shape, &mut steps);
+        arrange(seed, &mut steps);
         Self { seed, shape, steps, mark: String::new() }
     }
 
@@ -467,6 +502,55 @@ fn draw_steps(luck: &mut SimRng, on: &[bool; CLASSES], shape: &WorldShape) -> Ve
     steps.retain(|step| step.at < shape.length);
     steps.sort_by_key(|step| step.at);
     steps
+}
+
+/// In some worlds, replaces commands by loops, armed changes and corrections. They are drawn from a
+/// generator of their own, so that the other worlds stayed the same when this was added.
+fn arrange(seed: u64, steps: &mut [Step]) {
+    let mut luck = SimRng::new(seed, 8_003);
+    if !luck.one_in(ARRANGED) {
+        return;
+    }
+    for step in steps {
+        let Act::Say(say) = &mut step.act else { continue };
+        let is_spare = matches!(
+            say,
+            Say::Pause
+                | Say::Stop
+                | Say::Seek { .. }
+                | Say::Message { .. }
+                | Say::GetSong { .. }
+                | Say::Chat
+                | Say::Cue
+                | Say::BeatSync
+                | Say::Sync { .. }
+        );
+        if is_spare && !luck.one_in(3) {
+            *say = draw_arrangement(&mut luck);
+        }
+    }
+}
+
+fn draw_arrangement(luck: &mut SimRng) -> Say {
+    let milli = |luck: &mut SimRng| luck.magnitude(60_000, 400_000) as u32;
+    let ahead = |luck: &mut SimRng| luck.between(0, 12) as i64 - 1;
+    match luck.below(14) {
+        0..=3 => {
+            let from = luck.between(0, 6) as i64 - 4;
+            Say::Loop { from, to: from.max(0) + luck.between(1, 8) as i64 }
+        }
+        4 => Say::Release,
+        5..=7 => Say::Jump { to: luck.between(0, 40) as i64 - 20, at: ahead(luck) },
+        8 => {
+            let (time, real) = (luck.below(4) * SECOND, luck.one_in(2));
+            Say::ArmTempo { milli: milli(luck), time, real, at: ahead(luck) }
+        }
+        9 => Say::Cancel,
+        10 => Say::Nudge { beats: luck.between(0, 16) as i8 - 8 },
+        11 => Say::One { ago: luck.below(2_200 * MS) },
+        12 => Say::PauseAt { ago: luck.below(700 * MS) },
+        _ => Say::Play { ahead: None, bars: 0, quantize: None },
+    }
 }
 
 /// Adds episodes: steps of several members that show something rare only together.

@@ -215,6 +215,14 @@ pub const BUGS: &[Bug] = bugs! {
         "MAX_SKEW" => "if BUG { line.slope_sd } else { MAX_SKEW }";
     cut_tick_unfinished "a partly sent tick is not finished":
         "self.skip == 0" => "(BUG || self.skip == 0)";
+    jump_forgotten_at_loop_end "a jump armed behind the end of a loop is not moved to it":
+        ".min(looped.to)" => ".min(if BUG { i64::MAX } else { looped.to })";
+    released_loop_counts_on "a released loop is not folded":
+        "= beat" => "= if BUG { count } else { beat }";
+    armed_begins_unnamed "an armed change begins without its event":
+        ";" => ".filter(|_| !BUG);";
+    seek_keeps_the_jump "a seek keeps an armed jump":
+        "false" => "BUG";
 };
 
 /// Code of the copied engine that holds the number of the bug that a thread has chosen.

@@ -12,6 +12,7 @@ use crate::sim::cx::Cx;
 use crate::sim::decode::{Decoded, ServerMessage, log_of};
 use crate::sim::frames;
 use crate::sim::model::{LONG_MESSAGE, leader_rule, message, song_start};
+use crate::sim::music::BEAT;
 use crate::sim::plan::{self, Act, Bye, Join, Say};
 use crate::sim::rng::{Digest, SimRng};
 use crate::sim::wire::{CallContent, PendingCall, RecoveryClaim};
@@ -519,10 +520,12 @@ impl Member {
         let (Some(wire), Some(session)) = (self.wire, self.joined) else { return };
         let clock = now as i64 / 1_000 + self.habits.clock;
         let held = self.held.version;
+        let say = &placed(cx, session, say);
         let at = match say {
             Say::Play { ahead, .. } | Say::Seek { ahead, .. } => {
                 ahead.map(|ahead| now.saturating_add_signed(ahead))
             }
+            Say::PauseAt { ago } | Say::One { ago } => Some(now.saturating_sub(*ago)),
             _ => None,
         };
         let at_ms = at.map_or(String::new(), |at| {
@@ -549,6 +552,18 @@ impl Member {
                 ("play", format!(",\"countInBars\":{bars}{at_ms}{}", quantize.unwrap_or_default()))
             }
             Say::Pause => ("pause", String::new()),
+            Say::PauseAt { .. } => ("pause", at_ms),
+            Say::One { .. } => ("one", at_ms),
+            Say::Loop { from, to } => ("loop", format!(",\"from\":{from},\"to\":{to}")),
+            Say::Release => ("loop", ",\"from\":null".into()),
+            Say::Jump { to, at } => ("seek", format!(",\"beat\":{to},\"atBeat\":{at}")),
+            Say::ArmTempo { milli, time, real, at } => {
+                let name = if *real { "tempo_changed" } else { "tempo_change" };
+                let (bpm, time) = (bpm(*milli), millis(*time));
+                (name, format!(",\"tempo\":{bpm},\"fadeTime\":{time},\"atBeat\":{at}"))
+            }
+            Say::Cancel => ("cancel", String::new()),
+            Say::Nudge { beats } => ("nudge", format!(",\"beats\":{beats}")),
             Say::Stop => ("stop", String::new()),
             Say::Seek { to, .. } => ("seek", format!(",\"position\":{}{at_ms}", millis(*to))),
             Say::Tempo { milli } => ("set_tempo", format!(",\"tempo\":{}", bpm(*milli))),
@@ -1037,6 +1052,26 @@ impl Member {
 }
 
 /// Returns an estimate of the server's clock for every other member.
+/// Returns a command whose beats are counted from the beginning of the song, instead of from the
+/// beat that is on.
+fn placed(cx: &Cx<'_>, session: u16, say: &Say) -> Say {
+    let model = cx.oracle.sessions[usize::from(session)].model.as_ref();
+    let beat = model.map_or(0, |model| model.music.at(cx.now()).song_beat());
+    let here = beat.div_euclid(BEAT) as i64;
+    let place = |beats: i64| (here + beats).max(0);
+    match say.clone() {
+        Say::Loop { from, to } => {
+            let from = place(from);
+            Say::Loop { from, to: place(to).max(from + 1) }
+        }
+        Say::Jump { to, at } => Say::Jump { to: place(to), at: place(at) },
+        Say::ArmTempo { milli, time, real, at } => {
+            Say::ArmTempo { milli, time, real, at: place(at) }
+        }
+        say => say,
+    }
+}
+
 fn draw_keeper(seed: u64, id: u16) -> Option<Box<Timekeeper>> {
     let mut luck = SimRng::new(seed, 7_000 + u64::from(id));
     luck.one_in(2).then(|| Box::new(Timekeeper::new(luck)))

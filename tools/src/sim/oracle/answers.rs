@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::decode::Ack;
-use super::super::model::{Done, LONG_MESSAGE, needs_lead};
+use super::super::model::{Done, LONG_MESSAGE, Model, needs_lead};
 use super::super::plan::Say;
 use super::super::wire::{CallContent, PendingCall, Wire};
 use super::Oracle;
@@ -161,7 +161,13 @@ impl Oracle {
             }
             CallContent::Say(Say::Heartbeat | Say::Quality, ..) => Done::Nothing,
             CallContent::Say(say, at, other) => {
-                self.model(session)?.say(now, &wire.sid, say, *at, other).map_err(wrong)?
+                let model = self.model(session)?;
+                let was_lost = model.music.is_lost();
+                match model.say(now, &wire.sid, say, *at, other) {
+                    Ok(done) => done,
+                    Err(_) if was_lost && is_arrangement(say) => Done::Version(ack.version.1),
+                    Err(what) => return Err(wrong(what)),
+                }
             }
             CallContent::Report(position) => {
                 self.model(session)?.report(now, &wire.sid, *position, ask.came.unwrap_or(now))
@@ -175,6 +181,14 @@ impl Oracle {
         let oracle = &mut self.sessions[session];
         if alone {
             return Ok(());
+        }
+        // How the music continues is not known, so whether it changed is not either.
+        let mut done = done;
+        if let Some(model) = oracle.model.as_mut().filter(|model| model.music.is_lost())
+            && matches!(done, Done::Version(_))
+        {
+            model.version = ack.version.1;
+            done = Done::Version(ack.version.1);
         }
         let version = oracle.model.as_ref().map_or(0, |model| model.version);
         if matches!(ask.what, CallContent::Say(..))
@@ -194,7 +208,8 @@ impl Oracle {
                 ));
             }
         }
-        let expected = oracle.model.as_ref().map(|model| model.music.at(now).position);
+        let known = oracle.model.as_ref().filter(|model| !model.music.is_lost());
+        let expected = known.map(|model| model.music.at(now).position);
         if let (CallContent::Say(Say::Sync { .. }, ..), Some(position), Some(expected)) =
             (&ask.what, ack.position, expected)
             && position != expected
@@ -233,6 +248,15 @@ impl Oracle {
                 let leads = model.is_some_and(|model| model.leads(&wire.sid));
                 leads || !needs_lead(say, false) && !matches!(say, Say::HandTo { .. })
             }
+            (CallContent::Say(say, at, other), "too_late") if is_arrangement(say) => {
+                let may_follow = |model: &Model| {
+                    let sid = &wire.sid;
+                    model.leads(sid) && model.clone().say(now, sid, say, *at, other).is_ok()
+                };
+                let is_reachable =
+                    model.is_none_or(|model| !model.music.is_lost() && may_follow(model));
+                is_premature() && is_reachable
+            }
             (CallContent::Say(..) | CallContent::Report(_), "too_late") => is_premature(),
             (CallContent::Join(join), "session_full" | "bad_passcode") => {
                 let why = model.and_then(|model| model.rejects(&wire.sid, join));
@@ -269,4 +293,17 @@ impl Oracle {
             Ok(())
         }
     }
+}
+
+/// Whether a command needs a place that the music still reaches.
+fn is_arrangement(say: &Say) -> bool {
+    matches!(
+        say,
+        Say::Loop { .. }
+            | Say::Release
+            | Say::Jump { .. }
+            | Say::ArmTempo { .. }
+            | Say::Nudge { .. }
+            | Say::One { .. }
+    )
 }

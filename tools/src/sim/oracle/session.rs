@@ -52,6 +52,7 @@ pub struct Sent {
     pub facts: VecDeque<Fact>,
     /// Versions and the first event of each.
     pub changes: VecDeque<((u64, u64), u64)>,
+    pub begun: Begun,
 }
 
 /// The messages that members must still receive.
@@ -63,6 +64,15 @@ pub struct Owed {
     pub changed_at: u64,
     /// The time since which members wait for a newer version.
     pub since: Option<u64>,
+}
+
+/// The events with which armed changes begin.
+#[derive(Default)]
+pub struct Begun {
+    /// Number of armed changes that have begun; `None` if it is not known.
+    count: Option<u64>,
+    /// The times at which changes have begun whose events were not sent yet.
+    pub unsent: VecDeque<u64>,
 }
 
 /// The ticks of a session.
@@ -102,6 +112,25 @@ impl SessionOracle {
     /// Returns the model, unless the order of events in this turn is not known yet.
     pub fn settled(&self) -> Option<&Model> {
         self.model.as_ref().filter(|_| self.closings.is_none())
+    }
+
+    /// Notes the armed changes that have begun by now. Each is announced by an event.
+    pub fn begin(&mut self, now: u64) {
+        let count = self.model.as_ref().and_then(|model| model.music.begun(now));
+        match self.sent.begun.count.zip(count) {
+            Some((before, count)) => {
+                let new = count.saturating_sub(before) as usize;
+                self.sent.begun.unsent.extend(std::iter::repeat_n(now, new));
+            }
+            None => self.sent.begun.unsent.clear(),
+        }
+        self.sent.begun.count = count;
+    }
+
+    /// Notes an event that announces an armed change. Returns false if none has begun.
+    pub fn announced(&mut self, now: u64) -> bool {
+        self.begin(now);
+        self.sent.begun.count.is_none() || self.sent.begun.unsent.pop_front().is_some()
     }
 
     /// Notes a change of the model.

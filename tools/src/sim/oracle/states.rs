@@ -81,10 +81,12 @@ impl Oracle {
         let mut strangers =
             others.filter(|sid| !oracle.unchanged.iter().any(|(own, ..)| own == *sid));
         if let Some(change) = state.change {
-            let stranger = strangers.next();
+            let stranger = strangers.next().cloned();
             match oracle.sent.changes.iter().find(|(version, _)| *version == state.version) {
                 Some((_, first)) if *first != change => {
-                    if let Some(sid) = stranger.filter(|_| !self.server.draining) {
+                    if let Some(sid) = stranger.filter(|_| !self.server.draining)
+                        && !oracle.announced(now)
+                    {
                         let what = format!("{sid} receives {:?} once more", state.version);
                         return self.journal.fail(now, "I24 commands without effect", what);
                     }
@@ -126,6 +128,7 @@ impl Oracle {
                     (oracle.epoch, model.version)
                 )
             }
+            () if model.music.is_lost() => return,
             () if snapshot.position != music.position => {
                 format!("a snapshot says {}, should be {music:?}", snapshot.position)
             }

@@ -1,5 +1,6 @@
 //! Checks ticks and beats: I4, I5, the half of I10 about ticks, and the ticks of I13 and I15.
 
+use super::super::model::Model;
 use super::journal::Breach;
 use super::rules::LATE;
 use super::session::SessionOracle;
@@ -7,7 +8,9 @@ use super::session::SessionOracle;
 impl SessionOracle {
     /// Checks that a tick has exactly the position of the music.
     pub fn check_place(&self, now: u64, version: (u64, u64), position: i128) -> Result<(), Breach> {
-        let Some(model) = self.settled() else { return Ok(()) };
+        let Some(model) = self.settled().filter(|model| !model.music.is_lost()) else {
+            return Ok(());
+        };
         let should = model.music.at(now);
         if position != should.position || !should.playing {
             let what = format!("a tick says {position}, should be {should:?}");
@@ -26,7 +29,8 @@ impl SessionOracle {
     pub fn check_beat(&self, now: u64, at: u64, batch: u64) -> Result<(), Breach> {
         // A change may overtake a beat that was announced ahead and waits for the end of a window.
         let is_settled = now > self.owed.changed_at + batch + LATE && at >= now;
-        let Some(model) = self.settled().filter(|_| is_settled) else { return Ok(()) };
+        let is_known = |model: &&Model| is_settled && !model.music.is_lost();
+        let Some(model) = self.settled().filter(is_known) else { return Ok(()) };
         let beat = model.music.at(at).beat.rem_euclid(1_000_000);
         if beat.min(1_000_000 - beat) > 100 {
             return Err(("I5 time of a beat", format!("{at} µs is {beat} micro-beats into one")));

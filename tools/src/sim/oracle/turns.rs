@@ -108,6 +108,10 @@ impl Oracle {
             let owed = seated.any(|wire| wire.version != newest);
             (oracle.owed.since, oracle.owed.changed_at) = (owed.then_some(now), now);
         }
+        if model.music.is_lost() {
+            self.journal.seen.add("music: taken over from the session", 1);
+            model.music.take_over(&real.state().timeline);
+        }
         let compare =
             std::mem::take(&mut oracle.dirty) || thorough || real.version() != model.version;
         if compare && let Some(what) = model.differs(real, now) {
@@ -132,7 +136,17 @@ impl Oracle {
             ));
         }
         oracle.unchanged.retain(|(_, since, _)| now <= since + late);
-        let ticking = model.music.at(now).playing && model.has_tick_listeners();
+        oracle.begin(now);
+        let late_event = oracle.sent.begun.unsent.front().filter(|since| now > **since + late);
+        if let Some(since) = late_event
+            && wires.iter().any(|wire| wire.seat == Some(session as u16))
+        {
+            let what = format!("an armed change began at {since}, and no event said so");
+            return Err(("I27 armed changes are announced", what));
+        }
+        let Some(model) = &oracle.model else { return Ok(()) };
+        let is_known = !model.music.is_lost();
+        let ticking = is_known && model.music.at(now).playing && model.has_tick_listeners();
         match (ticking, oracle.ticking.since) {
             (true, None) => (oracle.ticking.since, oracle.ticking.count) = (Some(now), 0),
             (false, _) => oracle.ticking.since = None,
@@ -145,7 +159,7 @@ impl Oracle {
         let wanted = [
             model.kept_until,
             model.empty_since.map(|since| since + self.rules.empty_ttl),
-            model.music.next_wish(now),
+            model.music.next_wish(now).filter(|_| is_known),
             oracle.ticking.since.map(|since| since.max(oracle.ticking.last) + self.rules.tick),
         ];
         let wanted = wanted.into_iter().flatten().min();

@@ -161,7 +161,7 @@ impl Draft {
         plan.later.retain_mut(|later| {
             let Planned::Armed(_, armed) = later else { return true };
             if matches!(armed.change, Change::Jump | Change::Song { .. }) {
-                return false;
+                return false; // mark: seek_keeps_the_jump
             }
             if at_once {
                 armed.cut -= folded;
@@ -248,14 +248,14 @@ impl Draft {
         if old.is_none() && bounds.is_none() {
             return Ok(());
         }
-        plan.present.b0 = beat;
+        plan.present.b0 = beat; // mark: released_loop_counts_on
         let tempo = plan.present.bpm0;
         let looped = bounds.map(|(from, to)| Loop { from, to, p: position_of(from, tempo) });
         self.fold_armed(&mut plan, old, count - beat);
         for later in &mut plan.later {
             let Planned::Armed(segment, armed) = later else { continue };
             if let Some(looped) = looped {
-                armed.cut = armed.cut.min(looped.to);
+                armed.cut = armed.cut.min(looped.to); // mark: jump_forgotten_at_loop_end
             }
             if armed.change == Change::Jump {
                 segment.looped = loop_around(looped, segment.b0);
