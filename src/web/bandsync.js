@@ -32,12 +32,14 @@ const CHANGING = new Set(["snapshot", "session_update", "user_joined", "user_lef
 const APPLIED_ONCE = new Set([
   "set_role", "request_leader", "approve_leader_request", "deny_leader_request", "update_message",
   "chat_message", "update_settings", "cue", "play", "pause", "stop", "seek", "set_tempo",
-  "tempo_change", "tempo_changed", "set_time_signature", "set_setlist", "select_song",
+  "tempo_change", "tempo_changed", "set_time_signature", "loop", "cancel", "nudge", "one",
+  "set_setlist", "select_song",
 ]);
 /** Events with a time after which the server rejects them, `notAfterServerMs`. */
 const TIMED = new Set([
   "play", "pause", "stop", "seek", "set_tempo", "tempo_change", "tempo_changed",
-  "set_time_signature", "beat_sync", "position_sync", "select_song",
+  "set_time_signature", "loop", "cancel", "nudge", "one", "beat_sync", "position_sync",
+  "select_song",
 ]);
 // end
 const BACKOFF_MS = { least: 500, most: 5000 };

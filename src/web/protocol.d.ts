@@ -211,10 +211,15 @@ export interface ClientEvents {
     /** number ≥ 0 */
     notAfterServerMs?: number | null;
   };
-  /** Stops at the present position, and cancels scheduled changes. */
+  /**
+   * Stops at the present position, or at that of atServerMs if it is at most 500 ms ago, and cancels scheduled and
+   * armed changes.
+   */
   pause: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
     sessionId: string;
+    /** number ≥ 0 */
+    atServerMs?: number | null;
     /**
      * text of up to 64 characters, Id of a command: <client>-<number>. The number, below 2^53, increases with each
      * command. A number that is not above the last applied one of this client changes nothing, so an unanswered command
@@ -225,10 +230,12 @@ export interface ClientEvents {
     /** number ≥ 0 */
     notAfterServerMs?: number | null;
   };
-  /** Stops at the beginning of the song, and cancels scheduled changes. */
+  /** Stops at the beginning of the song, and cancels scheduled and armed changes and the loop. */
   stop: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
     sessionId: string;
+    /** number ≥ 0 */
+    atServerMs?: number | null;
     /**
      * text of up to 64 characters, Id of a command: <client>-<number>. The number, below 2^53, increases with each
      * command. A number that is not above the last applied one of this client changes nothing, so an unanswered command
@@ -239,14 +246,22 @@ export interface ClientEvents {
     /** number ≥ 0 */
     notAfterServerMs?: number | null;
   };
-  /** Moves the position, at once or at atServerMs, also while playing. */
+  /**
+   * Moves to a position or a beat, also while playing: at once, at atServerMs, or at the next bar line or beat (at) or
+   * song beat (atBeat). If the music is stopped, it moves at once.
+   */
   seek: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
     sessionId: string;
     /** 0 to 86400000 */
-    position: number;
+    position?: number | null;
+    /** 0 to 576000, from the first beat of bar 1 as 0 */
+    beat?: number | null;
     /** number ≥ 0 */
     atServerMs?: number | null;
+    at?: Line | null;
+    /** whole, 0 to 576000 */
+    atBeat?: number | null;
     /**
      * text of up to 64 characters, Id of a command: <client>-<number>. The number, below 2^53, increases with each
      * command. A number that is not above the last applied one of this client changes nothing, so an unanswered command
@@ -273,7 +288,7 @@ export interface ClientEvents {
     /** number ≥ 0 */
     notAfterServerMs?: number | null;
   };
-  /** Changes the tempo, at once or as a ramp over fadeTime. */
+  /** Changes the tempo, at once or as a ramp over fadeTime, now or when the song reaches atBeat. */
   tempo_change: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
     sessionId: string;
@@ -281,6 +296,8 @@ export interface ClientEvents {
     fadeTime?: number | null;
     /** 1 to 400 */
     tempo: number;
+    /** whole, 0 to 576000 */
+    atBeat?: number | null;
     /**
      * text of up to 64 characters, Id of a command: <client>-<number>. The number, below 2^53, increases with each
      * command. A number that is not above the last applied one of this client changes nothing, so an unanswered command
@@ -299,6 +316,8 @@ export interface ClientEvents {
     fadeTime?: number | null;
     /** 1 to 400 */
     tempo: number;
+    /** whole, 0 to 576000 */
+    atBeat?: number | null;
     /**
      * text of up to 64 characters, Id of a command: <client>-<number>. The number, below 2^53, increases with each
      * command. A number that is not above the last applied one of this client changes nothing, so an unanswered command
@@ -316,6 +335,70 @@ export interface ClientEvents {
     /** whole, 1 to 32 */
     numerator: number;
     denominator: 1 | 2 | 4 | 8 | 16 | 32;
+    /**
+     * text of up to 64 characters, Id of a command: <client>-<number>. The number, below 2^53, increases with each
+     * command. A number that is not above the last applied one of this client changes nothing, so an unanswered command
+     * may be sent again, also on another connection. The client part must be hard to guess. A session remembers its
+     * latest 256 clients, at most four of one member, until the server restarts.
+     */
+    commandId?: string | null;
+    /** number ≥ 0 */
+    notAfterServerMs?: number | null;
+  };
+  /** Repeats the song between two beats until it is released by from: null. The present pass is then the last one. */
+  loop: {
+    /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
+    sessionId: string;
+    /** 0 to 576000, from the first beat of bar 1 as 0 */
+    from: number | null;
+    /** 0 to 576000, from the first beat of bar 1 as 0 */
+    to?: number | null;
+    /**
+     * text of up to 64 characters, Id of a command: <client>-<number>. The number, below 2^53, increases with each
+     * command. A number that is not above the last applied one of this client changes nothing, so an unanswered command
+     * may be sent again, also on another connection. The client part must be hard to guess. A session remembers its
+     * latest 256 clients, at most four of one member, until the server restarts.
+     */
+    commandId?: string | null;
+    /** number ≥ 0 */
+    notAfterServerMs?: number | null;
+  };
+  /** Cancels armed jumps, songs, tempos and signatures, but not the loop. */
+  cancel: {
+    /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
+    sessionId: string;
+    /**
+     * text of up to 64 characters, Id of a command: <client>-<number>. The number, below 2^53, increases with each
+     * command. A number that is not above the last applied one of this client changes nothing, so an unanswered command
+     * may be sent again, also on another connection. The client part must be hard to guess. A session remembers its
+     * latest 256 clients, at most four of one member, until the server restarts.
+     */
+    commandId?: string | null;
+    /** number ≥ 0 */
+    notAfterServerMs?: number | null;
+  };
+  /** Moves the position by whole beats at once. The click goes on. */
+  nudge: {
+    /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
+    sessionId: string;
+    /** whole, -64 to 64, not 0 */
+    beats: number;
+    /**
+     * text of up to 64 characters, Id of a command: <client>-<number>. The number, below 2^53, increases with each
+     * command. A number that is not above the last applied one of this client changes nothing, so an unanswered command
+     * may be sent again, also on another connection. The client part must be hard to guess. A session remembers its
+     * latest 256 clients, at most four of one member, until the server restarts.
+     */
+    commandId?: string | null;
+    /** number ≥ 0 */
+    notAfterServerMs?: number | null;
+  };
+  /** Moves the nearest bar line to atServerMs, which is at most 2 s ago. */
+  one: {
+    /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
+    sessionId: string;
+    /** number ≥ 0 */
+    atServerMs: number;
     /**
      * text of up to 64 characters, Id of a command: <client>-<number>. The number, below 2^53, increases with each
      * command. A number that is not above the last applied one of this client changes nothing, so an unanswered command
@@ -370,8 +453,9 @@ export interface ClientEvents {
     commandId?: string | null;
   };
   /**
-   * Selects a song by songId, or the next (step 1) or previous one (step -1). Playback stops at its beginning, with the
-   * song's tempo and signature.
+   * Selects a song by songId, or the next (step 1) or previous one (step -1). The song is stopped at its beginning, or
+   * with play it plays, in its tempo and signature. It begins at once, or while playing at the next bar line or beat
+   * (at) or song beat (atBeat).
    */
   select_song: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
@@ -379,6 +463,10 @@ export interface ClientEvents {
     /** text of 1 to 64 characters */
     songId?: string | null;
     step?: 1 | -1 | null;
+    play?: boolean | null;
+    at?: Line | null;
+    /** whole, 0 to 576000 */
+    atBeat?: number | null;
     /**
      * text of up to 64 characters, Id of a command: <client>-<number>. The number, below 2^53, increases with each
      * command. A number that is not above the last applied one of this client changes nothing, so an unanswered command
@@ -555,6 +643,34 @@ export interface Acknowledgements {
     /** whole number */
     version: number;
   } | Repeated;
+  loop: {
+    ok: true;
+    /** whole number */
+    epoch: number;
+    /** whole number */
+    version: number;
+  } | Repeated;
+  cancel: {
+    ok: true;
+    /** whole number */
+    epoch: number;
+    /** whole number */
+    version: number;
+  } | Repeated;
+  nudge: {
+    ok: true;
+    /** whole number */
+    epoch: number;
+    /** whole number */
+    version: number;
+  } | Repeated;
+  one: {
+    ok: true;
+    /** whole number */
+    epoch: number;
+    /** whole number */
+    version: number;
+  } | Repeated;
   beat_sync: {
     ok: true;
   };
@@ -659,6 +775,7 @@ export interface ServerEvents {
     /** 1 to 400 */
     tempoBpm: number;
     position: number;
+    beat: number;
     isPlaying: boolean;
     /** text like `^[A-Za-z0-9_-]{20}$` */
     leaderSocketId: string | null;
@@ -703,7 +820,7 @@ export interface ServerEvents {
     /** number ≥ 0 */
     uptime: number;
   };
-  /** The settings or the time signature were changed. */
+  /** The settings, the time signature, the loop or the armed changes were changed. */
   session_update: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
     sessionId: string;
@@ -869,6 +986,8 @@ export interface ServerEvents {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
     sessionId: string;
     position: number;
+    /** text of up to 64 characters */
+    reason?: string;
     /** whole number, milliseconds since 1970 */
     serverTimestamp: number;
     timeline: Timeline;
@@ -886,6 +1005,7 @@ export interface ServerEvents {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
     sessionId: string;
     position: number;
+    beat: number;
     /** whole number, milliseconds since 1970 */
     serverTimestamp: number;
     timeline: Timeline;
@@ -1159,6 +1279,8 @@ export type LeaderRule = "open" | "ask" | "pin";
 
 export type Quantize = "bar" | "beat";
 
+export type Line = "beat" | "bar";
+
 export interface Superseded {
   ok: true;
   superseded: true;
@@ -1175,6 +1297,14 @@ export interface TimeSignature {
 }
 
 export type Format = "chordpro" | "text";
+
+export interface SongMeterEntry {
+  /** whole, 0 to 576000 */
+  beat: number;
+  /** whole, 1 to 32 */
+  num: number;
+  den: 1 | 2 | 4 | 8 | 16 | 32;
+}
 
 export interface NewSong {
   /** text of 1 to 64 characters */
@@ -1193,6 +1323,9 @@ export interface NewSong {
   body: string;
   /** 0 to 86400000 */
   durationMs?: number | null;
+  meter?: SongMeterEntry[] | null;
+  /** 0 to 576000, from the first beat of bar 1 as 0 */
+  endBeat?: number | null;
 }
 
 export interface NewSetlist {
@@ -1218,6 +1351,9 @@ export interface Song {
   body?: string;
   /** 0 to 86400000 */
   durationMs?: number;
+  meter?: SongMeterEntry[];
+  /** 0 to 576000, from the first beat of bar 1 as 0 */
+  endBeat?: number;
 }
 
 export type Quality = "excellent" | "good" | "fair" | "poor" | "unknown";
