@@ -2,8 +2,10 @@
 //!
 //! Its bytes are the number of the format (two bytes, little-endian), the CRC-32 of the rest (four
 //! bytes), and in the format of [postcard](https://postcard.jamesmunns.com/wire-format) that number
-//! again, the fields of [`Record`], and from format 2 on its [`Additions`]. A record without
-//! additions is written in format 1.
+//! again, the fields of [`Record`], and from format 2 on its [`Additions`] and the [`Tokens`] of
+//! its seats. A record without these is written in format 1.
+
+mod tokens;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,8 @@ use crate::words::music::{
     TimelineAdditions,
 };
 use crate::words::time::{Micros, UnixMillis};
+
+pub use tokens::{AbsentSeat, Tokens};
 
 /// A session as it is stored. The session works on this value itself, so the stored state is the
 /// played state.
@@ -49,13 +53,16 @@ pub struct Record {
     pub setlist: Option<Setlist>,
     /// Index of the selected song in the set list.
     pub song: Option<u32>,
+    /// The tokens of the seats, and the seats of absent members. Of these not all are stored.
+    #[serde(skip)]
+    pub tokens: Tokens,
 }
 
 impl Record {
     /// The number of the newest format. It rises when a field is added or changes its meaning.
     pub const FORMAT: u16 = 2;
 
-    /// The format without additions.
+    /// The format without additions and tokens.
     const FORMAT_PLAIN: u16 = 1;
 
     /// Maximum epoch of a stored record. Guessed: JSON carries epochs above 2^52 exactly, and no
@@ -78,7 +85,8 @@ impl Record {
     /// Returns the number of the format in which the record is written: the oldest one that has a
     /// place for all its values.
     pub fn format(&self) -> u16 {
-        if self.additions().is_some() { Self::FORMAT } else { Self::FORMAT_PLAIN }
+        let is_plain = self.additions().is_none() && self.tokens.is_empty();
+        if is_plain { Self::FORMAT_PLAIN } else { Self::FORMAT }
     }
 
     /// Appends the record as bytes.
@@ -89,9 +97,9 @@ impl Record {
         let sum_at = bytes.len();
         bytes.extend_from_slice(&[0; SUM_BYTES]);
         let bare = postcard::to_extend(&(format, self), std::mem::take(bytes));
-        let written = bare.and_then(|bare| match additions {
-            Some(additions) => postcard::to_extend(&additions, bare),
-            None => Ok(bare),
+        let written = bare.and_then(|bare| match format {
+            Self::FORMAT_PLAIN => Ok(bare),
+            _ => postcard::to_extend(&(&additions, &self.tokens), bare),
         });
         // Writing plain values to a vector fails only if one of them refuses, which none of ours
         // does.
@@ -118,10 +126,11 @@ impl Record {
         let ((repeated, mut record), mut rest) =
             postcard::take_from_bytes::<(u16, Self)>(body).map_err(|_| Damage::Malformed)?;
         if format > Self::FORMAT_PLAIN {
-            let (additions, after) =
-                postcard::take_from_bytes::<Additions>(rest).map_err(|_| Damage::Malformed)?;
-            rest = after;
-            if !record.add(additions) {
+            let ((additions, tokens), after) =
+                postcard::take_from_bytes::<(Option<Additions>, Tokens)>(rest)
+                    .map_err(|_| Damage::Malformed)?;
+            (rest, record.tokens) = (after, tokens);
+            if additions.is_some_and(|additions| !record.add(additions)) {
                 return Err(Damage::Malformed);
             }
         }
@@ -141,14 +150,15 @@ impl Record {
     /// The bytes remain a record. Bytes that are no record are overwritten and remain damaged in
     /// the same way; a record that would be printed at another length is overwritten and becomes
     /// malformed.
-    pub fn cover_secrets(bytes: &mut [u8], cover: impl FnMut(&mut String)) {
+    pub fn cover_secrets(bytes: &mut [u8], mut cover: impl FnMut(SecretKind, &mut String)) {
         let damage = match Self::parse(bytes) {
             Ok(mut record) => {
-                [&mut record.passcode, &mut record.leader_pin]
-                    .into_iter()
-                    .flatten()
-                    .map(|secret| &mut secret.0)
-                    .for_each(cover);
+                for secret in [&mut record.passcode, &mut record.leader_pin].into_iter().flatten() {
+                    cover(SecretKind::Typed, &mut secret.0);
+                }
+                for token in record.tokens.secrets_mut() {
+                    cover(SecretKind::Token, &mut token.0);
+                }
                 let mut covered = Vec::with_capacity(bytes.len());
                 record.print(&mut covered);
                 if covered.len() == bytes.len() {
@@ -218,8 +228,10 @@ impl Record {
         let songs = self.setlist.as_ref().map_or(0, |setlist| setlist.songs.len());
         SessionId::parse(self.session.as_str()).is_some()
             && (self.leader_rule != LeaderRule::Pin || self.leader_pin.is_some())
-            && self.seats.len() <= self.max_members as usize
+            // Members that return with their tokens may exceed `max_members`.
+            && self.seats.len() <= self.max_members as usize + Tokens::ABSENT_MAX
             && self.seats.iter().enumerate().all(unique)
+            && self.tokens.is_sound(&self.seats)
             && led
             && self.song.is_none_or(|song| (song as usize) < songs)
             && self.setlist.iter().flat_map(|setlist| &*setlist.songs).all(is_song)
@@ -254,6 +266,15 @@ pub struct SongAdditions {
     index: u32,
     meter: Vec<MeterChange>,
     end: Option<i64>,
+}
+
+/// The kinds of secrets in a record, which may have different characters.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SecretKind {
+    /// A passcode or PIN, as a person types it.
+    Typed,
+    /// The token of a seat.
+    Token,
 }
 
 /// The reason why bytes are no record.
@@ -421,7 +442,21 @@ mod tests {
             },
             setlist: None,
             song: None,
+            tokens: Tokens::default(),
         }
+    }
+
+    /// A record with the tokens of a present and an absent member.
+    fn with_tokens() -> Record {
+        let mut record = record();
+        let mut gone = record.seats[0].clone();
+        gone.member.id = MemberId::from_bytes([2; 15]);
+        gone.member.role = Role::Follower;
+        for (member, token) in [(gone.member.id, "b"), (record.seats[0].member.id, "a")] {
+            record.tokens.give(member, &Secret(format!("{token}-token-of-24-characters")));
+        }
+        record.tokens.remember(gone, UnixMillis(7));
+        record
     }
 
     fn printed(record: &Record) -> Vec<u8> {
@@ -488,12 +523,30 @@ mod tests {
     #[test]
     fn a_record_without_additions_is_written_in_format_1() {
         assert_eq!(printed(&record())[..2], 1_u16.to_le_bytes());
-        let bytes = printed(&with_additions());
-        assert_eq!(bytes[..2], 2_u16.to_le_bytes());
-        assert_eq!(Record::parse(&bytes), Ok(with_additions()));
-        for cut in 0..bytes.len() {
-            assert!(Record::parse(&bytes[..cut]).is_err(), "cut at {cut}");
+        let both = Record { tokens: with_tokens().tokens, ..with_additions() };
+        for record in [with_additions(), with_tokens(), both] {
+            let bytes = printed(&record);
+            assert_eq!(bytes[..2], 2_u16.to_le_bytes());
+            assert_eq!(Record::parse(&bytes), Ok(record));
+            for cut in 0..bytes.len() {
+                assert!(Record::parse(&bytes[..cut]).is_err(), "cut at {cut}");
+            }
         }
+    }
+
+    /// [`record`] as a server of version 1 printed it.
+    const FIRST: &str = "\
+        0100ef7a37bc010d4772c3b66e64616c20f09f8eb880c0e285e36880897ae8c7e285e3680568656c6c6f0800\
+        0001010b6f70656e20736573616d650001415145424151454241514542415145424151454203416e6e000a0c\
+        000100000080a0f1c2b1340701415145424151454241514542415145424151454201c0843d000001c0a907c0\
+        a90700010004040000c0843d0000";
+
+    #[test]
+    fn a_record_of_an_earlier_version_is_read() {
+        let digits = FIRST.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).unwrap());
+        let bytes: Vec<u8> = digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
+        assert_eq!(Record::parse(&bytes), Ok(record()));
+        assert_eq!(printed(&record()), bytes);
     }
 
     #[test]
@@ -543,11 +596,16 @@ mod tests {
 
     #[test]
     fn covering_secrets_removes_them_and_keeps_everything_else() {
-        let stars = |secret: &mut String| *secret = "*".repeat(secret.len());
-        let mut bytes = printed(&record());
-        Record::cover_secrets(&mut bytes, stars);
-        let covered = Record { passcode: Some(Secret("***********".into())), ..record() };
+        let cover = |kind, secret: &mut String| {
+            let cover = if kind == SecretKind::Token { "-" } else { "*" };
+            *secret = cover.repeat(secret.len());
+        };
+        let mut bytes = printed(&with_tokens());
+        Record::cover_secrets(&mut bytes, cover);
+        let mut covered = Record { passcode: Some(Secret("***********".into())), ..with_tokens() };
+        covered.tokens.secrets_mut().for_each(|token| token.0 = "-".repeat(24));
         assert_eq!(Record::parse(&bytes), Ok(covered));
+        assert!(!bytes.windows(6).any(|text| text == b"-token"));
     }
 
     #[test]
@@ -562,7 +620,7 @@ mod tests {
         let newer = of_format(Record::FORMAT + 1);
         for mut bytes in [flipped, longer, newer, whole[..5].to_vec(), Vec::new()] {
             let (length, damage) = (bytes.len(), Record::parse(&bytes).unwrap_err());
-            Record::cover_secrets(&mut bytes, |_| {
+            Record::cover_secrets(&mut bytes, |_, _| {
                 panic!("there are no secrets in what is no record")
             });
             assert_eq!((bytes.len(), Record::parse(&bytes)), (length, Err(damage)));
@@ -580,7 +638,7 @@ mod tests {
         let sum = crc32fast::hash(&bytes[6..]).to_le_bytes();
         bytes[2..6].copy_from_slice(&sum);
         assert_eq!(Record::parse(&bytes), Ok(record()));
-        Record::cover_secrets(&mut bytes, |_| ());
+        Record::cover_secrets(&mut bytes, |_, _| ());
         assert_eq!(Record::parse(&bytes), Err(Damage::Malformed));
         assert!(!bytes.windows(11).any(|text| text == b"open sesame"));
     }
@@ -593,7 +651,7 @@ mod tests {
 
     #[test]
     fn a_contradictory_record_is_malformed() {
-        let breaks: [fn(&mut Record); 12] = [
+        let breaks: [fn(&mut Record); 13] = [
             |record| record.timeline.segments.clear(),
             |record| record.timeline.segments[0].t0 = Micros::from_micros(u64::MAX),
             |record| record.timeline.segments[0].p0 = i64::MIN,
@@ -606,6 +664,7 @@ mod tests {
             |record| record.seats.push(record.seats[0].clone()),
             |record| record.song = Some(0),
             |record| record.leader_rule = LeaderRule::Pin,
+            |record| record.tokens.give(MemberId::from_bytes([3; 15]), &Secret("t".repeat(24))),
         ];
         for (case, make) in breaks.into_iter().enumerate() {
             let mut broken = record();

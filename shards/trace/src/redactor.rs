@@ -18,14 +18,18 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
 use bandsync_engine::io::{LoadResult, StorageEvent};
-use bandsync_engine::record::Record;
+use bandsync_engine::record::{Record, SecretKind};
 use bandsync_engine::trace::{self, Recorded};
 use bandsync_engine::transport::{self, Unread};
 use bandsync_engine::words::ids::ConnId;
 
 /// JSON keys, and parameters of a query, whose values are secret.
-const SECRET_KEYS: [&[u8]; 6] =
-    [b"passcode", b"leaderPin", b"token", b"password", b"secret", b"authorization"];
+const SECRET_KEYS: [&[u8]; 7] =
+    [b"passcode", b"leaderPin", b"token", b"newToken", b"password", b"secret", b"authorization"];
+
+/// JSON keys of tokens of seats. The engine rejects a token with other characters than letters,
+/// digits, `_` and `-`, so their covers have no others either.
+const TOKEN_KEYS: [&[u8]; 2] = [b"token", b"newToken"];
 
 /// Headers whose values are secret, in lower case.
 const SECRET_HEADERS: [&[u8]; 4] =
@@ -62,8 +66,8 @@ impl Redactor {
                     entries[range].iter_mut().for_each(|byte| json.take(&self.key, byte));
                 }
                 Found::Record(range) => {
-                    Record::cover_secrets(&mut entries[range], |secret| {
-                        cover_text(&self.key, secret)
+                    Record::cover_secrets(&mut entries[range], |kind, secret| {
+                        cover_text(&self.key, kind, secret)
                     });
                 }
                 Found::Else => {}
@@ -468,9 +472,9 @@ enum State {
     /// The rest of a namespace, which the server may send back to its client.
     Namespace,
     /// After a secret's key.
-    Key,
+    Key(SecretKind),
     /// After the colon that follows it.
-    Colon,
+    Colon(SecretKind),
     /// Inside a secret text.
     Text(Cover),
     /// Inside a number in a secret's place.
@@ -520,11 +524,13 @@ impl Json {
         match &mut self.state {
             State::Word(word) => match read {
                 b'"' if !word.is_escaping() => {
-                    let is_key =
-                        word.unescaped().is_some_and(|word| SECRET_KEYS.contains(&word.as_slice()));
+                    let word = word.unescaped().unwrap_or_default();
+                    let is_key = SECRET_KEYS.contains(&word.as_slice());
+                    let is_token = TOKEN_KEYS.contains(&word.as_slice());
+                    let kind = if is_token { SecretKind::Token } else { SecretKind::Typed };
                     self.inside = !self.inside;
                     // mark: passcode_uncovered
-                    self.state = if is_key { State::Key } else { State::default() };
+                    self.state = if is_key { State::Key(kind) } else { State::default() };
                 }
                 // Outside of strings, JSON has no such byte.
                 b'/' if !self.inside => self.state = State::Namespace,
@@ -543,7 +549,10 @@ impl Json {
                 cover.take(key, byte);
             }
             State::Nested { depth, text, digits } => match read {
-                b'"' => *text = if text.is_some() { None } else { Some(Cover::default()) },
+                b'"' => {
+                    let begun = || Cover::new(SecretKind::Typed);
+                    *text = if text.is_some() { None } else { Some(begun()) };
+                }
                 b'0'..=b'9' => digits.cover(byte),
                 b'+' | b'-' | b'.' | b'e' | b'E' => {}
                 _ => {
@@ -558,12 +567,13 @@ impl Json {
             },
             State::Number(digits) if read.is_ascii_digit() => digits.cover(byte),
             State::Number(_) if matches!(read, b'+' | b'-' | b'.' | b'e' | b'E') => {}
-            State::Key | State::Colon if matches!(read, b' ' | b'\t' | b'\n' | b'\r') => {}
-            State::Key if read == b':' => self.state = State::Colon,
-            State::Colon => {
+            State::Key(_) | State::Colon(_) if matches!(read, b' ' | b'\t' | b'\n' | b'\r') => {}
+            State::Key(kind) if read == b':' => self.state = State::Colon(*kind),
+            State::Colon(kind) => {
+                let kind = *kind;
                 self.inside = false;
                 self.state = match read {
-                    b'"' => State::Text(Cover::default()),
+                    b'"' => State::Text(Cover::new(kind)),
                     b'{' | b'[' => {
                         State::Nested { depth: 1, text: None, digits: Digits::default() }
                     }
@@ -576,7 +586,7 @@ impl Json {
                     _ => State::default(),
                 };
             }
-            State::Key | State::Number(_) => {
+            State::Key(_) | State::Number(_) => {
                 self.state = State::default();
                 self.take(key, byte);
             }
@@ -685,9 +695,10 @@ impl Veil {
 /// A character may be written as itself or as `\u00e9`, and both are equal. So its cover is chosen
 /// in parts that are whole in both spellings: the upper and the lower half of an ASCII byte; of
 /// other characters bits 7 and 6, 5 and 4, and 3 to 0 of the code point, as far as they are free.
-/// Characters with escapes of their own stay.
-#[derive(Default)]
+/// Characters with escapes of their own stay, and so do characters that a secret of this kind may
+/// not have.
 struct Cover {
+    kind: SecretKind,
     /// Hash of the characters so far.
     hash: u64,
     at: At,
@@ -710,6 +721,10 @@ enum At {
 }
 
 impl Cover {
+    fn new(kind: SecretKind) -> Self {
+        Self { kind, hash: 0, at: At::Begin, high: 0 }
+    }
+
     fn is_escaping(&self) -> bool {
         matches!(self.at, At::Escape)
     }
@@ -793,18 +808,24 @@ impl Cover {
         }
     }
 
-    /// Returns the cover of the upper half of an ASCII character. Only in these three rows may
-    /// every character stand for every other.
+    /// Returns the cover of the upper half of an ASCII character. Only in the free rows may every
+    /// character stand for every other.
     fn ascii_row(&self, key: &RandomState, row: u8) -> u8 {
-        const FREE: [u8; 3] = [3, 4, 6];
-        let index = FREE.iter().position(|free| *free == row);
-        index.map_or(row, |index| FREE[shuffle(key, (self.hash, 1), FREE.len(), index)])
+        let free: &[u8] = match self.kind {
+            SecretKind::Typed => &[3, 4, 6],
+            SecretKind::Token => &[4, 6],
+        };
+        let index = free.iter().position(|free| *free == row);
+        index.map_or(row, |index| free[shuffle(key, (self.hash, 1), free.len(), index)])
     }
 
     /// Returns the cover of the lower half of an ASCII character of this row.
     fn ascii_low(&self, key: &RandomState, row: u8, low: u8) -> u8 {
-        let is_free = |low: &u8| {
-            matches!(row << 4 | low, b' '..=b'~') && !b"\"/\\".contains(&(row << 4 | low))
+        let is_free = |low: &u8| match (self.kind, row << 4 | low) {
+            (SecretKind::Typed, byte) => matches!(byte, b' '..=b'~') && !b"\"/\\".contains(&byte),
+            (SecretKind::Token, byte) => {
+                byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+            }
         };
         let free: Vec<u8> = (0..16).filter(is_free).collect();
         let index = free.iter().position(|known| *known == low);
@@ -852,8 +873,8 @@ fn shuffle(key: &RandomState, by: (u64, u64), count: usize, index: usize) -> usi
 }
 
 /// Covers a secret that is a plain text, so that it equals the same secret in a JSON string.
-fn cover_text(key: &RandomState, secret: &mut String) {
-    let mut cover = Cover::default();
+fn cover_text(key: &RandomState, kind: SecretKind, secret: &mut String) {
+    let mut cover = Cover::new(kind);
     let mut bytes = std::mem::take(secret).into_bytes();
     for byte in &mut bytes {
         match byte {

@@ -190,6 +190,10 @@ pub const BUGS: &[Bug] = bugs! {
         " {" => ".filter(|_| !BUG) {";
     late_before_role "a late command of a follower is rejected as late":
         "?;" => ".or_else(|no| if BUG { Ok(()) } else { Err(no) })?;";
+    token_survives_passcode_change "a token survives a new passcode":
+        "" => "if !BUG { LINE }";
+    absent_leader_comes_back "a former leader takes the lead that it lost to another":
+        "" => "if !BUG { LINE }";
     clients_displace_others "a member's clients displace those of others":
         "oldest" => "if BUG { 0 } else { oldest }";
     only_last_command_known "only the last command of a client is known":

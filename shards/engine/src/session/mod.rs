@@ -32,7 +32,7 @@ use leadership::Leadership;
 use playback::Playback;
 use state::{LeadOrigin, State};
 
-use crate::record::{Record, Seat};
+use crate::record::{Record, Seat, Tokens};
 use crate::speech::{
     Ack, Checksum, Code, LeaderRule, LeaveReason, Message, Notice, OnLeaderLoss, Reject, RoomStats,
     Secret, SessionCommand, Snapshot, SyncResponse, TempoChange, Terms, Tick,
@@ -145,6 +145,7 @@ impl Session {
             },
             setlist: None,
             song: None,
+            tokens: Tokens::default(),
         };
         let mut state = State::new(record, rules);
         state.update_automatic_message(LeadOrigin::Join);

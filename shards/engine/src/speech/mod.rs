@@ -54,6 +54,15 @@ pub struct Number(pub f64);
 #[derive(Clone, Eq, Serialize, Deserialize)]
 pub struct Secret(pub String);
 
+impl Secret {
+    /// Whether this may be the token of a seat: 22 to 64 letters, digits, `_` and `-`, which carry
+    /// 128 random bits or more.
+    pub fn is_token(&self) -> bool {
+        let may_stand = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        (22..=64).contains(&self.0.len()) && self.0.bytes().all(may_stand)
+    }
+}
+
 /// Compares in a time that depends on the length of a secret alone.
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {

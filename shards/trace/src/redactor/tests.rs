@@ -338,8 +338,61 @@ proptest! {
         prop_assert_eq!(&one, &other);
         prop_assert_eq!(one.chars().count(), secret.chars().count());
         let mut stored = secret.clone();
-        cover_text(&key, &mut stored);
+        cover_text(&key, SecretKind::Typed, &mut stored);
         prop_assert_eq!(stored, one);
+    }
+
+    /// A token has no other characters than the engine accepts, in the replay too.
+    #[test]
+    fn a_token_is_covered_by_a_token(
+        token in "[A-Za-z0-9_-]{22,64}",
+        name in "token|newToken",
+        luck: [u64; 2],
+    ) {
+        let key = RandomState::new();
+        let [one, other] = luck.map(|luck| {
+            let covered = message(&key, &format!(r#"{{"{name}":"{}"}}"#, spell(&token, luck)));
+            serde_json::from_str::<serde_json::Value>(&covered).unwrap()[&name].as_str().unwrap().to_owned()
+        });
+        prop_assert_eq!(&one, &other);
+        prop_assert_eq!(one.len(), token.len());
+        prop_assert!(one.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{}", one);
+        prop_assert_ne!(&one, &token);
+        let mut stored = token.clone();
+        cover_text(&key, SecretKind::Token, &mut stored);
+        prop_assert_eq!(stored, one);
+    }
+
+    /// A band behaves the same in the replay, whatever tokens its members have.
+    #[test]
+    fn redacted_tokens_are_replayed_alike(
+        joins in prop::collection::vec((0_usize..12, 0_usize..12, any::<u64>(), 0_u32..4), 1..12),
+    ) {
+        const VALUES: [&str; 6] = ["null", "4711", "[]", "\"\"", "\"too short\"", "\"0123456789-123456789 12\""];
+        const TOKENS: [&str; 6] = [
+            "aaaaaaaaaaaaaaaaaaaaaa",
+            "aaaaaaaaaaaaaaaaaaaaab",
+            "0123456789-ABCDEF_ghij-klm",
+            "0123456789-abcdef_GHIJ-KLM",
+            "@aaaaaaaaaaaaaaaaaaaaa",
+            "0123456789-123456789:12",
+        ];
+        let value = |place: usize, luck| match VALUES.get(place) {
+            Some(value) => (*value).to_owned(),
+            None => format!("\"{}\"", spell(TOKENS[place - VALUES.len()], luck)),
+        };
+        let mut reads: Vec<(u32, Vec<u8>)> = Vec::new();
+        for (token, new_token, luck, conn) in joins {
+            if reads.iter().all(|(index, _)| *index != conn) {
+                reads.push((conn, [UPGRADE.as_bytes(), &frame(0x81, "40")].concat()));
+            }
+            let (token, new_token) = (value(token, luck), value(new_token, luck.rotate_left(20)));
+            let text = format!(
+                r#"420["join_session",{{"sessionId":"s","passcode":"x","token":{token},"newToken" : {new_token}}}]"#
+            );
+            reads.push((conn, frame(0x81, &text)));
+        }
+        check_replay(&reads)?;
     }
 
     /// A band behaves the same in the replay, whatever its secrets are.
@@ -441,7 +494,7 @@ proptest! {
     fn stored_and_received_secrets_are_covered_alike(secret in "[ -~äß🎸]{4,12}") {
         let key = RandomState::new();
         let mut stored = secret.clone();
-        cover_text(&key, &mut stored);
+        cover_text(&key, SecretKind::Typed, &mut stored);
         let spell = |secret: &str| secret.replace('\\', "\\\\").replace('"', "\\\"");
         let spoken = message(&key, &format!(r#"{{"passcode":"{}"}}"#, spell(&secret)));
         prop_assert_eq!(spoken, format!(r#"{{"passcode":"{}"}}"#, spell(&stored)));
