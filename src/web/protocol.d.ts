@@ -1408,6 +1408,7 @@ export type LeaveReason =
   | "transport error"
   | "ping timeout"
   | "forced close"
+  | "replaced"
   | "server shutting down";
 
 export interface MemberInfo {
@@ -1430,6 +1431,7 @@ export type ErrorCode =
   | "unknown_event"
   | "too_large"
   | "too_late"
+  | "replaced"
   | "draining"
   | "internal";
 

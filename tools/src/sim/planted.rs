@@ -122,7 +122,7 @@ pub const BUGS: &[Bug] = bugs! {
     pin_known_without_showing "a returning member knows a PIN that it has not shown":
         "&= " => "&= BUG || ";
     refused_record_counts "a rejected record counts as stored":
-        "{}" => "if BUG { room.persisted.stored = Some(which) },";
+        "{}" => "if BUG { room.persisted.stored = Some(which); room.persisted.token_changes = room.session.state().tokens.changes() },";
     storage_return_ignored "nothing is stored again after the storage returns":
         "" => "if !BUG { LINE }";
     stored_epoch_kept "a loaded session keeps its old epoch":
@@ -192,7 +192,17 @@ pub const BUGS: &[Bug] = bugs! {
         "?;" => ".or_else(|no| if BUG { Ok(()) } else { Err(no) })?;";
     token_survives_passcode_change "a token survives a new passcode":
         "" => "if !BUG { LINE }";
+    token_asks_passcode "a member with its token is asked for the passcode":
+        "holder.is_none()" => "(BUG || holder.is_none())";
     absent_leader_comes_back "a former leader takes the lead that it lost to another":
+        "" => "if !BUG { LINE }";
+    left_member_comes_back "a token is not forgotten when its member leaves":
+        "self.record.tokens.forget(member)" => "if BUG { self.record.tokens.remember(seat, now.unix) } else { self.record.tokens.forget(member) }";
+    rejected_tokens_count "tokens of a rejected record count as stored":
+        "" => "if !BUG { LINE }";
+    pid_outlives_its_seat "a recovery token outlives its seat":
+        "" => "if !BUG { LINE }";
+    replaced_client_keeps_its_seat "a replaced client keeps its seat":
         "" => "if !BUG { LINE }";
     clients_displace_others "a member's clients displace those of others":
         "oldest" => "if BUG { 0 } else { oldest }";

@@ -110,7 +110,10 @@ impl Shard {
             return Next::Continue;
         };
         match self.rooms.call(&caller, call, cx) {
-            Reply::Now { seat, outcome } => {
+            Reply::Now { seat, replaced, outcome } => {
+                if let Some(replaced) = replaced {
+                    self.dismiss(replaced, cx);
+                }
                 if let Some(client) = self.transport.connections.client_mut(to.client) {
                     client.seat = seat;
                 }
@@ -133,6 +136,18 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Notifies a client that another connection has its seat now. The client stays connected: if
+    /// it were closed, it would reconnect and take the seat back.
+    fn dismiss(&mut self, client: ConnId, cx: &mut Cx<'_>) {
+        if let Some(client) = self.transport.connections.client_mut(client) {
+            client.seat = None; // mark: replaced_client_keeps_its_seat
+        }
+        let message = "another connection with your token has your seat now: join again to take \
+                       it back";
+        let to = ReplyTo { client, event: ClientEvent::JoinSession.name(), ack: None };
+        self.transport.connections.reject(to, &Reject::new(Code::Replaced, message), cx);
     }
 
     /// Answers a call, then sends its effects to the session.

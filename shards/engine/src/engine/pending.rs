@@ -88,8 +88,10 @@ impl Shard {
             let Ok(Command::Join(join)) = ClientEvent::JoinSession.read(payload.as_str()) else {
                 continue;
             };
-            let admits =
-                opened.as_ref().is_none_or(|session| session.admit(member, &join, 0).is_ok());
+            let admits = opened.as_ref().is_none_or(|session| {
+                let holder = session.holder(cx.now, member, &join);
+                session.admit(member, &join, holder, 0).is_ok()
+            });
             if admits && self.rooms.is_left_empty(Some(seat)) {
                 waiting[..=index].rotate_right(1);
                 return self.leave_session(id, LeaveReason::Left, cx);
@@ -160,9 +162,11 @@ impl Shard {
         cx: &mut Cx<'_>,
     ) {
         let JoinRequest { seat: (key, member), number, ack, payload, .. } = request;
-        // The member may have another connection by now, or none.
-        let Some(client) = self.rooms.conn_of(key, member) else { return };
         let awaits = Awaits::Admission(number);
+        // The member may have another connection by now, or none. If another connection has got its
+        // seat by the token, its client still waits.
+        let waiting = || self.transport.connections.waiting_for(awaits);
+        let Some(client) = self.rooms.conn_of(key, member).or_else(waiting) else { return };
         let deferred = self.transport.connections.take_deferred(client, awaits);
         let Some(deferred) = deferred else { return };
         match rejected {

@@ -57,11 +57,14 @@ pub enum Call {
 }
 
 /// The outcome of a call.
+#[expect(clippy::large_enum_variant, reason = "boxing it would allocate for each command")]
 pub enum Reply {
     /// The call was carried out or rejected.
     Now {
         /// The caller's seat after the call. It may be gone although the call was rejected.
         seat: Option<SeatHandle>,
+        /// The connection that had the seat until now, if the caller got it by its token.
+        replaced: Option<ConnId>,
         outcome: Result<Ack, Reject>,
     },
     /// The session may be stored and has to be loaded first.
@@ -134,7 +137,7 @@ impl Rooms {
     /// Carries out a call. The caller must be acknowledged next; then [`settle`](Rooms::settle) is
     /// due.
     pub fn call(&mut self, caller: &Caller, call: Call, cx: &mut Cx<'_>) -> Reply {
-        let mut seat = caller.seat;
+        let (mut seat, mut replaced) = (caller.seat, None);
         let outcome = match call {
             Call::Join(join) => {
                 let shard = join.session.shard(cx.settings.shards);
@@ -145,7 +148,10 @@ impl Rooms {
                 if self.needs_load(&join.session, cx.settings) {
                     return Reply::NotLoaded(join.session);
                 }
-                self.join(caller, &join, &mut seat, cx)
+                self.join(caller, &join, &mut seat, cx).map(|(ack, conn)| {
+                    replaced = conn;
+                    ack
+                })
             }
             Call::Leave(session) => self.seat_in(seat, &session).map(|held| {
                 seat = None;
@@ -157,7 +163,7 @@ impl Rooms {
                 Err(reject) => Err(reject),
             },
         };
-        Reply::Now { seat, outcome }
+        Reply::Now { seat, replaced, outcome }
     }
 
     /// Sends what the last call changed to the session's members, and sets its timers.
@@ -200,18 +206,18 @@ impl Rooms {
     }
 
     /// Seats a member. If another session holds the member, it leaves that session once this one
-    /// has admitted it.
+    /// has admitted it. Also returns the connection whose seat the member got by its token.
     fn join(
         &mut self,
         caller: &Caller,
         join: &Join,
         seat: &mut Option<SeatHandle>,
         cx: &mut Cx<'_>,
-    ) -> Result<Ack, Reject> {
+    ) -> Result<(Ack, Option<ConnId>), Reject> {
         let &Caller { peer, member, route, .. } = caller;
         // mark: refused_joiner_has_left
         let leaves = *seat;
-        self.admit(peer, member, join, leaves, cx)?; // mark: log_tells_passcode
+        let holder = self.admit(peer, member, join, leaves, cx)?; // mark: log_tells_passcode
         if let Some(held) = *seat
             && self.rooms.get(held.room).is_some_and(|room| *room.session.id() != join.session)
         {
@@ -228,20 +234,24 @@ impl Rooms {
         let before = room.seated();
         let joined = room.session.join(cx.now, member, join, &mut self.effects);
         assert!(joined.is_ok(), "an admitted member joins");
+        let replaced = holder.and_then(|holder| room.replace(holder, cx.now.at));
         room.seat(member, route, cx.settings);
         room.reservations.release(member);
-        room.guessed_right(peer, join);
+        if holder.is_none() {
+            room.guessed_right(peer, join);
+        }
         cx.report.counters.members += (room.seated() - before) as u32;
         cx.report.counters.sessions_empty -= u32::from(before == 0);
         *seat = Some(SeatHandle { room: key, place: seat.map_or(0, |seat| seat.place) });
-        joined.map(|ack| room.persisted.restored(ack))
+        joined.map(|ack| (room.persisted.restored(ack), replaced))
     }
 
     /// Checks whether a session admits a member that calls from `peer` and gives up the seat
-    /// `leaves`.
+    /// `leaves`. Returns the member whose seat it gets by its token.
     ///
     /// This is the only place where a member's passcode or PIN is compared. A wrong one counts
-    /// against the address and the session.
+    /// against the address and the session. An unknown token is no guess: it has too many random
+    /// bits to be found by trying.
     ///
     /// # Errors
     /// The reject that the member receives.
@@ -252,23 +262,24 @@ impl Rooms {
         join: &Join,
         leaves: Option<SeatHandle>,
         cx: &mut Cx<'_>,
-    ) -> Result<(), Reject> {
+    ) -> Result<Option<MemberId>, Reject> {
         let Some(key) = self.names.get(&join.session).copied() else {
             self.rules.check_secrets(join.passcode.as_ref(), join.leader_pin.as_ref())?;
             let has_room = self.has_room_for_session(cx) || self.is_left_empty(leaves);
-            return if has_room { Ok(()) } else { Err(server_full()) };
+            return if has_room { Ok(None) } else { Err(server_full()) };
         };
         let Some(room) = self.rooms.get_mut(key) else { return Err(gone()) };
-        let guesses = join.passcode.is_some() || join.leader_pin.is_some();
+        let holder = room.session.holder(cx.now, member, join);
+        let guesses = join.passcode.is_some() && holder.is_none() || join.leader_pin.is_some();
         if guesses {
             room.may_guess(peer, join, cx)?;
         }
         let reserved = room.reservations.for_others(member, cx.now.at);
-        let admitted = room.session.admit(member, join, reserved);
+        let admitted = room.session.admit(member, join, holder, reserved);
         if guesses && admitted.as_ref().is_err_and(|reject| reject.code == Code::BadPasscode) {
             room.guessed_wrong(peer, cx);
         }
-        admitted
+        admitted.map(|()| holder)
     }
 
     /// Whether another session can be opened: there is a free place, or an empty session to evict.

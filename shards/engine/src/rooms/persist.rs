@@ -70,11 +70,12 @@ impl PersistQueue {
         }
         let newest = (room.session.epoch(), room.session.version());
         let kept = &mut room.persisted;
+        let has = |state| state == Some(newest) && kept.has_tokens(&room.session);
         let on_its_way =
             // mark: end_waits_for_old_record
-            if self.draining { kept.in_flight == Some(newest) } else { kept.in_flight.is_some() };
+            if self.draining { has(kept.in_flight) } else { kept.in_flight.is_some() };
         // A session at version 0 has never had a member.
-        if newest.1 == 0 || kept.stored == Some(newest) || on_its_way || kept.is_dirty {
+        if newest.1 == 0 || has(kept.stored) || on_its_way || kept.is_dirty {
             return;
         }
         kept.is_dirty = true;
@@ -100,6 +101,7 @@ impl PersistQueue {
             );
             room.persisted.is_dirty = false;
             room.persisted.in_flight = Some((epoch, version));
+            room.persisted.token_changes = room.session.state().tokens.changes();
             let record = cx.out.span(|bytes| room.session.state().print(bytes));
             let session = room.session.id().clone();
             cx.out.list.push(Output::Store { session, epoch, version, record });
@@ -129,6 +131,7 @@ impl PersistQueue {
             self.is_full = outcome == StoreResult::Rejected;
             if self.is_full {
                 self.offer.cancel(cx.wheel);
+                room.persisted.was_rejected(&room.session);
             }
         }
         match outcome {

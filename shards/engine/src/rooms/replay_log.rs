@@ -205,6 +205,11 @@ impl<S> ReplayLog<S> {
         Some(lost.seat)
     }
 
+    /// Forgets the lost members whose seats others have now.
+    pub fn forget(&mut self, is_taken: impl Fn(&S) -> bool) {
+        self.lost.retain(|lost| !is_taken(&lost.seat));
+    }
+
     /// Whether the log has every event after `number` that concerned a member.
     pub fn covers(&self, number: u64, member: MemberId, metronome: bool) -> bool {
         let dropped = self.sequence - self.entries.len() as u64;

@@ -126,6 +126,15 @@ impl Room {
         }
     }
 
+    /// Removes a member whose seat another connection has now. Its recovery token is void. Returns
+    /// its connection, if it has one.
+    pub fn replace(&mut self, member: MemberId, now: Micros) -> Option<ConnId> {
+        let conn = self.conn_of(member);
+        self.unseat(member, now);
+        self.log.forget(|lost| lost.seat.member.id == member); // mark: pid_outlives_its_seat
+        conn
+    }
+
     /// Removes a member's subscriber.
     pub fn unseat(&mut self, member: MemberId, now: Micros) {
         // mark: leaver_stays_seated
@@ -216,7 +225,7 @@ impl Room {
 
     /// Whether the storage has the newest state.
     pub fn is_stored(&self) -> bool {
-        self.persisted.has(self.session.epoch(), self.session.version())
+        self.persisted.has(&self.session)
     }
 
     /// Returns the bytes of events kept for lost members.

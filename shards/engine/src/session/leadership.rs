@@ -16,6 +16,13 @@ pub(super) struct Leadership {
 }
 
 impl Leadership {
+    /// Keeps the request of a member that has another socket id now.
+    pub fn rename(&mut self, old: MemberId, new: MemberId) {
+        for requester in self.requests.iter_mut().filter(|requester| **requester == old) {
+            *requester = new;
+        }
+    }
+
     /// Drops the request of a member that leaves.
     pub fn forget(&mut self, member: MemberId) {
         self.requests.retain(|&requester| requester != member); // mark: request_outlives_member

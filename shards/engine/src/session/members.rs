@@ -3,7 +3,7 @@
 use super::state::{LeadOrigin, default_name};
 use super::{Audience, Effect, HeldSeat, Seat, Session};
 use crate::speech::{
-    Ack, Code, Join, LeaderRule, LeaveReason, Member, OnLeaderLoss, Reject, Role, Secret,
+    Ack, Code, Join, LeaderRule, LeaveReason, Member, Notice, OnLeaderLoss, Reject, Role, Secret,
 };
 use crate::words::ids::MemberId;
 use crate::words::time::{Micros, Moment, UnixMillis};
@@ -25,6 +25,9 @@ impl Session {
     /// A member that joins again keeps its role and receives the snapshot again. It may omit the
     /// secrets, but a wrong one is rejected like a newcomer's, so that a seat gives no free
     /// guesses.
+    ///
+    /// If another seat has the join's token, the member gets that seat, and its
+    /// [holder](Self::holder) is no member any more.
     pub fn join(
         &mut self,
         now: Moment,
@@ -32,24 +35,47 @@ impl Session {
         join: &Join,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.admit(member, join, 0)?;
-        if self.state.seat(member).is_some() {
-            self.rejoin(now, member, join, out);
-        } else {
-            self.enter(now, member, join, out);
+        let holder = self.holder(now, member, join);
+        self.admit(member, join, holder, 0)?;
+        let is_seated = self.state.seat(member).is_some();
+        match holder {
+            _ if is_seated => self.rejoin(now, member, join, out),
+            Some(holder) if self.state.seat(holder).is_some() => {
+                self.take_over(now, holder, member, join, out);
+            }
+            Some(holder) => self.come_back(now, holder, member, join, out),
+            None => self.enter(now, member, join, out),
+        }
+        if let Some(token) = join.next_token() {
+            self.state.record.tokens.give(member, token);
         }
         self.state.touch(now);
         let role = self.state.seat(member).map_or(Role::Follower, |seat| seat.member.role);
         let (epoch, version) = (self.state.epoch(), self.state.version());
-        Ok(Ack::Joined { member, role, epoch, version, restored: None })
+        let is_back = is_seated || holder.is_some();
+        Ok(Ack::Joined { member, role, epoch, version, restored: None, is_back })
+    }
+
+    /// Returns the other member, present or absent, whose seat has the token of a join. The new
+    /// token counts too: the seat has it already if the acknowledgement of the same join was lost.
+    pub fn holder(&self, now: Moment, member: MemberId, join: &Join) -> Option<MemberId> {
+        let mut tokens = [&join.token, &join.new_token].into_iter().flatten();
+        let holder = tokens.find_map(|token| self.state.record.tokens.holder(token, now.unix));
+        holder.filter(|holder| *holder != member)
     }
 
     /// Checks whether a member may [join](Self::join) while `reserved` seats are reserved for
-    /// others.
+    /// others. `holder` is the [member](Self::holder) that has the seat of its token.
     ///
     /// # Errors
     /// The errors of [`join`](Self::join).
-    pub fn admit(&self, member: MemberId, join: &Join, reserved: u32) -> Result<(), Reject> {
+    pub fn admit(
+        &self,
+        member: MemberId,
+        join: &Join,
+        holder: Option<MemberId>,
+        reserved: u32,
+    ) -> Result<(), Reject> {
         let wrong = |field, message: &'static str| {
             let reject = Reject::new(Code::BadPasscode, message);
             Err(Reject { field: Some(field), ..reject })
@@ -60,7 +86,14 @@ impl Session {
         }
         let record = &self.state.record;
         let is_seated = self.state.seat(member).is_some();
-        let is_asked = !is_seated || join.passcode.is_some();
+        if is_seated && holder.is_some() {
+            let message = "another seat has this token: leave the session before you take that";
+            return Err(Reject { field: Some("token"), ..Reject::new(Code::NotAllowed, message) });
+        }
+        // With a token the passcode is not even compared. So a client may send one that has changed
+        // since, and gains no free guess.
+        // mark: token_asks_passcode
+        let is_asked = holder.is_none() && (!is_seated || join.passcode.is_some());
         // mark: any_passcode_opens
         if is_asked && record.passcode.is_some() && join.passcode != record.passcode {
             return wrong("passcode", "the session takes its passcode to join");
@@ -75,7 +108,7 @@ impl Session {
                 "that is not the session's leader PIN; leave it out to follow",
             );
         }
-        if is_seated {
+        if is_seated || holder.is_some() {
             return Ok(());
         }
         // mark: one_member_too_many
@@ -153,6 +186,8 @@ impl Session {
             self.repeat_requests(out);
             out.push(Effect::Snapshot(Audience::All));
         } else if self.state.member_count() < self.state.record.max_members {
+            // The seat has its token again, unless that is void since.
+            self.state.record.tokens.bring_back(id, id);
             self.reseat(now, seat, out);
             out.push(Effect::Snapshot(Audience::One(id)));
         } else {
@@ -223,21 +258,6 @@ impl Session {
         }
     }
 
-    pub(super) fn check_members(&self) {
-        let seats = &self.state.record.seats;
-        assert!(seats.len() <= self.state.record.max_members as usize, "{} members", seats.len());
-        assert!(self.state.record.max_members <= self.state.rules.members_max);
-        for (index, seat) in seats.iter().enumerate() {
-            let id = seat.member.id;
-            assert!(
-                seats[..index].iter().all(|other| other.member.id != id),
-                "{id:?} is twice a member"
-            );
-            let held = self.state.held_seat.is_some() && self.state.leader() == Some(id);
-            assert_eq!(seat.member.connected, !held, "only the leader's seat is kept: {id:?}");
-        }
-    }
-
     /// Seats a newcomer. The first member of a new session sets its secrets.
     fn enter(&mut self, now: Moment, member: MemberId, join: &Join, out: &mut Vec<Effect>) {
         let is_new = self.state.is_new();
@@ -271,7 +291,7 @@ impl Session {
         });
         self.playback.listen(&mut self.state, now.at, member, join.metronome);
 
-        let leads = self.leads_on_entry(member, join.role);
+        let leads = self.state.leads_on_entry(member, join.role);
         if leads && was_alone {
             self.state.seat_leader(Some(member));
         }
@@ -298,7 +318,82 @@ impl Session {
         out.push(Effect::RoomStats);
     }
 
-    /// Inserts a returning member in its order of joining. It leads again if the lead is free.
+    /// Gives the seat of a member that is present, or whose seat is held, to the connection that has
+    /// its token, as one decision. For the others one member leaves and another joins, because the
+    /// socket id changes.
+    fn take_over(
+        &mut self,
+        now: Moment,
+        holder: MemberId,
+        member: MemberId,
+        join: &Join,
+        out: &mut Vec<Effect>,
+    ) {
+        let led = self.state.leader() == Some(holder);
+        let is_named = self.state.is_named(holder);
+        let pin = self.state.record.leader_pin.clone();
+        let Some(seat) = self.state.seat_mut(holder) else { return };
+        seat.member.id = member;
+        seat.member.last_ping_at = now.unix;
+        seat.metronome = false;
+        update_seat(seat, join, pin.as_ref());
+        let new_leader = led.then(|| seat.member.clone());
+        self.state.record.tokens.pass(holder, member);
+        self.applied.left(holder);
+        self.leadership.rename(holder, member);
+        if led {
+            self.state.held_seat = None;
+            self.state.seat_leader(Some(member));
+        }
+        self.playback.listen(&mut self.state, now.at, member, join.metronome);
+        out.push(Effect::Snapshot(Audience::One(member)));
+        if is_named {
+            let left = Notice::UserLeft {
+                member: holder,
+                member_count: self.state.member_count() - 1,
+                new_leader: led.then_some(member),
+                reason: LeaveReason::Replaced,
+                timestamp: now.unix,
+            };
+            out.push(Effect::Notify(Audience::All, left));
+        }
+        self.state.notify_join(member, out);
+        if let Some(new_leader) = new_leader {
+            let changed = Notice::LeaderChanged { new_leader, previous: Some(holder) };
+            out.push(Effect::Notify(Audience::All, changed));
+            self.repeat_requests(out);
+        }
+        self.state.decide(now);
+        out.extend([Effect::Snapshot(Audience::All), Effect::RoomStats]);
+    }
+
+    /// Gives an absent member its seat back. It leads again if it led last and the lead is free.
+    /// Like a newcomer it also takes a free lead unless it asked to follow. It never displaces a
+    /// leader.
+    fn come_back(
+        &mut self,
+        now: Moment,
+        holder: MemberId,
+        member: MemberId,
+        join: &Join,
+        out: &mut Vec<Effect>,
+    ) {
+        let pin = self.state.record.leader_pin.clone();
+        let Some(mut seat) = self.state.record.tokens.bring_back(holder, member) else { return };
+        seat.member.id = member;
+        seat.member.last_ping_at = now.unix;
+        seat.metronome = join.metronome;
+        if join.role != Some(Role::Follower) {
+            seat.member.role = Role::Leader;
+        }
+        update_seat(&mut seat, join, pin.as_ref());
+        out.push(Effect::Snapshot(Audience::One(member)));
+        self.reseat(now, seat, out);
+        out.push(Effect::RoomStats);
+    }
+
+    /// Inserts a returning member in its order of joining. If it led, it leads again if the lead is
+    /// free.
     fn reseat(&mut self, now: Moment, seat: Seat, out: &mut Vec<Effect>) {
         let (id, metronome) = (seat.member.id, seat.metronome);
         let led = seat.member.role == Role::Leader;
@@ -324,34 +419,13 @@ impl Session {
         }
     }
 
-    /// Whether a newcomer leads: if the lead is free and it did not ask to follow, or if it claims
-    /// the lead and the rule does not require the leader's consent.
-    fn leads_on_entry(&self, member: MemberId, asked: Option<Role>) -> bool {
-        let may = self.state.may_lead(member);
-        match (asked, self.state.leader()) {
-            (Some(Role::Follower), _) | (None, Some(_)) => false,
-            (_, None) => may,
-            (Some(Role::Leader), Some(_)) => {
-                may && self.state.record.leader_rule != LeaderRule::Ask
-            }
-        }
-    }
-
     /// Updates the seat of a member that joins again. Only a change that members can see is sent to
     /// all.
     fn rejoin(&mut self, now: Moment, member: MemberId, join: &Join, out: &mut Vec<Effect>) {
         let pin = self.state.record.leader_pin.clone();
         let Some(seat) = self.state.seat_mut(member) else { return };
         let before = seat.member.clone();
-        if let Some(name) = &join.display_name {
-            seat.member.display_name = name.as_str().into();
-        }
-        if let Some(instrument) = &join.instrument {
-            seat.member.instrument = Some(instrument.as_str().into());
-        }
-        seat.tick_hz = join.tick_hz;
-        seat.knows_pin |= pin.is_some() && join.leader_pin == pin;
-        seat.member.connected = true;
+        update_seat(seat, join, pin.as_ref());
         let changed = seat.member != before;
         let shown_anew = changed && self.state.is_named(member);
         self.playback.listen(&mut self.state, now.at, member, join.metronome);
@@ -401,4 +475,17 @@ impl Session {
         }
         out.push(Effect::RoomStats);
     }
+}
+
+/// Updates the seat that a member has already by another join.
+fn update_seat(seat: &mut Seat, join: &Join, pin: Option<&Secret>) {
+    if let Some(name) = &join.display_name {
+        seat.member.display_name = name.as_str().into();
+    }
+    if let Some(instrument) = &join.instrument {
+        seat.member.instrument = Some(instrument.as_str().into());
+    }
+    seat.tick_hz = join.tick_hz;
+    seat.knows_pin |= pin.is_some() && join.leader_pin.as_ref() == pin;
+    seat.member.connected = true;
 }

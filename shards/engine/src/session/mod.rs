@@ -152,20 +152,28 @@ impl Session {
         Self::with_state(state, now, Micros::ZERO)
     }
 
-    /// Opens a stored session as if every connection had been lost. Followers are removed. The
-    /// leader's seat is held for the grace period, unless the session was inactive for
-    /// `ABANDONED_MS`. The music continues at the place that follows from the wall clock.
+    /// Opens a stored session as if every connection had been lost. Followers are removed; if they
+    /// have tokens, their seats are remembered. The leader's seat is held for the grace period,
+    /// unless the session was inactive for `ABANDONED_MS`. The music continues at the place that
+    /// follows from the wall clock.
     ///
     /// `epoch` should exceed the record's. If it does not, the record's next epoch is used.
     pub fn from_record(record: Record, rules: &Arc<Rules>, now: Moment, epoch: u64) -> Self {
         let age = Micros::from_millis(now.unix.0.saturating_sub(record.created_at.0).max(0) as u64);
         let abandoned = now.unix.0.saturating_sub(record.last_active_unix.0) > ABANDONED_MS;
+        let lost_at = record.last_active_unix;
         let mut state = State::new(record, rules);
         state.move_to_clock_of(now);
         state.begin_epoch(epoch.max(state.epoch() + 1)); // mark: stored_epoch_kept
         let record = &mut state.record;
         record.max_members = record.max_members.min(rules.members_max);
-        record.seats.retain(|seat| Some(seat.member.id) == record.timeline.leader && !abandoned);
+        let leader = record.timeline.leader.filter(|_| !abandoned);
+        let is_held = |seat: &Seat| Some(seat.member.id) == leader;
+        let mut lost: Vec<Seat>;
+        (record.seats, lost) = std::mem::take(&mut record.seats).into_iter().partition(is_held);
+        lost.sort_by_key(|seat| seat.member.last_ping_at);
+        lost.into_iter().for_each(|seat| record.tokens.remember(seat, lost_at));
+        record.tokens.drop_unstored();
         let leader = record.seats.first_mut().map(|seat| {
             seat.member.connected = false;
             seat.member.id
@@ -426,7 +434,7 @@ impl Session {
     /// # Panics
     /// If it does. Such a bug is ours, whatever members sent.
     pub fn check_invariants(&self) {
-        self.check_members();
+        self.state.check_seats();
         self.check_lead();
         Playback::check(self.state.timeline());
         self.check_setlist();

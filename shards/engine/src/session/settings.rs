@@ -8,7 +8,8 @@ use crate::words::time::Moment;
 impl Session {
     /// Handles `update_settings`: all changes apply or none. `maxMembers` must lie between the
     /// number of members and the server's limit, so that no member is removed by it. A member that
-    /// knew the old PIN does not know a new one.
+    /// knew the old PIN does not know a new one, and absent members do not return by their tokens
+    /// after a secret has changed.
     pub(super) fn update_settings(
         &mut self,
         now: Moment,
@@ -22,9 +23,10 @@ impl Session {
         self.state.rules.check_secrets(passcode, pin)?;
         let state = &self.state.record;
         let max_members = change.max_members.unwrap_or(state.max_members);
-        let allowed = self.state.member_count()..=self.state.rules.members_max;
-        if !allowed.contains(&max_members) {
-            let (least, most) = allowed.into_inner();
+        let most = self.state.rules.members_max;
+        // Members that returned by their tokens may be more than the server's limit.
+        let least = self.state.member_count().min(most);
+        if change.max_members.is_some() && !(least..=most).contains(&max_members) {
             let message =
                 format!("expected {least} (the members present) to {most} (the server's limit)");
             return Err(Reject::field("maxMembers", message));
@@ -48,6 +50,9 @@ impl Session {
         (state.passcode, state.leader_pin) = (passcode, leader_pin);
         (state.max_members, state.leader_rule) = (max_members, leader_rule);
         (state.on_leader_loss, state.anyone_may_cue) = (on_leader_loss, anyone_may_cue);
+        if new_secret {
+            state.tokens.void_absent();
+        }
         if new_pin {
             for seat in &mut state.seats {
                 // mark: old_pin_still_good

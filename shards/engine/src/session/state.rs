@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::draft::Draft;
 use super::{Audience, Effect, HeldSeat, Rules, unix_at};
-use crate::record::{Record, Seat};
+use crate::record::{Record, Seat, Tokens};
 use crate::speech::{
     Ack, Checksum, Code, LeaderRule, LeaveReason, Member, Notice, Reject, Role, Settings, Song,
     SyncResponse,
@@ -121,6 +121,9 @@ impl State {
             "only a member may lead"
         );
         self.record.timeline.leader = leader;
+        if leader.is_some() {
+            self.record.tokens.void_absent_lead();
+        }
         for seat in &mut self.record.seats {
             seat.member.role =
                 // mark: two_leaders
@@ -172,6 +175,17 @@ impl State {
             .map_or_else(|| default_name(member), |seat| seat.member.display_name.to_string())
     }
 
+    /// Whether a newcomer leads: if the lead is free and it did not ask to follow, or if it claims
+    /// the lead and the rule does not require the leader's consent.
+    pub fn leads_on_entry(&self, member: MemberId, asked: Option<Role>) -> bool {
+        let may = self.may_lead(member);
+        match (asked, self.leader()) {
+            (Some(Role::Follower), _) | (None, Some(_)) => false,
+            (_, None) => may,
+            (Some(Role::Leader), Some(_)) => may && self.record.leader_rule != LeaderRule::Ask,
+        }
+    }
+
     /// Returns the members that a snapshot names: all, or in a large session the leader and those
     /// that joined first.
     pub fn named(&self) -> Vec<&Member> {
@@ -214,7 +228,8 @@ impl State {
         }
     }
 
-    /// Removes a seat and notifies the remaining members.
+    /// Removes a seat and notifies the remaining members. If the member has not left on purpose and
+    /// has a token, its seat is remembered.
     pub fn remove_seat(
         &mut self,
         now: Moment,
@@ -223,9 +238,15 @@ impl State {
         new_leader: Option<MemberId>,
         out: &mut Vec<Effect>,
     ) {
-        debug_assert!(self.seat(member).is_some(), "only a member has a seat to remove");
+        let place = self.place_of(member);
+        debug_assert!(place.is_some(), "only a member has a seat to remove");
+        let Some(place) = place else { return };
         let (was_named, was_large) = (self.is_named(member), self.is_large());
-        self.record.seats.retain(|seat| seat.member.id != member);
+        let seat = self.record.seats.remove(place);
+        match reason {
+            LeaveReason::Left => self.record.tokens.forget(member), // mark: left_member_comes_back
+            _ => self.record.tokens.remember(seat, now.unix),
+        }
         if was_named {
             let member_count = self.member_count();
             let left =
@@ -428,6 +449,32 @@ impl State {
         self.record.timeline.version += 1; // mark: version_stays
         self.record.timeline.made_at = now.at;
         self.sum(); // mark: stale_checksum
+    }
+
+    /// Checks that the seats do not contradict each other.
+    ///
+    /// # Panics
+    /// If they do.
+    pub fn check_seats(&self) {
+        let (seats, max_members) = (&self.record.seats, self.record.max_members);
+        assert!(max_members <= self.rules.members_max);
+        // Members that return with their tokens are admitted to a full session.
+        let most = max_members as usize + Tokens::ABSENT_MAX;
+        assert!(seats.len() <= most, "{} members", seats.len());
+        for (index, seat) in seats.iter().enumerate() {
+            let id = seat.member.id;
+            assert!(
+                seats[..index].iter().all(|other| other.member.id != id),
+                "{id:?} is twice a member"
+            );
+            let held = self.held_seat.is_some() && self.leader() == Some(id);
+            assert_eq!(seat.member.connected, !held, "only the leader's seat is kept: {id:?}");
+        }
+        let tokens = &self.record.tokens;
+        assert!(tokens.absent().len() <= Tokens::ABSENT_MAX);
+        for (member, _) in tokens.present() {
+            assert!(self.seat(*member).is_some(), "{member:?} has a token and no seat");
+        }
     }
 
     /// Records that a member was active.

@@ -6,6 +6,7 @@ mod at_random;
 mod message;
 mod plans;
 mod playback;
+mod seats;
 mod terms;
 
 use std::fmt::Write as _;
@@ -82,7 +83,16 @@ impl Room {
                 self.session.lost(now, member, LeaveReason::TransportClosed, &mut out);
                 String::new()
             }
-            "joins" => answer(self.session.join(now, member, &join(&words[1..]), &mut out)),
+            "quits" => {
+                self.session.leave(now, member, LeaveReason::Disconnected, &mut out);
+                String::new()
+            }
+            "joins" => {
+                let joined = self.session.join(now, member, &join(&words[1..]), &mut out);
+                let is_back = matches!(joined, Ok(Ack::Joined { is_back: true, .. }));
+                let back = if is_back && what.contains("token=") { " back" } else { "" };
+                answer(joined) + back
+            }
             _ => {
                 let terms = terms(&words, now);
                 answer(self.session.handle(now, member, terms, command(&words, now), &mut out))
@@ -189,7 +199,14 @@ fn join(words: &[&str]) -> Join {
         leader_pin: value(words, "pin").map(|text| Secret(text.into())),
         tick_hz: number(words, "hz").map(|hz| hz as u8),
         metronome: words.contains(&"metronome"),
+        token: value(words, "token").map(token),
+        new_token: value(words, "new").map(token),
     }
+}
+
+/// A token that begins with this text.
+fn token(text: &str) -> Secret {
+    Secret(format!("{text:-<22}"))
 }
 
 /// `id=7` names the command, and `by=200` limits it to as many milliseconds from now.
@@ -381,8 +398,9 @@ fn notice(notice: &Notice) -> String {
         Notice::UserJoined { member, member_count } => {
             format!("joined {} {:?} {member_count}", letter(member.id), member.role)
         }
-        Notice::UserLeft { member, member_count, new_leader, .. } => {
-            format!("left {} {member_count} {}", letter(*member), name(new_leader))
+        Notice::UserLeft { member, member_count, new_leader, reason, .. } => {
+            let replaced = if *reason == LeaveReason::Replaced { " replaced" } else { "" };
+            format!("left {} {member_count} {}{replaced}", letter(*member), name(new_leader))
         }
         Notice::RoleChanged { member, role, reason, .. } => {
             format!("role {} {role:?} {}", letter(*member), reason.unwrap_or("-"))

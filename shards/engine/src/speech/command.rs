@@ -58,6 +58,18 @@ pub struct Join {
     pub tick_hz: Option<u8>,
     /// Whether the member wants `metronome_tick`.
     pub metronome: bool,
+    /// The token of the member's seat, which the client has made. If a seat has it, the member
+    /// gets that seat, and otherwise its new seat gets the token.
+    pub token: Option<Secret>,
+    /// The token that takes the place of `token` once the join is accepted.
+    pub new_token: Option<Secret>,
+}
+
+impl Join {
+    /// Returns the token that the seat has once the join is accepted.
+    pub fn next_token(&self) -> Option<&Secret> {
+        self.new_token.as_ref().or(self.token.as_ref())
+    }
 }
 
 /// A command of a member in its session.

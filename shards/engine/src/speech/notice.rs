@@ -361,19 +361,22 @@ pub enum LeaveReason {
     PingTimeout,
     /// The server closed it: `forced close`.
     Forced,
+    /// The member's token came on another connection, which has the seat now: `replaced`.
+    Replaced,
     /// The server is going away: `server shutting down`.
     Draining,
 }
 
 impl LeaveReason {
     /// All reasons, in order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Left,
         Self::Disconnected,
         Self::TransportClosed,
         Self::TransportError,
         Self::PingTimeout,
         Self::Forced,
+        Self::Replaced,
         Self::Draining,
     ];
 
@@ -386,6 +389,7 @@ impl LeaveReason {
             Self::TransportError => "transport error",
             Self::PingTimeout => "ping timeout",
             Self::Forced => "forced close",
+            Self::Replaced => "replaced",
             Self::Draining => "server shutting down",
         }
     }
@@ -489,7 +493,7 @@ impl Quality {
 pub enum Ack {
     /// Nothing more.
     Done,
-    /// Answer to `join_session`: `sessionId, socketId, role, epoch, version, restored?`.
+    /// Answer to `join_session`: `sessionId, socketId, role, epoch, version, restored?, seat`.
     Joined {
         /// The newcomer.
         member: MemberId,
@@ -502,6 +506,8 @@ pub enum Ack {
         /// Whether the session was restored from the storage. False: it began without its record,
         /// because the storage did not answer in time. `None`: no record was stored.
         restored: Option<bool>,
+        /// Whether the member got a seat that it had before, printed as `seat`: `back` or `new`.
+        is_back: bool,
     },
     /// Answer to a change: `epoch, version` of the state with the change.
     Changed {

@@ -64,13 +64,14 @@ pub enum Code {
     UnknownEvent,
     TooLarge,
     TooLate,
+    Replaced,
     Draining,
     Internal,
 }
 
 impl Code {
     /// All codes, in order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::InvalidPayload,
         Self::InvalidSessionId,
         Self::SessionNotFound,
@@ -83,6 +84,7 @@ impl Code {
         Self::UnknownEvent,
         Self::TooLarge,
         Self::TooLate,
+        Self::Replaced,
         Self::Draining,
         Self::Internal,
     ];
@@ -107,6 +109,7 @@ impl Code {
             Self::UnknownEvent => "unknown_event",
             Self::TooLarge => "too_large",
             Self::TooLate => "too_late",
+            Self::Replaced => "replaced",
             Self::Draining => "draining",
             Self::Internal => "internal",
         }

@@ -208,6 +208,17 @@ impl Connections {
         }
     }
 
+    /// Returns the client that waits for this.
+    pub fn waiting_for(&self, awaits: Awaits) -> Option<ConnId> {
+        let waits = |conn: &Connection| match &conn.protocol {
+            Protocol::Client(client) => {
+                client.deferred.as_ref().is_some_and(|deferred| deferred.awaits == awaits)
+            }
+            Protocol::Http(_) | Protocol::Probe(_) => false,
+        };
+        self.iter().find(|(_, conn)| waits(conn)).map(|(id, _)| id)
+    }
+
     /// Ends the wait of a client and returns its deferred input. `None` if the client is gone or
     /// waits for something else.
     pub fn take_deferred(&mut self, client: ConnId, awaits: Awaits) -> Option<Deferred> {

@@ -221,6 +221,8 @@ events! {
             leader_pin: leader_pin.flatten(),
             tick_hz: tick_hz.map(|hz| hz as u8),
             metronome: metronome.unwrap_or(false),
+            token: None,
+            new_token: None,
         }),
         &[
             SESSION.info("sessionId"),

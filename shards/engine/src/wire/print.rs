@@ -118,7 +118,7 @@ impl<'a> AckView<'a> {
     fn new(session_id: Option<&'a str>, ack: &'a Ack) -> Self {
         match ack {
             Ack::Done => Self::Done {},
-            Ack::Joined { member, role, epoch, version, restored } => Self::Joined {
+            Ack::Joined { member, role, epoch, version, restored, .. } => Self::Joined {
                 session_id,
                 socket_id: member.as_str(),
                 role: role_word(*role),

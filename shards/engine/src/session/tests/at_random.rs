@@ -15,7 +15,12 @@ fn line() -> impl Strategy<Value = String> {
         "joins leader pin=7",
         "joins leader pin=8 passcode=x",
         "joins passcode=x",
+        "joins token=t",
+        "joins token=u",
+        "joins leader token=t new=u",
+        "joins follower token=u new=t",
         "leaves",
+        "quits",
         "lost",
         "lost",
         "leader",
@@ -117,7 +122,8 @@ fn step(room: &mut Room, line: &str) -> String {
     assert_eq!(raised == 0, checksum == room.session.checksum(), "{line}");
     if let Some((who, what)) = line.split_once(' ') {
         assert!(raised <= 1, "{line} raised the version by {raised}");
-        let presence = ["joins", "leaves", "lost"].iter().any(|word| what.starts_with(word));
+        let presence =
+            ["joins", "leaves", "quits", "lost"].iter().any(|word| what.starts_with(word));
         if raised == 0 && !presence {
             assert_eq!(before, after, "{line} changed something without a version");
         }

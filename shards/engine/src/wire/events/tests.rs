@@ -470,6 +470,8 @@ fn a_join_is_read_with_all_fields() {
         leader_pin: Some(Secret("1234".into())),
         tick_hz: Some(60),
         metronome: true,
+        token: None,
+        new_token: None,
     };
     assert_eq!(command(ClientEvent::JoinSession, full), Ok(Command::Join(expected)));
 
@@ -482,6 +484,8 @@ fn a_join_is_read_with_all_fields() {
         leader_pin: None,
         tick_hz: None,
         metronome: false,
+        token: None,
+        new_token: None,
     };
     for payload in [
         r#"{"sessionId":"stage"}"#,

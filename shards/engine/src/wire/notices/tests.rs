@@ -648,7 +648,14 @@ fn connection_notices_are_printed() {
 fn acknowledgements_carry_the_requested_values() {
     check_ack(Ack::Done, "");
     check_ack(
-        Ack::Joined { member: id(ANN), role: Role::Follower, epoch: 3, version: 7, restored: None },
+        Ack::Joined {
+            member: id(ANN),
+            role: Role::Follower,
+            epoch: 3,
+            version: 7,
+            restored: None,
+            is_back: false,
+        },
         r#","sessionId":"stage","socketId":"AAAAAAAAAAAAAAAAAAAA","role":"follower","epoch":3,"version":7"#,
     );
     check_ack(Ack::Changed { epoch: 3, version: 8 }, r#","epoch":3,"version":8"#);
