@@ -26,7 +26,8 @@ export interface ClientEvents {
   /**
    * Joins a session, and creates it if it does not exist. If no member leads, the new member leads, unless it asks for
    * the role follower. The first member sets passcode and leaderPin; with a PIN, only members that know it may claim
-   * the lead. A member of another session leaves that one when this one admits it.
+   * the lead. A member of another session leaves that one when this one admits it. If a seat of the session has the
+   * token, the member gets that seat, and the connection that has it is replaced.
    */
   join_session: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
@@ -43,8 +44,21 @@ export interface ClientEvents {
     /** whole, 0 to 125 */
     tickHz?: number | null;
     metronome?: boolean | null;
+    /**
+     * text like `^[A-Za-z0-9_-]{22,64}$`, a secret that the client makes once for a session, of at least 128 random
+     * bits
+     */
+    token?: string | null;
+    /**
+     * text like `^[A-Za-z0-9_-]{22,64}$`, a secret that the client makes once for a session, of at least 128 random
+     * bits
+     */
+    newToken?: string | null;
   };
-  /** Leaves the session. If the sender leads, the lead passes to another member at once. */
+  /**
+   * Leaves the session, whose server forgets the sender's token. If the sender leads, the lead passes to another member
+   * at once.
+   */
   leave_session: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
     sessionId: string;
@@ -515,6 +529,8 @@ export interface Acknowledgements {
     epoch: number;
     /** whole number */
     version: number;
+    restored?: boolean;
+    seat: Seat;
   };
   leave_session: {
     ok: true;
@@ -1196,6 +1212,8 @@ export interface ServerEvents {
 }
 
 export type Role = "leader" | "follower";
+
+export type Seat = "new" | "back";
 
 export interface Repeated {
   ok: true;

@@ -25,6 +25,7 @@ use crate::words::policy::AccessPolicy;
 use crate::words::time::Micros;
 
 mod storage;
+mod tokens;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const UPGRADE: &[u8] =

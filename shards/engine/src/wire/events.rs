@@ -10,12 +10,12 @@ use super::fields::{
     BARS, BEAT, BOOL, COMMAND_ID, COUNT, CUE_TEXT, DENOMINATOR, FADE, Kind, LEADER_RULE, LINE,
     LONG_NAME, LONG_TEXT, LONG_WORDS, MAX_MEMBERS, NUDGE, NUMBER, NUMERATOR, ON_LEADER_LOSS,
     POSITION, QUANTIZE, ROLE, SECRET, SERVER_MS, SESSION, SHORT_TEXT, SOCKET_ID, SONG_ID, TEMPO,
-    TICK_HZ, WHOLE_BEAT, settable, unread,
+    TICK_HZ, TOKEN, WHOLE_BEAT, settable, unread,
 };
 use super::json::{Field, Value, fields};
 use super::schema::{FieldInfo, Form, Schema, nullable, optional};
 use super::setlist::{NEW_SETLIST, signature};
-use super::shapes::{CLOCK, HEARTBEAT, LATENCY, QUALITY_FIELDS, SONG, SYNC, TRUE};
+use super::shapes::{CLOCK, HEARTBEAT, LATENCY, QUALITY_FIELDS, SEAT, SONG, SYNC, TRUE};
 use crate::speech::{
     ClientCommand, Code, Command, Departure, Join, Reject, SessionCommand, SettingsChange,
     SongChoice, SongSelection, Start, Target, TempoChange, Terms, When,
@@ -202,7 +202,8 @@ events! {
         "Joins a session, and creates it if it does not exist. If no member leads, the new member \
          leads, unless it asks for the role follower. The first member sets passcode and \
          leaderPin; with a PIN, only members that know it may claim the lead. A member of another \
-         session leaves that one when this one admits it.",
+         session leaves that one when this one admits it. If a seat of the session has the token, \
+         the member gets that seat, and the connection that has it is replaced.",
         of_session {
             session = "sessionId": SESSION,
             display_name = "displayName": optional(LONG_NAME),
@@ -212,6 +213,8 @@ events! {
             leader_pin = "leaderPin": optional(SECRET),
             tick_hz = "tickHz": optional(TICK_HZ),
             metronome = "metronome": optional(BOOL),
+            token = "token": optional(TOKEN),
+            new_token = "newToken": optional(TOKEN),
         } => Command::Join(Join {
             session,
             display_name: display_name.flatten(),
@@ -221,8 +224,8 @@ events! {
             leader_pin: leader_pin.flatten(),
             tick_hz: tick_hz.map(|hz| hz as u8),
             metronome: metronome.unwrap_or(false),
-            token: None,
-            new_token: None,
+            token,
+            new_token,
         }),
         &[
             SESSION.info("sessionId"),
@@ -230,10 +233,13 @@ events! {
             ROLE.info("role"),
             COUNT.info("epoch"),
             COUNT.info("version"),
+            optional(BOOL).info("restored"),
+            SEAT.info("seat"),
         ],
-        &[Code::InvalidSessionId, Code::BadPasscode, Code::SessionFull];
+        &[Code::InvalidSessionId, Code::BadPasscode, Code::SessionFull, Code::NotAllowed];
     LeaveSession = "leave_session" [Other],
-        "Leaves the session. If the sender leads, the lead passes to another member at once.",
+        "Leaves the session, whose server forgets the sender's token. If the sender leads, the lead \
+         passes to another member at once.",
         of_session { session = "sessionId": SESSION, } => Command::Leave(session),
         &[], MEMBER;
     SetRole = "set_role" [Other, once],

@@ -231,6 +231,18 @@ pub const SECRET: Kind<Option<Secret>> = Kind::new(
     },
 );
 
+/// The token of a seat.
+pub const TOKEN: Kind<Secret> = Kind::new(
+    Schema::like("Token", "^[A-Za-z0-9_-]{22,64}$")
+        .about("a secret that the client makes once for a session, of at least 128 random bits"),
+    |field, _| {
+        let token = field.text().ok().map(|text| Secret(text.into_owned()));
+        token
+            .filter(Secret::is_token)
+            .ok_or_else(|| field.wrong("must be a text of 22 to 64 letters, digits, _ and -"))
+    },
+);
+
 /// The name of a member, an instrument or a cue's addressee; `None` if nothing is left of it. A
 /// longer name is cut, as the original server did.
 pub const LONG_NAME: Kind<Option<String>> =

@@ -74,6 +74,7 @@ enum AckView<'a> {
         version: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         restored: Option<bool>,
+        seat: &'static str,
     },
     Changed {
         epoch: u64,
@@ -118,13 +119,14 @@ impl<'a> AckView<'a> {
     fn new(session_id: Option<&'a str>, ack: &'a Ack) -> Self {
         match ack {
             Ack::Done => Self::Done {},
-            Ack::Joined { member, role, epoch, version, restored, .. } => Self::Joined {
+            Ack::Joined { member, role, epoch, version, restored, is_back } => Self::Joined {
                 session_id,
                 socket_id: member.as_str(),
                 role: role_word(*role),
                 epoch: *epoch,
                 version: *version,
                 restored: *restored,
+                seat: if *is_back { "back" } else { "new" },
             },
             Ack::Changed { epoch, version } => Self::Changed { epoch: *epoch, version: *version },
             Ack::Repeated { epoch, version } => {

@@ -40,6 +40,9 @@ pub const WORDS: Schema = Schema::text("Words", 1, 500);
 /// A time on the wall clock.
 pub const UNIX: Schema = Schema::new("Unix", Form::Whole).about("milliseconds since 1970");
 
+/// Whether a join gave the member a new seat, or one that it had before.
+pub const SEAT: Schema = Schema::new("Seat", Form::Words(&["new", "back"]));
+
 /// The quality of a connection in a word.
 pub const QUALITY: Schema =
     Schema::new("Quality", Form::Words(&["excellent", "good", "fair", "poor", "unknown"]));

@@ -28,6 +28,7 @@ fn command(event: ClientEvent, payload: &str) -> Result<Command, Reject> {
 }
 
 const BEN: &str = "BBBBBBBBBBBBBBBBBBBB";
+const TOKEN: &str = "0123456789-abcdefghi_K";
 
 /// The values that a field accepts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,7 +56,7 @@ fn table() -> Vec<(ClientEvent, Value, Vec<Spec>)> {
             ClientEvent::JoinSession,
             json!({
                 "displayName": "Ann", "role": "leader", "instrument": "bass", "passcode": "open", "leaderPin": "1234",
-                "tickHz": 60, "metronome": true,
+                "tickHz": 60, "metronome": true, "token": TOKEN, "newToken": TOKEN,
             }),
             &[
                 ("displayName", Text, false),
@@ -65,6 +66,8 @@ fn table() -> Vec<(ClientEvent, Value, Vec<Spec>)> {
                 ("leaderPin", Text, false),
                 ("tickHz", Num, false),
                 ("metronome", Bool, false),
+                ("token", Text, false),
+                ("newToken", Text, false),
             ],
         ),
         in_session(ClientEvent::LeaveSession, json!({}), &[]),
@@ -459,8 +462,23 @@ fn a_session_id_is_checked() {
 }
 
 #[test]
+fn a_token_has_22_to_64_letters_digits_and_dashes() {
+    for field in ["token", "newToken"] {
+        let token = |length: usize| format!("\"{}\"", "aZ9_-".repeat(14).split_at(length).0);
+        let message = format!("{field} must be a text of 22 to 64 letters, digits, _ and -");
+        takes(ClientEvent::JoinSession, field, &[&token(22), &token(64), "null"]);
+        let bad = [&*token(21), &token(65), "\"\"", "7", "[]", "\"aaaaaaaaaaaaaaaaaaaaa é\""];
+        rejects(ClientEvent::JoinSession, field, &bad, &message);
+        for letter in [" ", ".", ":", "@", "[", "`", "{", "\\n", "é"] {
+            let json = format!("\"{}{letter}\"", "a".repeat(22));
+            rejects(ClientEvent::JoinSession, field, &[&json], &message);
+        }
+    }
+}
+
+#[test]
 fn a_join_is_read_with_all_fields() {
-    let full = r#"{"sessionId":"stage","displayName":"  A\u202en\u2066n\u0007 ","role":"follower","instrument":"bass","passcode":" open ","leaderPin":"1234","tickHz":60,"metronome":true}"#;
+    let full = r#"{"sessionId":"stage","displayName":"  A\u202en\u2066n\u0007 ","role":"follower","instrument":"bass","passcode":" open ","leaderPin":"1234","tickHz":60,"metronome":true,"token":"0123456789-abcdefghi_K","newToken":"NNNNNNNNNNNNNNNNNNNNNN"}"#;
     let expected = Join {
         session: SessionId::parse("stage").unwrap(),
         display_name: Some("Ann".into()),
@@ -470,8 +488,8 @@ fn a_join_is_read_with_all_fields() {
         leader_pin: Some(Secret("1234".into())),
         tick_hz: Some(60),
         metronome: true,
-        token: None,
-        new_token: None,
+        token: Some(Secret("0123456789-abcdefghi_K".into())),
+        new_token: Some(Secret("N".repeat(22))),
     };
     assert_eq!(command(ClientEvent::JoinSession, full), Ok(Command::Join(expected)));
 
