@@ -22,11 +22,11 @@ const TYPES: &str = "application/typescript; charset=utf-8";
 
 /// The files of the library, which pages of every origin may import. They contain no secrets, and
 /// which pages may connect is decided separately.
-const LIBRARY: [&str; 5] =
-    ["/bandsync.js", "/bandsync.d.ts", "/clock.js", "/protocol.d.ts", "/timeline.js"];
+const LIBRARY: [&str; 6] =
+    ["/bandsync.js", "/bandsync.d.ts", "/clock.js", "/protocol.d.ts", "/timeline.js", "/tokens.js"];
 
 /// All files, by the path that they are served at. A new file of `src/web` needs a line here.
-const ASSETS: [Asset; 16] = [
+const ASSETS: [Asset; 17] = [
     Asset { path: "/", content_type: super::HTML, body: include_bytes!("../web/index.html") },
     Asset { path: "/app.js", content_type: JS, body: include_bytes!("../web/app.js") },
     Asset { path: "/bandsync.js", content_type: JS, body: include_bytes!("../web/bandsync.js") },
@@ -42,6 +42,7 @@ const ASSETS: [Asset; 16] = [
     },
     Asset { path: "/clock.js", content_type: JS, body: include_bytes!("../web/clock.js") },
     Asset { path: "/timeline.js", content_type: JS, body: include_bytes!("../web/timeline.js") },
+    Asset { path: "/tokens.js", content_type: JS, body: include_bytes!("../web/tokens.js") },
     Asset {
         path: "/dashboard",
         content_type: super::HTML,

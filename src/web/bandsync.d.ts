@@ -39,6 +39,10 @@ export interface Options {
   instrument?: string;
   passcode?: string;
   leaderPin?: string;
+  /** The `token` of an earlier member of the session, to get its seat back. */
+  token?: string;
+  /** Where tokens are kept: by default the page's `localStorage`, or memory if there is none. Null for memory. */
+  storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null;
   /** Needed where there is no global one. */
   WebSocket?: typeof WebSocket;
   /** Monotonic milliseconds. */
@@ -114,6 +118,8 @@ export interface OwnEvents {
   change: undefined;
   /** A rejoin was rejected. */
   refused: BandSyncError;
+  /** Another connection with this member's token has its seat now. This member does not join again by itself. */
+  replaced: BandSyncError;
 }
 
 export type EventName = keyof ServerEvents | keyof OwnEvents;
@@ -149,6 +155,8 @@ export class BandSync extends EventTarget {
   get name(): string;
   /** This connection's socket id; null while there is none. */
   get id(): string | null;
+  /** The secret with which this member gets its seat back until it leaves; null before the first join. */
+  get token(): string | null;
   get isLeader(): boolean;
   get leader(): Member | null;
   /** Whether the music runs at this moment. */
@@ -156,7 +164,7 @@ export class BandSync extends EventTarget {
 
   /** Connects and joins, and stays joined through lost connections until `leave`. */
   join(options?: Options & Abortable): Promise<Acknowledgements["join_session"]>;
-  /** Leaves the session and closes the connection. */
+  /** Leaves the session for good, and closes the connection. The server forgets this member's token. */
   leave(): void;
 
   /** The server's clock in whole microseconds, as in the timeline; null before the first answer. */

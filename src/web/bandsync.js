@@ -12,6 +12,7 @@
 
 import { BandClock, ProbePlan } from "./clock.js";
 import * as music from "./timeline.js";
+import { SeatToken, stores } from "./tokens.js";
 
 const REQUEST_TIMEOUT_MS = 5000;
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -71,7 +72,8 @@ class BandSyncEvent extends Event {
  * One member of one session.
  * Every event of the server is dispatched under its own name with the payload in `detail`. Further events: `status`
  * (the connection changed; `detail` is the new status), `change` (timeline, members or session changed), `refused` (a
- * rejoin was rejected; `detail` is the BandSyncError).
+ * rejoin was rejected; `detail` is the BandSyncError), `replaced` (another connection with this member's token has its
+ * seat now; `detail` is the BandSyncError).
  */
 export class BandSync extends EventTarget {
   #options;
@@ -96,6 +98,13 @@ export class BandSync extends EventTarget {
   #commands = 0;
   /** Commands whose acknowledgements were lost with the connection. */
   #unanswered = new Set();
+  /** The stores of tokens. */
+  #stores;
+  /** The SeatToken of this member in its session, and its key in the stores. */
+  #seat = null;
+  #seatKey = null;
+  /** Resolves when the token is chosen; null if it is. */
+  #claimed = null;
 
   /** The newest timeline, or null. */
   timeline = null;
@@ -123,6 +132,9 @@ export class BandSync extends EventTarget {
    * @param {string} [options.instrument]
    * @param {string} [options.passcode]
    * @param {string} [options.leaderPin]
+   * @param {string} [options.token] the `token` of an earlier member of the session, to get its seat back
+   * @param {Storage | null} [options.storage] where tokens are kept, with `getItem`, `setItem` and `removeItem`: by
+   *   default the page's `localStorage`, or memory if there is none; null for memory
    * @param {typeof WebSocket} [options.WebSocket] needed where there is no global one
    * @param {() => number} [options.now] monotonic milliseconds
    * @param {{ least: number, most: number }} [options.backoff] milliseconds between attempts to reconnect
@@ -131,6 +143,7 @@ export class BandSync extends EventTarget {
     super();
     this.#options = { sessionId: "stage", name: "", role: "follower", tickHz: 0, backoff: BACKOFF_MS, ...options };
     this.#now = this.#options.now ?? (() => performance.now());
+    this.#stores = stores(this.#options.storage);
     this.clock = new BandClock({ now: this.#now, mayStep: (miss) => this.#mayStep(miss) });
     this.#socket = new Socket({
       url: this.#options.url ?? globalThis.location?.origin,
@@ -160,6 +173,14 @@ export class BandSync extends EventTarget {
     return this.#socket.id;
   }
 
+  /**
+   * The secret with which this member gets its seat back on any connection, until it leaves; null before the first
+   * join. Where the page's storage does not keep it, keep it like a password.
+   */
+  get token() {
+    return this.#seat?.token ?? null;
+  }
+
   get isLeader() {
     return this.id !== null && this.leaderId === this.id;
   }
@@ -179,15 +200,21 @@ export class BandSync extends EventTarget {
     Object.assign(this.#options, options);
     this.#joined = deferred();
     this.#awaySince = null;
+    this.#claimSeat();
     Object.assign(this, { timeline: null, snapshot: null, members: [], memberCount: 0, leaderId: null });
     this.#listen();
     this.#setStatus("connecting");
     this.#socket.open();
-    return untilAborted(this.#joined.promise, signal, () => this.leave());
+    return untilAborted(this.#joined.promise, signal, () => this.#leave());
   }
 
-  /** Leaves the session and closes the connection. */
+  /** Leaves the session for good, and closes the connection. The server forgets this member's token. */
   leave() {
+    if (this.#joined) this.#seat.forget();
+    this.#leave();
+  }
+
+  #leave() {
     if (this.#socket.id !== null) this.#socket.emit("leave_session", { sessionId: this.sessionId });
     this.#end(new BandSyncError({ code: "offline", message: "left the session" }));
   }
@@ -449,17 +476,33 @@ export class BandSync extends EventTarget {
     }
   }
 
+  /** Chooses the token of the seat in this session, once for all connections of a join. */
+  #claimSeat() {
+    const { url = globalThis.location?.origin, token } = this.#options;
+    const key = `bandsync.token ${new URL(url).host} ${this.sessionId}`;
+    if (key !== this.#seatKey || token !== undefined) this.#seat = new SeatToken(key, this.#stores, token);
+    this.#seatKey = key;
+    this.#options.token = undefined;
+    const claimed = this.#seat.claim().then(() => {
+      if (this.#claimed === claimed) this.#claimed = null;
+    });
+    this.#claimed = claimed;
+  }
+
   async #enter() {
+    if (this.#claimed) await this.#claimed;
     const { sessionId, name, role, tickHz, instrument, passcode, leaderPin } = this.#options;
     const late = this.#awaySince !== null && this.#now() - this.#awaySince > SEAT_KEPT_MS;
     const fields = { sessionId, role: late ? undefined : role, tickHz, instrument, passcode, leaderPin };
     if (name) fields.displayName = name;
+    Object.assign(fields, { token: this.#seat.token, newToken: this.#seat.newToken ?? undefined });
     this.#fresh = true;
     try {
       const answered = this.#ask("join_session", fields);
       // These go before any newer command, or the server would treat the newer one as the last.
       this.#sendAgain();
       const answer = await answered;
+      this.#seat.accepted();
       this.#online();
       this.#joined?.resolve(answer);
     } catch (error) {
@@ -497,6 +540,7 @@ export class BandSync extends EventTarget {
   #end(error) {
     const joined = this.#joined;
     this.#joined = null;
+    this.#seat?.close();
     for (const { fail } of this.#unanswered) fail();
     this.#plan.stop();
     clearTimeout(this.#probeTimer);
@@ -557,6 +601,19 @@ export class BandSync extends EventTarget {
     }
     this.#dispatch(name, payload);
     ack?.();
+    if (name === "error" && payload?.code === "replaced") this.#replaced(payload);
+  }
+
+  /**
+   * Ends, because another connection has the seat. If this member joined again by itself, the two would replace each
+   * other forever. If its user joins again, a new token keeps the other one out.
+   */
+  #replaced(payload) {
+    if (!this.#joined) return;
+    const error = new BandSyncError(payload);
+    this.#seat.rotate();
+    this.#end(error);
+    this.#dispatch("replaced", error);
   }
 
   #apply(name, payload) {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { BandSync, BandSyncError } from "../../../src/web/bandsync.js";
+import { memory } from "../../../src/web/tokens.js";
 
 const timeline = (fields = {}) => ({
   epoch: 1,
@@ -15,8 +16,8 @@ const timeline = (fields = {}) => ({
 });
 const playing = (version) => timeline({ version, segments: [{ ...timeline().segments[0], rate: 1 }] });
 
-/** A payload without its `commandId` and time limit. */
-const unnamed = ({ commandId, notAfterServerMs, ...payload }) => payload;
+/** A payload without its `commandId`, time limit and token. */
+const unnamed = ({ commandId, notAfterServerMs, token, ...payload }) => payload;
 
 /** A server in the same process. The test reads what the client sends and decides the answers. */
 function stage() {
@@ -109,7 +110,7 @@ async function onStage(run, options) {
 test("joins over Socket.IO with name, role and no ticks", () =>
   onStage(async (server, band) => {
     assert.equal(server.sockets[0].url, "ws://127.0.0.1:3001/socket.io/?EIO=4&transport=websocket");
-    assert.deepEqual(server.events("join_session")[0].payload, { sessionId: "stage", role: "follower", tickHz: 0, displayName: "Ada" });
+    assert.deepEqual(unnamed(server.events("join_session")[0].payload), { sessionId: "stage", role: "follower", tickHz: 0, displayName: "Ada" });
     assert.equal(band.status, "online");
     assert.equal(band.id, "sid-1");
     assert.equal(band.isLeader, true);
@@ -263,6 +264,74 @@ test("a rejection has the numbers of the server's error", () =>
     const error = await band.setSetlist({ title: "", songs: [] }).catch((rejected) => rejected);
     assert.deepEqual({ ...error }, { name: "BandSyncError", code: "too_large", bytes: 5, max: 4 });
   }));
+
+test("joins with one token, also after a lost connection, until it leaves", async () => {
+  const server = stage();
+  const band = member(server);
+  assert.equal(band.token, null);
+  await band.join();
+  const { token } = band;
+  assert.match(token, /^[A-Za-z0-9_-]{22}$/);
+  server.sockets[0].drop();
+  await until(() => server.events("join_session").length === 2 && band.status === "online");
+  band.leave();
+  await band.join();
+  band.leave();
+  const tokens = server.events("join_session").map(({ payload }) => payload.token);
+  assert.deepEqual(tokens.slice(0, 2), [token, token]);
+  assert.notEqual(tokens[2], token, "the server has forgotten it");
+  const kept = member(server, { token });
+  await kept.join();
+  kept.leave();
+  assert.equal(server.events("join_session").at(-1).payload.token, token);
+});
+
+test("an aborted join keeps its token", async () => {
+  const server = stage();
+  server.down = true;
+  const storage = memory();
+  const band = member(server, { storage });
+  await assert.rejects(band.join({ signal: AbortSignal.timeout(5) }), { name: "TimeoutError" });
+  server.down = false;
+  const { token } = band;
+  const later = member(server, { storage });
+  await later.join();
+  assert.equal(later.token, token);
+  later.leave();
+});
+
+test("a replaced member stays away until it is told to join, with a new token", async () => {
+  const server = stage();
+  const storage = memory();
+  const band = member(server, { storage });
+  await band.join();
+  const replaced = once(band, "replaced");
+  server.event("error", { code: "replaced", event: "join_session", message: "another connection has your seat" });
+  assert.equal((await replaced).detail.code, "replaced");
+  assert.equal(band.status, "closed");
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(server.sockets.length, 1);
+  // The acknowledgement of the first attempt is lost, so the next one repeats both tokens, also after a reload.
+  const join = server.answers.join_session;
+  server.answers.join_session = () => server.sockets.at(-1).drop();
+  const again = band.join();
+  await until(() => server.events("join_session").length === 2);
+  server.answers.join_session = join;
+  await again;
+  const [first, second, third] = server.events("join_session").map(({ payload }) => payload);
+  assert.equal(first.newToken, undefined);
+  assert.equal(second.token, first.token);
+  assert.match(second.newToken, /^[A-Za-z0-9_-]{22}$/);
+  assert.notEqual(second.newToken, first.token);
+  assert.deepEqual([third.token, third.newToken], [second.token, second.newToken]);
+  assert.equal(band.token, second.newToken);
+  const reloaded = member(server, { storage });
+  await reloaded.join();
+  const last = server.events("join_session").at(-1).payload;
+  assert.deepEqual([last.token, last.newToken], [second.newToken, undefined]);
+  reloaded.leave();
+  band.leave();
+});
 
 test("each method sends its event with its fields, and further ones", () =>
   onStage(async (server, band) => {
