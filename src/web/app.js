@@ -25,6 +25,7 @@ const REASONS = {
   not_leader: "Only the leader can do that.",
   bad_passcode:
     "This session is protected by a passcode, which this page cannot send. Join with another app, or choose another session name.",
+  replaced: "You joined from another device or tab. To go on here, join again.",
   draining: "The server is restarting. Back in a moment.",
   offline: "No connection.",
   timeout: "The server did not answer.",
@@ -605,12 +606,14 @@ band.addEventListener("change", () => {
   if (!$("stage").hidden) showMembers();
 });
 band.addEventListener("status", showStatus);
-band.addEventListener("refused", ({ detail }) => {
-  if (!$("stage").hidden) closeStage(reason(detail));
-});
+for (const event of ["refused", "replaced"]) {
+  band.addEventListener(event, ({ detail }) => {
+    if (!$("stage").hidden) closeStage(reason(detail));
+  });
+}
 band.addEventListener("error", ({ detail }) => {
   if (detail?.code === "draining") draining = true;
-  else if (detail?.code) toast(reason(detail));
+  else if (detail?.code && detail.code !== "replaced") toast(reason(detail));
 });
 for (const event of ["play", "pause", "stop", "seek", "tempo_changed", "snapshot"]) {
   band.addEventListener(event, () => metronome.hush());
