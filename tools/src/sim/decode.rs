@@ -69,6 +69,8 @@ pub struct Ack {
     pub t1: Option<i128>,
     pub t2: Option<i128>,
     pub restored: Option<bool>,
+    /// Whether the member got a seat that it had before.
+    pub is_back: bool,
     pub repeated: bool,
     pub superseded: bool,
     pub cut: bool,
@@ -134,6 +136,8 @@ struct Fields<'a> {
     pub pid: Option<Cow<'a, str>>,
     pub at_server_ms: Option<f64>,
     pub restored: Option<bool>,
+    #[serde(borrow)]
+    pub seat: Option<Cow<'a, str>>,
     pub repeated: Option<bool>,
     pub superseded: Option<bool>,
     pub cut: Option<bool>,
@@ -270,6 +274,7 @@ fn understand_ack(text: &str) -> Result<ServerMessage, String> {
         t1: fields.t1.map(micros),
         t2: fields.t2.map(micros),
         restored: fields.restored,
+        is_back: fields.seat.as_deref() == Some("back"),
         repeated: fields.repeated == Some(true),
         superseded: fields.superseded == Some(true),
         cut: fields.cut == Some(true),

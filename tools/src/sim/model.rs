@@ -2,13 +2,14 @@
 //! in their order. It knows no bytes, batches or timers; after every step, the real session must be
 //! in the same state.
 
-use bandsync_engine::record::Record;
+use bandsync_engine::record::{self, Record};
 use bandsync_engine::session::Session;
 use bandsync_engine::speech::{LeaderRule, OnLeaderLoss, Role};
 use bandsync_engine::words::time::{Micros, Moment, UnixMillis};
 
 use super::music::{BEAT, Music};
 use super::plan::{Join, Say};
+use super::wire::Tokens;
 
 /// Maximum difference of positions in micro-beats, because model and session round differently at
 /// the ends of segments. Guessed.
@@ -24,6 +25,7 @@ pub struct Person {
     pub wants_ticks: bool,
     pub metronome: bool,
     knows_pin: bool,
+    token: Option<String>,
     name: String,
     /// The time of the join by the server's wall clock, in milliseconds. A returning member keeps
     /// it.
@@ -40,6 +42,15 @@ struct Absent {
     since: u64,
 }
 
+/// Members that are gone and may return.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Gone {
+    /// Those that may recover their seats.
+    lost: Vec<Absent>,
+    /// Those with tokens in order of loss, and whether the lead is still their own if it is free.
+    remembered: Vec<(Person, bool)>,
+}
+
 /// The expected state of a session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
@@ -53,7 +64,7 @@ pub struct Model {
     pub empty_since: Option<u64>,
     /// The time at which a member last left, or the conditions of a join changed.
     pub door_changed_at: u64,
-    absent: Vec<Absent>,
+    gone: Gone,
     requests: Vec<String>,
     message: String,
     /// Whether a member has set it.
@@ -104,7 +115,7 @@ impl Model {
             kept_until: None,
             empty_since: Some(now),
             door_changed_at: now,
-            absent: Vec::new(),
+            gone: Gone::default(),
             requests: Vec::new(),
             message: "Waiting for members…".into(),
             message_is_set: false,
@@ -136,8 +147,109 @@ impl Model {
         self.people.iter().any(|person| person.connected && person.wants_ticks)
     }
 
-    /// Applies an acknowledged join. `unix` is the time on the server's wall clock.
-    pub fn join(&mut self, unix: i64, id: &str, name: &str, join: &Join) -> Result<Done, Wrong> {
+    /// Applies an acknowledged join. `unix` is the time on the server's wall clock. Returns the
+    /// member whose seat the join's token brought back, if another member had it.
+    pub fn join(
+        &mut self,
+        unix: i64,
+        id: &str,
+        name: &str,
+        (join, tokens): (&Join, &Tokens),
+    ) -> Result<(Done, Option<String>), Wrong> {
+        let holder = self.holder(id, tokens);
+        let done = match &holder {
+            Some(holder) => self.return_to(holder, id, join)?,
+            None => self.enter(unix, id, name, join)?,
+        };
+        self.set_token(id, tokens);
+        Ok((done, holder))
+    }
+
+    /// Returns the other member, present or absent, whose seat has one of these tokens.
+    fn holder(&self, id: &str, tokens: &Tokens) -> Option<String> {
+        let given = [&tokens.token, &tokens.new_token];
+        let holder = given.into_iter().flatten().find_map(|token| {
+            let absent = self.gone.remembered.iter().map(|(person, _)| person);
+            let mut people = self.people.iter().chain(absent);
+            people.find(|person| person.token.as_ref() == Some(token))
+        })?;
+        Some(holder.id.clone()).filter(|holder| holder != id)
+    }
+
+    /// Gives a member its token. No other member has it from now on.
+    fn set_token(&mut self, id: &str, tokens: &Tokens) {
+        let Some(next) = tokens.next() else { return };
+        let has = |person: &Person| person.token.as_ref() == Some(next);
+        if self.people.iter().any(|person| person.id == id && has(person)) {
+            return;
+        }
+        self.gone.remembered.retain(|(person, _)| !has(person));
+        self.people.iter_mut().filter(|person| has(person)).for_each(|person| person.token = None);
+        let own = self.people.iter_mut().filter(|person| person.id == id);
+        own.for_each(|person| person.token = Some(next.clone()));
+    }
+
+    /// Returns a member to the seat of which it has the token.
+    fn return_to(&mut self, holder: &str, id: &str, join: &Join) -> Result<Done, Wrong> {
+        if self.is_member(id) {
+            return Err("a member took another seat with its token".into());
+        }
+        if self.shows_wrong_pin(join) {
+            return Err("a wrong PIN was let in with a token".into());
+        }
+        self.empty_since = None;
+        // The seat has another socket id, so the former one cannot recover it.
+        self.forget_absent(holder);
+        let pin = self.rules.pin;
+        let update = |person: &mut Person| {
+            person.id = id.to_owned();
+            person.connected = true;
+            person.wants_ticks = join.tick_hz.is_none();
+            person.metronome = join.metronome;
+            person.knows_pin |= pin.is_some() && join.pin == pin;
+        };
+        if let Some(person) = self.people.iter_mut().find(|person| person.id == holder) {
+            update(person);
+            if self.leads(holder) {
+                self.leader = Some(id.to_owned());
+                self.kept_until = None;
+            }
+            let requests = self.requests.iter_mut().filter(|other| *other == holder);
+            requests.for_each(|request| *request = id.to_owned());
+            self.version += 1;
+            return Ok(Done::Version(self.version));
+        }
+        let index = self.gone.remembered.iter().position(|(person, _)| person.id == holder);
+        let (mut person, led) =
+            self.gone.remembered.remove(index.ok_or("an unknown token brought a seat back")?);
+        update(&mut person);
+        self.insert(person);
+        let wants = led || join.lead != Some(false);
+        if wants && self.leader.is_none() && self.may_lead(id) {
+            self.give_lead(Some(id.to_owned()));
+            self.update_automatic_message("{} is leading");
+            self.version += 1;
+        }
+        self.update_leaderless_message();
+        Ok(Done::Version(self.version))
+    }
+
+    /// Inserts a returning member in its order of joining.
+    fn insert(&mut self, person: Person) {
+        let index = self.people.iter().position(|other| other.joined_at > person.joined_at);
+        self.people.insert(index.unwrap_or(self.people.len()), person);
+    }
+
+    /// Remembers a member that is gone, if it has a token.
+    fn remember(&mut self, person: Person, led: bool) {
+        if person.token.is_some() {
+            let led = led && self.leader.is_none();
+            self.gone.remembered.push((person, led));
+        }
+    }
+
+    /// Seats a newcomer, or updates a member that joins again.
+    fn enter(&mut self, unix: i64, id: &str, name: &str, join: &Join) -> Result<Done, Wrong> {
         let pin = self.rules.pin;
         self.empty_since = None;
         if self.is_member(id) && join.passcode.is_some() && self.shows_wrong_passcode(join) {
@@ -186,6 +298,7 @@ impl Model {
             wants_ticks,
             metronome: join.metronome,
             knows_pin,
+            token: None,
             name: name.to_owned(),
             joined_at: unix,
         });
@@ -209,10 +322,12 @@ impl Model {
     }
 
     /// Returns the error code with which a join or the recovery of a seat must be rejected, if any.
-    pub fn rejects(&self, id: &str, join: &Join) -> Option<&'static str> {
+    pub fn rejects(&self, id: &str, (join, tokens): (&Join, &Tokens)) -> Option<&'static str> {
         let is_seated = self.is_member(id);
+        let has_token = self.holder(id, tokens).is_some();
         match () {
             () if self.version == 0 => None,
+            () if has_token => self.shows_wrong_pin(join).then_some("bad_passcode"),
             () if self.shows_wrong_passcode(join) && (!is_seated || join.passcode.is_some()) => {
                 Some("bad_passcode")
             }
@@ -227,10 +342,26 @@ impl Model {
         self.people.len() + others >= self.rules.max_members as usize
     }
 
-    /// Removes a member that left on purpose.
-    pub fn leave(&mut self, now: u64, id: &str) {
-        if self.is_member(id) {
+    /// Removes a member that left on purpose. Its token is forgotten, unless it only said goodbye to
+    /// the server.
+    pub fn leave(&mut self, now: u64, id: &str, forgets: bool) {
+        let person = self.people.iter().find(|person| person.id == id).cloned();
+        if let Some(person) = person {
+            let led = self.leads(id);
             self.remove(now, id, true);
+            if !forgets {
+                self.remember(person, led);
+            }
+        }
+    }
+
+    /// Removes a member without a connection that does not return in time.
+    fn expire(&mut self, now: u64, id: &str) {
+        let person = self.people.iter().find(|person| person.id == id).cloned();
+        let led = self.leads(id);
+        self.remove(now, id, false);
+        if let Some(person) = person {
+            self.remember(person, led);
         }
     }
 
@@ -240,7 +371,7 @@ impl Model {
             return;
         }
         if let Some(person) = self.people.iter().find(|person| person.id == id) {
-            self.absent.push(Absent {
+            self.gone.lost.push(Absent {
                 person: person.clone(),
                 led: self.leads(id),
                 pin: self.rules.pin,
@@ -255,7 +386,7 @@ impl Model {
             self.kept_until = Some(now + grace);
             self.version += 1;
         } else {
-            self.remove(now, id, false);
+            self.expire(now, id);
         }
         self.note_emptiness(now);
     }
@@ -270,11 +401,25 @@ impl Model {
         self.music.move_clock(then, now);
         self.leader = self.leader.take().filter(|_| passed <= DESERTED_MS);
         let leader = self.leader.clone();
-        self.people.retain(|person| Some(&person.id) == leader.as_ref());
+        let former = record.timeline.leader;
+        let former = former.as_ref().map(|id| id.as_str());
+        let (kept, lost): (Vec<Person>, Vec<Person>) = std::mem::take(&mut self.people)
+            .into_iter()
+            .partition(|person| Some(&person.id) == leader.as_ref());
+        self.people = kept;
+        for person in lost {
+            let led = former == Some(person.id.as_str());
+            self.remember(person, led);
+        }
+        let mut left = self.gone.remembered.len();
+        self.gone.remembered.retain(|(person, led)| {
+            left -= 1;
+            left < record::Tokens::ABSENT_STORED || *led || person.knows_pin
+        });
         self.people.iter_mut().for_each(|person| person.connected = false);
         self.kept_until = leader.map(|_| now + grace);
         self.requests.clear();
-        self.absent.clear();
+        self.gone.lost.clear();
         self.update_leaderless_message();
         (self.version, self.empty_since, self.door_changed_at) = (1, Some(now), now);
     }
@@ -304,7 +449,7 @@ impl Model {
     pub fn must_restore(&self, now: u64, id: &str, window: u64, kept_until: u64) -> bool {
         let here = self.people.iter().any(|person| person.id == id);
         let room = here || self.people.len() < self.rules.max_members as usize;
-        room && self.absent.iter().any(|absent| {
+        room && self.gone.lost.iter().any(|absent| {
             absent.person.id == id && now < absent.since + window && absent.since <= kept_until
         })
     }
@@ -314,9 +459,10 @@ impl Model {
     /// # Errors
     /// If the server should not have done so.
     pub fn restore(&mut self, now: u64, id: &str, window: u64) -> Result<(), Wrong> {
-        let index = self.absent.iter().position(|absent| absent.person.id == id);
+        let index = self.gone.lost.iter().position(|absent| absent.person.id == id);
         let Absent { mut person, led, pin, since } = self
-            .absent
+            .gone
+            .lost
             .remove(index.ok_or_else(|| format!("{id} recovered without having been lost"))?);
         if now > since + window {
             return Err(format!("{id} was let in again {} µs after it was lost", now - since));
@@ -332,8 +478,9 @@ impl Model {
         if self.people.len() >= self.rules.max_members as usize {
             return Err(format!("{id} was let in again as one too many"));
         }
-        let index = self.people.iter().position(|other| other.joined_at > person.joined_at);
-        self.people.insert(index.unwrap_or(self.people.len()), person);
+        let remembered = self.gone.remembered.iter().position(|(person, _)| person.id == id);
+        person.token = remembered.and_then(|index| self.gone.remembered.remove(index).0.token);
+        self.insert(person);
         if led && self.leader.is_none() && self.may_lead(id) {
             self.give_lead(Some(id.to_owned()));
             self.update_automatic_message("{} is leading");
@@ -345,7 +492,7 @@ impl Model {
 
     /// Forgets a lost member whose recovery was rejected. It cannot try again.
     pub fn forget_absent(&mut self, id: &str) {
-        self.absent.retain(|absent| absent.person.id != id);
+        self.gone.lost.retain(|absent| absent.person.id != id);
     }
 
     /// Ends the grace period of a lost leader, if it is over.
@@ -353,7 +500,7 @@ impl Model {
         if let Some(leader) =
             self.leader.clone().filter(|_| self.kept_until.is_some_and(|until| until <= now))
         {
-            self.remove(now, &leader, false);
+            self.expire(now, &leader);
         }
     }
 
@@ -494,10 +641,17 @@ impl Model {
                         self.rules.cues,
                     )
             }
-            Say::Passcode { code } => std::mem::replace(&mut self.rules.passcode, *code) != *code,
+            Say::Passcode { code } => {
+                let new = std::mem::replace(&mut self.rules.passcode, *code) != *code;
+                if new {
+                    self.gone.remembered.clear();
+                }
+                new
+            }
             Say::Pin { pin } => {
                 let new = std::mem::replace(&mut self.rules.pin, *pin) != *pin;
                 if new {
+                    self.gone.remembered.clear();
                     for person in &mut self.people {
                         person.knows_pin = pin.is_some() && person.id == id;
                     }
@@ -708,8 +862,15 @@ impl Model {
     /// Passes the lead. A lost leader also loses its held seat, and all requests for the lead end.
     fn give_lead(&mut self, to: Option<String>) {
         let previous = std::mem::replace(&mut self.leader, to);
+        if self.leader.is_some() {
+            self.gone.remembered.iter_mut().for_each(|(_, led)| *led = false);
+        }
         if self.kept_until.take().is_some() {
-            self.people.retain(|person| Some(&person.id) != previous.as_ref());
+            let gone = |person: &Person| Some(&person.id) == previous.as_ref();
+            if let Some(index) = self.people.iter().position(gone) {
+                let person = self.people.remove(index);
+                self.remember(person, false);
+            }
         }
         self.requests.clear();
         self.update_automatic_message("{} is now leading");

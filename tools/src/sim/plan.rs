@@ -303,6 +303,8 @@ pub enum Bye {
 /// Prefixes of passcodes and PINs. No other text contains them, so a secret is found anywhere.
 const PASSCODE: &str = "~sesame-";
 const PIN: &str = "~abracadabra-";
+/// The prefix of tokens, which have no other punctuation.
+const TOKEN: &str = "-seat-token-";
 
 /// Returns the passcode of this number.
 pub fn passcode(number: u8) -> String {
@@ -314,12 +316,17 @@ pub fn pin(number: u8) -> String {
     format!("{PIN}{number}")
 }
 
-/// Whether `bytes` contain a passcode or a PIN.
+/// The token of this number of a member.
+pub fn token(member: u16, number: u32) -> String {
+    format!("{TOKEN}{member:05}-{number:05}")
+}
+
+/// Whether `bytes` contain a passcode, a PIN or a token.
 pub fn reveals(bytes: &[u8]) -> bool {
     let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|byte| *byte == b'~') {
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'~' | b'-')) {
         rest = &rest[at..];
-        if rest.starts_with(PASSCODE.as_bytes()) || rest.starts_with(PIN.as_bytes()) {
+        if [PASSCODE, PIN, TOKEN].iter().any(|secret| rest.starts_with(secret.as_bytes())) {
             return true;
         }
         rest = &rest[1..];

@@ -198,8 +198,6 @@ pub const BUGS: &[Bug] = bugs! {
         "" => "if !BUG { LINE }";
     left_member_comes_back "a token is not forgotten when its member leaves":
         "self.record.tokens.forget(member)" => "if BUG { self.record.tokens.remember(seat, now.unix) } else { self.record.tokens.forget(member) }";
-    rejected_tokens_count "tokens of a rejected record count as stored":
-        "" => "if !BUG { LINE }";
     pid_outlives_its_seat "a recovery token outlives its seat":
         "" => "if !BUG { LINE }";
     replaced_client_keeps_its_seat "a replaced client keeps its seat":

@@ -273,7 +273,7 @@ impl SimShell<'_> {
                     if let Some(wire) = self.desk.open.remove(conn)
                         && let Some(seat) = self.wires[wire].seat
                     {
-                        self.oracle.leave(self.now, &mut self.wires[wire], seat);
+                        self.oracle.leave(self.now, &mut self.wires[wire], seat, true);
                     }
                 }
                 Output::ShardMessage { to, .. } => self.desk.digest.add(9 + u64::from(to.0)),
@@ -451,7 +451,7 @@ impl SimShell<'_> {
                 if one.marks.front().is_some_and(|mark| *mark <= one.read_up) {
                     one.marks.pop_front();
                     if let Some(seat) = one.seat {
-                        self.oracle.leave(now, one, seat);
+                        self.oracle.leave(now, one, seat, false);
                     }
                 }
             }

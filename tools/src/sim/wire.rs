@@ -444,10 +444,25 @@ impl PendingCall {
     }
 }
 
+/// The tokens of a join: that of the seat, and the one that takes its place.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tokens {
+    pub token: Option<String>,
+    pub new_token: Option<String>,
+}
+
+impl Tokens {
+    /// The token of the seat once the join is accepted.
+    pub fn next(&self) -> Option<&String> {
+        self.new_token.as_ref().or(self.token.as_ref())
+    }
+}
+
 /// The content of a call.
 #[derive(Clone, Debug)]
 pub enum CallContent {
-    Join(super::plan::Join),
+    /// A join with its tokens.
+    Join(super::plan::Join, Tokens),
     Leave,
     /// A command, with the time and the member that it names.
     Say(Say, Option<u64>, String),

@@ -15,7 +15,7 @@ use crate::sim::model::{LONG_MESSAGE, leader_rule, message, song_start};
 use crate::sim::music::BEAT;
 use crate::sim::plan::{self, Act, Bye, Join, Say};
 use crate::sim::rng::{Digest, SimRng};
-use crate::sim::wire::{CallContent, PendingCall, RecoveryClaim};
+use crate::sim::wire::{CallContent, PendingCall, RecoveryClaim, Tokens};
 
 const SECOND: u64 = 1_000_000;
 
@@ -46,6 +46,7 @@ pub struct Member {
     pub held: Held,
     habits: Habits,
     identity: Identity,
+    former: Option<Box<Former>>,
     line: Line,
     commands: Commands,
     /// The estimate of the server's clock, if the member keeps one, as the players' page does.
@@ -78,6 +79,8 @@ struct Habits {
     clock: i64,
     /// Luck for the time limits of commands, if the member sets some.
     limits: Option<SimRng>,
+    /// Luck for tokens, if the member has one.
+    tokens: Option<SimRng>,
 }
 
 impl Habits {
@@ -103,6 +106,20 @@ struct Identity {
     /// The last event that the member has seen: its offset, the number in that, and the time and
     /// the bytes of all sessions at which it was first sent.
     seen: Option<(String, u64, u64, u64)>,
+    /// Number of the token of its seats.
+    token: u32,
+    /// Number of the token that takes its place, until a join with it is accepted.
+    next_token: Option<u32>,
+}
+
+/// The recovery that a member forgot. The server must not accept it once the member's token has
+/// brought its seat back.
+struct Former {
+    sid: String,
+    pid: Option<String>,
+    in_session: Option<u16>,
+    seen: Option<(String, u64, u64, u64)>,
+    version: (u64, u64),
 }
 
 /// The connection of a member, and the time at which it tries another one.
@@ -139,7 +156,8 @@ impl Member {
             mute_until: 0,
             slow: None,
             clock: 0,
-            limits: draw_limits(seed, id),
+            limits: draw_every_other(seed, 11_000 + u64::from(id)),
+            tokens: draw_every_other(seed, 12_000 + u64::from(id)),
         };
         Self {
             id,
@@ -150,6 +168,7 @@ impl Member {
             held: Held::default(),
             habits,
             identity: Identity::default(),
+            former: None,
             line: Line::default(),
             commands: Commands::default(),
             keeper: draw_keeper(seed, id),
@@ -218,7 +237,7 @@ impl Member {
             && !cx.wires[wire].sid.is_empty()
         {
             let asked =
-                cx.wires[wire].asks.iter().any(|ask| matches!(ask.what, CallContent::Join(_)));
+                cx.wires[wire].asks.iter().any(|ask| matches!(ask.what, CallContent::Join(..)));
             if !asked {
                 self.ask_join(cx);
             }
@@ -437,7 +456,7 @@ impl Member {
     fn say_bye(&mut self, cx: &mut Cx<'_>, wire: usize, bye: Bye) {
         let mut bytes = Vec::new();
         let joining =
-            cx.wires[wire].asks.iter().any(|ask| matches!(ask.what, CallContent::Join(_)));
+            cx.wires[wire].asks.iter().any(|ask| matches!(ask.what, CallContent::Join(..)));
         let (joined, luck) = (self.joined.is_some(), &mut self.luck);
         match bye {
             // A disconnect behind a pending join is handled later, at a time that the oracle could
@@ -504,6 +523,12 @@ impl Member {
         if let Some(pin) = want.pin {
             payload += &format!(",\"leaderPin\":\"{}\"", plan::pin(pin));
         }
+        let tokens = self.tokens();
+        for (field, token) in [("token", &tokens.token), ("newToken", &tokens.new_token)] {
+            if let Some(token) = token {
+                payload += &format!(",\"{field}\":\"{token}\"");
+            }
+        }
         payload.push('}');
         (self.joined, self.identity.in_session) = (None, None);
         // Another session has other epochs.
@@ -511,7 +536,20 @@ impl Member {
         self.line.retry_at = cx.now() + SECOND;
         let now = cx.now();
         cx.oracle.asked(now, want.session, &self.identity.sid);
-        self.ask(cx, want.session, "join_session", &payload, CallContent::Join(want));
+        let call = CallContent::Join(want.clone(), tokens);
+        self.ask(cx, want.session, "join_session", &payload, call);
+    }
+
+    /// The tokens of the next join. A member changes its token now and then, and repeats the new
+    /// one until it knows that it was accepted.
+    fn tokens(&mut self) -> Tokens {
+        let Some(luck) = &mut self.habits.tokens else { return Tokens::default() };
+        let own = self.identity.token;
+        if self.identity.next_token.is_none() && luck.one_in(4) {
+            self.identity.next_token = Some(own + 1);
+        }
+        let token = |number| plan::token(self.id, number);
+        Tokens { token: Some(token(own)), new_token: self.identity.next_token.map(token) }
     }
 
     /// Sends an event to the member's session.
@@ -878,12 +916,9 @@ impl Member {
 
     /// Asks for a Socket.IO connection, with the token of its seat if the member remembers that.
     fn connect(&mut self, cx: &mut Cx<'_>, w: usize) {
-        let before = self
-            .identity
-            .pid
-            .as_ref()
-            .zip(self.identity.seen.as_ref())
-            .filter(|_| self.habits.remembers);
+        let remembers = self.becomes_former() || self.habits.remembers && !self.forgets_recovery();
+        let before =
+            self.identity.pid.as_ref().zip(self.identity.seen.as_ref()).filter(|_| remembers);
         let before = before.zip(self.identity.in_session);
         let text = match before {
             Some(((pid, (offset, seen, sent_at, sent_bytes)), session)) => {
@@ -904,6 +939,38 @@ impl Member {
             None => "40".to_owned(),
         };
         self.send_text(cx, w, text.as_bytes());
+    }
+
+    /// Whether the member comes back without its recovery, as a page that was reloaded, so that
+    /// only its token brings its seat back. What it forgets is kept, to be tried later.
+    fn forgets_recovery(&mut self) -> bool {
+        let forgets = self.habits.tokens.as_mut().is_some_and(|luck| luck.one_in(3));
+        if forgets {
+            let Identity { sid, pid, in_session, seen, .. } = &self.identity;
+            self.former = Some(Box::new(Former {
+                sid: sid.clone(),
+                pid: pid.clone(),
+                in_session: *in_session,
+                seen: seen.clone(),
+                version: self.held.version,
+            }));
+        }
+        forgets
+    }
+
+    /// Whether the member tries the recovery that it forgot, as a second copy of its page. It does
+    /// so at most once, and not before it has had another connection.
+    fn becomes_former(&mut self) -> bool {
+        let own = &self.identity.sid;
+        let Some(former) = self.former.take_if(|former| former.sid != *own) else { return false };
+        if !self.habits.tokens.as_mut().is_some_and(|luck| luck.one_in(2)) {
+            return false;
+        }
+        let Former { sid, pid, in_session, seen, version } = *former;
+        self.identity.sid = sid;
+        (self.identity.pid, self.identity.in_session, self.identity.seen) = (pid, in_session, seen);
+        self.held = Held { version, ..Held::default() };
+        true
     }
 
     /// Handles the server's answer: the member is at its seat again, or must join.
@@ -986,6 +1053,9 @@ impl Member {
                 if comes_in {
                     (self.joined, self.line.tries) = (Some(state.session), 0);
                     self.identity.in_session = self.joined;
+                    if let Some(next) = self.identity.next_token.take() {
+                        self.identity.token = next;
+                    }
                 }
                 let back = state.version < self.held.version;
                 let same = state.version == self.held.version;
@@ -1077,9 +1147,9 @@ fn draw_keeper(seed: u64, id: u16) -> Option<Box<Timekeeper>> {
     luck.one_in(2).then(|| Box::new(Timekeeper::new(luck)))
 }
 
-/// Draws the luck for time limits for every other member.
-fn draw_limits(seed: u64, id: u16) -> Option<SimRng> {
-    let mut luck = SimRng::new(seed, 11_000 + u64::from(id));
+/// Draws the luck for a habit of every other member.
+fn draw_every_other(seed: u64, stream: u64) -> Option<SimRng> {
+    let mut luck = SimRng::new(seed, stream);
     luck.one_in(2).then_some(luck)
 }
 

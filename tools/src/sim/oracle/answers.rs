@@ -1,4 +1,4 @@
-//! Acknowledgements: I2, I7, I8, I9, I20, I21, I25 and I26.
+//! Acknowledgements: I2, I7, I8, I9, I20, I21, I25, I26 and I27.
 
 use std::collections::BTreeSet;
 
@@ -127,9 +127,9 @@ impl Oracle {
         let wrong = |what| ("I9 permissions", what);
         let done = match &ask.what {
             CallContent::Nonsense => return Err(wrong("nonsense was acknowledged".into())),
-            CallContent::Join(join) => {
+            CallContent::Join(join, tokens) => {
                 if let Some(old) = wire.seat.filter(|old| *old != ask.session) {
-                    self.leave(now, wire, old);
+                    self.leave(now, wire, old, true);
                 }
                 self.open_session(now, session, ack)?;
                 if wire.seat.is_none() {
@@ -142,12 +142,23 @@ impl Oracle {
                     oracle.owed.since = None;
                 }
                 let unix = self.unix(now, session);
-                self.model(session)?
-                    .join(unix, &wire.sid, &format!("Member {}", wire.member), join)
-                    .map_err(wrong)?
+                let name = format!("Member {}", wire.member);
+                let model = self.model(session)?;
+                let was_seated = model.is_member(&wire.sid);
+                let (done, holder) =
+                    model.join(unix, &wire.sid, &name, (join, tokens)).map_err(wrong)?;
+                self.journal
+                    .seen
+                    .add("join: a token brings a seat back", u64::from(holder.is_some()));
+                if ack.is_back != (was_seated || holder.is_some()) {
+                    let what = format!("back: {}, should be of {holder:?}", ack.is_back);
+                    return Err(("I28 a token brings its seat back", what));
+                }
+                self.replaced = holder;
+                done
             }
             CallContent::Leave => {
-                self.leave(now, wire, ask.session);
+                self.leave(now, wire, ask.session, true);
                 Done::Nothing
             }
             CallContent::Say(Say::ClockSync | Say::Probe, ..) | CallContent::Clock => {
@@ -258,8 +269,8 @@ impl Oracle {
                 is_premature() && is_reachable
             }
             (CallContent::Say(..) | CallContent::Report(_), "too_late") => is_premature(),
-            (CallContent::Join(join), "session_full" | "bad_passcode") => {
-                let why = model.and_then(|model| model.rejects(&wire.sid, join));
+            (CallContent::Join(join, tokens), "session_full" | "bad_passcode") => {
+                let why = model.and_then(|model| model.rejects(&wire.sid, (join, tokens)));
                 // Another shard's answer holds for the time of the question. The session may be
                 // gone since.
                 let was_asked_before = model.is_none_or(|model| model.door_changed_at >= ask.sent);

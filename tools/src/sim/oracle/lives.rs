@@ -219,14 +219,15 @@ impl Oracle {
         }
     }
 
-    /// Handles a member that left its session on purpose.
-    pub fn leave(&mut self, now: u64, wire: &mut Wire, session: u16) {
+    /// Handles a member that left its session on purpose. `forgets` says whether its token is
+    /// forgotten.
+    pub fn leave(&mut self, now: u64, wire: &mut Wire, session: u16, forgets: bool) {
         if wire.seat == Some(session) {
             wire.seat = None;
         }
         let oracle = &mut self.sessions[usize::from(session)];
         if let Some(model) = &mut oracle.model {
-            model.leave(now, &wire.sid);
+            model.leave(now, &wire.sid, forgets);
             oracle.changed(now);
         }
     }

@@ -43,6 +43,8 @@ pub struct Oracle {
     pub server: Server,
     pub memo: Memo,
     rules: Rules,
+    /// The member whose seat the last join has taken.
+    replaced: Option<String>,
 }
 
 impl Oracle {
@@ -53,6 +55,7 @@ impl Oracle {
             server: Server::new(shape.shards, goodbye),
             memo: Memo::default(),
             rules: Rules::new(shape),
+            replaced: None,
         }
     }
 
@@ -105,7 +108,13 @@ impl Oracle {
                 to.iter().for_each(|wire| self.connected(now, &mut wires[*wire], sid))
             }
             ServerMessage::Ack(ack) => {
-                to.iter().for_each(|wire| self.answered(now, &mut wires[*wire], ack))
+                for wire in to {
+                    self.answered(now, &mut wires[*wire], ack);
+                    if let Some(replaced) = self.replaced.take() {
+                        let former = wires.iter_mut().filter(|wire| wire.sid == replaced);
+                        former.for_each(|wire| wire.seat = None);
+                    }
+                }
             }
             ServerMessage::State(state) => self.stated(now, state, to, wires),
             ServerMessage::Tick { session, .. } if !self.server.draining => {
