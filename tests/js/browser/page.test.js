@@ -1,6 +1,7 @@
 // The stage page in two browsers: one leads, and the other follows in step.
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import { BandSync } from "../../../src/web/bandsync.js";
 import { launchBrowser, picture } from "../support/browser.js";
 import { freshSession } from "../support/client.js";
 import { startServer } from "../support/server.js";
@@ -198,6 +199,35 @@ describe("two pages", () => {
     await playing(follower, true);
     await assertInStep(leader, follower);
     await showsItsBeat(follower);
+  });
+
+  scene("a leader that reloads has its seat and the lead again", async () => {
+    const [leader, follower] = await pair();
+    await leader.reload();
+    await comeIn(leader, "follow");
+    await leader.getByTestId("play").click();
+    await playing(follower, true);
+    const members = await follower.evaluate(() => window.bandsync.members.map(({ displayName, role }) => `${displayName} ${role}`));
+    assert.deepEqual(members, ["Ada leader", "Bo follower"]);
+  });
+
+  scene("a second tab is a member of its own, and a page leaves when another device takes its seat", async () => {
+    const page = await enter("Ada", "lead");
+    const tab = await page.context().newPage();
+    await tab.goto(`${server.url}/?session=${sessionId}`);
+    await tab.getByTestId("name").fill("Bo");
+    await comeIn(tab, "follow");
+    assert.equal(await tab.evaluate(() => window.bandsync.memberCount), 2);
+    const token = await page.evaluate(() => window.bandsync.token);
+    const device = new BandSync({ url: server.url, sessionId, token });
+    await device.join();
+    await page.getByTestId("join-follow").waitFor();
+    assert.match(await page.locator("#join-error").textContent(), /another device/);
+    const replaced = new Promise((resolve) => device.addEventListener("replaced", resolve));
+    await comeIn(page, "follow");
+    await replaced;
+    assert.equal(await page.evaluate(() => window.bandsync.isLeader), true);
+    assert.notEqual(await page.evaluate(() => window.bandsync.token), token);
   });
 
   scene("a follower cannot play until the leader hands the lead over", async () => {
