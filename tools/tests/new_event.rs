@@ -30,7 +30,8 @@ const COMMAND: Edit = Edit {
 const ARM: Edit = Edit {
     file: "shards/engine/src/session/mod.rs",
     before: "            SessionCommand::Stop => ",
-    text: "            SessionCommand::Rewind { at } => self.rewind(now, member, at, out),\n",
+    text: "            SessionCommand::Rewind { at } => {\n                \
+           self.playback.rewind(&mut self.state, now, member, at, out)\n            }\n",
 };
 
 /// The method.
@@ -38,14 +39,16 @@ const METHOD: Edit = Edit {
     file: "shards/engine/src/session/playback.rs",
     before: "    /// Handles `stop`: pauses at the beginning.",
     text: r"    /// Handles `rewind`: seeks to the beginning; the music plays on.
-    pub(super) fn rewind(
+    pub fn rewind(
         &mut self,
+        state: &mut State,
         now: Moment,
         member: MemberId,
         at: Option<Micros>,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
-        self.seek(now, member, Position::START, at, out)
+        let start = Target::Position(crate::words::music::Position::START);
+        self.seek(state, now, member, (start, at.map_or(When::Now, When::At)), out)
     }
 
 ",

@@ -82,6 +82,17 @@ impl Record {
         !self.message.is_empty() && !self.message.starts_with(Self::AUTOMATIC)
     }
 
+    /// Returns the index of a song in the set list.
+    pub fn index_of_song(&self, id: &str) -> Option<u32> {
+        let songs = &self.setlist.as_ref()?.songs;
+        songs.iter().position(|song| song.id == id).map(|index| index as u32)
+    }
+
+    /// Returns the song at an index of the set list.
+    pub fn song_at(&self, index: u32) -> Option<&Song> {
+        self.setlist.as_ref()?.songs.get(index as usize)
+    }
+
     /// Returns the number of the format in which the record is written: the oldest one that has a
     /// place for all its values.
     pub fn format(&self) -> u16 {

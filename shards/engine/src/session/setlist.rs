@@ -43,7 +43,7 @@ impl Session {
     ) -> Result<Ack, Reject> {
         self.state.leader_only(member)?;
         let index = self.chosen(now.at, &selection.choice)?;
-        let Some(song) = self.state.song_at(index) else { return Err(no_such_song()) };
+        let Some(song) = self.state.record.song_at(index) else { return Err(no_such_song()) };
         let id = song.id.clone();
         let start = SongStart {
             song: id.clone(),
@@ -84,7 +84,7 @@ impl Session {
 
     pub(super) fn check_setlist(&self) {
         assert!(
-            self.state.record.song.is_none_or(|index| self.state.song_at(index).is_some()),
+            self.state.record.song.is_none_or(|index| self.state.record.song_at(index).is_some()),
             "song {:?} is none",
             self.state.record.song
         );

@@ -293,24 +293,15 @@ impl State {
     /// Returns the song that is on at `at`, and its index in the set list. An armed song is on from
     /// its beginning, without a version of its own.
     pub fn song(&self, at: Micros) -> Option<(u32, &Song)> {
-        let selected = self.record.song.and_then(|index| Some((index, self.song_at(index)?)));
+        let selected =
+            self.record.song.and_then(|index| Some((index, self.record.song_at(index)?)));
         match self.timeline().song_at(at) {
             Some(id) if selected.is_none_or(|(_, song)| song.id != id) => {
-                let index = self.index_of_song(id)?;
-                Some((index, self.song_at(index)?))
+                let index = self.record.index_of_song(id)?;
+                Some((index, self.record.song_at(index)?))
             }
             _ => selected,
         }
-    }
-
-    /// Returns the index of a song in the set list.
-    pub fn index_of_song(&self, id: &str) -> Option<u32> {
-        let songs = &self.record.setlist.as_ref()?.songs;
-        songs.iter().position(|song| song.id == id).map(|index| index as u32)
-    }
-
-    pub fn song_at(&self, index: u32) -> Option<&Song> {
-        self.record.setlist.as_ref()?.songs.get(index as usize)
     }
 
     /// Returns the answer to `sync_request`.
@@ -363,7 +354,7 @@ impl State {
         Some(match segment.armed?.change {
             Change::Jump => Notice::Seek { position, beat, timestamp, timeline },
             Change::Song { id, .. } => {
-                let index = self.index_of_song(&id)?;
+                let index = self.record.index_of_song(&id)?;
                 Notice::SongChanged { song: id, index, timestamp, timeline }
             }
             Change::Tempo(event) => {
@@ -439,7 +430,7 @@ impl State {
         let old = std::mem::replace(&mut self.record.timeline, next.timeline);
         if self.record.timeline.song != old.song {
             let song = self.record.timeline.song.as_deref();
-            self.record.song = song.and_then(|id| self.index_of_song(id));
+            self.record.song = song.and_then(|id| self.record.index_of_song(id));
         }
         (old != self.record.timeline).then_some(old)
     }
