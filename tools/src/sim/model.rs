@@ -625,9 +625,10 @@ impl Model {
                     self.rules.cues,
                 );
                 self.rules.max_members = max_members.unwrap_or(self.rules.max_members);
-                if self.rules.max_members > self.members_cap
-                    || (self.rules.max_members as usize) < self.people.len()
-                {
+                // Members that returned by their tokens may be more than the limits.
+                let least = self.people.len().min(self.members_cap as usize) as u32;
+                let is_within = (least..=self.members_cap).contains(&self.rules.max_members);
+                if max_members.is_some() && !is_within {
                     return Err(format!("maxMembers {}", self.rules.max_members));
                 }
                 self.rules.pause_on_loss = pause_on_loss.unwrap_or(self.rules.pause_on_loss);

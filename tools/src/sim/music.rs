@@ -143,6 +143,11 @@ impl Music {
         self.lost
     }
 
+    /// Whether a change is armed.
+    pub fn is_armed(&self) -> bool {
+        self.wishes.iter().any(|(when, _)| matches!(when, When::Count(_)))
+    }
+
     /// Returns the number of armed changes that have begun up to an instant; `None` if it is not
     /// known.
     pub fn begun(&self, t: u64) -> Option<u64> {

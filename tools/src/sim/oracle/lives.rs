@@ -30,6 +30,7 @@ impl Oracle {
         let before =
             oracle.epoch.max(stored.as_ref().map_or(0, |(_, record)| record.timeline.epoch));
         oracle.epoch = epoch;
+        oracle.opened();
         oracle.is_news = false;
         oracle.sent.chats.clear();
         oracle.former.clear();
@@ -195,6 +196,7 @@ impl Oracle {
             }
         }
         oracle.epoch = ack.version.0;
+        oracle.opened();
         oracle.is_news = false;
         oracle.sent.chats.clear();
         oracle.former.clear();

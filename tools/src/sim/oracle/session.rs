@@ -66,6 +66,10 @@ pub struct Owed {
     pub since: Option<u64>,
 }
 
+/// Longest time from the beginning of an armed change to its event, in microseconds: a batch window
+/// and the delays of a slow shard.
+const WINDOW_MAX: u64 = 1_000_000;
+
 /// The events with which armed changes begin.
 #[derive(Default)]
 pub struct Begun {
@@ -73,6 +77,10 @@ pub struct Begun {
     count: Option<u64>,
     /// The times at which changes have begun whose events were not sent yet.
     pub unsent: VecDeque<u64>,
+    /// The digest of the last event that was sent. Members of other encodings receive it again.
+    last: Option<u64>,
+    /// The last time at which a change was armed.
+    armed_at: Option<u64>,
 }
 
 /// The ticks of a session.
@@ -125,12 +133,36 @@ impl SessionOracle {
             None => self.sent.begun.unsent.clear(),
         }
         self.sent.begun.count = count;
+        if self.model.as_ref().is_some_and(|model| model.music.is_armed()) {
+            self.sent.begun.armed_at = Some(now);
+        }
     }
 
-    /// Notes an event that announces an armed change. Returns false if none has begun.
-    pub fn announced(&mut self, now: u64) -> bool {
+    /// Whether an armed change has begun whose event was not sent yet.
+    pub fn begins(&mut self, now: u64) -> bool {
         self.begin(now);
-        self.sent.begun.count.is_none() || self.sent.begun.unsent.pop_front().is_some()
+        !self.sent.begun.unsent.is_empty()
+    }
+
+    /// Notes an event, with its digest, that announces an armed change. Returns false if none has
+    /// begun.
+    pub fn announced(&mut self, now: u64, event: u64) -> bool {
+        if self.sent.begun.last == Some(event) {
+            return true;
+        }
+        if self.begins(now) {
+            self.sent.begun.unsent.pop_front();
+            self.sent.begun.last = Some(event);
+            return true;
+        }
+        // A command after the beginning may have taken the change back, as a pause in the past does.
+        let was_armed = self.sent.begun.armed_at.is_some_and(|at| now <= at + WINDOW_MAX);
+        was_armed || self.sent.begun.count.is_none()
+    }
+
+    /// Forgets the changes that began before the session was opened: no event announces them.
+    pub fn opened(&mut self) {
+        self.sent.begun = Begun::default();
     }
 
     /// Notes a change of the model.

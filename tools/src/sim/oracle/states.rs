@@ -82,16 +82,20 @@ impl Oracle {
             others.filter(|sid| !oracle.unchanged.iter().any(|(own, ..)| own == *sid));
         if let Some(change) = state.change {
             let stranger = strangers.next().cloned();
-            match oracle.sent.changes.iter().find(|(version, _)| *version == state.version) {
-                Some((_, first)) if *first != change => {
+            let changes = &oracle.sent.changes;
+            let first = changes.iter().find(|(version, _)| *version == state.version);
+            match first.map(|(_, first)| *first) {
+                Some(first) if first != change => {
+                    let is_begun = oracle.announced(now, change);
                     if let Some(sid) = stranger.filter(|_| !self.server.draining)
-                        && !oracle.announced(now)
+                        && !is_begun
                     {
                         let what = format!("{sid} receives {:?} once more", state.version);
                         return self.journal.fail(now, "I24 commands without effect", what);
                     }
                 }
                 Some(_) => {}
+                None if oracle.begins(now) => _ = oracle.announced(now, change),
                 None if stranger.is_none() => {}
                 None => {
                     oracle.sent.changes.push_back((state.version, change));
