@@ -70,7 +70,7 @@ describe("changes that wait for a place in the song", () => {
   for (const event of ["tempo_change", "tempo_changed"]) {
     test(`an armed ${event} is announced under its own name`, async () => {
       const { sessionId, leader, all } = await playing(2, 240);
-      const begun = Promise.all(all.map((member) => next(member, event)));
+      const begun = Promise.all(all.map((member) => next(member, event, (one) => one.newTempo === 90)));
       begun.catch(() => {});
       await command(leader, event, { sessionId, tempo: 90, atBeat: 8 });
       for (const change of await begun) {
@@ -97,7 +97,8 @@ describe("changes that wait for a place in the song", () => {
     }
     const shown = await next(all[1], "snapshot", (one) => one.song?.id === "b");
     assert.deepEqual([shown.tempoBpm, shown.timeSignature.numerator], [100, 3]);
-    assert.deepEqual([shown.song.meter, shown.song.endBeat], [[{ beat: 0, num: 3, den: 4 }], 96]);
+    const { song: whole } = await emit(all[1], "get_song", { sessionId, songId: "b" });
+    assert.deepEqual([whole.meter, whole.endBeat], [[{ beat: 0, num: 3, den: 4 }], 96]);
   });
 
   test("a song stops one bar after its end, with a pause that says so", async () => {
