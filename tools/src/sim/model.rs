@@ -786,6 +786,19 @@ impl Model {
         })
     }
 
+    /// Whether the music stands at the real beat, and its position differs by less than a micro-beat
+    /// lasts. At 1 BPM that is 60 µs, and the model rounds in another order.
+    pub fn is_off_by_rounding(&self, real: &Session, t: u64) -> bool {
+        let timeline = &real.state().timeline;
+        let (at, model) = (Micros::from_micros(t), self.music.at(t));
+        let off = model.position - i128::from(timeline.position_at(at));
+        off != 0
+            && !model.playing
+            && !timeline.is_playing_at(at)
+            && model.beat == i128::from(timeline.count_at(at))
+            && off.abs() * i128::from(timeline.tempo_at(at).milli_bpm()) < 60_000
+    }
+
     /// Describes a difference to the real music at an instant, if there is any.
     fn music_differs(&self, real: &Session, t: u64) -> Option<String> {
         let tick = real.tick(Moment { at: Micros::from_micros(t), unix: UnixMillis(0) });
