@@ -37,12 +37,12 @@ pub struct Piece {
     pub ramp: i128,
     /// The beat at which the count-in ends, while it lasts.
     start: Option<i128>,
-    looped: Option<Looped>,
+    pub looped: Option<Looped>,
 }
 
 /// A stretch of the song that is played again and again.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Looped {
+pub struct Looped {
     from: i128,
     to: i128,
     /// The position at `from`.

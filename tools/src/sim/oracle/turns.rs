@@ -108,7 +108,7 @@ impl Oracle {
             let owed = seated.any(|wire| wire.version != newest);
             (oracle.owed.since, oracle.owed.changed_at) = (owed.then_some(now), now);
         }
-        if model.music.is_lost() || model.is_off_by_rounding(real, now) {
+        if model.music.is_lost() || model.is_loop_inexact(real, now) {
             self.journal.seen.add("music: taken over from the session", 1);
             model.music.take_over(&real.state().timeline);
         }
