@@ -11,10 +11,6 @@ use super::music::{BEAT, Music};
 use super::plan::{Join, Say};
 use super::wire::Tokens;
 
-/// Maximum difference of positions in micro-beats, because model and session round differently at
-/// the ends of segments. Guessed.
-const BEAT_TOLERANCE: i128 = 50;
-
 /// A member of the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Person {
@@ -786,31 +782,17 @@ impl Model {
         })
     }
 
-    /// Whether looped music differs from the real music. The model of loops is not exact yet, so such
-    /// music is taken over; the engine's plans are held to the shared vectors.
-    pub fn is_loop_inexact(&self, real: &Session, t: u64) -> bool {
-        let timeline = &real.state().timeline;
-        let (at, model) = (Micros::from_micros(t), self.music.at(t));
-        let is_real = model.position == i128::from(timeline.position_at(at))
-            && model.beat == i128::from(timeline.count_at(at));
-        model.looped.is_some() && !is_real
-    }
-
     /// Describes a difference to the real music at an instant, if there is any.
     fn music_differs(&self, real: &Session, t: u64) -> Option<String> {
         let tick = real.tick(Moment { at: Micros::from_micros(t), unix: UnixMillis(0) });
         let sync = real.sync_response(Moment { at: Micros::from_micros(t), unix: UnixMillis(0) });
         let beat = i128::from(sync.timeline.count_at(Micros::from_micros(t)));
         let model = self.music.at(t);
-        // The model of loops is not exact yet when it looks ahead.
-        if model.looped.is_some() {
-            return None;
-        }
         let problems = [
             (model.playing != real.is_playing(Micros::from_micros(t)), "playing"),
             (model.position != i128::from(tick.position), "position"),
-            ((model.beat - beat).abs() > BEAT_TOLERANCE, "beat"),
-            ((model.from - i128::from(tick.tempo.milli_bpm())).abs() > 1, "tempo"),
+            (model.beat != beat, "beat"),
+            (model.from != i128::from(tick.tempo.milli_bpm()), "tempo"),
             (self.music.count_in() != i128::from(sync.timeline.count_in), "count-in"),
         ];
         let (_, what) = problems.into_iter().find(|(differs, _)| *differs)?;

@@ -9,6 +9,7 @@
 //! until it is [taken over](Music::take_over) from the real session.
 
 use bandsync_engine::words::music::{Change, Loop, Timeline};
+use bandsync_engine::words::time::Micros;
 
 /// Micro-beats in a beat.
 pub const BEAT: i128 = 1_000_000;
@@ -37,12 +38,12 @@ pub struct Piece {
     pub ramp: i128,
     /// The beat at which the count-in ends, while it lasts.
     start: Option<i128>,
-    pub looped: Option<Looped>,
+    looped: Option<Looped>,
 }
 
 /// A stretch of the song that is played again and again.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Looped {
+struct Looped {
     from: i128,
     to: i128,
     /// The position at `from`.
@@ -156,16 +157,17 @@ impl Music {
         (!self.was_lost && !self.lost).then_some(self.begun + begun)
     }
 
-    /// Takes the music over from a real timeline. If that has changes which the model does not
-    /// know, the music remains lost.
-    pub fn take_over(&mut self, real: &Timeline) {
+    /// Takes the music over from a real timeline as it is now. If that has changes ahead which the
+    /// model does not know, the music remains lost.
+    pub fn take_over(&mut self, real: &Timeline, now: u64) {
         self.was_lost = true;
         let looped = |looped: Loop| Looped {
             from: looped.from.into(),
             to: looped.to.into(),
             position: looped.p.into(),
         };
-        let Some((first, later)) = real.segments.split_first() else { return };
+        let index = real.segment_index_at(Micros::from_micros(now));
+        let (first, later) = (&real.segments[index], &real.segments[index + 1..]);
         let mut wishes = Vec::new();
         for segment in later {
             let Some(armed) = &segment.armed else { return };
@@ -193,7 +195,7 @@ impl Music {
             looped: first.looped.map(looped),
         };
         self.meter = real
-            .meter
+            .meter_of(index)
             .iter()
             .map(|entry| {
                 let signature = entry.signature;
@@ -400,13 +402,15 @@ impl Music {
             *count -= by;
             // A change of a later pass takes the next bar line, which depends on the lead.
             self.lost |= old.is_some_and(|old| *count > old.to) && matches!(wish, Wish::Jump(_));
-            if let Some((_, to)) = bounds {
-                *count = to.min(*count);
-            }
         }
         if let Some(old) = old {
             let is_later = |when: &When| matches!(when, When::Count(count) if *count > old.to);
             self.wishes.retain(|(when, wish)| matches!(wish, Wish::Jump(_)) || !is_later(when));
+        }
+        for (when, _) in &mut self.wishes {
+            if let (When::Count(count), Some((_, to))) = (when, bounds) {
+                *count = to.min(*count);
+            }
         }
         self.here.beat = beat;
         self.here.looped = bounds.map(|(from, to)| Looped {
@@ -534,11 +538,12 @@ impl Music {
         }
     }
 
+    /// Stops the music somewhere. Lost music is stopped where the model does not know.
     fn settle(&mut self, here: Piece) {
         self.fold(here.t as u64);
         self.here = here;
         self.wishes.clear();
-        (self.lost, self.was_lost) = (false, false);
+        self.was_lost = self.lost;
     }
 
     /// Adds a wish. A wish for now is applied at once, and a newer wish replaces a jump.

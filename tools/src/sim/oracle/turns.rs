@@ -108,9 +108,9 @@ impl Oracle {
             let owed = seated.any(|wire| wire.version != newest);
             (oracle.owed.since, oracle.owed.changed_at) = (owed.then_some(now), now);
         }
-        if model.music.is_lost() || model.is_loop_inexact(real, now) {
+        if model.music.is_lost() {
             self.journal.seen.add("music: taken over from the session", 1);
-            model.music.take_over(&real.state().timeline);
+            model.music.take_over(&real.state().timeline, now);
         }
         let compare =
             std::mem::take(&mut oracle.dirty) || thorough || real.version() != model.version;
