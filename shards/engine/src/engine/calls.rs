@@ -49,10 +49,8 @@ impl Shard {
             }
             (None, _) => {
                 let message = match events::our_name_for(&sent.event) {
-                    Some(ours) => {
-                        format!("this server knows no such event: {ours} does the same here").into()
-                    }
-                    None => Cow::from("this server knows no such event"),
+                    Some(ours) => format!("unknown event: send {ours} instead").into(),
+                    None => Cow::from("unknown event"),
                 };
                 Reject::new(Code::UnknownEvent, message)
             }

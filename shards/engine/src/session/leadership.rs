@@ -267,7 +267,7 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         if !self.state.may_lead(member) {
-            let message = "leading here takes the PIN: join again with leaderPin";
+            let message = "leading requires the PIN: send join_session again with leaderPin";
             return Err(Reject::new(Code::NotAllowed, message));
         }
         if self.state.leader().is_some() && self.state.record.leader_rule == LeaderRule::Ask {
