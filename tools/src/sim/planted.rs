@@ -194,8 +194,8 @@ pub const BUGS: &[Bug] = bugs! {
         "" => "if !BUG { LINE }";
     token_asks_passcode "a member with its token is asked for the passcode":
         "holder.is_none()" => "(BUG || holder.is_none())";
-    absent_leader_comes_back "a former leader takes the lead that it lost to another":
-        "" => "if !BUG { LINE }";
+    free_lead_untaken "a member that comes back does not take a free lead":
+        "if " => "if !BUG && ";
     left_member_comes_back "a token is not forgotten when its member leaves":
         "self.record.tokens.forget(member)" => "if BUG { self.record.tokens.remember(seat, now.unix) } else { self.record.tokens.forget(member) }";
     pid_outlives_its_seat "a recovery token outlives its seat":

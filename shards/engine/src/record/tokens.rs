@@ -147,7 +147,7 @@ impl Tokens {
     /// Takes the role of the leader from absent members, because another member leads now.
     pub fn void_absent_lead(&mut self) {
         for absent in self.0.iter_mut().flat_map(|lists| &mut lists.absent) {
-            absent.seat.member.role = Role::Follower; // mark: absent_leader_comes_back
+            absent.seat.member.role = Role::Follower;
         }
     }
 

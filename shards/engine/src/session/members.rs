@@ -383,6 +383,7 @@ impl Session {
         seat.member.id = member;
         seat.member.last_ping_at = now.unix;
         seat.metronome = join.metronome;
+        // mark: free_lead_untaken
         if join.role != Some(Role::Follower) {
             seat.member.role = Role::Leader;
         }
