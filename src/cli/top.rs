@@ -193,11 +193,11 @@ fn view(data: &Value) -> String {
             "shard", "busy %", "connections", "sessions", "members", "turn p99"
         ),
     );
-    for (place, shard) in items(&metrics["shards"]).iter().enumerate() {
+    for (id, shard) in items(&metrics["shards"]).iter().enumerate() {
         line(
             &mut out,
             format_args!(
-                "{place:<8}{:>8.1}{:>12}{:>10}{:>10}{:>12.3}",
+                "{id:<8}{:>8.1}{:>12}{:>10}{:>10}{:>12.3}",
                 number(&shard["busyPercent"]),
                 number(&shard["connections"]),
                 number(&shard["sessions"]),

@@ -42,7 +42,7 @@ pub struct Config {
     pub port: u16,
     /// The shards and how they use the machine.
     pub threads: Threads,
-    /// Level, form and place of the log.
+    /// Level, form and destination of the log.
     pub logging: Logging,
     /// Measurements and alerts.
     pub monitoring: Monitoring,
@@ -90,7 +90,7 @@ impl Config {
         let monitoring = monitoring::read(&mut values, heartbeat)?;
         let (recording, seed) = recording::read(&mut values)?;
         let Values { mut effective, predecessors, notes: rejected, .. } = values;
-        effective.sort_by_key(|line| table::place(line.variable));
+        effective.sort_by_key(|line| table::index_of(line.variable));
         notes.extend(given.service_links());
         notes.extend(rejected);
         let used: Vec<&str> = predecessors.iter().flat_map(|old| old.variables).copied().collect();
@@ -535,7 +535,7 @@ mod tests {
                      REDIS_SERVICE_PORT=6379 REDIS_SERVICE_PORT_REDIS=6379 REDIS_PORT_6379_TCP=tcp://10.96.0.5:6379 \
                      REDIS_PORT_6379_TCP_PROTO=tcp REDIS_PORT_6379_TCP_PORT=6379 REDIS_PORT_6379_TCP_ADDR=10.96.0.5 \
                      REDIS_MASTER_PORT=tcp://10.96.0.6:6379";
-        check_place(links, "redis:6379 None 0");
+        check_destination(links, "redis:6379 None 0");
         let notes = config(["", links, ""]).notes;
         assert_eq!(notes.len(), 1, "{notes:?}");
         assert!(
@@ -543,7 +543,7 @@ mod tests {
             "{notes:?}"
         );
         assert!(notes[0].contains("Use BANDSYNC_REDIS_PORT to set the port"), "{notes:?}");
-        check_place(&format!("{links} BANDSYNC_REDIS_PORT=7000"), "redis:7000 None 0");
+        check_destination(&format!("{links} BANDSYNC_REDIS_PORT=7000"), "redis:7000 None 0");
         // A Service named `bandsync`, and one named `bandsync-redis`.
         let own = "PORT=4000 BANDSYNC_PORT=tcp://10.96.0.7:80 BANDSYNC_SERVICE_HOST=10.96.0.7 \
                    BANDSYNC_PORT_80_TCP_ADDR=10.96.0.7 BANDSYNC_REDIS_PORT=udp://10.96.0.8:1";
@@ -589,8 +589,8 @@ mod tests {
             let ttl = "STORAGE_TTL = 7200000 ms (REDIS_TTL of the Node.js server)";
             assert!(lines.iter().any(|line| line == ttl), "{lines:?}");
         }
-        check_place("REDIS_ENABLED=false REDIS_HOST=stage DATA_DIR=d", "Some(\"d\")");
-        check_place("REDIS_ENABLED=true REDIS_HOST=stage", "stage:6379 None 0");
+        check_destination("REDIS_ENABLED=false REDIS_HOST=stage DATA_DIR=d", "Some(\"d\")");
+        check_destination("REDIS_ENABLED=true REDIS_HOST=stage", "stage:6379 None 0");
     }
 
     #[test]
@@ -643,7 +643,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_place(environment: &str, place: &str) {
+    fn check_destination(environment: &str, expected: &str) {
         let plan = config(["", environment, ""]).storage;
         let shown = match &plan.target {
             Target::Memory => "memory".to_owned(),
@@ -656,31 +656,31 @@ mod tests {
                 _ => "many".to_owned(),
             },
         };
-        assert_eq!(shown, place, "{environment}");
+        assert_eq!(shown, expected, "{environment}");
     }
 
     #[test]
     fn the_settings_choose_the_storage() {
-        check_place("", "None");
+        check_destination("", "None");
         let linux = cfg!(target_os = "linux");
         if linux {
-            check_place("HOME=/home/ann", "Some(\"/home/ann/.local/share/bandsync\")");
-            check_place("HOME=/home/ann XDG_DATA_HOME=/data", "Some(\"/data/bandsync\")");
+            check_destination("HOME=/home/ann", "Some(\"/home/ann/.local/share/bandsync\")");
+            check_destination("HOME=/home/ann XDG_DATA_HOME=/data", "Some(\"/data/bandsync\")");
         }
-        check_place("DATA_DIR=/stage HOME=/home/ann", "Some(\"/stage\")");
-        check_place("STORAGE=memory REDIS_URL=redis://a", "memory");
-        check_place("REDIS_HOST=stage", "stage:6379 None 0");
-        check_place(
+        check_destination("DATA_DIR=/stage HOME=/home/ann", "Some(\"/stage\")");
+        check_destination("STORAGE=memory REDIS_URL=redis://a", "memory");
+        check_destination("REDIS_HOST=stage", "stage:6379 None 0");
+        check_destination(
             "REDIS_HOST=stage REDIS_PORT=7000 REDIS_PASSWORD=p@ss REDIS_DB=2",
             "stage:7000 Some(\"p@ss\") 2",
         );
-        check_place(
+        check_destination(
             "REDIS_HOST=other REDIS_URL=redis://:hush@stage/1",
             "stage:6379 Some(\"hush\") 1",
         );
-        check_place("STORAGE=redis", "127.0.0.1:6379 None 0");
-        check_place("STORAGE=file REDIS_HOST=stage DATA_DIR=d", "Some(\"d\")");
-        check_place("REDIS_URL=redis+cluster://a,b", "many");
+        check_destination("STORAGE=redis", "127.0.0.1:6379 None 0");
+        check_destination("STORAGE=file REDIS_HOST=stage DATA_DIR=d", "Some(\"d\")");
+        check_destination("REDIS_URL=redis+cluster://a,b", "many");
         assert_eq!(config(["", "STORAGE=memory", ""]).engine.storage_wait, None);
         assert_eq!(
             config(["", "STORAGE_WAIT=7", ""]).engine.storage_wait,

@@ -1050,8 +1050,8 @@ pub const FOREIGN_VARIABLES: [&str; 3] =
 /// Prefix under which each variable is also read; it takes precedence over the bare name.
 pub const PREFIX: &str = "BANDSYNC_";
 
-/// Returns the place of a variable in [`SETTINGS`].
-pub fn place(variable: &str) -> Option<usize> {
+/// Returns the index of a variable in [`SETTINGS`].
+pub fn index_of(variable: &str) -> Option<usize> {
     SETTINGS.iter().position(|setting| setting.variable == variable)
 }
 
@@ -1078,8 +1078,8 @@ impl Setting {
 
     /// Returns the heading of `--help` above it, if any.
     pub fn heading(&self) -> Option<&'static str> {
-        let own = place(self.variable);
-        let above = HEADINGS.iter().rev().find(|(first, _)| place(first.variable) <= own);
+        let own = index_of(self.variable);
+        let above = HEADINGS.iter().rev().find(|(first, _)| index_of(first.variable) <= own);
         above.map(|(_, heading)| *heading)
     }
 }
@@ -1090,9 +1090,9 @@ mod tests {
 
     #[test]
     fn every_setting_is_complete_and_has_a_unique_name() {
-        for (place, setting) in SETTINGS.iter().enumerate() {
+        for (index, setting) in SETTINGS.iter().enumerate() {
             assert!(!setting.help.is_empty() && !setting.development.is_empty(), "{setting:?}");
-            for other in &SETTINGS[..place] {
+            for other in &SETTINGS[..index] {
                 assert_ne!(setting.option, other.option);
                 assert_ne!(setting.variable, other.variable);
             }

@@ -31,7 +31,7 @@ pub struct Log {
 
 enum Entry {
     Line {
-        place: CallSite,
+        site: CallSite,
         line: String,
     },
     /// Write all lines before this, then answer.
@@ -153,11 +153,11 @@ pub fn start(levels: &Levels, format: LogFormat, file: Option<&Path>) -> io::Res
             out.finish(format_args!("{}", style.line(SystemTime::now(), record, message)));
         })
         .chain(fern::Output::call(move |record| {
-            let place = (
+            let site = (
                 record.module_path_static().unwrap_or_default(),
                 record.line().unwrap_or_default(),
             );
-            let entry = Entry::Line { place, line: record.args().to_string() };
+            let entry = Entry::Line { site, line: record.args().to_string() };
             if let Err(TrySendError::Full(_)) = queue.try_send(entry) {
                 LOST.add(1);
             }
@@ -272,7 +272,7 @@ fn write_all(entries: &Receiver<Entry>, lost: &Lost, style: Style, sink: &mut im
             }
         }
         match entry {
-            Some(Entry::Line { place, line }) if repeats.allow(place) => {
+            Some(Entry::Line { site, line }) if repeats.allow(site) => {
                 write_line(sink, &line, lost)
             }
             Some(Entry::Line { .. }) => {}
@@ -307,18 +307,18 @@ fn put_line(sink: &mut impl Write, line: &str) -> io::Result<()> {
     sink.write_all(format!("{line}\n").as_bytes())
 }
 
-/// Time for which lines of one place are counted, and how many of them are written in that time.
+/// Time for which lines of one call site are counted, and how many of them are written in that time.
 const REPEATS_WINDOW: Duration = Duration::from_secs(1);
 const REPEATS_MAX: u32 = 100;
 
-/// Counts lines by their place, so that a line that is logged a thousand times a second does not
+/// Counts lines by their call site, so that a line that is logged a thousand times a second does not
 /// drown others.
 #[derive(Default)]
 struct Repeats(BTreeMap<CallSite, u32>);
 
 impl Repeats {
-    fn allow(&mut self, place: CallSite) -> bool {
-        let count = self.0.entry(place).or_default();
+    fn allow(&mut self, site: CallSite) -> bool {
+        let count = self.0.entry(site).or_default();
         *count = count.saturating_add(1);
         *count <= REPEATS_MAX
     }
@@ -615,7 +615,7 @@ mod tests {
     static NOTHING_LOST: Lost = Lost { all: AtomicU64::new(0), unreported: AtomicU64::new(0) };
 
     fn line(text: &str) -> Entry {
-        Entry::Line { place: ("", 0), line: text.into() }
+        Entry::Line { site: ("", 0), line: text.into() }
     }
 
     /// A disk that is full for the first writes.

@@ -1,6 +1,6 @@
 //! The part of the writer's list that a connection holds: both ends of its chain of chunks.
 
-/// The chunks that this turn sends to a connection, as the first and the last place in the writer's
+/// The chunks that this turn sends to a connection, as the first and the last index in the writer's
 /// list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Chain {
@@ -8,7 +8,7 @@ pub(crate) struct Chain {
     pub(crate) last: u32,
 }
 
-/// The place that means no chunk.
+/// The index that means no chunk.
 pub(crate) const NONE: u32 = u32::MAX;
 
 impl Chain {

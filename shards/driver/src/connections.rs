@@ -147,7 +147,7 @@ impl<S> Connections<S> {
         std::hint::black_box(ids.fold(0, |read, id| read ^ generation(id)));
     }
 
-    /// Returns the connection at this place, and its id.
+    /// Returns the connection at this index, and its id.
     pub(crate) fn at_mut(&mut self, index: u32) -> Option<(ConnId, &mut Connection<S>)> {
         let slot = self.slots.get_mut(index as usize)?;
         let id = ConnId { index, generation: slot.generation };

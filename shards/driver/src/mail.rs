@@ -297,8 +297,8 @@ mod tests {
         let (mailbox, address) = mailbox(1, waker);
         let conn = ConnId { index: 3, generation: 1 };
         let answer = HttpResponse { status: 200, headers: Vec::new(), body: b"late"[..].into() };
-        for place in 0..ANSWERS_CAPACITY {
-            assert_eq!(address.answer(conn, answer.clone()), Ok(()), "{place}");
+        for number in 0..ANSWERS_CAPACITY {
+            assert_eq!(address.answer(conn, answer.clone()), Ok(()), "{number}");
         }
         assert_eq!(wakeups(&mut poll), 1);
         assert_eq!(address.answer(conn, answer.clone()), Err(answer.clone()));

@@ -51,9 +51,9 @@ pub trait Net {
     /// Offers bytes to many sockets at once. [`Net::sent`] returns the results.
     fn send_all(&mut self, requests: &[SendRequest<Self::Key>], bytes: &[u8]);
 
-    /// Returns the result of a request by its place in the last [`Net::send_all`]. `None` if the
+    /// Returns the result of a request by its index in the last [`Net::send_all`]. `None` if the
     /// request was not begun and must be sent by [`Net::send`].
-    fn sent(&self, place: usize) -> Option<io::Result<usize>>;
+    fn sent(&self, index: usize) -> Option<io::Result<usize>>;
 
     /// Starts to report input at a new socket, including input that is there already.
     ///

@@ -82,8 +82,8 @@ impl Ring {
 
     /// Returns the number of bytes that the kernel accepted of a request. `None` if the request
     /// must be sent by a plain call.
-    pub(crate) fn result(&self, place: usize) -> Option<io::Result<usize>> {
-        match self.results[place]? {
+    pub(crate) fn result(&self, index: usize) -> Option<io::Result<usize>> {
+        match self.results[index]? {
             error if error == -libc::EINTR => None,
             error if error == -libc::EAGAIN => Some(Ok(0)),
             error if error < 0 => Some(Err(io::Error::from_raw_os_error(-error))),

@@ -96,7 +96,7 @@ struct Todo {
 
 impl Todo {
     /// Whether nothing waits for a phase of the turn that is over. Outputs are cleared with the
-    /// turn, so a place in them must not be kept.
+    /// turn, so an index into them must not be kept.
     fn is_done(&self) -> bool {
         self.flushing.is_empty()
             && self.leaving.is_empty()
@@ -635,8 +635,8 @@ impl<N: Net, M: Machine> Turn<N, M> {
     /// once.
     fn pass_orders<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         let mut next = 0;
-        while let Some(place) = self.todo.orders.get(next) {
-            let order = self.out.list.get(*place);
+        while let Some(index) = self.todo.orders.get(next) {
+            let order = self.out.list.get(*index);
             let rejection = order.and_then(|output| self.pass_order(shell, output));
             next += 1;
             if let Some(event) = rejection {

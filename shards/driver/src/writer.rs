@@ -37,7 +37,7 @@ pub(crate) struct Writer<K> {
     counts: Counts,
     /// Sends that go out together.
     requests: Vec<SendRequest<K>>,
-    /// The connection's place and the chunk of each of these sends.
+    /// The connection's index and the chunk of each of these sends.
     waiting: Vec<(u32, u32)>,
 }
 
@@ -91,9 +91,9 @@ impl<K: Copy> Writer<K> {
         if bytes.start == bytes.end {
             return;
         }
-        let place = self.chunks.len() as u32;
+        let chunk = self.chunks.len() as u32;
         if conn.chain == Chain::EMPTY {
-            conn.chain = Chain { first: place, last: place };
+            conn.chain = Chain { first: chunk, last: chunk };
             self.touched.push(index);
         } else {
             let last = &mut self.chunks[conn.chain.last as usize];
@@ -103,8 +103,8 @@ impl<K: Copy> Writer<K> {
                 last.bytes.end = bytes.end;
                 return;
             }
-            last.next = place;
-            conn.chain.last = place;
+            last.next = chunk;
+            conn.chain.last = chunk;
         }
         self.chunks.push(Chunk { bytes, next: NONE, volatile });
     }
@@ -143,7 +143,7 @@ impl<K: Copy> Writer<K> {
                 self.waiting.push((index, chain.first));
                 continue;
             }
-            let mut rest = Rest { chunks: &self.chunks, bytes, place: chain.first, skip: 0 };
+            let mut rest = Rest { chunks: &self.chunks, bytes, index: chain.first, skip: 0 };
             let result = if conn.unsent.is_empty() {
                 rest.write(net, &conn.socket, &mut self.counts)
             } else {
@@ -169,8 +169,8 @@ impl<K: Copy> Writer<K> {
             return;
         }
         net.send_all(&self.requests, bytes);
-        for (place, (index, chunk)) in self.waiting.drain(..).enumerate() {
-            let result = net.sent(place);
+        for (request, (index, chunk)) in self.waiting.drain(..).enumerate() {
+            let result = net.sent(request);
             // Nearly always the chunk was sent whole. Then the connection is not touched: the sends
             // have pushed it out of the cache.
             if let Some(Ok(count)) = result
@@ -181,7 +181,7 @@ impl<K: Copy> Writer<K> {
                 continue;
             }
             let Some((id, conn)) = conns.at_mut(index) else { continue };
-            let mut rest = Rest { chunks: &self.chunks, bytes, place: chunk, skip: 0 };
+            let mut rest = Rest { chunks: &self.chunks, bytes, index: chunk, skip: 0 };
             let result = match result {
                 Some(result) => result.map(|count| rest.took(count, &mut self.counts)),
                 None => rest.write(net, &conn.socket, &mut self.counts),
@@ -226,16 +226,16 @@ impl Counts {
     }
 }
 
-/// The part of a chain that is not written: it starts `skip` bytes into the chunk at `place`.
+/// The part of a chain that is not written: it starts `skip` bytes into the chunk at `index`.
 struct Rest<'a> {
     chunks: &'a [Chunk],
     bytes: &'a [u8],
-    place: u32,
+    index: u32,
     skip: usize,
 }
 
 impl Rest<'_> {
-    /// Writes until the chain is written (then `place` is [`NONE`]) or the kernel rejects bytes.
+    /// Writes until the chain is written (then `index` is [`NONE`]) or the kernel rejects bytes.
     #[inline]
     fn write<N: Net>(
         &mut self,
@@ -243,8 +243,8 @@ impl Rest<'_> {
         socket: &N::Socket,
         counts: &mut Counts,
     ) -> io::Result<()> {
-        while self.place != NONE {
-            let chunk = self.chunks[self.place as usize];
+        while self.index != NONE {
+            let chunk = self.chunks[self.index as usize];
             let (wanted, count) = if chunk.next == NONE {
                 let bytes = &self.bytes[chunk.bytes.range()][self.skip..];
                 (bytes.len(), net.send(socket, &[IoSlice::new(bytes)])?)
@@ -278,7 +278,7 @@ impl Rest<'_> {
         counts: &mut Counts,
     ) -> bool {
         match result {
-            Ok(()) if self.place == NONE => return false,
+            Ok(()) if self.index == NONE => return false,
             Ok(()) => counts.short += u64::from(conn.unsent.is_empty()),
             Err(_) => conn.broken = true,
         }
@@ -298,14 +298,14 @@ impl Rest<'_> {
     fn send_many<N: Net>(&self, net: &mut N, socket: &N::Socket) -> io::Result<(usize, usize)> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let (mut filled, mut wanted) = (0, 0);
-        let (mut place, mut skip) = (self.place, self.skip);
-        while place != NONE && filled < SLICES {
-            let chunk = self.chunks[place as usize];
+        let (mut index, mut skip) = (self.index, self.skip);
+        while index != NONE && filled < SLICES {
+            let chunk = self.chunks[index as usize];
             let bytes = &self.bytes[chunk.bytes.range()][skip..];
             slices[filled] = IoSlice::new(bytes);
             filled += 1;
             wanted += bytes.len();
-            (place, skip) = (chunk.next, 0);
+            (index, skip) = (chunk.next, 0);
         }
         let count = net.send(socket, &slices[..filled])?;
         Ok((wanted, count))
@@ -314,29 +314,29 @@ impl Rest<'_> {
     /// Steps over written bytes.
     fn advance(&mut self, mut count: usize) {
         while count > 0 {
-            let chunk = self.chunks[self.place as usize];
+            let chunk = self.chunks[self.index as usize];
             let left = chunk.bytes.range().len() - self.skip;
             if count < left {
                 self.skip += count;
                 return;
             }
             count -= left;
-            (self.place, self.skip) = (chunk.next, 0);
+            (self.index, self.skip) = (chunk.next, 0);
         }
     }
 
     /// Copies the rest to the connection's unsent bytes, except volatile chunks that were not
     /// begun. Returns false if the unsent bytes would be too many.
     fn keep<S>(&mut self, conn: &mut Connection<S>, counts: &mut Counts) -> bool {
-        while self.place != NONE {
-            let chunk = self.chunks[self.place as usize];
+        while self.index != NONE {
+            let chunk = self.chunks[self.index as usize];
             // mark: cut_tick_unfinished
             if chunk.volatile && self.skip == 0 {
                 counts.dropped += 1;
             } else if !conn.unsent.push(&self.bytes[chunk.bytes.range()][self.skip..]) {
                 return false;
             }
-            (self.place, self.skip) = (chunk.next, 0);
+            (self.index, self.skip) = (chunk.next, 0);
         }
         true
     }

@@ -115,8 +115,8 @@ impl Decoder {
             Recorded::Received { conn, bytes } => self.received(entry, *conn, bytes, &mut lines),
             Recorded::Arrived { conn, state, .. } => {
                 let (reader, unread) = match transport::unread(state) {
-                    Some(Unread::Frames(place)) => (Some(Reader::default()), place),
-                    Some(Unread::Requests(place)) => (None, place),
+                    Some(Unread::Frames(from)) => (Some(Reader::default()), from),
+                    Some(Unread::Requests(from)) => (None, from),
                     None => (None, 0..0),
                 };
                 let joins = joining(&state[..unread.start]).unwrap_or_default();

@@ -415,8 +415,8 @@ pub(crate) mod tests {
             input(5, Recorded::TurnEnded, outputs),
             input(9_000_000, Recorded::Drain, Outcome::Panic),
         ];
-        for (place, entry) in entries.iter_mut().enumerate() {
-            entry.index = 40 + place as u64;
+        for (number, entry) in entries.iter_mut().enumerate() {
+            entry.index = 40 + number as u64;
         }
         entries
     }

@@ -1,11 +1,11 @@
-//! The place of traces: a directory, or in tests a store that can be slow or full.
+//! Where traces are kept: a directory, or in tests a store that can be slow or full.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// A place for files with plain names.
+/// A store for files with plain names.
 pub(crate) trait SegmentStore: Send {
     /// Creates a file.
     fn create(&mut self, name: &str) -> io::Result<Box<dyn SegmentFile>>;

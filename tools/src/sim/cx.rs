@@ -106,7 +106,7 @@ impl Cx<'_> {
             }
             return;
         }
-        if cable.place != ServerEnd::Gone
+        if cable.end != ServerEnd::Gone
             && !cable.down.is_hole()
             && !cable.up.is_hole()
             && count > 0

@@ -116,7 +116,7 @@ impl SimNet {
     /// Returns the report of a wire to the shard whose turn it is.
     fn readiness(&mut self, wire: usize) -> Option<Readiness> {
         let cable = &mut self.cables[wire];
-        let ServerEnd::Shard(shard, id) = cable.place else { return None };
+        let ServerEnd::Shard(shard, id) = cable.end else { return None };
         if shard != self.shard {
             return None;
         }
@@ -147,7 +147,7 @@ impl SimNet {
         let (turn, own) = (self.turn, self.shard);
         let port = &mut self.ports[usize::from(own)];
         let cables = &self.cables;
-        let is_here = |wire: usize| match cables[wire].place {
+        let is_here = |wire: usize| match cables[wire].end {
             ServerEnd::Shard(shard, id) if shard == own && !cables[wire].reset => Some(id),
             _ => None,
         };
@@ -183,7 +183,7 @@ impl SimNet {
     /// one.
     pub fn report(&mut self, wire: usize) -> Option<u16> {
         let cable = &mut self.cables[wire];
-        let ServerEnd::Shard(shard, _) = cable.place else { return None };
+        let ServerEnd::Shard(shard, _) = cable.end else { return None };
         if !std::mem::replace(&mut cable.reported, true) {
             self.ports[usize::from(shard)].reports.push(wire);
         }
@@ -332,7 +332,7 @@ impl Net for SimNet {
 
     fn watch(&mut self, socket: &mut SimSocket, id: ConnId) -> io::Result<()> {
         let cable = &mut self.cables[socket.0];
-        (cable.place, cable.awaits_writable) = (ServerEnd::Shard(self.shard, id), false);
+        (cable.end, cable.awaits_writable) = (ServerEnd::Shard(self.shard, id), false);
         cable.end_reported = false;
         self.report(socket.0);
         Ok(())
@@ -354,7 +354,7 @@ impl Net for SimNet {
 
     fn unwatch(&mut self, _: ConnId, socket: SimSocket) -> SimSocket {
         let cable = &mut self.cables[socket.0];
-        (cable.place, cable.reported) = (ServerEnd::Mail, false);
+        (cable.end, cable.reported) = (ServerEnd::Mail, false);
         socket
     }
 
@@ -373,7 +373,7 @@ impl Net for SimNet {
 
     fn close(&mut self, socket: SimSocket) {
         let cable = &mut self.cables[socket.0];
-        cable.place = ServerEnd::Gone;
+        cable.end = ServerEnd::Gone;
         if !cable.reset && !cable.down.has_ended() {
             let at = cable.down.end(self.now, &self.habits);
             self.looks.push((at, socket.0));
@@ -382,7 +382,7 @@ impl Net for SimNet {
 
     fn reset(&mut self, socket: SimSocket) {
         let cable = &mut self.cables[socket.0];
-        (cable.place, cable.reset) = (ServerEnd::Gone, true);
+        (cable.end, cable.reset) = (ServerEnd::Gone, true);
         self.looks.push((self.now + self.habits.delay, socket.0));
     }
 

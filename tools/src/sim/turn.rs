@@ -112,7 +112,7 @@ impl World<'_> {
             let (wire, cable) = (&self.wires[w], &self.net.cables[w]);
             let poller = wire.poller.map(|poller| &self.pollers[usize::from(poller)]);
             let waits = poller.is_some_and(|poller| poller.waits_for_packets(w, wire, cable));
-            waits && !cable.awaits_writable && cable.place != ServerEnd::Gone
+            waits && !cable.awaits_writable && cable.end != ServerEnd::Gone
         };
         let owed =
             open.filter(|(_, wire)| polls(**wire)).map(|(id, _)| (*id, Vec::new())).collect();

@@ -157,7 +157,7 @@ impl Pipe {
     }
 }
 
-/// The place of the server's end of a connection.
+/// Where the server's end of a connection is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ServerEnd {
     /// The connection waits to be accepted.
@@ -177,7 +177,7 @@ pub struct Cable {
     pub up: Pipe,
     /// The stream to the client.
     pub down: Pipe,
-    pub place: ServerEnd,
+    pub end: ServerEnd,
     pub peer: IpAddr,
     /// Whether the connection is broken, which both ends will notice.
     pub reset: bool,
@@ -207,7 +207,7 @@ impl Cable {
         Self {
             up: Pipe::default(),
             down: Pipe::default(),
-            place: ServerEnd::Door,
+            end: ServerEnd::Door,
             peer,
             reset: false,
             full_in: 0,

@@ -199,7 +199,7 @@ impl<'p> World<'p> {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Door(wire, shard) => {
-                if self.net.cables[wire].place != ServerEnd::Door {
+                if self.net.cables[wire].end != ServerEnd::Door {
                     return;
                 }
                 self.net.knock(wire, shard);
@@ -317,8 +317,8 @@ impl<'p> World<'p> {
         for wire in 0..self.wires.len() {
             let (one, cable) = (&mut self.wires[wire], &mut self.net.cables[wire]);
             (one.seat, one.hope) = (None, None);
-            if cable.place != ServerEnd::Gone {
-                (cable.place, cable.reset, one.spoiled) = (ServerEnd::Gone, true, true);
+            if cable.end != ServerEnd::Gone {
+                (cable.end, cable.reset, one.spoiled) = (ServerEnd::Gone, true, true);
                 let at = self.agenda.now + self.net.habits.delay;
                 self.net.post_down(&mut self.agenda, wire, at);
             }
@@ -353,7 +353,7 @@ impl<'p> World<'p> {
         self.net.habits = Net { jitter: 0, chop: 0, window: 262_144, ..self.net.habits.clone() };
         for wire in 0..self.wires.len() {
             let one = &mut self.net.cables[wire];
-            if one.place != ServerEnd::Gone || !self.wires[wire].left {
+            if one.end != ServerEnd::Gone || !self.wires[wire].left {
                 let (up, down) =
                     (one.up.release(self.agenda.now), one.down.release(self.agenda.now));
                 self.net.post_up(&mut self.agenda, wire, up);
@@ -429,7 +429,7 @@ impl<'p> World<'p> {
         let now = self.agenda.now;
         for wire in 0..self.wires.len() {
             let one = &mut self.net.cables[wire];
-            if one.place != ServerEnd::Gone || !self.wires[wire].left {
+            if one.end != ServerEnd::Gone || !self.wires[wire].left {
                 one.up.release(now);
                 one.down.release(now);
                 self.net.post_up(&mut self.agenda, wire, now);

@@ -269,11 +269,11 @@ impl Shard {
         let now = cx.now.at;
         loop {
             let Some(client) = self.transport.connections.client_mut(id) else { return };
-            let Some((place, event)) = client.late().and_then(|late| late.due(now)) else { return };
+            let Some((index, event)) = client.late().and_then(|late| late.due(now)) else { return };
             match client.rates.take(now, class(Some(event)), &cx.settings.policy.rates) {
-                Err(wait) => client.late_mut().postpone(place, now + wait),
+                Err(wait) => client.late_mut().postpone(index, now + wait),
                 Ok(()) => {
-                    for _ in 0..place {
+                    for _ in 0..index {
                         self.apply_first(id, true, cx);
                     }
                     self.apply_first(id, false, cx);

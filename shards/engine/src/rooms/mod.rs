@@ -242,7 +242,7 @@ impl Rooms {
         }
         cx.report.counters.members += (room.seated() - before) as u32;
         cx.report.counters.sessions_empty -= u32::from(before == 0);
-        *seat = Some(SeatHandle { room: key, place: seat.map_or(0, |seat| seat.place) });
+        *seat = Some(SeatHandle { room: key, index: seat.map_or(0, |seat| seat.index) });
         joined.map(|ack| (room.persisted.restored(ack), replaced))
     }
 
@@ -349,7 +349,7 @@ impl Rooms {
         cx.report.counters.members += (room.seated() - before) as u32;
         cx.report.counters.sessions_empty -= u32::from(before == 0);
         cx.report.counters.recoveries += 1;
-        Some((member, SeatHandle { room: key, place: 0 }))
+        Some((member, SeatHandle { room: key, index: 0 }))
     }
 
     /// Returns the connection of the member that holds this recovery token, if it is still seated.
@@ -378,7 +378,7 @@ impl Rooms {
         latency: Option<Micros>,
     ) {
         if let Some(room) = self.rooms.get_mut(seat.room) {
-            room.session.touch_member(member, &mut seat.place, now, latency);
+            room.session.touch_member(member, &mut seat.index, now, latency);
         }
     }
 

@@ -554,12 +554,12 @@ impl Room {
     /// If subscribers and connected members do not match.
     pub fn check_invariants(&self) {
         self.session.check_invariants();
-        for (place, subscriber) in self.subscribers.iter().enumerate() {
+        for (index, subscriber) in self.subscribers.iter().enumerate() {
             let same = |other: &Subscriber| {
                 other.member == subscriber.member || other.route.conn == subscriber.route.conn
             };
             assert!(
-                !self.subscribers[..place].iter().any(same),
+                !self.subscribers[..index].iter().any(same),
                 "{:?} has two seats",
                 subscriber.member
             );

@@ -45,7 +45,7 @@ impl AppliedCommands {
         let Last(all) = &mut **self.0.get_or_insert_default();
         all.retain(|client| client.last.client != id.client);
         let mut of_member = all.iter().enumerate().filter(|(_, client)| client.member == member);
-        let oldest_own = of_member.next().map(|(place, _)| place);
+        let oldest_own = of_member.next().map(|(index, _)| index);
         let own = usize::from(oldest_own.is_some()) + of_member.count();
         if let Some(oldest) = oldest_own.filter(|_| own >= CLIENTS_OF_MEMBER_MAX) {
             all.remove(oldest); // mark: clients_displace_others

@@ -300,10 +300,10 @@ impl Session {
     /// Removes a request that the leader answers.
     fn answer_request(&mut self, member: MemberId, requester: MemberId) -> Result<(), Reject> {
         self.state.leader_only(member)?;
-        let Some(place) = self.leadership.requests.iter().position(|&id| id == requester) else {
+        let Some(index) = self.leadership.requests.iter().position(|&id| id == requester) else {
             return Err(Reject::field("requesterId", "this member has not asked for the lead"));
         };
-        self.leadership.requests.remove(place);
+        self.leadership.requests.remove(index);
         Ok(())
     }
 

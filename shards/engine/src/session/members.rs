@@ -198,26 +198,26 @@ impl Session {
         true
     }
 
-    /// Records a sign of life of a member, and the p95 of its round trips if it is known. `place` is
+    /// Records a sign of life of a member, and the p95 of its round trips if it is known. `index` is
     /// the seat's index at the last call and is updated, so that ten thousand seats are not searched
     /// for every sign.
     pub fn touch_member(
         &mut self,
         member: MemberId,
-        place: &mut u32,
+        index: &mut u32,
         unix: UnixMillis,
         latency: Option<Micros>,
     ) {
         let seats = &mut self.state.record.seats;
         let sits = |seat: &Seat| seat.member.id == member;
-        if !seats.get(*place as usize).is_some_and(sits) {
+        if !seats.get(*index as usize).is_some_and(sits) {
             // Usually an earlier member has left, so the seat has moved to the front.
-            let before = &seats[..(*place as usize).min(seats.len())];
+            let before = &seats[..(*index as usize).min(seats.len())];
             let found = before.iter().rposition(sits).or_else(|| seats.iter().position(sits));
             let Some(found) = found else { return };
-            *place = found as u32;
+            *index = found as u32;
         }
-        let seat = &mut seats[*place as usize];
+        let seat = &mut seats[*index as usize];
         seat.member.last_ping_at = unix;
         if let Some(latency) = latency {
             seat.latency_ms = u16::try_from(latency.as_millis()).unwrap_or(u16::MAX);
@@ -405,8 +405,8 @@ impl Session {
             .seats
             .iter()
             .position(|other| other.member.joined_at > member.joined_at);
-        let place = later.unwrap_or(self.state.record.seats.len());
-        self.state.record.seats.insert(place, Seat { member, metronome: false, ..seat });
+        let index = later.unwrap_or(self.state.record.seats.len());
+        self.state.record.seats.insert(index, Seat { member, metronome: false, ..seat });
         self.playback.listen(&mut self.state, now.at, id, metronome);
         self.state.notify_join(id, out);
         // mark: two_leaders_after_recovery

@@ -146,11 +146,11 @@ impl State {
     }
 
     pub fn seat(&self, member: MemberId) -> Option<&Seat> {
-        self.place_of(member).map(|place| &self.record.seats[place])
+        self.index_of(member).map(|index| &self.record.seats[index])
     }
 
     pub fn seat_mut(&mut self, member: MemberId) -> Option<&mut Seat> {
-        self.place_of(member).map(|place| &mut self.record.seats[place])
+        self.index_of(member).map(|index| &mut self.record.seats[index])
     }
 
     /// Whether a member has a seat and a connection.
@@ -160,7 +160,7 @@ impl State {
 
     /// Finds a member's seat. The last seat is tried first: it is a newcomer's, which is looked up
     /// often at once.
-    fn place_of(&self, member: MemberId) -> Option<usize> {
+    fn index_of(&self, member: MemberId) -> Option<usize> {
         let seats = &self.record.seats;
         let is_last = seats.last().is_some_and(|seat| seat.member.id == member);
         if is_last {
@@ -201,12 +201,12 @@ impl State {
     /// Whether all members are notified about this member. A seat without a connection is the
     /// leader's, or was until now.
     pub fn is_named(&self, member: MemberId) -> bool {
-        let stands_out = |place: usize| {
-            place < self.named_of_many() || !self.record.seats[place].member.connected
+        let stands_out = |index: usize| {
+            index < self.named_of_many() || !self.record.seats[index].member.connected
         };
         !self.is_large()
             || self.leader() == Some(member)
-            || self.place_of(member).is_some_and(stands_out)
+            || self.index_of(member).is_some_and(stands_out)
     }
 
     /// Number of members of a large session that are named besides its leader. They are few,
@@ -238,11 +238,11 @@ impl State {
         new_leader: Option<MemberId>,
         out: &mut Vec<Effect>,
     ) {
-        let place = self.place_of(member);
-        debug_assert!(place.is_some(), "only a member has a seat to remove");
-        let Some(place) = place else { return };
+        let index = self.index_of(member);
+        debug_assert!(index.is_some(), "only a member has a seat to remove");
+        let Some(index) = index else { return };
         let (was_named, was_large) = (self.is_named(member), self.is_large());
-        let seat = self.record.seats.remove(place);
+        let seat = self.record.seats.remove(index);
         match reason {
             LeaveReason::Left => self.record.tokens.forget(member), // mark: left_member_comes_back
             _ => self.record.tokens.remember(seat, now.unix),
@@ -545,8 +545,8 @@ impl postcard::ser_flavors::Flavor for Summing {
             self.flush();
         }
         match self.last.get_mut(self.length..self.length + bytes.len()) {
-            Some(place) => {
-                place.copy_from_slice(bytes);
+            Some(target) => {
+                target.copy_from_slice(bytes);
                 self.length += bytes.len();
             }
             None => self.sum.update(bytes),

@@ -617,9 +617,9 @@ fn snapshots_of_a_large_session_name_the_first_and_the_leader() {
 #[test]
 fn a_heartbeat_is_recorded_after_its_member_s_seat_moved() {
     let mut room = Room::new(CROWDED);
-    let (mut said, mut place) = (String::new(), 0);
-    let heard = |room: &mut Room, place: &mut u32, unix| {
-        room.session.touch_member(member("c"), place, UnixMillis(unix), None);
+    let (mut said, mut index) = (String::new(), 0);
+    let heard = |room: &mut Room, index: &mut u32, unix| {
+        room.session.touch_member(member("c"), index, UnixMillis(unix), None);
         room.session.state.seat(member("c")).map(|seat| seat.member.last_ping_at.0)
     };
     for (line, at, found) in [
@@ -629,11 +629,11 @@ fn a_heartbeat_is_recorded_after_its_member_s_seat_moved() {
         ("a leaves", 1, Some(7)),
     ] {
         room.run(line, &mut said);
-        assert_eq!(heard(&mut room, &mut place, 7), found, "{line}");
-        assert_eq!(place, at, "{line}");
+        assert_eq!(heard(&mut room, &mut index, 7), found, "{line}");
+        assert_eq!(index, at, "{line}");
     }
-    place = 99;
-    assert_eq!(heard(&mut room, &mut place, 8), Some(8));
+    index = 99;
+    assert_eq!(heard(&mut room, &mut index, 8), Some(8));
 }
 
 #[test]

@@ -513,7 +513,7 @@ fn print_date(out: &mut Vec<u8>, now: UnixMillis) {
     let month = (5 * day_of_year + 2) / 153;
     let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
     let year = 400 * era + year + u64::from(month >= 10);
-    let name = |names: &'static str, place: u64| &names.as_bytes()[3 * place as usize..][..3];
+    let name = |names: &'static str, index: u64| &names.as_bytes()[3 * index as usize..][..3];
     let digits = |out: &mut Vec<u8>, number: u64| {
         out.extend_from_slice(&[b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8]);
     };

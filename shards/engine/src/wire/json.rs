@@ -306,9 +306,9 @@ pub fn print_string(out: &mut Vec<u8>, text: &str) {
     }
     out.push(b'"');
     let mut rest = text.as_bytes();
-    while let Some(place) = scan::first(rest, is_escaped) {
-        out.extend_from_slice(&rest[..place]);
-        match rest[place] {
+    while let Some(index) = scan::first(rest, is_escaped) {
+        out.extend_from_slice(&rest[..index]);
+        match rest[index] {
             byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\t' => out.extend_from_slice(b"\\t"),
@@ -320,7 +320,7 @@ pub fn print_string(out: &mut Vec<u8>, text: &str) {
                 out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
             }
         }
-        rest = &rest[place + 1..];
+        rest = &rest[index + 1..];
     }
     out.extend_from_slice(rest);
     out.push(b'"');

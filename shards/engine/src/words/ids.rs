@@ -17,13 +17,13 @@ pub struct ConnId {
     pub generation: u32,
 }
 
-/// The handle of a member's seat: the key of its room, and a hint to its place among the members.
+/// The handle of a member's seat: the key of its room, and a hint to its index among the members.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SeatHandle {
     /// The key of the room.
     pub room: RoomKey,
     /// Index of the member at the last look-up. It may be outdated.
-    pub place: u32,
+    pub index: u32,
 }
 
 impl ConnId {
@@ -192,7 +192,7 @@ impl PartialEq for RecoveryToken {
     }
 }
 
-/// The place of an event in a session's log: `<shard>.<room>.<generation>.<number>`.
+/// Where an event is in a session's log: `<shard>.<room>.<generation>.<number>`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Offset {
     /// The shard of the session.
