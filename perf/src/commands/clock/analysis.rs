@@ -58,7 +58,8 @@ pub struct Look {
     pub bound: f64,
     /// Error of the best estimate from the same data.
     pub limit: f64,
-    /// Whether a probe was answered since the last step.
+    /// Whether a client can know of the last step: the probes before and after it contradict each
+    /// other.
     pub is_informed: bool,
 }
 
@@ -68,6 +69,7 @@ pub struct Look {
 /// The middle of what all probes allow has the least greatest error. If the fastest probes of the
 /// two directions do not take equally long, it is off by half of the difference. No timestamp shows
 /// that difference, so every other estimator is only better by chance.
+#[derive(Clone, Copy)]
 struct Oracle {
     lower: f64,
     upper: f64,
@@ -85,34 +87,66 @@ impl Oracle {
     fn offset(&self) -> f64 {
         self.lower.midpoint(self.upper)
     }
+
+    /// Whether no offset agrees with all probes.
+    fn is_contradicted(&self) -> bool {
+        self.lower > self.upper
+    }
+}
+
+/// What all probes say of a clock that is believed not to step. A step is noticed when they
+/// contradict each other; with slow probes a small one may stay hidden.
+struct Belief {
+    oracle: Oracle,
+    /// The steps since the belief began. They move the clock, and so the times of later probes.
+    stepped: f64,
+}
+
+impl Belief {
+    const IGNORANT: Self = Self { oracle: Oracle::IGNORANT, stepped: 0.0 };
+
+    /// Adds a probe. Returns false if it shows that the clock has stepped.
+    fn add(&mut self, [sent, t1, t2, received]: [f64; 4], stamp: f64) -> bool {
+        self.oracle.add([sent + self.stepped, t1, t2, received + self.stepped], stamp);
+        !self.oracle.is_contradicted()
+    }
 }
 
 /// Returns the looks at a member's clock. Those before its first answer are left out.
 pub fn looks(seen: &Seen, truth: &Truth) -> Vec<Look> {
     let offset = truth.offset();
     let (mut probes, mut steps) = (seen.probes.iter().peekable(), seen.steps.iter().peekable());
-    let mut oracle = Oracle::IGNORANT;
-    let mut is_informed = false;
+    let (mut oracle, mut belief) = (Oracle::IGNORANT, Belief::IGNORANT);
+    let (mut is_answered, mut is_hidden) = (false, false);
     let mut last_step = f64::NEG_INFINITY;
     let mut found = Vec::new();
     for &[at, estimated, shown, bound] in &seen.looks {
-        while let Some([step, _]) = steps.next_if(|[step, _]| *step <= at) {
+        while let Some([step, size]) = steps.next_if(|[step, _]| *step <= at) {
             // Answers from before the step say nothing about the clock after it.
-            while probes.next_if(|probe| probe[3] <= *step).is_some() {}
+            while let Some(probe) = probes.next_if(|probe| probe[3] <= *step) {
+                belief.add(*probe, seen.stamp_ms);
+            }
             oracle = Oracle::IGNORANT;
-            is_informed = false;
+            (is_answered, is_hidden) = (false, true);
+            belief.stepped += size;
             last_step = *step;
         }
         while let Some(probe) = probes.next_if(|probe| probe[3] + ROUNDING_MS <= at) {
             // One that was under way during a step has timestamps of two clocks.
-            if probe[0] >= last_step {
-                oracle.add(*probe, seen.stamp_ms);
-                is_informed = true;
+            if probe[0] < last_step {
+                continue;
+            }
+            oracle.add(*probe, seen.stamp_ms);
+            is_answered = true;
+            if !belief.add(*probe, seen.stamp_ms) {
+                belief = Belief { oracle, stepped: 0.0 };
+                is_hidden = false;
             }
         }
         let error = |server: f64| server - at - offset;
-        let limit = if is_informed { oracle.offset() - offset } else { f64::INFINITY };
+        let limit = if is_answered { oracle.offset() - offset } else { f64::INFINITY };
         let (estimated, shown) = (error(estimated), error(shown));
+        let is_informed = is_answered && !is_hidden;
         found.push(Look { at, estimated, shown, bound, limit, is_informed });
     }
     found
@@ -152,8 +186,8 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Checks the bounds that are shown. Until a probe is answered after a step, no client can know
-    /// of it, so these looks are left out.
+    /// Checks the bounds that are shown. Until the probes contradict each other after a step, no
+    /// client can know of it, so these looks are left out.
     pub fn add(&mut self, looks: &[Look], truth: &Truth) {
         for look in looks.iter().filter(|look| look.is_informed) {
             self.count += 1;
@@ -216,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_makes_the_oracle_forget_and_excuses_the_bound_until_an_answer() {
+    fn a_step_makes_the_oracle_forget_and_excuses_the_bound_until_it_shows() {
         let seen = Seen {
             probes: vec![probe(0.0, 1.0, 1.0), probe(30.0, 4.0, 2.0)],
             looks: vec![
@@ -235,6 +269,27 @@ mod tests {
         let mut checks = Checks::default();
         checks.add(&found, &truth);
         assert_eq!((checks.count, checks.broken), (2, vec![49.0]));
+    }
+
+    #[test]
+    fn a_step_that_slow_probes_hide_is_excused_until_a_fast_one_shows_it() {
+        let seen = Seen {
+            probes: vec![probe(0.0, 30.0, 30.0), probe(110.0, 30.0, 30.0), probe(210.0, 2.0, 2.0)],
+            looks: vec![
+                [80.0, 1_080.0, 1_080.0, 30.0],
+                [190.0, 1_210.0, 1_210.0, 5.0],
+                [250.0, 1_270.0, 1_270.0, 5.0],
+            ],
+            steps: vec![[100.0, 20.0]],
+            ..Seen::default()
+        };
+        let found = looks(&seen, &Truth::exact(1_000.0));
+        let informed: Vec<bool> = found.iter().map(|look| look.is_informed).collect();
+        assert_eq!(informed, [true, false, false], "2 ms and 18 ms are within 30 ms");
+        let seen = Seen { steps: vec![[100.0, 40.0]], ..seen };
+        let found = looks(&seen, &Truth::exact(1_000.0));
+        let informed: Vec<bool> = found.iter().map(|look| look.is_informed).collect();
+        assert_eq!(informed, [true, false, true], "40 ms are not");
     }
 
     #[test]
