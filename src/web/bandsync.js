@@ -71,8 +71,8 @@ class BandSyncEvent extends Event {
 /**
  * One member of one session.
  * Every event of the server is dispatched under its own name with the payload in `detail`. Further events: `status`
- * (the connection changed; `detail` is the new status), `change` (timeline, members or session changed), `refused` (a
- * rejoin was rejected; `detail` is the BandSyncError), `replaced` (another connection with this member's token has its
+ * (the connection changed; `detail` is the new status), `change` (timeline, members or session changed), `refused` (the
+ * server rejected a join or a rejoin; `detail` is the BandSyncError), `replaced` (another connection with this member's token has its
  * seat now; `detail` is the BandSyncError).
  */
 export class BandSync extends EventTarget {
@@ -89,8 +89,11 @@ export class BandSync extends EventTarget {
   #fresh = true;
   #resumedAt = -Infinity;
   #askedAt = -Infinity;
-  /** The error that waits for a beat: its first and last readings in local milliseconds, and the beat at the last. */
-  #error = { since: 0, last: -Infinity, number: 0 };
+  /**
+   * A correction of the clock that waits for the next beat: the local times at which it was first and last needed, in
+   * milliseconds, and the beat at the last.
+   */
+  #pendingStep = { since: 0, last: -Infinity, number: 0 };
   #awaySince = null;
   #unlisten = [];
   /** The prefix of this client's command ids, for all connections; a rising number follows. */
@@ -104,7 +107,7 @@ export class BandSync extends EventTarget {
   #seat = null;
   #seatKey = null;
   /** Resolves when the token is chosen; null if it is. */
-  #claimed = null;
+  #claiming = null;
 
   /** The newest timeline, or null. */
   timeline = null;
@@ -483,14 +486,14 @@ export class BandSync extends EventTarget {
     if (key !== this.#seatKey || token !== undefined) this.#seat = new SeatToken(key, this.#stores, token);
     this.#seatKey = key;
     this.#options.token = undefined;
-    const claimed = this.#seat.claim().then(() => {
-      if (this.#claimed === claimed) this.#claimed = null;
+    const claiming = this.#seat.claim().then(() => {
+      if (this.#claiming === claiming) this.#claiming = null;
     });
-    this.#claimed = claimed;
+    this.#claiming = claiming;
   }
 
   async #enter() {
-    if (this.#claimed) await this.#claimed;
+    if (this.#claiming) await this.#claiming;
     const { sessionId, name, role, tickHz, instrument, passcode, leaderPin } = this.#options;
     const late = this.#awaySince !== null && this.#now() - this.#awaySince > SEAT_KEPT_MS;
     const fields = { sessionId, role: late ? undefined : role, tickHz, instrument, passcode, leaderPin };
@@ -502,7 +505,7 @@ export class BandSync extends EventTarget {
       // These go before any newer command, or the server would treat the newer one as the last.
       this.#sendAgain();
       const answer = await answered;
-      this.#seat.accepted();
+      this.#seat.confirm();
       this.#online();
       this.#joined?.resolve(answer);
     } catch (error) {
@@ -704,11 +707,11 @@ export class BandSync extends EventTarget {
     const now = this.#now();
     const { beat, playing } = music.placeAt(this.timeline, Math.floor((now + this.clock.offset) * 1000));
     if (!playing) return true;
-    // Readings of an error come with every frame; after a pause it is another error.
-    const { since, last, number } = this.#error;
+    // This is asked with every frame; after a gap it is about another correction.
+    const { since, last, number } = this.#pendingStep;
     const isNew = now - last > STEP_WITHIN_MS;
-    this.#error = { since: isNew ? now : since, last: now, number: Math.floor(beat / music.BEAT) };
-    return !isNew && (number !== this.#error.number || now - since > STEP_WITHIN_MS);
+    this.#pendingStep = { since: isNew ? now : since, last: now, number: Math.floor(beat / music.BEAT) };
+    return !isNew && (number !== this.#pendingStep.number || now - since > STEP_WITHIN_MS);
   }
 
   /**

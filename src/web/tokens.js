@@ -10,9 +10,9 @@ const ANSWER_MS = 100;
 export class SeatToken {
   #key;
   /** The stores in which the token may be kept, the tab's own first. */
-  #homes;
+  #stores;
   /** The store that keeps the present token. */
-  #home;
+  #store;
   #channel = null;
   /** A question to other tabs: `{ token, number, answer }`. Of two tabs that ask, the lower number gets the token. */
   #question = null;
@@ -24,30 +24,30 @@ export class SeatToken {
 
   /**
    * @param {string} key the place in the stores
-   * @param {object[]} homes stores, as `stores` returns them
+   * @param {object[]} stores as the function `stores` returns them
    * @param {string} [token] a token that the caller keeps itself, instead of one from the stores
    */
-  constructor(key, homes, token) {
+  constructor(key, stores, token) {
     this.#key = key;
-    this.#homes = token === undefined ? homes : [memory()];
-    this.#home = this.#homes[0];
+    this.#stores = token === undefined ? stores : [memory()];
+    this.#store = this.#stores[0];
     this.token = token ?? null;
   }
 
   /** Chooses the token: a kept one that no other tab uses, or a new one. */
   async claim() {
-    if (this.#homes.length > 1) this.#listen();
-    const found = this.#homes.map((home) => ({ home, kept: this.#read(home) }));
+    if (this.#stores.length > 1) this.#listen();
+    const found = this.#stores.map((store) => ({ store, kept: this.#read(store) }));
     const all = found.filter(({ kept }) => kept !== null);
     // The stores may have refused the token of an earlier join.
-    if (all.length === 0 && this.token !== null) all.push({ home: this.#home, kept: [this.token, this.newToken ?? undefined] });
-    for (const { home, kept } of all) {
+    if (all.length === 0 && this.token !== null) all.push({ store: this.#store, kept: [this.token, this.newToken ?? undefined] });
+    for (const { store, kept } of all) {
       if (this.#channel && (await this.#isInUse(kept[0]))) continue;
       [this.token, this.newToken = null] = kept;
-      this.#home = home;
+      this.#store = store;
       return;
     }
-    this.#home = (found.findLast(({ kept }) => kept === null) ?? found[0]).home;
+    this.#store = (found.findLast(({ kept }) => kept === null) ?? found[0]).store;
     this.token = randomToken();
     this.newToken = null;
     this.#write();
@@ -60,7 +60,7 @@ export class SeatToken {
   }
 
   /** Notes that the server has accepted a join. */
-  accepted() {
+  confirm() {
     if (this.newToken === null) return;
     [this.token, this.newToken] = [this.newToken, null];
     this.#write();
@@ -68,26 +68,26 @@ export class SeatToken {
 
   /** Deletes the token, because the server has forgotten it. */
   forget() {
-    attempt(() => this.#home.removeItem(this.#key));
+    attempt(() => this.#store.removeItem(this.#key));
     this.token = null;
     this.newToken = null;
     this.close();
   }
 
-  /** Leaves the token to other tabs. */
+  /** Stops using the token, so that another tab may use it. */
   close() {
     this.#channel?.close();
     this.#channel = null;
   }
 
-  #read(home) {
-    const kept = attempt(() => home.getItem(this.#key))?.split(" ");
+  #read(store) {
+    const kept = attempt(() => store.getItem(this.#key))?.split(" ");
     return kept?.every((token) => /^[\w-]{22,64}$/.test(token)) ? kept : null;
   }
 
   #write() {
     const kept = [this.token, this.newToken].filter((token) => token !== null);
-    attempt(() => this.#home.setItem(this.#key, kept.join(" ")));
+    attempt(() => this.#store.setItem(this.#key, kept.join(" ")));
   }
 
   #listen() {

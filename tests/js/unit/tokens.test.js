@@ -38,7 +38,7 @@ test("a new token is kept beside the old one until a join with both is accepted"
   await reloaded.claim();
   assert.deepEqual([reloaded.token, reloaded.newToken], [old, token.newToken]);
   assert.match(token.newToken, TOKEN);
-  reloaded.accepted();
+  reloaded.confirm();
   const last = new SeatToken(KEY, [store]);
   await last.claim();
   assert.deepEqual([last.token, last.newToken], [token.newToken, null]);
