@@ -87,7 +87,8 @@ impl Session {
         let record = &self.state.record;
         let is_seated = self.state.seat(member).is_some();
         if is_seated && holder.is_some() {
-            let message = "another seat has this token: leave the session before you take that";
+            let message =
+                "this token belongs to another seat: leave the session, then join with it";
             return Err(Reject { field: Some("token"), ..Reject::new(Code::NotAllowed, message) });
         }
         // With a token the passcode is not even compared. So a client may send one that has changed

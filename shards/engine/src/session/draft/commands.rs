@@ -207,7 +207,7 @@ impl Draft {
         };
         if plan.later.iter().any(leaves_before) {
             return Err(too_late(
-                "the music leaves before it reaches this beat; cancel that first",
+                "another change begins before this beat; cancel it, or wait for it",
             ));
         }
         let mut meter = None;

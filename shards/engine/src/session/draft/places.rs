@@ -37,8 +37,12 @@ pub(super) fn count_of(segment: &Segment, beat: i64) -> Result<i64, Reject> {
     }
     let is_behind_loop = segment.looped.is_some_and(|looped| beat > looped.to);
     let is_before_start = segment.start_after(present).is_some_and(|start| count < start);
-    if count <= present || is_behind_loop || is_before_start {
-        return Err(too_late("the music does not reach this beat; name a later one"));
+    if is_behind_loop {
+        let message = "the loop ends before this beat; release the loop, or name a beat inside it";
+        return Err(too_late(message));
+    }
+    if count <= present || is_before_start {
+        return Err(too_late("the music is past this beat; name a later one"));
     }
     Ok(count)
 }
