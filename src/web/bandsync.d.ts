@@ -116,7 +116,7 @@ export interface OwnEvents {
   status: Status;
   /** Timeline, members or session changed. */
   change: undefined;
-  /** A rejoin was rejected. */
+  /** The server rejected a join or a rejoin. */
   refused: BandSyncError;
   /** Another connection with this member's token has its seat now. This member does not join again by itself. */
   replaced: BandSyncError;

@@ -38,7 +38,7 @@ export class BandClock {
   /**
    * @param {object} [options]
    * @param {() => number} [options.now] local monotonic clock in milliseconds
-   * @param {(missMs: number) => boolean} [options.mayStep] whether now() may jump, called if it is over 30 ms off.
+   * @param {(missMs: number) => boolean} [options.mayStep] whether now() may jump, called if it is over 15 ms off.
    *   By default it may; a player allows it between bars and in silence.
    */
   constructor({ now = () => performance.now(), mayStep = () => true } = {}) {

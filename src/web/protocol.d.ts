@@ -26,8 +26,8 @@ export interface ClientEvents {
   /**
    * Joins a session, and creates it if it does not exist. If no member leads, the new member leads, unless it asks for
    * the role follower. The first member sets passcode and leaderPin; with a PIN, only members that know it may claim
-   * the lead. A member of another session leaves that one when this one admits it. If a seat of the session has the
-   * token, the member gets that seat, and the connection that has it is replaced.
+   * the lead. A member of another session leaves that one when this one admits it. If the token belongs to a seat of
+   * the session, the member gets that seat, and a connection that has the seat is replaced.
    */
   join_session: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
@@ -56,8 +56,8 @@ export interface ClientEvents {
     newToken?: string | null;
   };
   /**
-   * Leaves the session, whose server forgets the sender's token. If the sender leads, the lead passes to another member
-   * at once.
+   * Leaves the session, and makes the server forget the sender's token. If the sender leads, the lead passes to another
+   * member at once.
    */
   leave_session: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
@@ -262,7 +262,7 @@ export interface ClientEvents {
   };
   /**
    * Moves to a position or a beat, also while playing: at once, at atServerMs, or at the next bar line or beat (at) or
-   * song beat (atBeat). If the music is stopped, it moves at once.
+   * song beat (atBeat). If the music is stopped, at and atBeat move it at once.
    */
   seek: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
@@ -359,7 +359,10 @@ export interface ClientEvents {
     /** number ≥ 0 */
     notAfterServerMs?: number | null;
   };
-  /** Repeats the song between two beats until it is released by from: null. The present pass is then the last one. */
+  /**
+   * Repeats the song between two beats until it is released by from: null. The present pass is then the last one. With
+   * from, to is required, and lies whole beats after it.
+   */
   loop: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
     sessionId: string;
@@ -407,7 +410,10 @@ export interface ClientEvents {
     /** number ≥ 0 */
     notAfterServerMs?: number | null;
   };
-  /** Moves the nearest bar line to atServerMs, which is at most 2 s ago. */
+  /**
+   * Corrects the bar: the nearest bar line moves to atServerMs, the time of a press on beat one, which is at most 2 s
+   * ago.
+   */
   one: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
     sessionId: string;

@@ -118,7 +118,7 @@ describe("a token", () => {
 /** Waits until everything that was decided so far is stored. */
 async function stored(server) {
   const storage = async () => JSON.parse((await request(server, "GET", "/health")).body).storage;
-  // A token changes no version, so a record that is surely later has to arrive.
+  // A token does not raise the version, so wait until a later record of another session is stored.
   for (let round = 0; round < 3; round += 1) {
     const { written } = await storage();
     await join(server, freshSession("barrier"));

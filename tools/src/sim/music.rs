@@ -11,7 +11,7 @@
 use bandsync_engine::words::music::{Change, Loop, Timeline};
 use bandsync_engine::words::time::Micros;
 
-/// Micro-beats in a beat.
+/// Microbeats in a beat.
 pub const BEAT: i128 = 1_000_000;
 
 /// The last position in microseconds: 24 hours.
@@ -28,7 +28,7 @@ const ONE_AGE_MAX: u64 = 2_000_000;
 pub struct Piece {
     pub t: i128,
     pub position: i128,
-    /// The count in micro-beats, which goes on where a loop leads back.
+    /// The count in microbeats, which goes on where a loop leads back.
     pub beat: i128,
     pub playing: bool,
     /// Tempo at `t`, in thousandths of a BPM.
@@ -805,7 +805,7 @@ fn position_of(beat: i128, tempo: i128) -> i128 {
     length_of(beat, tempo).min(POSITION_MAX)
 }
 
-/// Returns the duration of a number of micro-beats, in microseconds.
+/// Returns the duration of a number of microbeats, in microseconds.
 fn length_of(beats: i128, tempo: i128) -> i128 {
     round(60_000 * beats, tempo)
 }

@@ -1,8 +1,8 @@
 //! Tokens: the secrets by which members get their seats back, also after they were gone.
 //!
-//! A client makes the token of its seat. When the member is gone without having left, its seat is
-//! remembered with the token, which then proves that its holder had the seat. Tokens lie beside the
-//! seats, so that a member without one takes no memory for it.
+//! A client makes a secret token for its seat. If its connection is lost, the session remembers the
+//! seat with the token, and a client that sends the token gets the seat back. Tokens are kept apart
+//! from `Seat`, so that members without a token need no memory for it.
 
 use std::collections::VecDeque;
 
@@ -46,8 +46,8 @@ impl Tokens {
     /// Maximum number of absent members whose seats are remembered. Specified.
     pub const ABSENT_MAX: usize = 1_024;
 
-    /// Number of absent members whose seats are stored. Specified: a session is stored with each
-    /// decision, so its record must stay small.
+    /// Number of the members lost last whose seats are always stored. Specified: a session is stored
+    /// with each decision, so its record must stay small.
     pub const ABSENT_STORED: usize = 64;
 
     /// Whether there is nothing to store.
@@ -55,9 +55,9 @@ impl Tokens {
         self.present().is_empty() && self.absent().len() == 0
     }
 
-    /// Returns the number of changes since the session was opened. A change makes no version of the
-    /// session, but another record. Losses do not count: the stored record has a lost member as
-    /// present, which is the same after a crash.
+    /// Returns the number of changes of tokens since the session was opened. A change does not raise
+    /// the version, but the record must be stored again. The loss of a member does not count: a
+    /// stored record that still has it as present gives the same state when it is loaded.
     pub fn changes(&self) -> u32 {
         self.0.as_ref().map_or(0, |lists| lists.changes)
     }
@@ -126,7 +126,7 @@ impl Tokens {
         lists.absent.push_back(AbsentSeat { seat, token, since });
     }
 
-    /// Returns the seat of an absent member, which is present again as `new`.
+    /// Removes and returns the seat of an absent member, which is present again as `new`.
     pub fn bring_back(&mut self, absent: MemberId, new: MemberId) -> Option<Seat> {
         let lists = self.0.as_mut()?;
         let place = lists.absent.iter().position(|other| other.seat.member.id == absent)?;
@@ -151,7 +151,8 @@ impl Tokens {
         }
     }
 
-    /// Forgets the absent members that are not [stored](Self::ABSENT_STORED), as a crash does.
+    /// Forgets the absent members that are not [stored](Self::ABSENT_STORED), as when a session is
+    /// loaded.
     pub fn drop_unstored(&mut self) {
         if let Some(lists) = &mut self.0 {
             lists.absent = lists.stored().cloned().collect();
@@ -167,7 +168,7 @@ impl Tokens {
     }
 
     /// Whether each present member has one of these seats, no member is listed twice, and all
-    /// tokens may be tokens.
+    /// tokens are well-formed.
     pub(super) fn is_sound(&self, seats: &[Seat]) -> bool {
         let mut members: Vec<MemberId> = self.present().iter().map(|(member, _)| *member).collect();
         let mut seated: Vec<MemberId> = seats.iter().map(|seat| seat.member.id).collect();

@@ -1,7 +1,7 @@
 //! Playback: the leader's commands become the next timeline.
 //!
 //! A change may be scheduled at most 30 s ahead, or armed: it then waits for a place in the song.
-//! Pause and stop cancel both; any other command plans them again, see [`Draft`].
+//! Pause and stop cancel both. Most other commands keep them; [`Draft`] says what each one drops.
 
 use super::draft::{Draft, Move};
 use super::metronome::Metronome;
@@ -14,9 +14,9 @@ use crate::words::time::{Micros, Moment};
 
 /// Maximum time by which a change may be scheduled ahead. A later time is replaced by it.
 /// Specified.
-const LEAD_MAX: Micros = Micros::from_secs(30);
+const SCHEDULE_AHEAD_MAX: Micros = Micros::from_secs(30);
 
-/// Maximum age of a press of pause that counts where it was made. Specified.
+/// Maximum age of a press of pause at whose time the music stops. Specified.
 const PRESS_AGE_MAX: Micros = Micros::from_millis(500);
 
 /// Tolerance of a reported position in microseconds. Specified: the protocol promises 25 ms.
@@ -96,7 +96,7 @@ impl Playback {
         if let Some(quantize) = quantize {
             next.step_back(quantize)?;
         }
-        let at = lead(now, at);
+        let at = start_time(now, at);
         let start = next.play(at, count_in_bars)?;
         let (tempo, position) = (start.bpm0, start.p0);
         let changed = self.install(state, now, next);
@@ -110,8 +110,8 @@ impl Playback {
     }
 
     /// Handles `pause`. The music stops at its present place; during a count-in it returns to the
-    /// place where it was to begin. A recent press counts where it was made, so followers go back
-    /// to there.
+    /// place where it was to begin. If `pressed` is at most 500 ms ago, the music stops at the
+    /// position of that time, so the displays of followers move back.
     pub fn pause(
         &mut self,
         state: &mut State,
@@ -165,7 +165,7 @@ impl Playback {
                 next.jump(beat, departure)?;
                 return Ok(self.install_for_later(state, now, member, next, out));
             }
-            (When::At(at), _) => lead(now, Some(at)),
+            (When::At(at), _) => start_time(now, Some(at)),
             (When::Now | When::Armed(_), _) => now.at,
         };
         next.seek(at, move_to(to))?;
@@ -393,6 +393,6 @@ fn move_to(target: Target) -> Move {
 }
 
 /// Returns the time at which a change that asks for `at` takes effect.
-fn lead(now: Moment, at: Option<Micros>) -> Micros {
-    at.map_or(now.at, |at| at.clamp(now.at, now.at + LEAD_MAX))
+fn start_time(now: Moment, at: Option<Micros>) -> Micros {
+    at.map_or(now.at, |at| at.clamp(now.at, now.at + SCHEDULE_AHEAD_MAX))
 }

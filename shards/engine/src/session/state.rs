@@ -35,8 +35,9 @@ pub(super) struct State {
     setlist_sum: u32,
 }
 
-/// Bounds of the time between a command and the earliest armed change, in milliseconds. Specified.
-const LEAD_MS: std::ops::RangeInclusive<u64> = 150..=1_000;
+/// Bounds of the time between a command and a change that is armed for the next bar line or beat, in
+/// milliseconds. Specified.
+const LEAD_TIME_MS: std::ops::RangeInclusive<u64> = 150..=1_000;
 
 /// The cause of a leader's lead, for the automatic message.
 #[derive(Clone, Copy, Debug)]
@@ -405,7 +406,7 @@ impl State {
         // activity, such as the pause at the end of a leader's grace.
         // mark: clock_set_back_rewinds
         let then = timeline.segments.first().map_or(then, |first| then.max(first.t0));
-        let mut draft = Draft::new(timeline, then, self.lead());
+        let mut draft = Draft::new(timeline, then, self.lead_time());
         draft.carry_over(now.at);
         self.install(draft);
         self.touch(now);
@@ -413,15 +414,16 @@ impl State {
 
     /// Begins a plan of the next timeline.
     pub fn draft(&self, now: Micros) -> Draft {
-        Draft::new(self.timeline(), now, self.lead())
+        Draft::new(self.timeline(), now, self.lead_time())
     }
 
-    /// Returns the minimum time between a command and an armed change, so that the slowest member
-    /// learns of the change in time: twice its p95 round trip, and 100 ms.
-    fn lead(&self) -> Micros {
+    /// Returns the minimum time between a command and a change that is armed for the next bar line
+    /// or beat, so that the slowest member learns of it in time: twice its p95 round trip, and
+    /// 100 ms.
+    fn lead_time(&self) -> Micros {
         let seats = self.record.seats.iter().filter(|seat| seat.member.connected);
         let slowest = seats.map(|seat| u64::from(seat.latency_ms)).max().unwrap_or(0);
-        Micros::from_millis((2 * slowest + 100).clamp(*LEAD_MS.start(), *LEAD_MS.end()))
+        Micros::from_millis((2 * slowest + 100).clamp(*LEAD_TIME_MS.start(), *LEAD_TIME_MS.end()))
     }
 
     /// Makes a draft the present timeline. Returns the old one, or `None` if the music does not

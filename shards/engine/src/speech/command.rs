@@ -141,12 +141,12 @@ pub enum SessionCommand {
     ChangeTempo(TempoChange),
     /// `set_time_signature`.
     SetTimeSignature(TimeSignature),
-    /// `loop`: the first song beat and the one at which the loop leads back, in micro-beats. `None`
+    /// `loop`: the first song beat and the one at which the loop leads back, in microbeats. `None`
     /// releases the loop.
     Loop(Option<(i64, i64)>),
     /// `cancel`: cancels what is armed.
     Cancel,
-    /// `nudge`: moves the place by whole beats, in micro-beats.
+    /// `nudge`: moves the place by whole beats, in microbeats.
     Nudge(i64),
     /// `one`: moves the nearest bar line to the time of the press.
     One(Micros),
@@ -207,7 +207,7 @@ pub struct Start {
     pub at: Option<Micros>,
     /// Number of bars counted in, 0 to 8.
     pub count_in_bars: u32,
-    /// The boundary at which to start.
+    /// The beginning to which the place moves back first.
     pub quantize: Option<Quantize>,
 }
 
@@ -229,7 +229,7 @@ pub struct TempoChange {
 pub enum Target {
     /// A position.
     Position(Position),
-    /// A song beat, in micro-beats.
+    /// A song beat, in microbeats.
     Beat(i64),
 }
 
@@ -251,16 +251,16 @@ pub enum Departure {
     Bar,
     /// The next beat that is far enough ahead.
     Beat,
-    /// This song beat in micro-beats, when the song next reaches it.
+    /// This song beat in microbeats, when the song next reaches it.
     AtBeat(i64),
 }
 
-/// The boundary that a scheduled change waits for.
+/// The unit to whose beginning `play` moves the place back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Quantize {
-    /// The next bar.
+    /// The present bar.
     Bar,
-    /// The next beat.
+    /// The present beat.
     Beat,
 }
 
@@ -344,7 +344,7 @@ pub struct Song {
     /// beginning.
     #[serde(skip)]
     pub meter: Vec<MeterChange>,
-    /// The song beat at which it is over, in micro-beats.
+    /// The song beat at which it is over, in microbeats.
     #[serde(skip)]
     pub end: Option<i64>,
 }
@@ -372,7 +372,7 @@ pub enum SongFormat {
 pub struct SongSelection {
     /// The song.
     pub choice: SongChoice,
-    /// Whether it plays at once.
+    /// Whether the song plays when it begins, or is stopped at its beginning.
     pub plays: bool,
     /// The place at which it begins. `None`: at once.
     pub departure: Option<Departure>,

@@ -134,7 +134,7 @@ pub enum Notice {
     Seek {
         /// The new position.
         position: i64,
-        /// The new song beat, in micro-beats.
+        /// The new song beat, in microbeats.
         beat: i64,
         /// The time.
         timestamp: UnixMillis,
@@ -167,7 +167,7 @@ pub enum Notice {
         beat_position: Number,
         /// The tempo.
         tempo: Tempo,
-        /// Lead of the leader over the timeline, in micro-beats.
+        /// Lead of the leader over the timeline, in microbeats.
         drift: i64,
     },
     /// `position_sync`: `sessionId, positionMs, serverTime, clientTimestamp`.
@@ -296,7 +296,7 @@ pub struct Snapshot<'a> {
     pub tempo: Tempo,
     /// Position in the song, in microseconds.
     pub position: i64,
-    /// The song beat, in micro-beats.
+    /// The song beat, in microbeats.
     pub beat: i64,
     /// Whether the position moves.
     pub playing: bool,

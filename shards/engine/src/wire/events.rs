@@ -202,8 +202,8 @@ events! {
         "Joins a session, and creates it if it does not exist. If no member leads, the new member \
          leads, unless it asks for the role follower. The first member sets passcode and \
          leaderPin; with a PIN, only members that know it may claim the lead. A member of another \
-         session leaves that one when this one admits it. If a seat of the session has the token, \
-         the member gets that seat, and the connection that has it is replaced.",
+         session leaves that one when this one admits it. If the token belongs to a seat of the \
+         session, the member gets that seat, and a connection that has the seat is replaced.",
         of_session {
             session = "sessionId": SESSION,
             display_name = "displayName": optional(LONG_NAME),
@@ -238,8 +238,8 @@ events! {
         ],
         &[Code::InvalidSessionId, Code::BadPasscode, Code::SessionFull, Code::NotAllowed];
     LeaveSession = "leave_session" [Other],
-        "Leaves the session, whose server forgets the sender's token. If the sender leads, the lead \
-         passes to another member at once.",
+        "Leaves the session, and makes the server forget the sender's token. If the sender leads, \
+         the lead passes to another member at once.",
         of_session { session = "sessionId": SESSION, } => Command::Leave(session),
         &[], MEMBER;
     SetRole = "set_role" [Other, once],
@@ -339,7 +339,8 @@ events! {
         CHANGED, LEADER;
     Seek = "seek" [Other, once, waits, timed],
         "Moves to a position or a beat, also while playing: at once, at atServerMs, or at the next \
-         bar line or beat (at) or song beat (atBeat). If the music is stopped, it moves at once.",
+         bar line or beat (at) or song beat (atBeat). If the music is stopped, at and atBeat move it \
+         at once.",
         in_session {
             position = "position": unread(POSITION.schema),
             beat = "beat": unread(BEAT.schema),
@@ -389,7 +390,7 @@ events! {
         CHANGED, LIMITED;
     Loop = "loop" [Other, once, timed],
         "Repeats the song between two beats until it is released by from: null. The present pass is \
-         then the last one.",
+         then the last one. With from, to is required, and lies whole beats after it.",
         in_session {
             from = "from": nullable(BEAT),
             to = "to": unread(BEAT.schema),
@@ -404,7 +405,8 @@ events! {
         in_session { beats = "beats": NUDGE, } => SessionCommand::Nudge(beats),
         CHANGED, LIMITED;
     One = "one" [Other, once, timed],
-        "Moves the nearest bar line to atServerMs, which is at most 2 s ago.",
+        "Corrects the bar: the nearest bar line moves to atServerMs, the time of a press on beat one, \
+         which is at most 2 s ago.",
         in_session { pressed = "atServerMs": SERVER_MS, } => SessionCommand::One(pressed),
         CHANGED, LIMITED;
     BeatSync = "beat_sync" [Other, timed],

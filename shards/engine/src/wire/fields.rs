@@ -340,7 +340,7 @@ pub const POSITION: Kind<Position> = Kind::new(
     },
 );
 
-/// A song beat, rounded to micro-beats.
+/// A song beat, rounded to microbeats.
 pub const BEAT: Kind<i64> = Kind::new(
     Schema::new("Beat", Form::Within(0.0, BEATS_MAX)).about("from the first beat of bar 1 as 0"),
     |field, form| {
@@ -358,7 +358,7 @@ pub const WHOLE_BEAT: Kind<i64> =
         beat.map(|beat| i64::from(beat) * music::BEAT).map_err(|_| field.wrong(right))
     });
 
-/// Number of beats by which the place is moved, in micro-beats.
+/// Number of beats by which the place is moved, in microbeats.
 pub const NUDGE: Kind<i64> =
     Kind::new(Schema::new("Nudge", Form::WholeWithin(-64, 64)).about("not 0"), |field, _| {
         let within = |beats: &f64| beats.fract() == 0.0 && *beats != 0.0 && beats.abs() <= 64.0;

@@ -404,7 +404,7 @@ pub(super) struct SongView<'a> {
     end_beat: Option<Millionths>,
 }
 
-/// A time signature of a song, at a beat and not at a micro-beat.
+/// A time signature of a song, at a beat and not at a microbeat.
 #[derive(Serialize)]
 struct SongMeterView {
     beat: Millionths,
@@ -481,7 +481,7 @@ impl From<&TimeSignature> for TimeSignatureView {
     }
 }
 
-/// The timeline in integers: microseconds, micro-beats and milli-BPM.
+/// The timeline in integers: microseconds, microbeats and milli-BPM.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TimelineView<'a> {
@@ -634,7 +634,7 @@ impl Serialize for Thousandths {
     }
 }
 
-/// A count of millionths, printed in wholes: micro-beats as beats.
+/// A count of millionths, printed in wholes: microbeats as beats.
 pub(super) struct Millionths(pub i64);
 
 impl Serialize for Millionths {

@@ -141,7 +141,7 @@ pub const SETLIST: Schema = object(
     &[TITLE.info("title"), Schema::new("Songs", Form::List(&SONG)).info("songs")],
 );
 
-/// A timeline in whole microseconds, micro-beats and milli-BPM.
+/// A timeline in whole microseconds, microbeats and milli-BPM.
 pub const TIMELINE: Schema = object(
     "Timeline",
     &[

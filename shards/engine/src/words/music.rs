@@ -1,7 +1,7 @@
-//! Music as integers: tempo, position, metre, and the timeline that computes the position at any
+//! Music as integers: tempo, position, meter, and the timeline that computes the position at any
 //! time.
 //!
-//! All values are microseconds, micro-beats and milli-BPM, so that every program computes the time
+//! All values are microseconds, microbeats and milli-BPM, so that every program computes the time
 //! of beat k to the same bit.
 
 mod timeline;
@@ -14,7 +14,7 @@ pub use timeline::{
 
 use serde::{Deserialize, Serialize};
 
-/// Micro-beats in a beat.
+/// Microbeats in a beat.
 pub const BEAT: i64 = 1_000_000;
 
 /// Beats per minute, in thousandths.

@@ -1,4 +1,4 @@
-//! Acknowledgements: I2, I7, I8, I9, I20, I21, I25, I26 and I27.
+//! Acknowledgements: I2, I7, I8, I9, I20, I21, I25, I26 and I28.
 
 use std::collections::BTreeSet;
 

@@ -33,7 +33,7 @@ impl SessionOracle {
         let Some(model) = self.settled().filter(is_known) else { return Ok(()) };
         let beat = model.music.at(at).beat.rem_euclid(1_000_000);
         if beat.min(1_000_000 - beat) > 100 {
-            return Err(("I5 time of a beat", format!("{at} µs is {beat} micro-beats into one")));
+            return Err(("I5 time of a beat", format!("{at} µs is {beat} microbeats into one")));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Checks after each turn: I1, I6, I13, I18 and I24.
+//! Checks after each turn: I1, I6, I13, I18, I24 and I27.
 
 use bandsync_engine::engine::Engine;
 

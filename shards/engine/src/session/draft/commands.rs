@@ -1,8 +1,8 @@
 //! The commands: how each one changes the music.
 
 use super::places::{
-    bar_line_after, beat_after, count_of, duration_of, loop_around, position_of, shift, sought,
-    started, stop_after, too_late, with_entry,
+    bar_line_after, beat_after, duration_of, loop_around, next_count_of, position_of, shift,
+    sought, started, stop_after, too_late, with_entry,
 };
 use super::{Draft, Move, Plan, Planned};
 use crate::speech::{Code, Departure, Quantize, Reject};
@@ -198,7 +198,7 @@ impl Draft {
         if !plan.present.playing {
             return self.set_tempo(tempo, Micros::ZERO);
         }
-        let cut = self.reached(&plan, beat)?;
+        let cut = self.reachable_count(&plan, beat)?;
         let leaves_before = |later: &Planned| match later {
             Planned::Armed(_, armed) => {
                 armed.cut <= cut && !matches!(armed.change, Change::Tempo(_) | Change::Meter)
@@ -265,7 +265,7 @@ impl Draft {
         self.apply(plan)
     }
 
-    /// Moves the place by whole beats at once, which are named in micro-beats. The click goes on.
+    /// Moves the place by whole beats at once, which are named in microbeats. The click goes on.
     pub fn nudge(&mut self, micro_beats: i64) -> Result<(), Reject> {
         debug_assert!(micro_beats % BEAT == 0, "{micro_beats} are no whole beats");
         let mut plan = self.plan();
@@ -277,8 +277,9 @@ impl Draft {
         self.apply(plan)
     }
 
-    /// Moves the nearest bar line, or the end of the loop, to the time `pressed`. Half a bar goes to
-    /// the next one. A time later than now counts as now.
+    /// Corrects the bar: shifts the music so that a bar begins at `pressed`, the time at which the
+    /// leader pressed on beat one. The nearest bar line is used, and the next one if the press is
+    /// halfway. The end of a loop counts as a bar line. A time later than now counts as now.
     pub fn one(&mut self, pressed: Micros) -> Result<(), Reject> {
         if self.now.since(pressed) > ONE_AGE_MAX {
             return Err(too_late("this press is more than 2 s ago; press again"));
@@ -327,7 +328,8 @@ impl Draft {
         plan.later.retain(|later| !waits(later));
         let meter_with = |beat| with_entry(&plan.meter, MeterChange { beat, signature });
         let loop_from = present.looped.map_or(0, |looped| looped.from);
-        // A change that leaves first takes the signature along, from where it lands.
+        // If an armed change begins before that bar line, the signature holds from the beat to which
+        // the change leads.
         for later in &mut plan.later {
             let Planned::Armed(segment, armed) = later else { continue };
             match armed.change {
@@ -369,8 +371,8 @@ impl Draft {
         self.apply(plan)
     }
 
-    /// Arms a jump or a song. It replaces an earlier one and the changes after its departure; a
-    /// meter that waited there comes along.
+    /// Arms a jump or a song. It replaces an earlier one and all changes that were armed for later
+    /// beats; a meter that waited for one of those is kept.
     fn arm(
         &mut self,
         mut plan: Plan,
@@ -378,11 +380,11 @@ impl Draft {
         (change, meter): (Change, Option<Vec<MeterChange>>),
         departure: Departure,
     ) -> Result<(), Reject> {
-        let ahead = plan.present.count_at(self.now + self.lead);
+        let ahead = plan.present.count_at(self.now + self.lead_time);
         let cut = match departure {
             Departure::Bar => bar_line_after(&plan.present, &plan.meter, ahead),
             Departure::Beat => beat_after(&plan.present, ahead),
-            Departure::AtBeat(beat) => self.reached(&plan, beat)?,
+            Departure::AtBeat(beat) => self.reachable_count(&plan, beat)?,
         };
         let mut waiting_meter = None;
         plan.later.retain_mut(|later| {
@@ -418,13 +420,13 @@ impl Draft {
         self.apply(plan)
     }
 
-    /// Returns the count at which the song is next at `beat`.
+    /// Returns the count at which the song is next at `beat`, if it gets there before its end.
     ///
     /// # Errors
     /// `too_late` if the song is past it, or stops or loops before it.
-    fn reached(&mut self, plan: &Plan, beat: i64) -> Result<i64, Reject> {
+    fn reachable_count(&mut self, plan: &Plan, beat: i64) -> Result<i64, Reject> {
         self.keep_begun_song();
-        let count = count_of(&plan.present, beat)?;
+        let count = next_count_of(&plan.present, beat)?;
         let stop = self.timeline.end.map(|end| stop_after(end, &plan.meter));
         let stops = stop.is_some_and(|stop| (plan.present.b0 + 1..count).contains(&stop));
         if stops && plan.present.looped.is_none() {
@@ -459,7 +461,8 @@ impl Draft {
             }
         }
         let present = &plan.present;
-        let line = bar_line_after(present, &plan.meter, present.count_at(self.now + self.lead));
+        let line =
+            bar_line_after(present, &plan.meter, present.count_at(self.now + self.lead_time));
         plan.later.retain_mut(|later| {
             let Planned::Armed(_, armed) = later else { return true };
             if matches!(armed.change, Change::Tempo(_)) {

@@ -1,9 +1,9 @@
 //! The next timeline while it is planned: the present one with a change.
 //!
-//! Every command continues the present music and forgets the past. Then everything that was planned
-//! for later is planned again: an armed change waits for the same beat, so its time moves with the
-//! tempo; a scheduled change keeps its time, and a counted-in start begins at the new place and in
-//! the new tempo. The end of the song comes last.
+//! A command makes a new timeline. Its first segment continues the music from now, and earlier
+//! segments are dropped. Then the pending changes are computed again: an armed change keeps its
+//! beat, so its time follows the tempo; a scheduled change keeps its time, and a scheduled start
+//! uses the new place and tempo. The end of the song is computed last.
 //!
 //! The shared vectors (`plans` in `tests/vectors/timeline-song.json`) are the specification.
 
@@ -27,8 +27,8 @@ pub(super) struct Draft {
     pub timeline: Timeline,
     /// Time of the change.
     pub now: Micros,
-    /// Minimum time between a command and an armed change.
-    lead: Micros,
+    /// Minimum time between a command and a change that is armed for the next bar line or beat.
+    lead_time: Micros,
 }
 
 /// The music as it continues from now, and what is planned for later.
@@ -52,7 +52,7 @@ enum Planned {
 /// A change of the place, wherever the music is by then.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Move {
-    /// The music starts, after a count-in of this many micro-beats.
+    /// The music starts, after a count-in of this many microbeats.
     Start(i64),
     /// The music continues at a position.
     Position(i64),
@@ -62,8 +62,8 @@ pub(super) enum Move {
 
 impl Draft {
     /// Creates a draft of the present timeline.
-    pub fn new(timeline: &Timeline, now: Micros, lead: Micros) -> Self {
-        Self { timeline: timeline.clone(), now, lead }
+    pub fn new(timeline: &Timeline, now: Micros, lead_time: Micros) -> Self {
+        Self { timeline: timeline.clone(), now, lead_time }
     }
 
     /// Moves the music from its present time to the time `there` of another clock.
@@ -200,7 +200,7 @@ impl Draft {
         }
         let present = &self.timeline.segments[0];
         if armed.cut <= present.count_at(self.now) {
-            let ahead = present.count_at(self.now + self.lead);
+            let ahead = present.count_at(self.now + self.lead_time);
             armed.cut = bar_line_after(present, &self.timeline.meter, ahead);
         }
         let overtaken =

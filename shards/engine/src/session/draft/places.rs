@@ -29,7 +29,7 @@ pub(super) fn beat_after(segment: &Segment, count: i64) -> i64 {
 ///
 /// # Errors
 /// `too_late` if the beat is over, or a loop leads back before it, or the count-in ends after it.
-pub(super) fn count_of(segment: &Segment, beat: i64) -> Result<i64, Reject> {
+pub(super) fn next_count_of(segment: &Segment, beat: i64) -> Result<i64, Reject> {
     let present = segment.b0;
     let mut count = present + beat - segment.beat_of(present);
     if let Some(looped) = segment.looped.filter(|looped| count <= present && beat >= looped.from) {
@@ -108,13 +108,13 @@ pub(super) fn position_of(beat: i64, tempo: Tempo) -> i64 {
     duration_of(beat, tempo).min(Position::MAX.as_micros() as i64)
 }
 
-/// Returns the duration of micro-beats, rounded to the nearest microsecond.
+/// Returns the duration of microbeats, rounded to the nearest microsecond.
 pub(super) fn duration_of(beats: i64, tempo: Tempo) -> i64 {
     let tempo = i128::from(tempo.milli_bpm());
     (120_000 * i128::from(beats) + tempo).div_euclid(2 * tempo) as i64
 }
 
-/// Returns the micro-beats in `micros` microseconds, rounded to the nearest.
+/// Returns the microbeats in `micros` microseconds, rounded to the nearest.
 pub(super) fn beats_of(micros: i64, tempo: Tempo) -> i64 {
     (i128::from(micros) * i128::from(tempo.milli_bpm()) + 30_000).div_euclid(60_000) as i64
 }

@@ -182,7 +182,7 @@ proptest! {
             prop_assert!((was - is).abs() < 1_000, "at {} instead of {}", is, was);
             // The tempo in the middle of a fade is rounded where the record takes over.
             let beats = timeline.beat_at(here) - opened.record().timeline.beat_at(there);
-            prop_assert!(beats.abs() < 100, "{} micro-beats off", beats);
+            prop_assert!(beats.abs() < 100, "{} microbeats off", beats);
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::words::music::{BEAT, TimeSignature};
 /// A time signature that holds from a song beat on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct MeterChange {
-    /// The first beat of its first bar, in micro-beats.
+    /// The first beat of its first bar, in microbeats.
     pub beat: i64,
     /// The signature.
     pub signature: TimeSignature,
@@ -18,7 +18,7 @@ pub struct MeterChange {
 pub struct Bar {
     /// Number of the bar, from 0 at the first meter entry; negative before it.
     pub bar: i64,
-    /// Micro-beats since the bar began.
+    /// Microbeats since the bar began.
     pub in_bar: i64,
     /// The signature of the bar.
     pub signature: TimeSignature,
@@ -34,7 +34,7 @@ impl MeterChange {
         meter.get(index_at(meter, beat)).copied().unwrap_or(Self::COMMON)
     }
 
-    /// Returns the length of a bar in micro-beats.
+    /// Returns the length of a bar in microbeats.
     pub fn bar_length(&self) -> i64 {
         i64::from(self.signature.numerator) * BEAT
     }

@@ -5,8 +5,9 @@
 //! compute the same microsecond for the same beat. `tests/vectors/README.md` has the formulas that
 //! clients use too.
 //!
-//! A segment counts beats on and on. Its loop folds the *count* into the *song beat*, so the fifth
-//! pass has counts of its own. Bars, songs and members know song beats.
+//! There are two scales of beats, both in microbeats. Within a segment the *count* only increases,
+//! also over the passes of a loop. The *song beat* is the count wrapped into the loop. Segments
+//! (`b0`, `start`) and armed changes (`cut`) have counts; bars, songs and commands have song beats.
 
 mod meter;
 mod segment;
@@ -44,7 +45,7 @@ pub struct Timeline {
     /// The song beat at which the song is over, if it ends.
     #[serde(skip)]
     pub end: Option<i64>,
-    /// Grid for changes while playing, in micro-beats; 0 means at once.
+    /// Grid for changes while playing, in microbeats; 0 means at once.
     pub quantum: i64,
     /// Beats counted in before the first one sounds.
     pub count_in: u32,
@@ -61,7 +62,7 @@ pub struct Segment {
     pub t0: Micros,
     /// Position at `t0` in microseconds; negative while counting in.
     pub p0: i64,
-    /// Count at `t0` in micro-beats; negative while counting in.
+    /// Count at `t0` in microbeats; negative while counting in.
     pub b0: i64,
     /// Whether time moves the position. False means stopped.
     pub playing: bool,
@@ -85,7 +86,7 @@ pub struct Segment {
 /// A stretch of the song that is played again and again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Loop {
-    /// The first song beat, in micro-beats.
+    /// The first song beat, in microbeats.
     pub from: i64,
     /// The song beat at which the loop leads back: whole beats after `from`.
     pub to: i64,
@@ -127,7 +128,7 @@ pub enum Change {
 /// The place in the song at an instant, as members see it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Place {
-    /// The song beat in micro-beats; while counting in, the count.
+    /// The song beat in microbeats; while counting in, the count.
     pub beat: i64,
     /// The bar of the beat. While counting in, bars are counted from the start backwards.
     pub bar: Bar,
@@ -156,12 +157,12 @@ impl Timeline {
         narrow(self.position(self.segment_index_at(at), wide(at)))
     }
 
-    /// Returns the count at `at` in micro-beats. It goes on where a loop leads back.
+    /// Returns the count at `at` in microbeats. It goes on where a loop leads back.
     pub fn count_at(&self, at: Micros) -> i64 {
         narrow(self.count(self.segment_index_at(at), wide(at)))
     }
 
-    /// Returns the song beat at `at` in micro-beats; while counting in, the count.
+    /// Returns the song beat at `at` in microbeats; while counting in, the count.
     pub fn beat_at(&self, at: Micros) -> i64 {
         let (count, segment) = (self.count_at(at), self.segment_at(at));
         if segment.start_after(count).is_some() { count } else { segment.beat_of(count) }
@@ -215,7 +216,7 @@ impl Timeline {
         u64::try_from(time).ok().map(Micros::from_micros)
     }
 
-    /// Returns the first boundary at or after `beat` of a grid of `quantum` micro-beats, which
+    /// Returns the first boundary at or after `beat` of a grid of `quantum` microbeats, which
     /// restarts at every meter entry. A quantum of 0 means no grid.
     pub fn next_boundary(&self, beat: i64, quantum: i64) -> i64 {
         if quantum <= 0 {

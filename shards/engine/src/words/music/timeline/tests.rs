@@ -223,7 +223,7 @@ proptest! {
     fn the_time_of_a_beat_inverts_the_beat_at_a_time(timeline in played(), at in 10_000_000..900_000_000_u64) {
         let beat = timeline.beat_at(Micros::from_micros(at));
         let time = timeline.time_of_beat(beat, Micros::ZERO).unwrap();
-        // A microsecond is 7 micro-beats at 400 BPM and a sixtieth of one at 1; time and beat
+        // A microsecond is 7 microbeats at 400 BPM and a sixtieth of one at 1; time and beat
         // are rounded once each.
         prop_assert!((timeline.beat_at(time) - beat).abs() <= 5, "beat {} at {:?}", beat, time);
         let micro_beat = u64::from(60_000 / timeline.tempo_at(Micros::from_micros(at)).milli_bpm());
