@@ -219,8 +219,6 @@ pub const BUGS: &[Bug] = bugs! {
         "as u32" => "as u32 / if BUG { 8 } else { 1 }";
     stored_epoch_unnoted "a new session gets an epoch below that of a loaded one":
         "" => "if !BUG { LINE }";
-    clock_set_back_rewinds "music is loaded as of a time before its last change":
-        "then.max(first.t0)" => "if BUG { then } else { then.max(first.t0) }";
     samples_before_a_step_kept "a member's clock keeps answers from before a step":
         "" => "if !BUG { LINE }";
     bound_trusts_the_line "the bound of a member's clock trusts the fitted line":

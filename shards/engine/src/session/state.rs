@@ -401,12 +401,7 @@ impl State {
         let passed = now.unix.0.saturating_sub(record.last_active_unix.0).max(0) as u64;
         // mark: stored_music_stands
         let then = record.last_active_at + Micros::from_micros(passed.saturating_mul(1_000));
-        let timeline = &record.timeline;
-        // If the wall clock was set back, it may show less time than has passed since the last
-        // activity, such as the pause at the end of a leader's grace.
-        // mark: clock_set_back_rewinds
-        let then = timeline.segments.first().map_or(then, |first| then.max(first.t0));
-        let mut draft = Draft::new(timeline, then, self.lead_time());
+        let mut draft = Draft::new(&record.timeline, then, self.lead_time());
         draft.carry_over(now.at);
         self.install(draft);
         self.touch(now);
