@@ -5,7 +5,7 @@
 use bandsync_engine::speech::Code;
 use bandsync_engine::wire::events::{EVENTS, EventInfo};
 use bandsync_engine::wire::notices::notices;
-use bandsync_engine::wire::schema::{FieldInfo, Form, Presence, Schema};
+use bandsync_engine::wire::schema::{FieldInfo, Form, Schema};
 use bandsync_engine::wire::shapes::{REJECTED, REPEATED, SUPERSEDED, TRUE};
 use bandsync_engine::words::limits::{Limits, RateLimits};
 use serde_json::{Map, Value, json};
@@ -137,8 +137,8 @@ impl Parts {
         let mut required = Vec::new();
         for field in fields {
             let schema = self.reference(&field.schema);
-            let is_optional = field.presence == Presence::Optional;
-            let is_nullable = field.presence == Presence::Nullable || is_optional && of_client;
+            let is_optional = field.presence.is_optional();
+            let is_nullable = field.presence.is_nullable() || is_optional && of_client;
             let schema = match is_nullable {
                 true => json!({ "anyOf": [schema, { "type": "null" }] }),
                 false => schema,

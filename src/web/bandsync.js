@@ -32,9 +32,9 @@ const CHANGING = new Set(["snapshot", "session_update", "user_joined", "user_lef
 /** Events that the server applies once, by their `commandId`. */
 const APPLIED_ONCE = new Set([
   "set_role", "request_leader", "approve_leader_request", "deny_leader_request", "update_message",
-  "chat_message", "update_settings", "cue", "play", "pause", "stop", "seek", "set_tempo",
-  "tempo_change", "tempo_changed", "set_time_signature", "loop", "cancel", "nudge", "one",
-  "set_setlist", "select_song",
+  "chat_message", "update_settings", "set_member", "cue", "play", "pause", "stop", "seek",
+  "set_tempo", "tempo_change", "tempo_changed", "set_time_signature", "loop", "cancel", "nudge",
+  "one", "set_setlist", "edit_setlist", "select_song",
 ]);
 /** Events with a time after which the server rejects them, `notAfterServerMs`. */
 const TIMED = new Set([

@@ -179,6 +179,7 @@ export interface ClientEvents {
     /** text of up to 128 characters, a new one has 8 characters or more where SECURITY_PROFILE is internet */
     leaderPin?: string | null;
     anyoneMayCue?: boolean | null;
+    anyoneMayEdit?: boolean | null;
     /**
      * text of up to 64 characters, Id of a command: <client>-<number>. The number, below 2^53, increases with each
      * command. A number that is not above the last applied one of this client changes nothing, so an unanswered command
@@ -187,12 +188,33 @@ export interface ClientEvents {
      */
     commandId?: string | null;
   };
-  /** Sends a short stage message to all members, with its server time. Followers may send it if anyoneMayCue is set. */
+  /** Gives a member the right to edit the set list, or takes it away. The right belongs to the member's seat. */
+  set_member: {
+    /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
+    sessionId: string;
+    /** text like `^[A-Za-z0-9_-]{20}$` */
+    memberId: string;
+    mayEdit: boolean;
+    /**
+     * text of up to 64 characters, Id of a command: <client>-<number>. The number, below 2^53, increases with each
+     * command. A number that is not above the last applied one of this client changes nothing, so an unanswered command
+     * may be sent again, also on another connection. The client part must be hard to guess. A session remembers its
+     * latest 256 clients, at most four of one member, until the server restarts.
+     */
+    commandId?: string | null;
+  };
+  /**
+   * Sends a short stage message to all members, with its server time. It has a text or a kind. seconds says how long it
+   * is shown, 5 without it. Followers may send it if anyoneMayCue is set.
+   */
   cue: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
     sessionId: string;
-    /** text of 1 to 200 characters */
-    text: string;
+    /** text of up to 200 characters */
+    text?: string | null;
+    kind?: CueKind | null;
+    /** 0 to 60 */
+    seconds?: number | null;
     /** text, cut to 64 characters */
     target?: string | null;
     /**
@@ -459,7 +481,10 @@ export interface ClientEvents {
   clock_sync: {
     t0: number;
   };
-  /** Sets the session's songs, at most 1 MiB in all. */
+  /**
+   * Replaces the session's songs, at most 1 MiB in all. A longer list than a message holds is completed with
+   * edit_setlist.
+   */
   set_setlist: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
     sessionId: string;
@@ -496,6 +521,20 @@ export interface ClientEvents {
     commandId?: string | null;
     /** number ≥ 0 */
     notAfterServerMs?: number | null;
+  };
+  /** Requests the set list without the bodies of its songs. Each song has the revision in which it last changed. */
+  get_setlist: {
+    /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
+    sessionId: string;
+  };
+  /**
+   * Requests songs with their bodies: those of songIds, or the selected song and then all others in order. The answer
+   * has at least one and ends after 256 KiB; more has the ids to request next. Songs that are gone are left out.
+   */
+  get_songs: {
+    /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
+    sessionId: string;
+    songIds?: string[] | null;
   };
   /** Requests a song with its body. */
   get_song: {
@@ -600,6 +639,13 @@ export interface Acknowledgements {
     cut?: true;
   } | Repeated;
   update_settings: {
+    ok: true;
+    /** whole number */
+    epoch: number;
+    /** whole number */
+    version: number;
+  } | Repeated;
+  set_member: {
     ok: true;
     /** whole number */
     epoch: number;
@@ -728,6 +774,15 @@ export interface Acknowledgements {
     /** whole number */
     version: number;
   } | Repeated;
+  edit_setlist: {
+    ok: true;
+    /** whole number */
+    epoch: number;
+    /** whole number */
+    version: number;
+    /** whole number */
+    revision: number;
+  } | Repeated;
   select_song: {
     ok: true;
     /** whole number */
@@ -735,6 +790,21 @@ export interface Acknowledgements {
     /** whole number */
     version: number;
   } | Repeated;
+  get_setlist: {
+    ok: true;
+    /** whole number */
+    revision: number;
+    /** text of up to 200 characters */
+    title: string;
+    songs: Song[];
+  };
+  get_songs: {
+    ok: true;
+    /** whole number */
+    revision: number;
+    songs: Song[];
+    more: string[];
+  };
   get_song: {
     ok: true;
     song: Song;
@@ -821,6 +891,8 @@ export interface ServerEvents {
     timeSignature: TimeSignature;
     song?: CurrentSong;
     setlist?: Setlist;
+    /** whole number */
+    setlistRevision?: number;
   };
   /**
    * Member counts and playback; the last event of a batch. In a session of more than 256 members at most once per
@@ -849,6 +921,7 @@ export interface ServerEvents {
     settings?: Settings;
     timeSignature?: TimeSignature;
     timeline?: Timeline;
+    member?: Member;
     /** whole number */
     epoch: number;
     /** whole number */
@@ -981,8 +1054,11 @@ export interface ServerEvents {
   cue: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
     sessionId: string;
-    /** text of 1 to 200 characters */
+    /** text of up to 200 characters */
     text: string;
+    kind: CueKind;
+    /** 0 to 60 */
+    seconds: number;
     /** text of up to 64 characters */
     target?: string;
     /** text like `^[A-Za-z0-9_-]{20}$` */
@@ -1129,6 +1205,27 @@ export interface ServerEvents {
     sessionId: string;
     setlist: Setlist;
   };
+  /**
+   * The set list was edited. A member that holds the revision base applies the operations in order; another one
+   * requests the list.
+   */
+  setlist_changed: {
+    /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
+    sessionId: string;
+    /** whole number */
+    revision: number;
+    /** whole number */
+    base: number;
+    ops: Operation[];
+    /** text like `^[A-Za-z0-9_-]{20}$` */
+    from: string;
+    /** whole number */
+    epoch: number;
+    /** whole number */
+    version: number;
+    /** text like `^[0-9a-f]{8}$` */
+    checksum: string;
+  };
   /** Another song was selected. */
   song_changed: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
@@ -1214,6 +1311,11 @@ export interface ServerEvents {
     bytes?: number;
     /** whole number */
     max?: number;
+    /** whole number */
+    revision?: number;
+    /** text of 1 to 64 characters */
+    songId?: string;
+    song?: Song | null;
   };
 }
 
@@ -1301,6 +1403,8 @@ export type OnLeaderLoss = "continue" | "pause";
 
 export type LeaderRule = "open" | "ask" | "pin";
 
+export type CueKind = "go" | "hold" | "stop" | "info";
+
 export type Quantize = "bar" | "beat";
 
 export type Line = "beat" | "bar";
@@ -1358,6 +1462,28 @@ export interface NewSetlist {
   songs: NewSong[];
 }
 
+export type Op = "add" | "replace" | "move" | "remove" | "retitle";
+
+/**
+ * add has song and before; replace has song, was and shift; move has songId and before; remove has songId and was;
+ * retitle has title. before is the id of a song; without it, or if that song is gone, the end is meant. was is the
+ * revision of the song that the editor saw. shift is the number of beats by which the place moves if the song is on.
+ */
+export interface NewOperation {
+  op: Op;
+  song?: NewSong | null;
+  /** text of 1 to 64 characters */
+  songId?: string | null;
+  /** text of 1 to 64 characters */
+  before?: string | null;
+  /** whole number */
+  was?: number | null;
+  /** whole, -4096 to 4096 */
+  shift?: number | null;
+  /** text of up to 200 characters */
+  title?: string | null;
+}
+
 export interface Song {
   /** text of 1 to 64 characters */
   id: string;
@@ -1378,6 +1504,8 @@ export interface Song {
   meter?: SongMeterEntry[];
   /** 0 to 576000, from the first beat of bar 1 as 0 */
   endBeat?: number;
+  /** whole number */
+  revision: number;
 }
 
 export type Quality = "excellent" | "good" | "fair" | "poor" | "unknown";
@@ -1395,6 +1523,7 @@ export interface Member {
   /** text of up to 64 characters */
   instrument?: string;
   connected: boolean;
+  mayEdit?: true;
 }
 
 export interface Settings {
@@ -1403,6 +1532,7 @@ export interface Settings {
   onLeaderLoss: OnLeaderLoss;
   leaderRule: LeaderRule;
   anyoneMayCue: boolean;
+  anyoneMayEdit: boolean;
   hasPasscode: boolean;
 }
 
@@ -1420,6 +1550,8 @@ export interface CurrentSong {
 }
 
 export interface Setlist {
+  /** whole number */
+  revision: number;
   /** text of up to 200 characters */
   title: string;
   songs: Song[];
@@ -1442,6 +1574,21 @@ export interface MemberInfo {
   joinedAt: number;
 }
 
+export interface Operation {
+  op: Op;
+  song?: Song;
+  /** text of 1 to 64 characters */
+  songId?: string;
+  /** text of 1 to 64 characters */
+  before?: string;
+  /** whole number */
+  was?: number;
+  /** whole, -4096 to 4096 */
+  shift?: number;
+  /** text of up to 200 characters */
+  title?: string;
+}
+
 export type ErrorCode =
   | "invalid_payload"
   | "invalid_session_id"
@@ -1456,6 +1603,7 @@ export type ErrorCode =
   | "too_large"
   | "too_late"
   | "replaced"
+  | "conflict"
   | "draining"
   | "internal";
 
@@ -1470,6 +1618,11 @@ export interface Error {
   bytes?: number;
   /** whole number */
   max?: number;
+  /** whole number */
+  revision?: number;
+  /** text of 1 to 64 characters */
+  songId?: string;
+  song?: Song | null;
 }
 
 export interface Refused {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
 use bandsync_engine::wire::events::{ClientEvent, EVENTS, EventInfo, Scope};
-use bandsync_engine::wire::schema::{FieldInfo, Presence};
+use bandsync_engine::wire::schema::FieldInfo;
 
 use crate::forms::values;
 use crate::types;
@@ -126,7 +126,7 @@ fn fields_of(info: &EventInfo) -> impl Iterator<Item = &'static FieldInfo> {
 }
 
 fn field(field: &FieldInfo) -> String {
-    let mark = if field.presence == Presence::Optional { "?" } else { "" };
+    let mark = if field.presence.is_optional() { "?" } else { "" };
     // A vertical bar would end the cell.
     let values = values(&field.schema.form).replace('|', "\\|");
     format!("`{}`{mark} {values}", field.name)

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use bandsync_engine::wire::events::EVENTS;
 use bandsync_engine::wire::notices::notices;
-use bandsync_engine::wire::schema::{FieldInfo, Form, Presence, Schema};
+use bandsync_engine::wire::schema::{FieldInfo, Form, Schema};
 use bandsync_engine::wire::shapes::{REJECTED, REPEATED, SUPERSEDED, TRUE};
 
 use crate::forms::values;
@@ -116,9 +116,9 @@ impl Types {
         }
         let mut text = String::from("{\n");
         for field in fields {
-            let is_optional = field.presence == Presence::Optional;
+            let is_optional = field.presence.is_optional();
             let is_nullable =
-                field.presence == Presence::Nullable || is_optional && sender == Sender::Client;
+                field.presence.is_nullable() || is_optional && sender == Sender::Client;
             let mark = if is_optional { "?" } else { "" };
             let null = if is_nullable { " | null" } else { "" };
             let kind = self.of(&field.schema);

@@ -5,7 +5,10 @@
 //! again, the fields of [`Record`], and from format 2 on its [`Additions`] and the [`Tokens`] of
 //! its seats. A record without these is written in format 1.
 
+mod additions;
 mod tokens;
+
+pub use additions::{Additions, SetlistAdditions};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +16,6 @@ use crate::speech::{LeaderRule, Member, OnLeaderLoss, Role, Secret, Setlist, Son
 use crate::words::ids::SessionId;
 use crate::words::music::{
     Armed, BEAT, Change, Loop, MeterChange, Segment, Tempo, TimeSignature, Timeline,
-    TimelineAdditions,
 };
 use crate::words::time::{Micros, UnixMillis};
 
@@ -41,6 +43,9 @@ pub struct Record {
     pub leader_rule: LeaderRule,
     /// Whether followers may send cues.
     pub anyone_may_cue: bool,
+    /// Whether all members may edit the set list.
+    #[serde(skip)]
+    pub anyone_may_edit: bool,
     /// The passcode for joining, if there is one.
     pub passcode: Option<Secret>,
     /// The PIN for leading under [`LeaderRule::Pin`].
@@ -90,7 +95,7 @@ impl Record {
 
     /// Returns the song at an index of the set list.
     pub fn song_at(&self, index: u32) -> Option<&Song> {
-        self.setlist.as_ref()?.songs.get(index as usize)
+        self.setlist.as_ref()?.songs.get(index as usize).map(|song| &**song)
     }
 
     /// Returns the number of the format in which the record is written: the oldest one that has a
@@ -98,6 +103,21 @@ impl Record {
     pub fn format(&self) -> u16 {
         let is_plain = self.additions().is_none() && self.tokens.is_empty();
         if is_plain { Self::FORMAT_PLAIN } else { Self::FORMAT }
+    }
+
+    /// Returns the values that format 1 has no place for, `None` if there are none.
+    pub fn additions(&self) -> Option<Additions> {
+        Additions::of(self)
+    }
+
+    /// Returns these values without those of the set list.
+    pub fn additions_without_setlist(&self) -> Option<Additions> {
+        Additions::without_setlist(self)
+    }
+
+    /// Returns these values of the set list alone.
+    pub fn setlist_additions(&self) -> Option<SetlistAdditions> {
+        self.setlist.as_ref().and_then(SetlistAdditions::of)
     }
 
     /// Appends the record as bytes.
@@ -136,14 +156,15 @@ impl Record {
         }
         let ((repeated, mut record), mut rest) =
             postcard::take_from_bytes::<(u16, Self)>(body).map_err(|_| Damage::Malformed)?;
+        let mut additions = Additions::default();
         if format > Self::FORMAT_PLAIN {
-            let ((additions, tokens), after) =
-                postcard::take_from_bytes::<(Option<Additions>, Tokens)>(rest)
-                    .map_err(|_| Damage::Malformed)?;
-            (rest, record.tokens) = (after, tokens);
-            if additions.is_some_and(|additions| !record.add(additions)) {
-                return Err(Damage::Malformed);
-            }
+            let (stored, after) = postcard::take_from_bytes::<(Option<Additions>, Tokens)>(rest)
+                .map_err(|_| Damage::Malformed)?;
+            (rest, record.tokens) = (after, stored.1);
+            additions = stored.0.unwrap_or_default();
+        }
+        if !additions.give_to(&mut record) {
+            return Err(Damage::Malformed);
         }
         match rest.is_empty() && repeated == format && record.is_sound() {
             true => Ok(record),
@@ -189,44 +210,6 @@ impl Record {
         *sum = if damage == Damage::Checksum { !of_body } else { of_body }.to_le_bytes();
     }
 
-    /// Returns the values that format 1 has no place for; `None` if there are none.
-    pub fn additions(&self) -> Option<Additions> {
-        let additions =
-            Additions { timeline: self.timeline.additions(), songs: self.song_additions() };
-        (additions != Additions::default()).then_some(additions)
-    }
-
-    /// Returns the songs with a meter or an end, which format 1 has no place for.
-    pub fn song_additions(&self) -> Vec<SongAdditions> {
-        let songs = self.setlist.iter().flat_map(|setlist| &*setlist.songs).enumerate();
-        songs
-            .filter(|(_, song)| !song.meter.is_empty() || song.end.is_some())
-            .map(|(index, song)| SongAdditions {
-                index: index as u32,
-                meter: song.meter.clone(),
-                end: song.end,
-            })
-            .collect()
-    }
-
-    /// Gives a record that was read its additions. Returns false if they belong to another one.
-    fn add(&mut self, additions: Additions) -> bool {
-        let fits = additions.timeline.is_none_or(|more| self.timeline.add(more));
-        if additions.songs.is_empty() {
-            return fits;
-        }
-        let Some(setlist) = self.setlist.as_mut() else { return false };
-        let (mut songs, mut all_found) = (setlist.songs.to_vec(), true);
-        for SongAdditions { index, meter, end } in additions.songs {
-            match songs.get_mut(index as usize) {
-                Some(song) => (song.meter, song.end) = (meter, end),
-                None => all_found = false,
-            }
-        }
-        setlist.songs = songs.into();
-        fits && all_found
-    }
-
     /// Whether all values are within the bounds that a session relies on. The checksum detects
     /// accidents; this check detects values that another program wrote.
     fn is_sound(&self) -> bool {
@@ -245,7 +228,8 @@ impl Record {
             && self.tokens.is_sound(&self.seats)
             && led
             && self.song.is_none_or(|song| (song as usize) < songs)
-            && self.setlist.iter().flat_map(|setlist| &*setlist.songs).all(is_song)
+            && self.setlist.iter().flat_map(|list| &*list.songs).all(|song| is_song(song))
+            && self.setlist.as_ref().is_none_or(has_sound_revisions)
             && [self.created_at, self.last_active_unix]
                 .iter()
                 .all(|at| (0..UNIX_MAX).contains(&at.0))
@@ -262,21 +246,6 @@ impl Record {
             && (0..=FAR as i64).contains(&timeline.quantum)
             && timeline.count_in <= COUNT_IN_MAX
     }
-}
-
-/// The values of a record that format 1 has no place for.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Additions {
-    timeline: Option<TimelineAdditions>,
-    songs: Vec<SongAdditions>,
-}
-
-/// The meter and the end of a song of the set list.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct SongAdditions {
-    index: u32,
-    meter: Vec<MeterChange>,
-    end: Option<i64>,
 }
 
 /// The kinds of secrets in a record, which may have different characters.
@@ -361,6 +330,12 @@ fn is_song(song: &Song) -> bool {
     (song.meter.is_empty() || is_meter(&song.meter)) && song.end.is_none_or(is_near)
 }
 
+/// Whether each song changed in a revision that the list has had.
+fn has_sound_revisions(list: &Setlist) -> bool {
+    (1..FAR).contains(&list.revision)
+        && list.songs.iter().all(|song| (1..=list.revision).contains(&song.revision))
+}
+
 /// Whether a text may be the id of a song, which has 64 characters at most.
 fn is_song_id(id: &str) -> bool {
     (1..=64).contains(&id.chars().count())
@@ -407,6 +382,7 @@ mod tests {
             last_ping_at: UnixMillis(6),
             instrument: None,
             connected: true,
+            may_edit: false,
         };
         let segment = Segment {
             t0: Micros::from_secs(1),
@@ -430,6 +406,7 @@ mod tests {
             on_leader_loss: OnLeaderLoss::Continue,
             leader_rule: LeaderRule::Open,
             anyone_may_cue: true,
+            anyone_may_edit: false,
             passcode: Some(Secret("open sesame".into())),
             leader_pin: None,
             seats: vec![Seat {
@@ -499,16 +476,20 @@ mod tests {
             duration: None,
             meter: Vec::new(),
             end: None,
+            revision: 1,
         }
     }
 
     /// A record with everything that format 1 has no place for.
     fn with_additions() -> Record {
-        let mut record = record();
+        let mut record = with_songs();
         let meter = vec![MeterChange { beat: 8 * BEAT, ..MeterChange::COMMON }];
-        let rain = Song { meter: meter.clone(), end: Some(BEAT), ..song("rain") };
-        let songs = [song("harbour"), rain].into();
-        record.setlist = Some(Setlist { title: "tonight".into(), songs });
+        let list = record.setlist.as_mut().unwrap();
+        list.revision = 3;
+        let rain = list.songs_mut().nth(1).unwrap();
+        (rain.meter, rain.end, rain.revision) = (meter.clone(), Some(BEAT), 2);
+        record.anyone_may_edit = true;
+        record.seats[0].member.may_edit = true;
         let timeline = &mut record.timeline;
         (timeline.song, timeline.end) = (Some("harbour".into()), Some(64 * BEAT));
         timeline.segments[0].looped = Some(Loop { from: 0, to: 8 * BEAT, p: 0 });
@@ -560,12 +541,62 @@ mod tests {
         assert_eq!(printed(&record()), bytes);
     }
 
+    /// A record with a set list of two songs in its first revision.
+    fn with_songs() -> Record {
+        let songs = ["harbour", "rain"].map(song).map(Arc::new).into();
+        let setlist = Some(Setlist { title: "tonight".into(), songs, revision: 1 });
+        Record { setlist, ..record() }
+    }
+
+    #[test]
+    fn a_set_list_in_its_first_revision_is_written_in_format_1() {
+        let bytes = printed(&with_songs());
+        assert_eq!(bytes[..2], 1_u16.to_le_bytes());
+        assert_eq!(Record::parse(&bytes), Ok(with_songs()));
+    }
+
+    #[test]
+    fn revisions_and_rights_are_additions() {
+        let changes: [fn(&mut Record); 3] = [
+            |record| record.anyone_may_edit = true,
+            |record| record.seats[0].member.may_edit = true,
+            |record| {
+                let list = record.setlist.as_mut().unwrap();
+                list.revision = 5;
+                list.songs_mut().next().unwrap().revision = 4;
+            },
+        ];
+        for change in changes {
+            let mut changed = with_songs();
+            change(&mut changed);
+            let bytes = printed(&changed);
+            assert_eq!(bytes[..2], 2_u16.to_le_bytes());
+            assert_eq!(Record::parse(&bytes), Ok(changed));
+        }
+    }
+
+    #[test]
+    fn impossible_revisions_are_malformed() {
+        let breaks: [fn(&mut Setlist); 4] = [
+            |list| list.revision = 0,
+            |list| list.revision = u64::MAX,
+            |list| list.songs_mut().for_each(|song| song.revision = 0),
+            |list| list.songs_mut().for_each(|song| song.revision = 3),
+        ];
+        for (case, make) in breaks.into_iter().enumerate() {
+            let mut broken = with_songs();
+            make(broken.setlist.as_mut().unwrap());
+            // Without this, the revisions would not be written.
+            let list = broken.setlist.as_mut().unwrap();
+            list.revision = if list.revision == 1 { 2 } else { list.revision };
+            assert_eq!(Record::parse(&printed(&broken)), Err(Damage::Malformed), "case {case}");
+        }
+    }
+
     #[test]
     fn additions_that_contradict_themselves_are_malformed() {
         fn rain(record: &mut Record) -> &mut Song {
-            let setlist = record.setlist.as_mut().unwrap();
-            setlist.songs = setlist.songs.to_vec().into();
-            &mut Arc::get_mut(&mut setlist.songs).unwrap()[1]
+            record.setlist.as_mut().unwrap().songs_mut().nth(1).unwrap()
         }
         let breaks: [fn(&mut Record); 8] = [
             |record| rain(record).end = Some(i64::MAX),

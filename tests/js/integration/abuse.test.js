@@ -188,8 +188,10 @@ attack("set lists above the limit, and exactly at it", async () => {
   const song = (i, size) => ({ id: `s${i}`, title: "x", format: "text", body: "x".repeat(size) });
   const many = Array.from({ length: 501 }, (_, i) => song(i, 1));
   assertRefused(await emit(leader, "set_setlist", { sessionId, setlist: { title: "x", songs: many } }), "too_large", "setlist");
-  const whole = { title: "x", songs: Array.from({ length: 9 }, (_, i) => song(i, 100_000)) };
+  const whole = { title: "x", songs: Array.from({ length: 14 }, (_, i) => song(i, 65_536)) };
   assertDone(await emit(leader, "set_setlist", { sessionId, setlist: whole }), { epoch: "number", version: "number" });
+  const long = { title: "x", songs: [song(0, 65_537)] };
+  assertRefused(await emit(leader, "set_setlist", { sessionId, setlist: long }), "too_large", "setlist");
   const giant = await engineMember(server);
   giant.send(event("set_setlist", { sessionId, setlist: { title: "x", songs: [song(0, 2_000_000)] } }, 1));
   await giant.closeCode();

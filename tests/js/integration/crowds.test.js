@@ -97,8 +97,8 @@ test("readers that answer pings but read nothing are closed when their unread by
     const leader = await join(server, sessionId, { role: "leader" });
     const crowd = await many(200, 50, () => extra(server, sessionId, { role: "follower" }, { sipping: 1024 }));
     const timer = setInterval(() => crowd.forEach((one) => one.socket.write(frame(OPCODE.text, "3"))), 1_000);
-    const body = "x".repeat(99_000);
-    const setlist = { title: "long", songs: Array.from({ length: 9 }, (_, i) => ({ id: `s${i}`, title: "x", format: "text", body })) };
+    const body = "x".repeat(55_000);
+    const setlist = { title: "long", songs: Array.from({ length: 16 }, (_, i) => ({ id: `s${i}`, title: "x", format: "text", body })) };
     // Two set lists fit the limit of a connection, and take 300 MB for all 200.
     for (const title of ["one", "two"]) assertDone(await emit(leader, "set_setlist", { sessionId, setlist: { ...setlist, title } }), CHANGED);
     const most = residentBytes(server.pid);

@@ -36,7 +36,7 @@ async function member(sessionId, perMessageDeflate) {
 
 const SETLIST = {
   title: "Tonight",
-  songs: [{ id: "1", title: "One", format: "text", body: "la la li la\n".repeat(20_000) }],
+  songs: ["1", "2", "3", "4"].map((id) => ({ id, title: "One", format: "text", body: "la la li la\n".repeat(5_000) })),
 };
 
 for (const offer of [

@@ -29,7 +29,7 @@ async function until(what, holds) {
 /** A set list of about 900 kB. */
 const setlist = (name) => ({
   title: name,
-  songs: Array.from({ length: 9 }, (_, i) => ({ id: `song-${i}`, title: `Song ${i}`, format: "text", body: `${name} ${i} `.padEnd(99_000, "la ") })),
+  songs: Array.from({ length: 16 }, (_, i) => ({ id: `song-${i}`, title: `Song ${i}`, format: "text", body: `${name} ${i} `.padEnd(55_000, "la ") })),
 });
 
 /** Creates a session with a large set list and one member. */

@@ -11,6 +11,14 @@ import { request } from "../support/wire.js";
 const SONG = { id: "s1", title: "Harbour", format: "chordpro", body: "[Em]\tOne\n  two", tempoBpm: 96.5, timeSignature: { numerator: 6, denominator: 8 } };
 const SETLIST = { title: "Friday", songs: [SONG, { id: "s2", title: "Quay", format: "text", body: "la", artist: "Us", key: "D", durationMs: 1000 }] };
 
+const OPS = [
+  { op: "add", song: { ...SONG, id: "s3" }, before: "s2" },
+  { op: "replace", song: { ...SONG, title: "Port" }, was: 1, shift: 4 },
+  { op: "move", songId: "s2", before: "s1" },
+  { op: "remove", songId: "s2", was: 1 },
+  { op: "retitle", title: "Saturday" },
+];
+
 const LEADERS = { code: "not_leader" };
 const STRANGERS = { code: "not_member", sender: "stranger" };
 const RATE = { code: "rate_limited" };
@@ -31,8 +39,9 @@ const EVENTS = {
   sync_request: { sender: "follower", fields: { checksum: "00000000", version: 0 }, refused: STRANGERS, wrong: { version: -1 } },
   update_message: { sender: "follower", fields: { message: "Hello\nall" }, notices: ["snapshot"], refused: STRANGERS, wrong: { message: 7 } },
   chat_message: { sender: "follower", fields: { message: "la", username: "Bob" }, notices: ["chat_message"], refused: STRANGERS, wrong: { message: "", username: 7 } },
-  update_settings: { fields: { maxMembers: 10, onLeaderLoss: "pause", leaderRule: "ask", anyoneMayCue: true }, notices: ["session_update"], refused: LEADERS, wrong: { maxMembers: 0, leaderRule: "any", onLeaderLoss: "stop" } },
-  cue: { fields: { text: "chorus x2", target: "horns" }, notices: ["cue"], refused: { code: "not_leader" }, wrong: { text: "" } },
+  update_settings: { fields: { maxMembers: 10, onLeaderLoss: "pause", leaderRule: "ask", anyoneMayCue: true, anyoneMayEdit: true }, notices: ["session_update"], refused: LEADERS, wrong: { maxMembers: 0, leaderRule: "any", onLeaderLoss: "stop" } },
+  set_member: { fields: rights, notices: ["session_update"], refused: { ...LEADERS, fields: rights }, wrong: { memberId: "me", mayEdit: "yes" } },
+  cue: { fields: { text: "chorus x2", kind: "hold", seconds: 2.5, target: "horns" }, notices: ["cue"], refused: { code: "not_leader" }, wrong: { text: 7, kind: "jump", seconds: 61 } },
   play: { fields: { countInBars: 1, quantize: "bar" }, notices: ["play", "snapshot", "scroll_tick"], refused: LEADERS, wrong: { atServerMs: -1, countInBars: 9, quantize: "hour" } },
   pause: { before: plays, notices: ["pause", "snapshot"], refused: LEADERS, wrong: { sessionId: [], atServerMs: "x" } },
   stop: { before: plays, notices: ["stop", "snapshot"], refused: LEADERS, wrong: { sessionId: {} } },
@@ -50,6 +59,9 @@ const EVENTS = {
   latency_probe: { sender: "stranger", fields: { timestamp: 1 }, refused: RATE, wrong: { timestamp: "1" } },
   clock_sync: { sender: "stranger", fields: { t0: 1.25 }, refused: RATE, wrong: { t0: null } },
   set_setlist: { fields: { setlist: SETLIST }, notices: ["setlist"], refused: LEADERS, wrong: { setlist: { title: "x", songs: [{ id: 1 }] } } },
+  edit_setlist: { before: lists, fields: { ops: OPS }, notices: ["setlist_changed"], refused: { code: "not_allowed" }, wrong: { ops: [{ op: "sort" }] } },
+  get_setlist: { before: lists, sender: "follower", refused: STRANGERS, wrong: { sessionId: 5 } },
+  get_songs: { before: lists, sender: "follower", fields: { songIds: ["s2", "s1"] }, refused: STRANGERS, wrong: { songIds: "s1" } },
   select_song: { before: lists, fields: { songId: "s1" }, notices: ["song_changed", "snapshot"], refused: { ...LEADERS, fields: () => ({ step: 1 }) }, wrong: { songId: 5, play: 1, at: "end" } },
   get_song: { before: lists, sender: "follower", fields: { songId: "s1" }, refused: STRANGERS, wrong: { songId: "" } },
   pong: { sender: "stranger", fields: { timestamp: 1 }, refused: RATE, wrong: { timestamp: "x" } },
@@ -65,6 +77,10 @@ async function asks(b) {
   const asked = next(b.leader, "leader_handoff_request");
   assertDone(await emit(b.follower, "request_leader", { sessionId: b.sessionId }), { pending: true });
   await asked;
+}
+
+function rights(b) {
+  return { memberId: b.follower.id, mayEdit: true };
 }
 
 function requester(b) {

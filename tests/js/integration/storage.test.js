@@ -62,12 +62,12 @@ const degraded = (server, reason) =>
 
 /** Stores set lists of 450 kB each until the file cannot grow, and a few more. */
 async function fill(server, reason) {
-  const body = "la ".repeat(150_000);
+  const body = "la ".repeat(15_000);
   let refused = 0;
   for (let n = 0; n < 60 && refused < 4; n += 1) {
     const sessionId = freshSession("large");
     const leader = await join(server, sessionId);
-    const songs = [{ id: "a", title: `Song ${n}`, format: "text", body }];
+    const songs = Array.from({ length: 10 }, (_, i) => ({ id: `s${i}`, title: `Song ${n}`, format: "text", body }));
     await emit(leader, "set_setlist", { sessionId, setlist: { title: "Long", songs } });
     const { status } = await health(server);
     if (status === "degraded") refused += 1;

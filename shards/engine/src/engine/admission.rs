@@ -53,8 +53,8 @@ pub(super) struct WireReject {
 
 impl From<Reject> for WireReject {
     fn from(reject: Reject) -> Self {
-        // The asking shard has already rejected a join that is too large.
-        let Reject { code, message, field, retry_after, excess: _ } = reject;
+        // The asking shard has already rejected a join that is too large, and no join edits songs.
+        let Reject { code, message, field, retry_after, excess: _, conflict: _ } = reject;
         Self { code, message: message.into_owned(), field: field.map(str::to_owned), retry_after }
     }
 }

@@ -197,7 +197,8 @@ impl Lists {
     fn stored(&self) -> impl Iterator<Item = &AbsentSeat> {
         let dropped = self.absent.len().saturating_sub(Tokens::ABSENT_STORED);
         let is_stored = move |(place, AbsentSeat { seat, .. }): &(usize, &AbsentSeat)| {
-            *place >= dropped || seat.knows_pin || seat.member.role == Role::Leader
+            let has_right = seat.knows_pin || seat.member.may_edit;
+            *place >= dropped || has_right || seat.member.role == Role::Leader
         };
         self.absent.iter().enumerate().filter(is_stored).map(|(_, absent)| absent)
     }
@@ -219,13 +220,19 @@ impl PartialEq for Tokens {
 impl Serialize for Tokens {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let absent = self.0.iter().flat_map(|lists| lists.stored());
-        (self.present(), absent.collect::<Vec<_>>()).serialize(serializer)
+        let with_right = absent.map(|absent| (absent, absent.seat.member.may_edit));
+        (self.present(), with_right.collect::<Vec<_>>()).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Tokens {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (present, absent) = Deserialize::deserialize(deserializer)?;
+        let (present, absent) = <(_, Vec<(AbsentSeat, bool)>)>::deserialize(deserializer)?;
+        let with_right = |(mut absent, may_edit): (AbsentSeat, bool)| {
+            absent.seat.member.may_edit = may_edit;
+            absent
+        };
+        let absent = absent.into_iter().map(with_right).collect();
         Ok(Self(Some(Box::new(Lists { present, absent, changes: 0 }))))
     }
 }
@@ -253,6 +260,7 @@ mod tests {
             last_ping_at: UnixMillis(0),
             instrument: None,
             connected: true,
+            may_edit: false,
         };
         Seat { member, tick_hz: None, metronome: true, knows_pin: false, latency_ms: 0 }
     }
@@ -339,9 +347,13 @@ mod tests {
         let lists = tokens.0.as_mut().unwrap();
         lists.absent[2].seat.member.role = Role::Leader;
         lists.absent[5].seat.knows_pin = true;
-        let stored: Vec<i64> = [2, 5].into_iter().chain(16..80).collect();
+        lists.absent[7].seat.member.may_edit = true;
+        let stored: Vec<i64> = [2, 5, 7].into_iter().chain(16..80).collect();
         let bytes = postcard::to_allocvec(&tokens).unwrap();
-        assert_eq!(numbers(&postcard::from_bytes(&bytes).unwrap()), stored);
+        let read: Tokens = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!(numbers(&read), stored);
+        let editors = read.absent().filter(|absent| absent.seat.member.may_edit);
+        assert_eq!(editors.map(|absent| absent.since.0).collect::<Vec<_>>(), [7]);
         tokens.drop_unstored();
         assert_eq!(numbers(&tokens), stored);
         tokens.void_absent_lead();

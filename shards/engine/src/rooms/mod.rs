@@ -57,7 +57,6 @@ pub enum Call {
 }
 
 /// The outcome of a call.
-#[expect(clippy::large_enum_variant, reason = "boxing it would allocate for each command")]
 pub enum Reply {
     /// The call was carried out or rejected.
     Now {

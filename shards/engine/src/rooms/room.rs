@@ -12,7 +12,7 @@ use crate::context::Cx;
 use crate::delivery::route::Route;
 use crate::io::Settings;
 use crate::session::{Audience, Effect, LostSeat, Session};
-use crate::speech::{Code, Join, LeaveReason, Notice, Reject};
+use crate::speech::{Code, Join, LeaveReason, Member, Notice, Operation, Reject};
 use crate::throttle::guesses::{Guard, GuessLimit, GuessThrottle, Shown};
 use crate::timers::{Timer, TimerHandle};
 use crate::wire::{notices, print};
@@ -66,13 +66,13 @@ struct Subscriber {
 /// for any other notice.
 fn pack(notice: &Notice) -> Option<Vec<u8>> {
     let Notice::UserJoined { member, member_count } = notice else { return None };
-    postcard::to_allocvec(&(member, member_count)).ok()
+    postcard::to_allocvec(&(member, member.may_edit, member_count)).ok()
 }
 
 /// Restores a notice that `pack` serialized.
 fn unpack(bytes: &[u8]) -> Option<Notice> {
-    let (member, member_count) = postcard::from_bytes(bytes).ok()?;
-    Some(Notice::UserJoined { member, member_count })
+    let (member, may_edit, member_count) = postcard::from_bytes(bytes).ok()?;
+    Some(Notice::UserJoined { member: Member { may_edit, ..member }, member_count })
 }
 
 /// Returns the bounds of a room's replay log.
@@ -467,7 +467,13 @@ impl Room {
 
     /// Sends a notice. A volatile one and one for the sender alone are not logged.
     fn send_notice(&mut self, key: RoomKey, audience: Audience, notice: &Notice, cx: &mut Cx<'_>) {
-        let text = if let Notice::Setlist(setlist) = notice { setlist.size() } else { 0 };
+        let text = match notice {
+            Notice::Setlist(setlist) => setlist.size(),
+            Notice::SetlistChanged { operations, .. } => {
+                operations.iter().filter_map(Operation::song).map(|song| song.size()).sum()
+            }
+            _ => 0,
+        };
         let mut packet = Vec::with_capacity(PACKET_BYTES + text);
         notices::notice(&mut packet, self.session.id(), notice);
         let audience = match notice {

@@ -283,6 +283,7 @@ impl Session {
                 last_ping_at: now.unix,
                 instrument: join.instrument.as_deref().map(Into::into),
                 connected: true,
+                may_edit: false,
             },
             tick_hz: join.tick_hz,
             metronome: false,

@@ -16,6 +16,8 @@ mod metronome;
 mod playback;
 mod setlist;
 mod settings;
+mod songs;
+mod songs_draft;
 mod state;
 
 #[cfg(test)]
@@ -34,8 +36,8 @@ use state::{LeadOrigin, State};
 
 use crate::record::{Record, Seat, Tokens};
 use crate::speech::{
-    Ack, Checksum, Code, LeaderRule, LeaveReason, Message, Notice, OnLeaderLoss, Reject, RoomStats,
-    Secret, SessionCommand, Snapshot, SyncResponse, TempoChange, Terms, Tick,
+    Ack, Checksum, Code, Cue, LeaderRule, LeaveReason, Message, Notice, OnLeaderLoss, Reject,
+    RoomStats, Secret, SessionCommand, Snapshot, SyncResponse, TempoChange, Terms, Tick,
 };
 use crate::words::ids::{MemberId, SessionId};
 use crate::words::music::{MeterChange, Segment, Tempo, TempoEvent, Timeline};
@@ -128,6 +130,7 @@ impl Session {
             on_leader_loss: OnLeaderLoss::Continue,
             leader_rule: LeaderRule::Open,
             anyone_may_cue: false,
+            anyone_may_edit: false,
             passcode: None,
             leader_pin: None,
             seats: Vec::new(),
@@ -248,7 +251,10 @@ impl Session {
             SessionCommand::UpdateSettings(change) => {
                 self.update_settings(now, member, change, out)
             }
-            SessionCommand::Cue { text, target } => self.cue(now, member, text, target, out),
+            SessionCommand::SetMember { member: other, may_edit } => {
+                self.set_member(now, member, other, may_edit, out)
+            }
+            SessionCommand::Cue(cue) => self.cue(now, member, cue, out),
             SessionCommand::Play(start) => {
                 self.playback.play(&mut self.state, now, member, start, out)
             }
@@ -294,7 +300,12 @@ impl Session {
             }
             SessionCommand::SetSetlist(setlist) => self.set_setlist(now, member, setlist, out),
             SessionCommand::SelectSong(selection) => self.select_song(now, member, &selection, out),
-            SessionCommand::GetSong(id) => self.get_song(&id),
+            SessionCommand::EditSetlist(operations) => {
+                self.edit_setlist(now, member, operations, out)
+            }
+            SessionCommand::GetSetlist => Ok(self.state.songs(now.at).whole_list()),
+            SessionCommand::GetSongs(ids) => Ok(self.state.songs(now.at).songs(ids.as_deref())),
+            SessionCommand::GetSong(id) => self.state.songs(now.at).song(&id),
         }?;
         // A pending request may be repeated.
         if let Some(id) = terms.id.filter(|_| !matches!(ack, Ack::Pending)) {
@@ -383,8 +394,9 @@ impl Session {
             timestamp: now.unix,
             checksum: state.checksum(),
             time_signature: timeline.place_at(now.at).bar.signature,
-            song: state.song(now.at),
+            song: state.songs(now.at).selected_song(),
             setlist: record.setlist.as_ref(),
+            setlist_revision: record.setlist.as_ref().map(|list| list.revision),
             timeline,
         }
     }
@@ -522,14 +534,13 @@ impl Session {
         &self,
         now: Moment,
         from: MemberId,
-        text: String,
-        target: Option<String>,
+        cue: Cue,
         out: &mut Vec<Effect>,
     ) -> Result<Ack, Reject> {
         if !self.state.record.anyone_may_cue {
             self.state.leader_only(from)?;
         }
-        out.push(Effect::Notify(Audience::All, Notice::Cue { from, text, target, moment: now }));
+        out.push(Effect::Notify(Audience::All, Notice::Cue { from, cue, moment: now }));
         Ok(Ack::Done)
     }
 }

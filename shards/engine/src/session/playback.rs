@@ -5,7 +5,7 @@
 
 use super::draft::{Draft, Move};
 use super::metronome::Metronome;
-use super::state::State;
+use super::state::{Part, State};
 use super::{Audience, Effect, unix_at};
 use crate::speech::{Ack, Notice, Number, Reject, Start, Target, TempoChange, When};
 use crate::words::ids::MemberId;
@@ -251,7 +251,7 @@ impl Playback {
         let mut next = state.draft(now.at);
         next.set_signature(signature)?;
         let changed = self.install(state, now, next);
-        let update = state.update_notice(None, Some(signature));
+        let update = state.update_notice(Part::Signature(signature));
         out.push(Effect::Notify(Audience::of(changed, member), update));
         Ok(state.changed())
     }
@@ -379,7 +379,7 @@ impl Playback {
         out: &mut Vec<Effect>,
     ) -> Ack {
         let changed = self.install(state, now, next);
-        let update = state.update_notice(None, None);
+        let update = state.update_notice(Part::Timeline);
         out.push(Effect::Notify(Audience::of(changed, member), update));
         state.changed()
     }

@@ -1,5 +1,6 @@
-//! The leader's settings for the session.
+//! The leader's settings for the session and its members.
 
+use super::state::Part;
 use super::{Audience, Effect, Session};
 use crate::speech::{Ack, LeaderRule, Reject, SettingsChange};
 use crate::words::ids::MemberId;
@@ -42,6 +43,7 @@ impl Session {
         }
         let on_leader_loss = change.on_leader_loss.unwrap_or(state.on_leader_loss);
         let anyone_may_cue = change.anyone_may_cue.unwrap_or(state.anyone_may_cue);
+        let anyone_may_edit = change.anyone_may_edit.unwrap_or(state.anyone_may_edit);
 
         let shown_before = self.state.settings();
         let new_pin = leader_pin != self.state.record.leader_pin;
@@ -50,6 +52,7 @@ impl Session {
         (state.passcode, state.leader_pin) = (passcode, leader_pin);
         (state.max_members, state.leader_rule) = (max_members, leader_rule);
         (state.on_leader_loss, state.anyone_may_cue) = (on_leader_loss, anyone_may_cue);
+        state.anyone_may_edit = anyone_may_edit;
         if new_secret {
             state.tokens.void_absent();
         }
@@ -63,7 +66,31 @@ impl Session {
         if changed {
             self.state.decide(now);
         }
-        let update = self.state.update_notice(Some(self.state.settings()), None);
+        let update = self.state.update_notice(Part::Settings);
+        out.push(Effect::Notify(Audience::of(changed, member), update));
+        Ok(self.state.changed())
+    }
+
+    /// Handles `set_member`: gives a member the right to edit the set list, or takes it away. The
+    /// right belongs to the member's seat.
+    pub(super) fn set_member(
+        &mut self,
+        now: Moment,
+        member: MemberId,
+        other: MemberId,
+        may_edit: bool,
+        out: &mut Vec<Effect>,
+    ) -> Result<Ack, Reject> {
+        self.state.leader_only(member)?;
+        let Some(seat) = self.state.seat_mut(other) else {
+            return Err(Reject::field("memberId", "no member of the session has this id"));
+        };
+        let changed = std::mem::replace(&mut seat.member.may_edit, may_edit) != may_edit;
+        let shown = seat.member.clone();
+        if changed {
+            self.state.decide(now);
+        }
+        let update = self.state.update_notice(Part::Member(shown));
         out.push(Effect::Notify(Audience::of(changed, member), update));
         Ok(self.state.changed())
     }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::draft::Draft;
+use super::songs::Songs;
 use super::{Audience, Effect, HeldSeat, Rules, unix_at};
 use crate::record::{Record, Seat, Tokens};
 use crate::speech::{
-    Ack, Checksum, Code, LeaderRule, LeaveReason, Member, Notice, Reject, Role, Settings, Song,
+    Ack, Checksum, Code, LeaderRule, LeaveReason, Member, Notice, Reject, Role, Settings,
     SyncResponse,
 };
 use crate::words::ids::MemberId;
@@ -48,6 +49,18 @@ pub(super) enum LeadOrigin {
     Claim,
     /// By receiving the lead: handed over, approved, or as the successor.
     HandOver,
+}
+
+/// A part of the state that changes without a notice of its own.
+#[derive(Debug)]
+pub(super) enum Part {
+    Settings,
+    /// The timeline alone.
+    Timeline,
+    /// A time signature, and the timeline that has it.
+    Signature(TimeSignature),
+    /// A member with its rights.
+    Member(Member),
 }
 
 impl State {
@@ -287,22 +300,14 @@ impl State {
             on_leader_loss: record.on_leader_loss,
             leader_rule: record.leader_rule,
             anyone_may_cue: record.anyone_may_cue,
+            anyone_may_edit: record.anyone_may_edit,
             has_passcode: record.passcode.is_some(),
         }
     }
 
-    /// Returns the song that is on at `at`, and its index in the set list. An armed song is on from
-    /// its beginning, without a version of its own.
-    pub fn song(&self, at: Micros) -> Option<(u32, &Song)> {
-        let selected =
-            self.record.song.and_then(|index| Some((index, self.record.song_at(index)?)));
-        match self.timeline().song_at(at) {
-            Some(id) if selected.is_none_or(|(_, song)| song.id != id) => {
-                let index = self.record.index_of_song(id)?;
-                Some((index, self.record.song_at(index)?))
-            }
-            _ => selected,
-        }
+    /// Returns the songs as they are at `at`.
+    pub fn songs(&self, at: Micros) -> Songs<'_> {
+        Songs::at(&self.record, at)
     }
 
     /// Returns the answer to `sync_request`.
@@ -330,17 +335,20 @@ impl State {
         Notice::Seek { position, beat, timestamp: now.unix, timeline }
     }
 
-    /// Returns the `session_update` of a change of the settings, or else of the timeline, with its
-    /// new signature if there is one.
-    pub fn update_notice(
-        &self,
-        settings: Option<Settings>,
-        time_signature: Option<TimeSignature>,
-    ) -> Notice {
+    /// Returns the `session_update` of this part of the state.
+    pub fn update_notice(&self, part: Part) -> Notice {
+        let timeline = matches!(part, Part::Timeline | Part::Signature(_));
+        let (settings, time_signature, member) = match part {
+            Part::Settings => (Some(self.settings()), None, None),
+            Part::Timeline => (None, None, None),
+            Part::Signature(signature) => (None, Some(signature), None),
+            Part::Member(member) => (None, None, Some(Box::new(member))),
+        };
         Notice::SessionUpdate {
-            timeline: settings.is_none().then(|| self.timeline().clone()),
             settings,
             time_signature,
+            timeline: timeline.then(|| Box::new(self.timeline().clone())),
+            member,
             epoch: self.epoch(),
             version: self.version(),
             checksum: self.checksum(),
@@ -364,7 +372,7 @@ impl State {
                 Notice::TempoChange { event, old, new, fade, timestamp, timeline }
             }
             Change::Meter => {
-                self.update_notice(None, Some(timeline.place_at(segment.t0).bar.signature))
+                self.update_notice(Part::Signature(timeline.place_at(segment.t0).bar.signature))
             }
             Change::End => Notice::Pause { position, reason: Some("end"), timestamp, timeline },
         })
@@ -484,7 +492,7 @@ impl State {
             (self.setlist_sum, record.song),
         ));
         // Without additions the checksum is that of earlier versions.
-        let additions = record.timeline.additions();
+        let additions = record.additions_without_setlist();
         self.checksum = Checksum(additions.map_or(sum, |additions| sum_of(&(sum, additions))));
     }
 
@@ -492,8 +500,8 @@ impl State {
     pub fn sum_setlist(&mut self) {
         let sum = sum_of(&self.record.setlist);
         // Without additions the checksum is that of earlier versions.
-        let additions = self.record.song_additions();
-        self.setlist_sum = if additions.is_empty() { sum } else { sum_of(&(sum, additions)) };
+        let additions = self.record.setlist_additions();
+        self.setlist_sum = additions.map_or(sum, |additions| sum_of(&(sum, additions)));
     }
 }
 

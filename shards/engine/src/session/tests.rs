@@ -3,18 +3,20 @@
 #![allow(clippy::unwrap_used)]
 
 mod at_random;
+mod charts;
 mod message;
 mod plans;
 mod playback;
 mod seats;
+mod setlists;
 mod terms;
 
 use std::fmt::Write as _;
 
 use super::*;
 use crate::speech::{
-    Departure, Join, Number, Quantize, Role, Secret, Setlist, SettingsChange, Song, SongChoice,
-    SongFormat, SongSelection, Start, Target, When,
+    CueKind, Departure, Join, Number, Operation, Quantize, Role, Secret, Setlist, SettingsChange,
+    Song, SongChoice, SongFormat, SongSelection, Start, Target, When,
 };
 use crate::words::ids::CommandId;
 use crate::words::music::{BEAT, Position, TimeSignature};
@@ -157,9 +159,12 @@ impl Room {
                 | Notice::SyncResponse(SyncResponse { timeline, .. }) => {
                     assert_eq!(timeline, state, "{notice:?}")
                 }
+                Notice::SetlistChanged { version, checksum, .. } => {
+                    assert_eq!((*version, *checksum), (state.version, self.session.checksum()));
+                }
                 Notice::SessionUpdate { timeline, version, checksum, .. } => {
                     assert_eq!((*version, *checksum), (state.version, self.session.checksum()));
-                    assert!(timeline.iter().all(|timeline| timeline == state));
+                    assert!(timeline.iter().all(|timeline| **timeline == *state));
                 }
                 _ => {}
             }
@@ -251,7 +256,14 @@ fn command(words: &[&str], now: Moment) -> SessionCommand {
             message: text(words[1]),
             username: value(words, "as").map(Into::into),
         },
-        "cue" => SessionCommand::Cue { text: words[1].into(), target: None },
+        "cue" => SessionCommand::Cue(Cue {
+            text: words[1].into(),
+            kind: CueKind::Info,
+            seconds: Number(5.0),
+            target: None,
+        }),
+        "lets" => SessionCommand::SetMember { member: member(words[1]), may_edit: true },
+        "stops" => SessionCommand::SetMember { member: member(words[1]), may_edit: false },
         "play" => SessionCommand::Play(Start {
             at,
             count_in_bars: number(words, "bars").unwrap_or(0) as u32,
@@ -308,6 +320,14 @@ fn command(words: &[&str], now: Moment) -> SessionCommand {
             plays: words.contains(&"play"),
             departure,
         }),
+        "edits" => {
+            let operations = words[1..].iter().filter(|word| !word.starts_with("id="));
+            SessionCommand::EditSetlist(operations.map(operation).collect())
+        }
+        "lists" => SessionCommand::GetSetlist,
+        "reads" => SessionCommand::GetSongs(
+            words.get(1).map(|_| words[1..].iter().map(ToString::to_string).collect()),
+        ),
         "gets" => SessionCommand::GetSong(words[1].into()),
         "settings" => SessionCommand::UpdateSettings(settings(words)),
         other => panic!("no such command: {other}"),
@@ -339,9 +359,42 @@ fn setlist(songs: &[&str]) -> Setlist {
             duration: None,
             meter: Vec::new(),
             end: parts.next().map(|beat| beat.parse::<i64>().unwrap() * BEAT),
+            revision: 0,
         }
     };
-    Setlist { title: "tonight".into(), songs: songs.iter().map(song).collect() }
+    let songs = songs.iter().map(song).map(Arc::new).collect();
+    Setlist { title: "tonight".into(), songs, revision: 0 }
+}
+
+/// `+x` adds a song and `+x<y` inserts it before another; `x=Title@3` replaces revision 3 of a song
+/// and `x=Title@3>-4` moves the place by as many beats; `x<y` and `x<` move a song, `-x@3` removes
+/// one, and `"title` is the list's new title.
+fn operation(word: &&str) -> Operation {
+    let song = |id: &str, title: &str| {
+        let mut song = Song::clone(&setlist(&[id]).songs[0]);
+        song.title = title.into();
+        Arc::new(song)
+    };
+    let before = |id: &str| (!id.is_empty()).then(|| id.to_owned());
+    if let Some(title) = word.strip_prefix('"') {
+        return Operation::Retitle { title: title.into() };
+    }
+    if let Some(added) = word.strip_prefix('+') {
+        let (id, other) = added.split_once('<').unwrap_or((added, ""));
+        return Operation::Add { song: song(id, id), before: before(other) };
+    }
+    if let Some(removed) = word.strip_prefix('-') {
+        let (id, was) = removed.split_once('@').unwrap();
+        return Operation::Remove { id: id.into(), was: was.parse().unwrap() };
+    }
+    if let Some((id, rest)) = word.split_once('=') {
+        let (title, was) = rest.split_once('@').unwrap();
+        let (was, shift) = was.split_once('>').unwrap_or((was, "0"));
+        let (was, shift) = (was.parse().unwrap(), shift.parse().unwrap());
+        return Operation::Replace { song: song(id, title), was, shift };
+    }
+    let (id, other) = word.split_once('<').unwrap();
+    Operation::Move { id: id.into(), before: before(other) }
 }
 
 fn settings(words: &[&str]) -> SettingsChange {
@@ -361,6 +414,7 @@ fn settings(words: &[&str]) -> SettingsChange {
         passcode: secret("passcode"),
         leader_pin: secret("pin"),
         anyone_may_cue: value(words, "cues").map(|word| word == "all"),
+        anyone_may_edit: value(words, "edits").map(|word| word == "all"),
     }
 }
 
@@ -369,11 +423,28 @@ fn answer(answer: Result<Ack, Reject>) -> String {
         Ok(Ack::Joined { role, version, .. }) => format!("{role:?} v{version}"),
         Ok(Ack::Changed { version, .. }) => format!("v{version}"),
         Ok(Ack::Sync(response)) => format!("{}", response.position / 1_000),
-        Ok(Ack::Song(song)) => song.body,
+        Ok(Ack::Song(song)) => song.body.clone(),
+        Ok(Ack::Edited { version, revision, .. }) => format!("v{version} r{revision}"),
+        Ok(Ack::Setlist(list)) => {
+            format!("r{} {}: {}", list.revision, list.title, ids(&list.songs))
+        }
+        Ok(Ack::Songs { revision, songs, more }) => {
+            format!("r{revision} {} more {}", ids(&songs), more.join(" "))
+        }
         Ok(ack) => format!("{ack:?}").to_lowercase(),
+        Err(Reject { conflict: Some(conflict), .. }) => {
+            let song = conflict.song.map_or_else(|| "gone".into(), |song| song.title.clone());
+            format!("Conflict r{} {} {song}!", conflict.revision, conflict.id)
+        }
         Err(Reject { code, field: None, .. }) => format!("{code:?}!"),
         Err(Reject { code, field: Some(field), .. }) => format!("{code:?} {field}!"),
     }
+}
+
+/// The songs' ids, each with its revision.
+fn ids(songs: &[Arc<Song>]) -> String {
+    let one = |song: &Arc<Song>| format!("{}@{}", song.id, song.revision);
+    songs.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
 fn effect(effect: &Effect) -> String {
@@ -421,7 +492,7 @@ fn notice(notice: &Notice) -> String {
         }
         Notice::SyncResponse(response) => format!("sync {}", response.position / 1_000),
         Notice::Chat { username, message, .. } => format!("{username}: {message}"),
-        Notice::Cue { from, text, .. } => format!("cue {text} of {}", letter(*from)),
+        Notice::Cue { from, cue, .. } => format!("cue {} of {}", cue.text, letter(*from)),
         Notice::Play { tempo, position, timestamp, .. } => {
             format!("play {} {} at {}", position / 1_000, milli_bpm(tempo), timestamp.0 - 1_000_000)
         }
@@ -446,7 +517,13 @@ fn notice(notice: &Notice) -> String {
             format!("beat {bar}.{beat} at {}", at.since(Micros::from_secs(100)).as_millis())
         }
         Notice::Setlist(setlist) => format!("{} songs", setlist.songs.len()),
+        Notice::SetlistChanged { revision, base, operations, from, .. } => {
+            format!("{} edits of {} from r{base} to r{revision}", operations.len(), letter(*from))
+        }
         Notice::SongChanged { song, index, .. } => format!("song {index} {song}"),
+        Notice::SessionUpdate { member: Some(member), .. } => {
+            format!("{} edits {}", letter(member.id), member.may_edit)
+        }
         Notice::SessionUpdate { settings, time_signature, timeline, .. } => {
             match (settings, time_signature) {
                 (Some(_), _) => "settings".into(),

@@ -112,13 +112,15 @@ pub enum SessionCommand {
     },
     /// `update_settings`.
     UpdateSettings(SettingsChange),
-    /// `cue`.
-    Cue {
-        /// 1 to 200 characters.
-        text: String,
-        /// The addressee, up to 64 characters.
-        target: Option<String>,
+    /// `set_member`: the rights that the leader gives a member.
+    SetMember {
+        /// The member.
+        member: MemberId,
+        /// Whether it may edit the set list.
+        may_edit: bool,
     },
+    /// `cue`.
+    Cue(Cue),
     /// `play`.
     Play(Start),
     /// `pause`.
@@ -168,6 +170,12 @@ pub enum SessionCommand {
     SetSetlist(Setlist),
     /// `select_song`.
     SelectSong(SongSelection),
+    /// `edit_setlist`: 1 to 100 operations, of which all apply or none.
+    EditSetlist(Vec<Operation>),
+    /// `get_setlist`.
+    GetSetlist,
+    /// `get_songs`: the ids of the songs. `None`: all.
+    GetSongs(Option<Vec<String>>),
     /// `get_song`.
     GetSong(String),
 }
@@ -187,6 +195,48 @@ impl SessionCommand {
             Self::ChangeTempo(change) => change.at_beat.is_none(),
             Self::Seek { when, .. } => *when == When::Now,
             _ => false,
+        }
+    }
+}
+
+/// A stage message. It has a text or a kind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cue {
+    /// Up to 200 characters.
+    pub text: String,
+    /// The kind.
+    pub kind: CueKind,
+    /// Seconds for which it is shown, 0 to 60. 0: until the next one.
+    pub seconds: Number,
+    /// The addressee, up to 64 characters. `None`: all members.
+    pub target: Option<String>,
+}
+
+/// The kinds of stage messages.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum CueKind {
+    /// The band begins or goes on.
+    Go,
+    /// The band waits.
+    Hold,
+    /// The band ends.
+    Stop,
+    /// Anything else.
+    #[default]
+    Info,
+}
+
+impl CueKind {
+    /// All kinds, in order.
+    pub const ALL: [Self; 4] = [Self::Go, Self::Hold, Self::Stop, Self::Info];
+
+    /// Returns the kind as it is printed.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Go => "go",
+            Self::Hold => "hold",
+            Self::Stop => "stop",
+            Self::Info => "info",
         }
     }
 }
@@ -299,6 +349,8 @@ pub struct SettingsChange {
     pub leader_pin: Option<Option<Secret>>,
     /// Whether followers may send cues.
     pub anyone_may_cue: Option<bool>,
+    /// Whether all members may edit the set list.
+    pub anyone_may_edit: Option<bool>,
 }
 
 /// A set list: the songs of an evening, in order.
@@ -306,16 +358,39 @@ pub struct SettingsChange {
 pub struct Setlist {
     /// Up to 200 characters.
     pub title: String,
-    /// Up to 500 songs, each with its own id. Shared, because the texts may take a megabyte.
-    pub songs: Arc<[Song]>,
+    /// Up to 500 songs, each with its own id. Shared one by one, because the texts may take a
+    /// megabyte and an edit changes few of them.
+    pub songs: Arc<[Arc<Song>]>,
+    /// Number of accepted edits of the session's list. 0 in a list that a client sends.
+    #[serde(skip)]
+    pub revision: u64,
 }
 
 impl Setlist {
+    /// Maximum number of songs. Specified.
+    pub const SONGS_MAX: usize = 500;
+
+    /// Maximum bytes of all texts. Specified.
+    pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
+
+    /// Returns the song with this id and its place.
+    pub fn find(&self, id: &str) -> Option<(usize, &Arc<Song>)> {
+        self.songs.iter().enumerate().find(|(_, song)| song.id == id)
+    }
+
+    /// Returns the songs to be changed. Those that are shared are copied.
+    pub fn songs_mut(&mut self) -> impl Iterator<Item = &mut Song> {
+        Arc::make_mut(&mut self.songs).iter_mut().map(Arc::make_mut)
+    }
+
+    /// Returns the number of bytes of all texts.
+    pub fn text_bytes(&self) -> usize {
+        self.title.len() + self.songs.iter().map(|song| song.text_bytes()).sum::<usize>()
+    }
+
     /// Returns roughly the number of bytes of the set list when it is written.
     pub fn size(&self) -> usize {
-        // Names and numbers are short beside the words of a song, in which line breaks take two
-        // bytes in JSON.
-        self.songs.iter().map(|song| 256 + song.body.len() + song.body.len() / 16).sum()
+        self.songs.iter().map(|song| song.size()).sum()
     }
 }
 
@@ -347,14 +422,84 @@ pub struct Song {
     /// The song beat at which it is over, in microbeats.
     #[serde(skip)]
     pub end: Option<i64>,
+    /// The revision of the set list in which the song last changed.
+    #[serde(skip)]
+    pub revision: u64,
 }
 
 impl Song {
+    /// Maximum bytes of a body. Specified.
+    pub const BODY_BYTES_MAX: usize = 64 * 1024;
+
     /// Returns the song's time signatures; `None` if it has none.
     pub fn whole_meter(&self) -> Option<Vec<MeterChange>> {
         let only = |signature| vec![MeterChange { beat: 0, signature }];
         let listed = (!self.meter.is_empty()).then(|| self.meter.clone());
         listed.or_else(|| self.time_signature.map(only))
+    }
+
+    /// Returns the number of bytes of its texts.
+    pub fn text_bytes(&self) -> usize {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let short = self.id.len() + self.title.len();
+        short + optional(&self.artist) + optional(&self.key) + self.body.len()
+    }
+
+    /// Returns roughly the number of bytes of the song when it is written.
+    pub fn size(&self) -> usize {
+        // Names and numbers are short beside the words of a song, in which line breaks take two
+        // bytes in JSON.
+        256 + self.body.len() + self.body.len() / 16
+    }
+}
+
+/// An operation of `edit_setlist`. Songs are named by their ids.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Operation {
+    /// Adds a song.
+    Add {
+        /// The song.
+        song: Arc<Song>,
+        /// The song before which it is inserted. `None`, or a song that is gone: at the end.
+        before: Option<String>,
+    },
+    /// Replaces the song that has the same id.
+    Replace {
+        /// The new song.
+        song: Arc<Song>,
+        /// The revision of the song that the editor saw.
+        was: u64,
+        /// Whole beats by which the place in the song moves, if the song is on.
+        shift: i64,
+    },
+    /// Moves a song. A song that is gone stays away.
+    Move {
+        /// The song.
+        id: String,
+        /// The song before which it moves. `None`, or a song that is gone: to the end.
+        before: Option<String>,
+    },
+    /// Removes a song.
+    Remove {
+        /// The song.
+        id: String,
+        /// The revision of the song that the editor saw.
+        was: u64,
+    },
+    /// Changes the title of the list.
+    Retitle {
+        /// Up to 200 characters.
+        title: String,
+    },
+}
+
+impl Operation {
+    /// Returns the song that the operation brings.
+    pub fn song(&self) -> Option<&Arc<Song>> {
+        match self {
+            Self::Add { song, .. } | Self::Replace { song, .. } => Some(song),
+            Self::Move { .. } | Self::Remove { .. } | Self::Retitle { .. } => None,
+        }
     }
 }
 

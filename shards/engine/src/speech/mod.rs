@@ -43,6 +43,9 @@ pub struct Member {
     pub instrument: Option<Box<str>>,
     /// Whether it has a connection. False while the seat of a lost member is held.
     pub connected: bool,
+    /// Whether the leader allows it to edit the set list.
+    #[serde(skip)]
+    pub may_edit: bool,
 }
 
 /// A JSON number that a client sent and that it gets back unchanged, such as its own `timestamp`.

@@ -1,7 +1,11 @@
 //! Messages to members: one value for each server event of the protocol, and the contents of
 //! acknowledgements.
 
-use super::{LeaderRule, Member, Number, OnLeaderLoss, Reject, Role, Setlist, Song};
+use std::sync::Arc;
+
+use super::{
+    Cue, LeaderRule, Member, Number, OnLeaderLoss, Operation, Reject, Role, Setlist, Song,
+};
 use crate::words::ids::{MemberId, SessionId};
 use crate::words::music::{Tempo, TempoEvent, TimeSignature, Timeline};
 use crate::words::time::{Micros, Moment, UnixMillis};
@@ -90,14 +94,12 @@ pub enum Notice {
         /// The time.
         timestamp: UnixMillis,
     },
-    /// `cue`: `sessionId, text, target?, from, atServerMs, serverTimestamp`.
+    /// `cue`: `sessionId, text, kind, seconds, target?, from, atServerMs, serverTimestamp`.
     Cue {
         /// The sender.
         from: MemberId,
         /// The stage message.
-        text: String,
-        /// The addressee, if it is not for all.
-        target: Option<String>,
+        cue: Cue,
         /// The time.
         moment: Moment,
     },
@@ -203,6 +205,23 @@ pub enum Notice {
     },
     /// `setlist`: `sessionId, setlist`.
     Setlist(Setlist),
+    /// `setlist_changed`: `sessionId, revision, base, ops, from, epoch, version, checksum`.
+    SetlistChanged {
+        /// The list's revision.
+        revision: u64,
+        /// The revision on which the operations were applied.
+        base: u64,
+        /// The operations, with the songs of those that add or replace one.
+        operations: Arc<[Operation]>,
+        /// The member that edited.
+        from: MemberId,
+        /// The state's epoch.
+        epoch: u64,
+        /// The state's version.
+        version: u64,
+        /// The state's checksum.
+        checksum: Checksum,
+    },
     /// `song_changed`: `sessionId, songId, index, serverTimestamp, timeline`.
     SongChanged {
         /// The song's id.
@@ -221,7 +240,9 @@ pub enum Notice {
         /// The time signature, if it changed.
         time_signature: Option<TimeSignature>,
         /// The timeline, if it changed.
-        timeline: Option<Timeline>,
+        timeline: Option<Box<Timeline>>,
+        /// The member whose rights changed.
+        member: Option<Box<Member>>,
         /// The state's epoch.
         epoch: u64,
         /// The state's version.
@@ -270,7 +291,7 @@ pub struct SyncResponse {
 pub struct Checksum(pub u32);
 
 /// A session's settings as members see them: `maxMembers, onLeaderLoss, leaderRule, anyoneMayCue,
-/// hasPasscode`.
+/// anyoneMayEdit, hasPasscode`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Settings {
     /// Maximum number of members of the session.
@@ -281,6 +302,8 @@ pub struct Settings {
     pub leader_rule: LeaderRule,
     /// Whether followers may send cues.
     pub anyone_may_cue: bool,
+    /// Whether all members may edit the set list.
+    pub anyone_may_edit: bool,
     /// Whether a join needs a passcode.
     pub has_passcode: bool,
 }
@@ -322,6 +345,8 @@ pub struct Snapshot<'a> {
     /// The set list, bodies left out: `setlist {title, songs[{id, title, artist?, key?, tempoBpm?,
     /// …}]}`.
     pub setlist: Option<&'a Setlist>,
+    /// The revision of the set list, printed as `setlistRevision`.
+    pub setlist_revision: Option<u64>,
     /// The timeline, which also gives `epoch`, `version` and `leaderSocketId`.
     pub timeline: &'a Timeline,
 }
@@ -539,8 +564,29 @@ pub enum Ack {
     Pending,
     /// Answer to `sync_request`: the fields of `sync_response`.
     Sync(SyncResponse),
+    /// Answer to `edit_setlist`: `revision` of the list with the change, and `epoch, version` of
+    /// the state.
+    Edited {
+        /// The state's epoch.
+        epoch: u64,
+        /// The state's version.
+        version: u64,
+        /// The list's revision.
+        revision: u64,
+    },
+    /// Answer to `get_setlist`: `revision, title, songs`, without bodies.
+    Setlist(Setlist),
+    /// Answer to `get_songs`: `revision, songs` with their bodies, and `more`.
+    Songs {
+        /// The list's revision.
+        revision: u64,
+        /// The first of the songs.
+        songs: Vec<Arc<Song>>,
+        /// The ids of the others.
+        more: Vec<String>,
+    },
     /// Answer to `get_song`: `song` with its body.
-    Song(Song),
+    Song(Arc<Song>),
     /// Answer to `clock_sync`: `t0, t1, t2`.
     Clock {
         /// The time that the client sent.

@@ -1,9 +1,11 @@
 //! The rejection of a command. Its member stays connected.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Song;
 use crate::words::time::Micros;
 
 /// A rejected command: a code for programs, a message for people, and the field at fault if there
@@ -20,6 +22,19 @@ pub struct Reject {
     pub retry_after: Option<Micros>,
     /// The size of the request, if it was too large.
     pub excess: Option<Excess>,
+    /// The song as it is now, if another member changed it meanwhile.
+    pub conflict: Option<Box<Conflict>>,
+}
+
+/// The song that two members edited, as it is now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Conflict {
+    /// The revision of the set list.
+    pub revision: u64,
+    /// The song's id.
+    pub id: String,
+    /// The song. `None`: it is gone.
+    pub song: Option<Arc<Song>>,
 }
 
 /// The size of a request that is too large, in bytes.
@@ -34,12 +49,29 @@ pub struct Excess {
 impl Reject {
     /// Creates a rejection that concerns no single field.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), field: None, retry_after: None, excess: None }
+        Self {
+            code,
+            message: message.into(),
+            field: None,
+            retry_after: None,
+            excess: None,
+            conflict: None,
+        }
     }
 
     /// Creates a `too_large`: a size in bytes is above its limit.
     pub fn too_large(message: impl Into<Cow<'static, str>>, bytes: usize, max: usize) -> Self {
         Self { excess: Some(Excess { bytes, max }), ..Self::new(Code::TooLarge, message) }
+    }
+
+    /// Creates a `conflict`: another member changed or removed a song meanwhile.
+    pub fn conflict(revision: u64, id: String, song: Option<Arc<Song>>) -> Self {
+        let message = match song {
+            Some(_) => "another member changed this song meanwhile: choose one of the two versions",
+            None => "another member removed this song meanwhile: add it again if you still want it",
+        };
+        let conflict = Some(Box::new(Conflict { revision, id, song }));
+        Self { conflict, ..Self::new(Code::Conflict, message) }
     }
 
     /// Creates an `invalid_payload`, which says what the field should be.
@@ -65,13 +97,14 @@ pub enum Code {
     TooLarge,
     TooLate,
     Replaced,
+    Conflict,
     Draining,
     Internal,
 }
 
 impl Code {
     /// All codes, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::InvalidPayload,
         Self::InvalidSessionId,
         Self::SessionNotFound,
@@ -85,6 +118,7 @@ impl Code {
         Self::TooLarge,
         Self::TooLate,
         Self::Replaced,
+        Self::Conflict,
         Self::Draining,
         Self::Internal,
     ];
@@ -110,6 +144,7 @@ impl Code {
             Self::TooLarge => "too_large",
             Self::TooLate => "too_late",
             Self::Replaced => "replaced",
+            Self::Conflict => "conflict",
             Self::Draining => "draining",
             Self::Internal => "internal",
         }

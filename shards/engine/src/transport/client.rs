@@ -241,7 +241,8 @@ impl Client {
             Layer::Frames | Layer::Messages => return Received::Message(Data::Text(text)),
             Layer::Events if text.len() > EVENT_BYTES_MAX && !self.assembler.is_waiting() => {
                 match socket_packet::event_name(text) {
-                    Some((_, name)) if name == ClientEvent::SetSetlist.name() => {}
+                    Some((_, name))
+                        if ClientEvent::from_name(name).is_some_and(ClientEvent::may_be_long) => {}
                     Some((ack, name)) if self.member.is_some() => {
                         let payload = Payload::TooLong(text.len());
                         return Received::Named { event: name.into(), ack, payload };

@@ -90,8 +90,10 @@ fn a_long_event_is_reported_by_its_size_without_being_parsed() {
     let bytes = chat.len() - 1;
     assert_eq!(meaning(&mut client, &chat), format!("chat_message Some(5) of {bytes} bytes"));
     assert_eq!(meaning(&mut client, &format!("42{filling}")), "packet longer than 64 KiB");
-    let setlist = format!(r#"42["set_setlist","{filling}"]"#);
-    assert!(meaning(&mut client, &setlist).starts_with("set_setlist None \"xxx"));
+    for name in ["set_setlist", "edit_setlist"] {
+        let songs = format!(r#"42["{name}","{filling}"]"#);
+        assert!(meaning(&mut client, &songs).starts_with(&format!("{name} None \"xxx")));
+    }
 }
 
 #[test]

@@ -7,18 +7,20 @@
 //! A new event needs one entry here, one arm in `Session::handle`, and one method.
 
 use super::fields::{
-    BARS, BEAT, BOOL, COMMAND_ID, COUNT, CUE_TEXT, DENOMINATOR, FADE, Kind, LEADER_RULE, LINE,
-    LONG_NAME, LONG_TEXT, LONG_WORDS, MAX_MEMBERS, NUDGE, NUMBER, NUMERATOR, ON_LEADER_LOSS,
-    POSITION, QUANTIZE, ROLE, SECRET, SERVER_MS, SESSION, SHORT_TEXT, SOCKET_ID, SONG_ID, TEMPO,
-    TICK_HZ, TOKEN, WHOLE_BEAT, settable, unread,
+    BARS, BEAT, BOOL, COMMAND_ID, COUNT, CUE_KIND, CUE_SECONDS, CUE_TEXT, DENOMINATOR, FADE, Kind,
+    LEADER_RULE, LINE, LONG_NAME, LONG_TEXT, LONG_WORDS, MAX_MEMBERS, NUDGE, NUMBER, NUMERATOR,
+    ON_LEADER_LOSS, POSITION, QUANTIZE, ROLE, SECRET, SERVER_MS, SESSION, SHORT_TEXT, SOCKET_ID,
+    SONG_ID, TEMPO, TICK_HZ, TOKEN, WHOLE_BEAT, settable, unread,
 };
 use super::json::{Field, Value, fields};
 use super::schema::{FieldInfo, Form, Schema, nullable, optional};
-use super::setlist::{NEW_SETLIST, signature};
-use super::shapes::{CLOCK, HEARTBEAT, LATENCY, QUALITY_FIELDS, SEAT, SONG, SYNC, TRUE};
+use super::setlist::{NEW_SETLIST, OPERATIONS, SONG_IDS, signature};
+use super::shapes::{
+    CLOCK, HEARTBEAT, LATENCY, QUALITY_FIELDS, SEAT, SETLIST_FIELDS, SONG, SONGS, SYNC, TRUE,
+};
 use crate::speech::{
-    ClientCommand, Code, Command, Departure, Join, Reject, SessionCommand, SettingsChange,
-    SongChoice, SongSelection, Start, Target, TempoChange, Terms, When,
+    ClientCommand, Code, Command, Cue, CueKind, Departure, Join, Number, Reject, SessionCommand,
+    SettingsChange, SongChoice, SongSelection, Start, Target, TempoChange, Terms, When,
 };
 use crate::words::limits::RateClass;
 use crate::words::music::{self, TempoEvent};
@@ -295,6 +297,7 @@ events! {
             passcode = "passcode": settable(SECRET),
             leader_pin = "leaderPin": settable(SECRET),
             anyone_may_cue = "anyoneMayCue": optional(BOOL),
+            anyone_may_edit = "anyoneMayEdit": optional(BOOL),
         } => SessionCommand::UpdateSettings(some_change(SettingsChange {
             max_members,
             on_leader_loss,
@@ -302,15 +305,32 @@ events! {
             passcode,
             leader_pin,
             anyone_may_cue,
+            anyone_may_edit,
         })?),
         CHANGED, LEADER;
-    Cue = "cue" [Other, once],
-        "Sends a short stage message to all members, with its server time. Followers may send it \
-         if anyoneMayCue is set.",
+    SetMember = "set_member" [Other, once],
+        "Gives a member the right to edit the set list, or takes it away. The right belongs to \
+         the member's seat.",
         in_session {
-            text = "text": CUE_TEXT,
+            member = "memberId": SOCKET_ID,
+            may_edit = "mayEdit": BOOL,
+        } => SessionCommand::SetMember { member, may_edit },
+        CHANGED, LEADER;
+    Cue = "cue" [Other, once],
+        "Sends a short stage message to all members, with its server time. It has a text or a \
+         kind. seconds says how long it is shown, 5 without it. Followers may send it if \
+         anyoneMayCue is set.",
+        in_session {
+            text = "text": optional(CUE_TEXT),
+            kind = "kind": optional(CUE_KIND),
+            seconds = "seconds": optional(CUE_SECONDS),
             target = "target": optional(LONG_NAME),
-        } => SessionCommand::Cue { text, target: target.flatten() },
+        } => SessionCommand::Cue(Cue {
+            text: cue_text(text.flatten(), kind)?,
+            kind: kind.unwrap_or_default(),
+            seconds: seconds.unwrap_or(CUE_SECONDS_DEFAULT),
+            target: target.flatten(),
+        }),
         &[], LEADER;
 
     Play = "play" [Other, once, timed],
@@ -436,10 +456,25 @@ events! {
         CLOCK, &[];
 
     SetSetlist = "set_setlist" [Other, once],
-        "Sets the session's songs, at most 1 MiB in all.",
+        "Replaces the session's songs, at most 1 MiB in all. A longer list than a message holds is \
+         completed with edit_setlist.",
         in_session { setlist = "setlist": NEW_SETLIST, } => SessionCommand::SetSetlist(setlist),
         CHANGED,
         &[Code::InvalidSessionId, Code::NotMember, Code::NotLeader, Code::TooLarge];
+    EditSetlist = "edit_setlist" [Other, once],
+        "Edits the set list by 1 to 100 operations; all apply, or none. The leader may do this, \
+         members with mayEdit, and all members if anyoneMayEdit is set. replace and remove are \
+         rejected with conflict if the song's revision is not was, with the song as it is now. A \
+         song that plays cannot be removed.",
+        in_session { operations = "ops": OPERATIONS, } => SessionCommand::EditSetlist(operations),
+        &[COUNT.info("epoch"), COUNT.info("version"), COUNT.info("revision")],
+        &[
+            Code::InvalidSessionId,
+            Code::NotMember,
+            Code::NotAllowed,
+            Code::Conflict,
+            Code::TooLarge,
+        ];
     SelectSong = "select_song" [Other, once, timed],
         "Selects a song by songId, or the next (step 1) or previous one (step -1). The song is \
          stopped at its beginning, or with play it plays, in its tempo and signature. It begins at \
@@ -456,6 +491,22 @@ events! {
             departure: departure(line, at_beat)?,
         }),
         CHANGED, LIMITED;
+    GetSetlist = "get_setlist" [Other],
+        "Requests the set list without the bodies of its songs. Each song has the revision in \
+         which it last changed.",
+        in_session {} => SessionCommand::GetSetlist,
+        SETLIST_FIELDS, MEMBER;
+    GetSongs = "get_songs" [Other],
+        "Requests songs with their bodies: those of songIds, or the selected song and then all \
+         others in order. The answer has at least one and ends after 256 KiB; more has the ids to \
+         request next. Songs that are gone are left out.",
+        in_session { ids = "songIds": optional(SONG_IDS), } => SessionCommand::GetSongs(ids),
+        &[
+            COUNT.info("revision"),
+            SONGS.info("songs"),
+            SONG_IDS.schema.info("more"),
+        ],
+        MEMBER;
     GetSong = "get_song" [Other],
         "Requests a song with its body.",
         in_session { song = "songId": SONG_ID, } => SessionCommand::GetSong(song),
@@ -510,6 +561,11 @@ impl ClientEvent {
     /// Whether an event that comes too fast may wait; see [`SessionCommand::may_wait`].
     pub fn may_wait(self) -> bool {
         self.info().flags.contains(&Flag::waits)
+    }
+
+    /// Whether it may be longer than other events: it carries songs.
+    pub fn may_be_long(self) -> bool {
+        matches!(self, Self::SetSetlist | Self::EditSetlist)
     }
 
     /// Whether it may have a time after which it is no longer applied.
@@ -609,7 +665,7 @@ fn or_empty(payload: Value<'_>) -> Value<'_> {
 fn some_change(change: SettingsChange) -> Result<SettingsChange, Reject> {
     if change == SettingsChange::default() {
         let message = "update_settings takes at least one of maxMembers, onLeaderLoss, leaderRule, \
-                       passcode, leaderPin and anyoneMayCue";
+                       passcode, leaderPin, anyoneMayCue and anyoneMayEdit";
         return Err(Reject::new(Code::InvalidPayload, message));
     }
     Ok(change)
@@ -658,6 +714,15 @@ fn loop_to(from: i64, to: Field<'_>) -> Result<(i64, i64), Reject> {
         true => Ok((from, end)),
         false => Err(to.wrong("must be one or more whole beats after from")),
     }
+}
+
+/// Seconds for which a stage message is shown unless it says otherwise. Specified.
+const CUE_SECONDS_DEFAULT: Number = Number(5.0);
+
+/// Returns the text of a cue. Only a cue with a kind may have none.
+fn cue_text(text: Option<String>, kind: Option<CueKind>) -> Result<String, Reject> {
+    let text = text.or_else(|| kind.map(|_| String::new()));
+    text.ok_or_else(|| Reject::field("text", "text is required, or kind instead of it"))
 }
 
 fn song_choice(song: Field<'_>, step: Field<'_>) -> Result<SongChoice, Reject> {

@@ -8,8 +8,8 @@ use super::json::Field;
 use super::schema::{FieldInfo, Form, Nullable, Optional, Presence, Schema};
 use super::texts::{Lines, cut_text, line};
 use crate::speech::{
-    Code, Departure, LeaderRule, Message, Number, OnLeaderLoss, Quantize, Reject, Role, Secret,
-    SongFormat,
+    Code, CueKind, Departure, LeaderRule, Message, Number, OnLeaderLoss, Quantize, Reject, Role,
+    Secret, SongFormat,
 };
 use crate::words::ids::{CommandId, MemberId, SessionId};
 use crate::words::music::{self, Position, Tempo};
@@ -267,8 +267,30 @@ pub const LONG_WORDS: Kind<Message> =
         Ok(message)
     });
 
-/// A stage message.
-pub const CUE_TEXT: Kind<String> = a_line(Schema::text("CueText", 1, 200));
+/// The text of a stage message; `None` if it is empty.
+pub const CUE_TEXT: Kind<Option<String>> = an_optional_line(Schema::text("CueText", 0, 200));
+
+/// The kind of a stage message.
+pub const CUE_KIND: Kind<CueKind> =
+    Kind::new(words("CueKind", &CUE_KINDS), |field, form| one_of(field, form, CueKind::ALL));
+
+const CUE_KINDS: [&str; CueKind::ALL.len()] = {
+    let mut words = [""; CueKind::ALL.len()];
+    let mut place = 0;
+    while place < words.len() {
+        words[place] = CueKind::ALL[place].as_str();
+        place += 1;
+    }
+    words
+};
+
+/// Seconds for which a stage message is shown.
+pub const CUE_SECONDS: Kind<Number> =
+    Kind::new(Schema::new("CueSeconds", Form::Within(0.0, 60.0)), |field, form| {
+        let seconds = field.number().ok().filter(|seconds| is_within(form, *seconds));
+        let right = "must be a number from 0 to 60; 0 shows the cue until the next one";
+        seconds.map(Number).ok_or_else(|| field.wrong(right))
+    });
 
 /// A song's id.
 pub const SONG_ID: Kind<String> = a_line(Schema::text("SongId", 1, 64));
@@ -319,6 +341,15 @@ pub const DENOMINATOR: Kind<u32> =
     Kind::new(Schema::new("Denominator", Form::WholeOf(&[1, 2, 4, 8, 16, 32])), |field, _| {
         let note = field.whole(32).ok().filter(|note| note.is_power_of_two());
         note.ok_or_else(|| field.wrong("must be 1, 2, 4, 8, 16 or 32"))
+    });
+
+/// Whole beats by which an edited chart moves the place in its song.
+pub const SHIFT: Kind<i64> =
+    Kind::new(Schema::new("Shift", Form::WholeWithin(-4_096, 4_096)), |field, _| {
+        let beats = field.number().ok();
+        let beats = beats.filter(|n| n.fract() == 0.0 && (-4_096.0..=4_096.0).contains(n));
+        let right = "must be a whole number of beats from -4096 to 4096";
+        beats.map(|n| n as i64).ok_or_else(|| field.wrong(right))
     });
 
 /// A tempo in BPM, rounded to thousandths.
@@ -386,7 +417,7 @@ pub const SERVER_MS: Kind<Micros> =
         millis(field, form, "from 0 on, in milliseconds of the server's clock")
     });
 
-const fn words(name: &'static str, words: &'static [&'static str]) -> Schema {
+pub(super) const fn words(name: &'static str, words: &'static [&'static str]) -> Schema {
     Schema::new(name, Form::Words(words))
 }
 
@@ -428,7 +459,7 @@ fn is_within(form: Form, number: f64) -> bool {
 }
 
 /// Reads the value whose word the field has, in the order of the words in the schema.
-fn one_of<T: Copy, const N: usize>(
+pub(super) fn one_of<T: Copy, const N: usize>(
     field: Field<'_>,
     form: Form,
     values: [T; N],

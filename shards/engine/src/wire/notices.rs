@@ -6,21 +6,21 @@
 use serde::Serialize;
 
 use super::fields::{
-    BOOL, COUNT, CUE_TEXT, Kind, NUMBER, ROLE, SERVER_MS, SESSION, SHORT_TEXT, SOCKET_ID, SONG_ID,
-    TEMPO,
+    BOOL, COUNT, CUE_KIND, CUE_SECONDS, CUE_TEXT, Kind, NUMBER, ROLE, SERVER_MS, SESSION,
+    SHORT_TEXT, SOCKET_ID, SONG_ID, TEMPO,
 };
 use super::print::printer::Object;
 use super::print::{
-    ChecksumView, CurrentSongView, MemberInfo, MemberView, Millionths, NumberView, SetlistView,
-    SettingsView, SongView, Thousandths, TimeSignatureView, TimelineView, bpm, role_word,
-    sent_after, span, value,
+    ChecksumView, CurrentSongView, MemberInfo, MemberView, Millionths, NumberView, OperationView,
+    SetlistView, SettingsView, SongView, Thousandths, TimeSignatureView, TimelineView, bpm,
+    role_word, sent_after, span, value,
 };
 use super::schema::{FieldInfo, Nullable, Optional, Schema, nullable, optional};
 use super::setlist::TIME_SIGNATURE;
 use super::shapes::{
     ANY_TEXT, BYTES, CHECKSUM, CURRENT_SONG, ERROR_CODE, INTEGER, LEAVE_REASON, MEMBER,
-    MEMBER_INFO, MEMBERS, MILLIS, NAME, PERCENT, PLACE, QUALITY, SETLIST, SETTINGS, TEXT, TIMELINE,
-    UNIX, WORDS,
+    MEMBER_INFO, MEMBERS, MILLIS, NAME, OPERATIONS, PERCENT, PLACE, QUALITY, SETLIST, SETTINGS,
+    SONG, TEXT, TIMELINE, UNIX, WORDS,
 };
 use super::{json, socket_packet};
 use crate::speech::{ClientNotice, Notice, RoomStats, Snapshot, Tick};
@@ -148,6 +148,7 @@ notices! {
             => snapshot.song.map(|(index, song)| CurrentSongView::new(index, song)),
         "setlist": optional(SETLIST)
             => snapshot.setlist.map(|setlist| SetlistView::new(setlist, SongView::without_body)),
+        "setlistRevision": optional(COUNT) => snapshot.setlist_revision,
     }
 }
 
@@ -173,12 +174,23 @@ notices! {
     fn print_notice(in_session, Notice) -> NOTICES;
 
     "session_update",
-    "The settings, the time signature, the loop or the armed changes were changed.",
-    Notice::SessionUpdate { settings, time_signature, timeline, epoch, version, checksum } => {
+    "The settings, the time signature, the loop, the armed changes or the rights of a member were \
+     changed.",
+    Notice::SessionUpdate {
+        settings,
+        time_signature,
+        timeline,
+        member,
+        epoch,
+        version,
+        checksum,
+    } => {
         "settings": optional(SETTINGS) => settings.as_ref().map(SettingsView::new),
         "timeSignature": optional(TIME_SIGNATURE)
             => time_signature.as_ref().map(TimeSignatureView::from),
-        "timeline": optional(TIMELINE) => timeline.as_ref().map(TimelineView::new),
+        "timeline": optional(TIMELINE)
+            => timeline.as_ref().map(|timeline| TimelineView::new(timeline)),
+        "member": optional(MEMBER) => member.as_ref().map(|member| MemberView::new(member)),
         "epoch": COUNT => epoch,
         "version": COUNT => version,
         "checksum": CHECKSUM => ChecksumView(*checksum),
@@ -280,9 +292,11 @@ notices! {
 
     "cue",
     "A stage message.",
-    Notice::Cue { from, text, target, moment } => {
-        "text": CUE_TEXT => text,
-        "target": optional(NAME) => target.as_deref(),
+    Notice::Cue { from, cue, moment } => {
+        "text": CUE_TEXT => cue.text,
+        "kind": CUE_KIND => cue.kind.as_str(),
+        "seconds": CUE_SECONDS => NumberView(cue.seconds),
+        "target": optional(NAME) => cue.target.as_deref(),
         "from": SOCKET_ID => from.as_str(),
         "atServerMs": SERVER_MS => span(moment.at),
         "serverTimestamp": UNIX => moment.unix.0,
@@ -398,6 +412,19 @@ notices! {
         "setlist": SETLIST => SetlistView::new(setlist, SongView::whole),
     }
 
+    "setlist_changed",
+    "The set list was edited. A member that holds the revision base applies the operations in \
+     order; another one requests the list.",
+    Notice::SetlistChanged { revision, base, operations, from, epoch, version, checksum } => {
+        "revision": COUNT => revision,
+        "base": COUNT => base,
+        "ops": OPERATIONS => OperationView::all(operations),
+        "from": SOCKET_ID => from.as_str(),
+        "epoch": COUNT => epoch,
+        "version": COUNT => version,
+        "checksum": CHECKSUM => ChecksumView(*checksum),
+    }
+
     "song_changed",
     "Another song was selected.",
     Notice::SongChanged { song, index, timestamp, timeline } => {
@@ -475,6 +502,12 @@ notices! {
         "retryAfter": optional(MILLIS) => reject.retry_after.map(span),
         "bytes": optional(BYTES) => reject.excess.map(|excess| excess.bytes),
         "max": optional(BYTES) => reject.excess.map(|excess| excess.max),
+        "revision": optional(COUNT) => reject.conflict.as_ref().map(|conflict| conflict.revision),
+        "songId": optional(SONG_ID) => reject.conflict.as_ref().map(|conflict| &*conflict.id),
+        "song": optional(nullable(SONG)) => reject
+            .conflict
+            .as_ref()
+            .map(|conflict| conflict.song.as_deref().map(SongView::whole)),
     }
 }
 

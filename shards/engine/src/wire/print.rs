@@ -9,8 +9,8 @@ use serde::{Serialize, Serializer};
 use self::printer::Printer;
 use super::socket_packet;
 use crate::speech::{
-    Ack, Checksum, LeaderRule, Member, Number, OnLeaderLoss, Quality, Reject, Role, Setlist,
-    Settings, Song, SongFormat, SyncResponse,
+    Ack, Checksum, LeaderRule, Member, Number, OnLeaderLoss, Operation, Quality, Reject, Role,
+    Setlist, Settings, Song, SongFormat, SyncResponse,
 };
 use crate::words::ids::{Offset, SessionId};
 use crate::words::music::{Change, Loop, MeterChange, Segment, Tempo, TimeSignature, Timeline};
@@ -106,6 +106,17 @@ enum AckView<'a> {
         #[serde(flatten)]
         fields: SyncView<'a>,
     },
+    Edited {
+        epoch: u64,
+        version: u64,
+        revision: u64,
+    },
+    Setlist(SetlistView<'a>),
+    Songs {
+        revision: u64,
+        songs: Vec<SongView<'a>>,
+        more: &'a [String],
+    },
     Song {
         song: SongView<'a>,
     },
@@ -141,6 +152,17 @@ impl<'a> AckView<'a> {
             }
             Ack::Pending => Self::Pending { pending: true },
             Ack::Sync(sync) => Self::Sync { session_id, fields: SyncView::new(sync) },
+            Ack::Edited { epoch, version, revision } => {
+                Self::Edited { epoch: *epoch, version: *version, revision: *revision }
+            }
+            Ack::Setlist(setlist) => {
+                Self::Setlist(SetlistView::new(setlist, SongView::without_body))
+            }
+            Ack::Songs { revision, songs, more } => Self::Songs {
+                revision: *revision,
+                songs: songs.iter().map(|song| SongView::whole(song)).collect(),
+                more,
+            },
             Ack::Song(song) => Self::Song { song: SongView::whole(song) },
             Ack::Clock { t0, at } => Self::Clock(ClockView::new(*t0, *at)),
             Ack::Latency { client_timestamp, moment } => {
@@ -279,10 +301,17 @@ struct ErrorView<'a> {
     bytes: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    song_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    song: Option<Option<SongView<'a>>>,
 }
 
 impl<'a> ErrorView<'a> {
     fn new(reject: &'a Reject) -> Self {
+        let conflict = reject.conflict.as_deref();
         Self {
             code: reject.code.as_str(),
             message: &reject.message,
@@ -290,6 +319,9 @@ impl<'a> ErrorView<'a> {
             retry_after: reject.retry_after.map(span),
             bytes: reject.excess.map(|excess| excess.bytes),
             max: reject.excess.map(|excess| excess.max),
+            revision: conflict.map(|conflict| conflict.revision),
+            song_id: conflict.map(|conflict| conflict.id.as_str()),
+            song: conflict.map(|conflict| conflict.song.as_deref().map(SongView::whole)),
         }
     }
 }
@@ -305,6 +337,8 @@ pub(super) struct MemberView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     instrument: Option<&'a str>,
     connected: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    may_edit: Option<bool>,
 }
 
 impl<'a> MemberView<'a> {
@@ -321,6 +355,7 @@ impl<'a> MemberView<'a> {
             last_ping_at: member.last_ping_at.0,
             instrument: member.instrument.as_deref(),
             connected: member.connected,
+            may_edit: member.may_edit.then_some(true),
         }
     }
 }
@@ -346,6 +381,7 @@ pub(super) struct SettingsView {
     pub on_leader_loss: &'static str,
     pub leader_rule: &'static str,
     anyone_may_cue: bool,
+    anyone_may_edit: bool,
     has_passcode: bool,
 }
 
@@ -363,6 +399,7 @@ impl SettingsView {
                 LeaderRule::Pin => "pin",
             },
             anyone_may_cue: settings.anyone_may_cue,
+            anyone_may_edit: settings.anyone_may_edit,
             has_passcode: settings.has_passcode,
         }
     }
@@ -370,13 +407,18 @@ impl SettingsView {
 
 #[derive(Serialize)]
 pub(super) struct SetlistView<'a> {
+    revision: u64,
     title: &'a str,
     songs: Vec<SongView<'a>>,
 }
 
 impl<'a> SetlistView<'a> {
     pub fn new(setlist: &'a Setlist, song: impl Fn(&'a Song) -> SongView<'a>) -> Self {
-        Self { title: &setlist.title, songs: setlist.songs.iter().map(song).collect() }
+        Self {
+            revision: setlist.revision,
+            title: &setlist.title,
+            songs: setlist.songs.iter().map(|one| song(one)).collect(),
+        }
     }
 }
 
@@ -402,6 +444,7 @@ pub(super) struct SongView<'a> {
     meter: Vec<SongMeterView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     end_beat: Option<Millionths>,
+    revision: u64,
 }
 
 /// A time signature of a song, at a beat and not at a microbeat.
@@ -441,6 +484,58 @@ impl<'a> SongView<'a> {
                 .map(|duration| span(Micros::from_micros(duration.as_micros()))),
             meter: song.meter.iter().map(SongMeterView::from).collect(),
             end_beat: song.end.map(Millionths),
+            revision: song.revision,
+        }
+    }
+}
+
+/// An operation of an edit, as all members receive it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct OperationView<'a> {
+    op: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    song: Option<SongView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    song_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    was: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shift: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a str>,
+}
+
+impl<'a> OperationView<'a> {
+    pub fn all(operations: &'a [Operation]) -> Vec<Self> {
+        operations.iter().map(Self::new).collect()
+    }
+
+    fn new(operation: &'a Operation) -> Self {
+        let bare = |op| Self {
+            op,
+            song: operation.song().map(|song| SongView::whole(song)),
+            song_id: None,
+            before: None,
+            was: None,
+            shift: None,
+            title: None,
+        };
+        match operation {
+            Operation::Add { before, .. } => Self { before: before.as_deref(), ..bare("add") },
+            Operation::Replace { was, shift, .. } => {
+                let shift = Some(*shift).filter(|shift| *shift != 0);
+                Self { was: Some(*was), shift, ..bare("replace") }
+            }
+            Operation::Move { id, before } => {
+                Self { song_id: Some(id), before: before.as_deref(), ..bare("move") }
+            }
+            Operation::Remove { id, was } => {
+                Self { song_id: Some(id), was: Some(*was), ..bare("remove") }
+            }
+            Operation::Retitle { title } => Self { title: Some(title), ..bare("retitle") },
         }
     }
 }

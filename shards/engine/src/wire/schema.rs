@@ -70,6 +70,18 @@ pub struct FieldInfo {
     pub presence: Presence,
 }
 
+impl Presence {
+    /// Whether the field may be absent.
+    pub const fn is_optional(self) -> bool {
+        matches!(self, Self::Optional | Self::OptionalNullable)
+    }
+
+    /// Whether the server may send `null`.
+    pub const fn is_nullable(self) -> bool {
+        matches!(self, Self::Nullable | Self::OptionalNullable)
+    }
+}
+
 /// The presence of a field.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Presence {
@@ -79,6 +91,8 @@ pub enum Presence {
     Optional,
     /// The field must be there, and may be `null`.
     Nullable,
+    /// The field may be absent, and may be `null`, which means something else.
+    OptionalNullable,
 }
 
 impl Schema {
@@ -130,6 +144,13 @@ impl Optional<Schema> {
     /// Creates a field of this name.
     pub const fn info(self, name: &'static str) -> FieldInfo {
         FieldInfo { name, schema: self.0, presence: Presence::Optional }
+    }
+}
+
+impl Optional<Nullable<Schema>> {
+    /// Creates a field of this name.
+    pub const fn info(self, name: &'static str) -> FieldInfo {
+        FieldInfo { name, schema: self.0.0, presence: Presence::OptionalNullable }
     }
 }
 

@@ -1,22 +1,26 @@
-//! The set list that a client sends, song by song.
+//! The set list that a client sends, song by song, and its edits, operation by operation.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::fields::{
-    BEAT, DENOMINATOR, FORMAT, KEY, Kind, NUMERATOR, POSITION, SONG_ID, SONG_TITLE, TEMPO, TITLE,
-    WHOLE_BEAT,
+    BEAT, COUNT, DENOMINATOR, FORMAT, KEY, Kind, NUMERATOR, POSITION, SHIFT, SONG_ID, SONG_TITLE,
+    TEMPO, TITLE, WHOLE_BEAT, one_of, words,
 };
 use super::json::{Field, Value, fields};
 use super::schema::{FieldInfo, Form, Schema, optional};
 use super::texts::{Lines, printable};
-use crate::speech::{Code, Excess, Reject, Setlist, Song};
+use crate::speech::{Code, Excess, Operation, Reject, Setlist, Song};
 use crate::words::music::{MeterChange, TimeSignature, Timeline};
 
 /// Maximum bytes of a set list as it was written.
-const SETLIST_BYTES_MAX: usize = 1024 * 1024;
+const SETLIST_BYTES_MAX: usize = Setlist::TEXT_BYTES_MAX;
 
 /// Maximum number of songs of a set list.
-const SONGS_MAX: usize = 500;
+const SONGS_MAX: usize = Setlist::SONGS_MAX;
+
+/// Maximum number of operations of an edit. Specified.
+const OPERATIONS_MAX: usize = 100;
 
 /// A set list, up to 1 MiB.
 pub const NEW_SETLIST: Kind<Setlist> = Kind::new(
@@ -51,6 +55,75 @@ const SONG_METER_ENTRY: Schema = Schema::new(
     "SongMeterEntry",
     Form::Received(&[WHOLE_BEAT.info("beat"), NUMERATOR.info("num"), DENOMINATOR.info("den")]),
 );
+
+/// The ids of songs.
+pub const SONG_IDS: Kind<Vec<String>> =
+    Kind::new(Schema::new("SongIds", Form::List(&SONG_ID.schema)), |field, _| {
+        let array = field.value.filter(|value| value.is_array());
+        let ids = array.and_then(|array| array.items(SONGS_MAX)).ok_or_else(|| {
+            field.wrong(format!("must be an array of at most {SONGS_MAX} ids of songs"))
+        })?;
+        let item = |(index, value)| {
+            let item = Field { name: field.name, value: Some(value) };
+            SONG_ID.read(item).map_err(|reject| {
+                let what = reject.message.trim_start_matches(field.name).to_owned();
+                let message = format!("{}[{index}]{what}", field.name).into();
+                Reject { message, ..reject }
+            })
+        };
+        ids.into_iter().enumerate().map(item).collect()
+    });
+
+/// The operations of an edit, in order.
+pub const OPERATIONS: Kind<Vec<Operation>> =
+    Kind::new(Schema::new("NewOperations", Form::List(&NEW_OPERATION)), |field, _| {
+        let array = field.value.filter(|value| value.is_array());
+        let items = array.and_then(|array| array.items(OPERATIONS_MAX));
+        let items = items.filter(|items| !items.is_empty()).ok_or_else(|| {
+            field.wrong(format!("must be an array of 1 to {OPERATIONS_MAX} operations"))
+        })?;
+        let read = |(index, value)| {
+            let place = format!("{}[{index}]", field.name);
+            operation(value).map_err(|reject| within(field, &place, reject))
+        };
+        items.into_iter().enumerate().map(read).collect()
+    });
+
+const NEW_OPERATION: Schema = Schema::new(
+    "NewOperation",
+    Form::Sent(&[
+        OP.info("op"),
+        optional(NEW_SONG).info("song"),
+        optional(SONG_ID).info("songId"),
+        optional(SONG_ID).info("before"),
+        optional(COUNT).info("was"),
+        optional(SHIFT).info("shift"),
+        optional(TITLE).info("title"),
+    ]),
+)
+.about(
+    "add has song and before; replace has song, was and shift; move has songId and before; remove \
+     has songId and was; retitle has title. before is the id of a song; without it, or if that \
+     song is gone, the end is meant. was is the revision of the song that the editor saw. shift \
+     is the number of beats by which the place moves if the song is on.",
+);
+
+/// The kinds of operations.
+#[derive(Clone, Copy)]
+enum Op {
+    Add,
+    Replace,
+    Move,
+    Remove,
+    Retitle,
+}
+
+/// The name of an operation.
+pub const OP: Schema = words("Op", &["add", "replace", "move", "remove", "retitle"]);
+
+const READ_OP: Kind<Op> = Kind::new(OP, |field, form| {
+    one_of(field, form, [Op::Add, Op::Replace, Op::Move, Op::Remove, Op::Retitle])
+});
 
 /// A chart. Its spaces and tabs are kept, also at the beginning and the end of a line, because they
 /// align chords with words.
@@ -111,9 +184,35 @@ fn setlist(list: Field<'_>) -> Result<Setlist, Reject> {
                 format!("{}.id must be unlike those of the songs before it", place()),
             ));
         }
-        read.push(song);
+        read.push(Arc::new(song));
     }
-    Ok(Setlist { title, songs: read.into() })
+    Ok(Setlist { title, songs: read.into(), revision: 0 })
+}
+
+fn operation(operation: Value<'_>) -> Result<Operation, Reject> {
+    let [op, song, id, before, was, shift, title] =
+        fields(operation, ["op", "song", "songId", "before", "was", "shift", "title"])?;
+    Ok(match READ_OP.read(op)? {
+        Op::Add => {
+            Operation::Add { song: whole_song(song)?, before: optional(SONG_ID).read(before)? }
+        }
+        Op::Replace => Operation::Replace {
+            song: whole_song(song)?,
+            was: COUNT.read(was)?,
+            shift: optional(SHIFT).read(shift)?.unwrap_or(0),
+        },
+        Op::Move => {
+            Operation::Move { id: SONG_ID.read(id)?, before: optional(SONG_ID).read(before)? }
+        }
+        Op::Remove => Operation::Remove { id: SONG_ID.read(id)?, was: COUNT.read(was)? },
+        Op::Retitle => Operation::Retitle { title: TITLE.read(title)?.unwrap_or_default() },
+    })
+}
+
+/// Reads the song of an operation.
+fn whole_song(field: Field<'_>) -> Result<Arc<Song>, Reject> {
+    let value = object(field, "the fields of a song")?;
+    song(value).map(Arc::new).map_err(|reject| within(field, field.name, reject))
 }
 
 fn song(song: Value<'_>) -> Result<Song, Reject> {
@@ -133,6 +232,11 @@ fn song(song: Value<'_>) -> Result<Song, Reject> {
             "endBeat",
         ],
     )?;
+    let (chart, max) = (CHART.read(body)?, Song::BODY_BYTES_MAX);
+    if chart.len() > max {
+        let reject = too_large(body, format!("must be at most {max} bytes"));
+        return Err(Reject { excess: Some(Excess { bytes: chart.len(), max }), ..reject });
+    }
     Ok(Song {
         id: SONG_ID.read(id)?,
         title: SONG_TITLE.read(title)?,
@@ -141,10 +245,11 @@ fn song(song: Value<'_>) -> Result<Song, Reject> {
         tempo: optional(TEMPO).read(bpm)?,
         time_signature: optional(TIME_SIGNATURE).read(signature)?,
         format: FORMAT.read(format)?,
-        body: CHART.read(body)?,
+        body: chart,
         duration: optional(POSITION).read(duration)?,
         meter: optional(SONG_METER).read(meter)?.unwrap_or_default(),
         end: optional(BEAT).read(end)?,
+        revision: 0,
     })
 }
 

@@ -2,11 +2,11 @@
 
 use super::fields::{
     BEAT, BOOL, COUNT, DENOMINATOR, FORMAT, KEY, LEADER_RULE, MAX_MEMBERS, NUMBER, NUMERATOR,
-    ON_LEADER_LOSS, POSITION, ROLE, SERVER_MS, SESSION, SHORT_TEXT, SOCKET_ID, SONG_ID, TEMPO,
-    TITLE,
+    ON_LEADER_LOSS, POSITION, ROLE, SERVER_MS, SESSION, SHIFT, SHORT_TEXT, SOCKET_ID, SONG_ID,
+    TEMPO, TITLE,
 };
 use super::schema::{FieldInfo, Form, Schema, nullable, optional};
-use super::setlist::{CHART, SONG_METER, TIME_SIGNATURE};
+use super::setlist::{CHART, OP, SONG_METER, TIME_SIGNATURE};
 use crate::speech::{Code, LeaveReason};
 
 /// A text that the server composes.
@@ -61,6 +61,9 @@ pub const ERROR: Schema = object(
         optional(MILLIS).info("retryAfter"),
         optional(BYTES).info("bytes"),
         optional(BYTES).info("max"),
+        optional(COUNT).info("revision"),
+        optional(SONG_ID).info("songId"),
+        optional(nullable(SONG)).info("song"),
     ],
 );
 /// The acknowledgement of an event that was rejected.
@@ -87,6 +90,7 @@ pub const MEMBER: Schema = object(
         UNIX.info("lastPingAt"),
         optional(NAME).info("instrument"),
         BOOL.info("connected"),
+        optional(TRUE).info("mayEdit"),
     ],
 );
 /// Members in order of joining.
@@ -103,6 +107,7 @@ pub const SETTINGS: Schema = object(
         ON_LEADER_LOSS.info("onLeaderLoss"),
         LEADER_RULE.info("leaderRule"),
         BOOL.info("anyoneMayCue"),
+        BOOL.info("anyoneMayEdit"),
         BOOL.info("hasPasscode"),
     ],
 );
@@ -133,12 +138,29 @@ pub const SONG: Schema = object(
         optional(POSITION).info("durationMs"),
         optional(SONG_METER).info("meter"),
         optional(BEAT).info("endBeat"),
+        COUNT.info("revision"),
     ],
 );
+/// Songs in order.
+pub const SONGS: Schema = Schema::new("Songs", Form::List(&SONG));
 /// The songs of the evening.
-pub const SETLIST: Schema = object(
-    "Setlist",
-    &[TITLE.info("title"), Schema::new("Songs", Form::List(&SONG)).info("songs")],
+pub const SETLIST: Schema = object("Setlist", SETLIST_FIELDS);
+/// The fields of a set list and of the acknowledgement of `get_setlist`.
+pub const SETLIST_FIELDS: &[FieldInfo] =
+    &[COUNT.info("revision"), TITLE.info("title"), SONGS.info("songs")];
+/// The operations of an edit, in order.
+pub const OPERATIONS: Schema = Schema::new("Operations", Form::List(&OPERATION));
+const OPERATION: Schema = object(
+    "Operation",
+    &[
+        OP.info("op"),
+        optional(SONG).info("song"),
+        optional(SONG_ID).info("songId"),
+        optional(SONG_ID).info("before"),
+        optional(COUNT).info("was"),
+        optional(SHIFT).info("shift"),
+        optional(TITLE).info("title"),
+    ],
 );
 
 /// A timeline in whole microseconds, microbeats and milli-BPM.

@@ -55,6 +55,7 @@ fn record(session: &SessionId, epoch: u64, version: u64) -> Box<[u8]> {
         last_ping_at: now.unix,
         instrument: None,
         connected: version != DESERTED,
+        may_edit: false,
     };
     record.seats.push(Seat {
         member,

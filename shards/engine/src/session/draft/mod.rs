@@ -7,9 +7,11 @@
 //!
 //! The shared vectors (`plans` in `tests/vectors/timeline-song.json`) are the specification.
 
+mod charts;
 mod commands;
 mod places;
 
+pub(super) use self::charts::ChartEdit;
 pub(super) use self::commands::SongStart;
 
 use self::places::{
@@ -32,7 +34,7 @@ pub(super) struct Draft {
 }
 
 /// The music as it continues from now, and what is planned for later.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Plan {
     present: Segment,
     /// In order of time. Armed changes come before scheduled ones.
@@ -41,7 +43,7 @@ struct Plan {
 }
 
 /// A change for later.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Planned {
     /// Waits until the present segment has counted to a place.
     Armed(Segment, Armed),
@@ -150,7 +152,12 @@ impl Draft {
     }
 
     fn rebuild(&mut self, Plan { present, later, meter }: Plan) -> Result<(), Reject> {
-        if meter.len() > Timeline::METER_MAX {
+        let armed_meters = later.iter().filter_map(|later| match later {
+            Planned::Armed(_, armed) => armed.meter.as_ref(),
+            Planned::Scheduled(..) => None,
+        });
+        let longest = armed_meters.map(Vec::len).fold(meter.len(), usize::max);
+        if longest > Timeline::METER_MAX {
             let message = format!(
                 "a song has at most {} changes of the time signature; change one of them instead",
                 Timeline::METER_MAX

@@ -58,6 +58,17 @@ fn line() -> impl Strategy<Value = String> {
         "song -1",
         "song y",
         "gets x",
+        "lists",
+        "reads",
+        "edits +x",
+        "edits +v<y",
+        "edits -x@1",
+        "edits x<",
+        "edits y=Y@1>3",
+        "edits x=X@2>-3",
+        "lets b",
+        "stops b",
+        "settings edits=all",
         "settings max=2",
         "settings max=9",
         "settings rule=ask",
@@ -127,7 +138,7 @@ fn step(room: &mut Room, line: &str) -> String {
         if raised == 0 && !presence {
             assert_eq!(before, after, "{line} changed something without a version");
         }
-        let may_move = leader == Some(member(who)) || presence;
+        let may_move = leader == Some(member(who)) || presence || what.starts_with("edits");
         assert!(
             may_move || before.timeline.segments == after.timeline.segments,
             "{line} moved the transport"

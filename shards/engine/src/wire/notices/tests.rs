@@ -1,13 +1,15 @@
 //! Every packet, to the byte.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
 use crate::speech::{
-    Ack, Checksum, Code, LeaderRule, LeaveReason, Member, Number, OnLeaderLoss, Quality, Reject,
-    Role, Setlist, Settings, Song, SongFormat, SyncResponse,
+    Ack, Checksum, Code, Cue, CueKind, LeaderRule, LeaveReason, Member, Number, OnLeaderLoss,
+    Operation, Quality, Reject, Role, Setlist, Settings, Song, SongFormat, SyncResponse,
 };
 use crate::wire::print::{ack, rejection};
 use crate::words::music::{
@@ -47,6 +49,7 @@ fn ann() -> Member {
         last_ping_at: UnixMillis(2_000),
         instrument: Some("bass".into()),
         connected: true,
+        may_edit: false,
     }
 }
 
@@ -59,6 +62,7 @@ fn ben() -> Member {
         last_ping_at: UnixMillis(4_000),
         instrument: None,
         connected: false,
+        may_edit: true,
     }
 }
 
@@ -112,6 +116,7 @@ fn settings() -> Settings {
         on_leader_loss: OnLeaderLoss::Continue,
         leader_rule: LeaderRule::Open,
         anyone_may_cue: false,
+        anyone_may_edit: true,
         has_passcode: true,
     }
 }
@@ -140,6 +145,7 @@ fn setlist() -> Setlist {
         duration: Position::from_micros(180_000_500),
         meter: Vec::new(),
         end: None,
+        revision: 3,
     };
     let bare = Song {
         id: "s2".into(),
@@ -153,8 +159,9 @@ fn setlist() -> Setlist {
         duration: None,
         meter: Vec::new(),
         end: None,
+        revision: 2,
     };
-    Setlist { title: "Friday".into(), songs: [full, bare].into() }
+    Setlist { title: "Friday".into(), songs: [full, bare].map(Arc::new).into(), revision: 4 }
 }
 
 fn printed(print: impl FnOnce(&mut Vec<u8>)) -> String {
@@ -280,16 +287,19 @@ fn chat_and_cue_notices_are_printed() {
         r#""message":"louder","username":"Ben","socketId":"BBBBBBBBBBBBBBBBBBBB","timestamp":1700000000123"#,
     );
     let moment = Moment { at: Micros::from_micros(12_345_678), unix: NOW };
-    let cue = |target| Notice::Cue { from: id(ANN), text: "chorus x2".into(), target, moment };
+    let cue = |kind, target| {
+        let (text, seconds) = ("chorus x2".into(), Number(5.0));
+        Notice::Cue { from: id(ANN), cue: Cue { text, kind, seconds, target }, moment }
+    };
     check(
-        cue(Some("drums".into())),
+        cue(CueKind::Info, Some("drums".into())),
         "cue",
-        r#""text":"chorus x2","target":"drums","from":"AAAAAAAAAAAAAAAAAAAA","atServerMs":12345.678,"serverTimestamp":1700000000123"#,
+        r#""text":"chorus x2","kind":"info","seconds":5,"target":"drums","from":"AAAAAAAAAAAAAAAAAAAA","atServerMs":12345.678,"serverTimestamp":1700000000123"#,
     );
     check(
-        cue(None),
+        cue(CueKind::Hold, None),
         "cue",
-        r#""text":"chorus x2","from":"AAAAAAAAAAAAAAAAAAAA","atServerMs":12345.678,"serverTimestamp":1700000000123"#,
+        r#""text":"chorus x2","kind":"hold","seconds":5,"from":"AAAAAAAAAAAAAAAAAAAA","atServerMs":12345.678,"serverTimestamp":1700000000123"#,
     );
 }
 
@@ -427,7 +437,7 @@ fn song_notices_are_printed() {
     check(
         Notice::Setlist(setlist()),
         "setlist",
-        r#""setlist":{"title":"Friday","songs":[{"id":"s1","title":"Harbour","artist":"Us","key":"Em","tempoBpm":96,"timeSignature":{"numerator":6,"denominator":8},"format":"chordpro","body":"[Em]One\ntwo","durationMs":180000.5},{"id":"s2","title":"Jam","format":"text","body":""}]}"#,
+        r#""setlist":{"revision":4,"title":"Friday","songs":[{"id":"s1","title":"Harbour","artist":"Us","key":"Em","tempoBpm":96,"timeSignature":{"numerator":6,"denominator":8},"format":"chordpro","body":"[Em]One\ntwo","durationMs":180000.5,"revision":3},{"id":"s2","title":"Jam","format":"text","body":"","revision":2}]}"#,
     );
     check(
         Notice::SongChanged { song: "s2".into(), index: 1, timestamp: NOW, timeline: timeline() },
@@ -442,6 +452,7 @@ fn an_update_has_only_what_changed() {
         settings,
         time_signature,
         timeline,
+        member: None,
         epoch: 3,
         version: 8,
         checksum: Checksum(u32::MAX),
@@ -454,13 +465,71 @@ fn an_update_has_only_what_changed() {
     check(
         update(Some(settings()), None, None),
         "session_update",
-        r#""settings":{"maxMembers":8,"onLeaderLoss":"continue","leaderRule":"open","anyoneMayCue":false,"hasPasscode":true},"epoch":3,"version":8,"checksum":"ffffffff""#,
+        r#""settings":{"maxMembers":8,"onLeaderLoss":"continue","leaderRule":"open","anyoneMayCue":false,"anyoneMayEdit":true,"hasPasscode":true},"epoch":3,"version":8,"checksum":"ffffffff""#,
     );
     check(
-        update(None, Some(TimeSignature { numerator: 6, denominator: 8 }), Some(timeline())),
+        update(
+            None,
+            Some(TimeSignature { numerator: 6, denominator: 8 }),
+            Some(Box::new(timeline())),
+        ),
         "session_update",
         r#""timeSignature":{"numerator":6,"denominator":8},"timeline":$T,"epoch":3,"version":8,"checksum":"ffffffff""#,
     );
+}
+
+#[test]
+fn an_update_of_a_right_has_the_member() {
+    let update = Notice::SessionUpdate {
+        settings: None,
+        time_signature: None,
+        timeline: None,
+        member: Some(Box::new(ben())),
+        epoch: 3,
+        version: 8,
+        checksum: Checksum(1),
+    };
+    check(
+        update,
+        "session_update",
+        r#""member":{"socketId":"BBBBBBBBBBBBBBBBBBBB","displayName":"Ben","role":"follower","joinedAt":3000,"lastPingAt":4000,"connected":false,"mayEdit":true},"epoch":3,"version":8,"checksum":"00000001""#,
+    );
+}
+
+#[test]
+fn an_edit_has_the_songs_of_add_and_replace_only() {
+    let [full, bare] = [0, 1].map(|index| Arc::clone(&setlist().songs[index]));
+    let operations = [
+        Operation::Add { song: bare.clone(), before: Some("s1".into()) },
+        Operation::Add { song: bare.clone(), before: None },
+        Operation::Replace { song: full, was: 2, shift: -8 },
+        Operation::Replace { song: bare, was: 2, shift: 0 },
+        Operation::Move { id: "s1".into(), before: None },
+        Operation::Move { id: "s1".into(), before: Some("s2".into()) },
+        Operation::Remove { id: "s2".into(), was: 7 },
+        Operation::Retitle { title: "Saturday".into() },
+    ];
+    let jam = r#"{"id":"s2","title":"Jam","format":"text","body":"","revision":2}"#;
+    let expected = [
+        r#""revision":5,"base":4,"ops":["#,
+        &format!(r#"{{"op":"add","song":{jam},"before":"s1"}},"#),
+        &format!(r#"{{"op":"add","song":{jam}}},"#),
+        r#"{"op":"replace","song":{"id":"s1","title":"Harbour","artist":"Us","key":"Em","tempoBpm":96,"timeSignature":{"numerator":6,"denominator":8},"format":"chordpro","body":"[Em]One\ntwo","durationMs":180000.5,"revision":3},"was":2,"shift":-8},"#,
+        &format!(r#"{{"op":"replace","song":{jam},"was":2}},"#),
+        r#"{"op":"move","songId":"s1"},{"op":"move","songId":"s1","before":"s2"},"#,
+        r#"{"op":"remove","songId":"s2","was":7},{"op":"retitle","title":"Saturday"}],"#,
+        r#""from":"BBBBBBBBBBBBBBBBBBBB","epoch":3,"version":8,"checksum":"0000beef""#,
+    ];
+    let changed = Notice::SetlistChanged {
+        revision: 5,
+        base: 4,
+        operations: operations.into(),
+        from: id(BEN),
+        epoch: 3,
+        version: 8,
+        checksum: Checksum(0xbeef),
+    };
+    check(changed, "setlist_changed", &expected.concat());
 }
 
 #[test]
@@ -494,25 +563,26 @@ fn a_full_snapshot_has_everything_but_bodies() {
         timestamp: NOW,
         checksum: Checksum(0x0123_abcd),
         time_signature: TimeSignature { numerator: 6, denominator: 8 },
-        song: Some((0, &setlist.songs[0])),
+        song: Some((0, &*setlist.songs[0])),
         setlist: Some(&setlist),
+        setlist_revision: Some(4),
         timeline: &timeline,
     };
     let expected = [
         r#"42["snapshot",{"sessionId":"stage","message":"hello","tempo":90.5,"tempoBpm":90.5,"position":1500.25,"beat":3.25,"isPlaying":true,"leaderSocketId":"AAAAAAAAAAAAAAAAAAAA","#,
         r#""members":[{"socketId":"AAAAAAAAAAAAAAAAAAAA","displayName":"Ann","role":"leader","joinedAt":1000,"lastPingAt":2000,"instrument":"bass","connected":true},"#,
-        r#"{"socketId":"BBBBBBBBBBBBBBBBBBBB","displayName":"Ben","role":"follower","joinedAt":3000,"lastPingAt":4000,"connected":false}],"#,
-        r#""createdAt":500,"lastActiveAt":600,"settings":{"maxMembers":8,"onLeaderLoss":"continue","leaderRule":"open","anyoneMayCue":false,"hasPasscode":true},"#,
+        r#"{"socketId":"BBBBBBBBBBBBBBBBBBBB","displayName":"Ben","role":"follower","joinedAt":3000,"lastPingAt":4000,"connected":false,"mayEdit":true}],"#,
+        r#""createdAt":500,"lastActiveAt":600,"settings":{"maxMembers":8,"onLeaderLoss":"continue","leaderRule":"open","anyoneMayCue":false,"anyoneMayEdit":true,"hasPasscode":true},"#,
         r#""serverTimestamp":1700000000123,"epoch":3,"version":7,"checksum":"0123abcd","timeline":"#,
         TIMELINE,
         r#","timeSignature":{"numerator":6,"denominator":8},"song":{"id":"s1","title":"Harbour","artist":"Us","key":"Em","index":0},"#,
-        r#""setlist":{"title":"Friday","songs":[{"id":"s1","title":"Harbour","artist":"Us","key":"Em","tempoBpm":96,"timeSignature":{"numerator":6,"denominator":8},"format":"chordpro","durationMs":180000.5},"#,
-        r#"{"id":"s2","title":"Jam","format":"text"}]}}]"#,
+        r#""setlist":{"revision":4,"title":"Friday","songs":[{"id":"s1","title":"Harbour","artist":"Us","key":"Em","tempoBpm":96,"timeSignature":{"numerator":6,"denominator":8},"format":"chordpro","durationMs":180000.5,"revision":3},"#,
+        r#"{"id":"s2","title":"Jam","format":"text","revision":2}]},"setlistRevision":4}]"#,
     ];
     assert_eq!(printed(|out| snapshot(out, &full)), expected.concat());
 
     let of_many = Snapshot { member_count: Some(10_000), ..full };
-    let expected = expected.concat().replace("false}],", r#"false}],"memberCount":10000,"#);
+    let expected = expected.concat().replace("true}],", r#"true}],"memberCount":10000,"#);
     assert_eq!(printed(|out| snapshot(out, &of_many)), expected);
 }
 
@@ -537,11 +607,12 @@ fn an_empty_snapshot_has_no_leader_and_no_songs() {
         time_signature: TimeSignature::COMMON,
         song: None,
         setlist: None,
+        setlist_revision: None,
         timeline: &timeline,
     };
     let expected = [
         r#"42["snapshot",{"sessionId":"stage","message":"","tempo":120,"tempoBpm":120,"position":0,"beat":0,"isPlaying":false,"leaderSocketId":null,"members":[],"#,
-        r#""createdAt":1700000000123,"lastActiveAt":1700000000123,"settings":{"maxMembers":8,"onLeaderLoss":"continue","leaderRule":"open","anyoneMayCue":false,"hasPasscode":true},"#,
+        r#""createdAt":1700000000123,"lastActiveAt":1700000000123,"settings":{"maxMembers":8,"onLeaderLoss":"continue","leaderRule":"open","anyoneMayCue":false,"anyoneMayEdit":true,"hasPasscode":true},"#,
         r#""serverTimestamp":1700000000123,"epoch":3,"version":7,"checksum":"00000000","timeline":{"epoch":3,"version":7,"leader":null,"segments":[],"meter":[],"quantum":4000000,"countIn":4,"madeAt":4999999},"#,
         r#""timeSignature":{"numerator":4,"denominator":4}}]"#,
     ];
@@ -683,7 +754,24 @@ fn acknowledgements_carry_the_requested_values() {
     );
     check_ack(
         Ack::Song(setlist().songs[0].clone()),
-        r#","song":{"id":"s1","title":"Harbour","artist":"Us","key":"Em","tempoBpm":96,"timeSignature":{"numerator":6,"denominator":8},"format":"chordpro","body":"[Em]One\ntwo","durationMs":180000.5}"#,
+        r#","song":{"id":"s1","title":"Harbour","artist":"Us","key":"Em","tempoBpm":96,"timeSignature":{"numerator":6,"denominator":8},"format":"chordpro","body":"[Em]One\ntwo","durationMs":180000.5,"revision":3}"#,
+    );
+    check_ack(
+        Ack::Edited { epoch: 3, version: 8, revision: 5 },
+        r#","epoch":3,"version":8,"revision":5"#,
+    );
+    check_ack(Ack::Setlist(Setlist::default()), r#","revision":0,"title":"","songs":[]"#);
+    let jam = r#"{"id":"s2","title":"Jam","format":"text","revision":2}"#;
+    let list = Setlist { songs: [Arc::clone(&setlist().songs[1])].into(), ..setlist() };
+    check_ack(Ack::Setlist(list), &format!(r#","revision":4,"title":"Friday","songs":[{jam}]"#));
+    let jam = r#"{"id":"s2","title":"Jam","format":"text","body":"","revision":2}"#;
+    check_ack(
+        Ack::Songs {
+            revision: 4,
+            songs: vec![Arc::clone(&setlist().songs[1])],
+            more: vec!["s1".into()],
+        },
+        &format!(r#","revision":4,"songs":[{jam}],"more":["s1"]"#),
     );
     check_ack(
         Ack::Clock { t0: Number(7.5), at: MOMENT.at },
@@ -710,6 +798,28 @@ fn a_rejection_names_its_field_if_it_has_one() {
         printed(|out| rejection(out, 0, &Reject::new(Code::NotLeader, "Only the leader may."))),
         r#"430[{"ok":false,"error":{"code":"not_leader","message":"Only the leader may."}}]"#
     );
+}
+
+#[test]
+fn a_conflict_shows_the_song_as_it_is_now() {
+    let jam = r#"{"id":"s2","title":"Jam","format":"text","body":"","revision":2}"#;
+    for (song, printed_song) in [(Some(Arc::clone(&setlist().songs[1])), jam), (None, "null")] {
+        let reject = Reject::conflict(4, "s2".into(), song);
+        let message = &reject.message;
+        assert_eq!(
+            printed(|out| rejection(out, 0, &reject)),
+            format!(
+                r#"430[{{"ok":false,"error":{{"code":"conflict","message":"{message}","revision":4,"songId":"s2","song":{printed_song}}}}}]"#
+            )
+        );
+        check_client(
+            ClientNotice::Error { event: "edit_setlist", reject: &reject },
+            "error",
+            &format!(
+                r#""message":"{message}","code":"conflict","event":"edit_setlist","revision":4,"songId":"s2","song":{printed_song}"#
+            ),
+        );
+    }
 }
 
 fn text(value: &impl Serialize) -> String {
