@@ -1,6 +1,16 @@
 // Types of bandsync.js. Those of the protocol are in protocol.d.ts.
 
-import type { Acknowledgements, ClientEvents, ErrorCode, Member, ServerEvents, Song, Timeline } from "./protocol.d.ts";
+import type {
+  Acknowledgements,
+  ClientEvents,
+  ErrorCode,
+  Member,
+  NewOperation,
+  ServerEvents,
+  Setlist,
+  Song,
+  Timeline,
+} from "./protocol.d.ts";
 
 /** Code of a rejection: the server's, or one of the client. */
 export type RejectionCode = ErrorCode | "offline" | "timeout";
@@ -14,6 +24,9 @@ export class BandSyncError extends Error {
     retryAfter?: number;
     bytes?: number;
     max?: number;
+    revision?: number;
+    songId?: string;
+    song?: Song | null;
   });
   readonly name: "BandSyncError";
   code: RejectionCode;
@@ -25,6 +38,12 @@ export class BandSyncError extends Error {
   bytes?: number;
   /** The maximum of that size. */
   max?: number;
+  /** The revision of the set list, of a conflict. */
+  revision?: number;
+  /** The song that another member changed meanwhile. */
+  songId?: string;
+  /** That song as it is now; null if it is gone. */
+  song?: Song | null;
 }
 
 export interface Options {
@@ -55,6 +74,12 @@ export interface Options {
 export interface Abortable {
   signal?: AbortSignal;
 }
+
+/**
+ * The set list after an edit; null if the edit belongs to another revision, so that the list must be requested. Songs
+ * that were added or replaced have their bodies.
+ */
+export function editedSetlist(setlist: Setlist, change: ServerEvents["setlist_changed"]): Setlist | null;
 
 /** Fields of an event. The client adds `sessionId` and `commandId`. */
 export type Fields<E extends keyof ClientEvents> = Omit<ClientEvents[E], "sessionId" | "commandId">;
@@ -224,10 +249,26 @@ export class BandSync extends EventTarget {
   setMessage(message: string, options?: Abortable): Promise<Acknowledgements["update_message"]>;
   /** Changes settings; null takes a secret away. */
   updateSettings(settings: Fields<"update_settings">, options?: Abortable): Promise<Acknowledgements["update_settings"]>;
-  /** A short stage message. */
+  /** Lets a member edit the set list, or not. */
+  setMember(
+    memberId: string,
+    rights: { mayEdit: boolean },
+    options?: Abortable,
+  ): Promise<Acknowledgements["set_member"]>;
+  /** A short stage message. The text may be empty if there is a kind. */
   cue(text: string, options?: More<"cue">): Promise<Acknowledgements["cue"]>;
 
-  setSetlist(setlist: Fields<"set_setlist">["setlist"], options?: Abortable): Promise<Acknowledgements["set_setlist"]>;
+  /** Replaces the set list. A list that is longer than a message goes in pieces. */
+  setSetlist(
+    setlist: Fields<"set_setlist">["setlist"],
+    options?: Abortable,
+  ): Promise<Acknowledgements["set_setlist"] | Acknowledgements["edit_setlist"]>;
+  /** Applies all operations to the set list, or none. Rejects with `conflict` if somebody changed a song meanwhile. */
+  editSetlist(ops: NewOperation[], options?: Abortable): Promise<Acknowledgements["edit_setlist"]>;
+  /** The set list, its songs without bodies. */
+  setlist(options?: Abortable): Promise<Setlist>;
+  /** Songs with their bodies; default: all, the selected one first. */
+  songs(songIds?: string[], options?: Abortable): Promise<Song[]>;
   selectSong(songId: string, options?: More<"select_song">): Promise<Acknowledgements["select_song"]>;
   /** Selects the next song, or the one before. */
   stepSong(step?: 1 | -1, options?: More<"select_song">): Promise<Acknowledgements["select_song"]>;

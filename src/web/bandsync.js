@@ -27,7 +27,13 @@ const CATCH_UP_MS = 1000;
 const SEAT_KEPT_MS = 10_000;
 /** Time within which an error of the clock that is too large to be slewed is stepped, also between beats. */
 const STEP_WITHIN_MS = 800;
-const CHANGING = new Set(["snapshot", "session_update", "user_joined", "user_left", "role_changed", "leader_changed"]);
+const CHANGING = new Set([
+  "snapshot", "session_update", "user_joined", "user_left", "role_changed", "leader_changed", "setlist_changed",
+]);
+/** Maximum number of operations of one edit. */
+const OPERATIONS_MAX = 100;
+/** Bytes of a message that are left for all fields but the songs. */
+const FRAME_BYTES = 4096;
 // events, by `tools docs`
 /** Events that the server applies once, by their `commandId`. */
 const APPLIED_ONCE = new Set([
@@ -47,17 +53,43 @@ const BACKOFF_MS = { least: 500, most: 5000 };
 
 /**
  * A rejection: the server's `code` and `message`, with `field`, `retryAfter` (milliseconds), `bytes` and `max` if it
- * sends them, or a code of the client: `offline`, `timeout`.
+ * sends them, or a code of the client: `offline`, `timeout`. A `conflict` has `revision`, `songId`, and `song` as it is
+ * now, null if it is gone.
  */
 export class BandSyncError extends Error {
-  constructor({ code = "internal", message = code, field, retryAfter, bytes, max } = {}) {
+  constructor({ code = "internal", message = code, ...more } = {}) {
     super(message);
     this.name = "BandSyncError";
     this.code = code;
-    for (const [key, value] of Object.entries({ field, retryAfter, bytes, max })) {
+    const { field, retryAfter, bytes, max, revision, songId, song } = more;
+    for (const [key, value] of Object.entries({ field, retryAfter, bytes, max, revision, songId, song })) {
       if (value !== undefined) this[key] = value;
     }
   }
+}
+
+/**
+ * The set list after an edit, from a payload of `setlist_changed`; null if the edit belongs to another revision, so that
+ * the list must be requested. Songs of `add` and `replace` have their bodies.
+ */
+export function editedSetlist(setlist, { revision, base, ops }) {
+  if (setlist.revision !== base) return null;
+  let { title } = setlist;
+  const songs = [...setlist.songs];
+  const placeOf = (id) => songs.findIndex((song) => song.id === id);
+  const insert = (song, before) => {
+    const place = before === undefined ? -1 : placeOf(before);
+    songs.splice(place < 0 ? songs.length : place, 0, song);
+  };
+  for (const { op, song, songId, before, title: newTitle } of ops) {
+    const place = placeOf(songId ?? song?.id);
+    if (op === "add") insert(song, before);
+    else if (op === "replace" && place >= 0) songs[place] = song;
+    else if (op === "move" && place >= 0 && before !== songId) insert(...songs.splice(place, 1), before);
+    else if (op === "remove" && place >= 0) songs.splice(place, 1);
+    else if (op === "retitle") title = newTitle;
+  }
+  return { ...setlist, revision, title, songs };
 }
 
 /** Carries the server's payload, or the client's own, in `detail`. */
@@ -354,13 +386,58 @@ export class BandSync extends EventTarget {
     return this.request("update_settings", { ...settings, ...options });
   }
 
-  /** A short stage message. @param {{ target?: string }} [options] */
+  /** Lets a member edit the set list, or not. @param {{ mayEdit: boolean }} rights */
+  setMember(memberId, rights, options) {
+    return this.request("set_member", { memberId, ...rights, ...options });
+  }
+
+  /**
+   * A short stage message. The text may be empty if there is a kind.
+   * @param {{ kind?: "go" | "hold" | "stop" | "info", seconds?: number, target?: string }} [options]
+   */
   cue(text, options) {
     return this.request("cue", { text, ...options });
   }
 
-  setSetlist(setlist, options) {
-    return this.request("set_setlist", { setlist, ...options });
+  /**
+   * Replaces the set list. A list that is longer than a message goes in pieces, which members receive one by one.
+   * Resolves with the answer to the last piece.
+   */
+  async setSetlist({ songs = [], ...list }, options) {
+    const [first, ...others] = this.#pieces(songs);
+    let answer = await this.request("set_setlist", { setlist: { ...list, songs: first }, ...options });
+    for (const piece of others) {
+      answer = await this.editSetlist(piece.map((song) => ({ op: "add", song })), options);
+    }
+    return answer;
+  }
+
+  /**
+   * Applies all operations to the set list, or none. If somebody else changed a song meanwhile, it rejects with
+   * `conflict` and that song.
+   * @param {object[]} ops `add {song, before?}`, `replace {song, was, shift?}`, `move {songId, before?}`,
+   * `remove {songId, was}`, `retitle {title}`
+   */
+  editSetlist(ops, options) {
+    return this.request("edit_setlist", { ops, ...options });
+  }
+
+  /** Resolves with the set list, its songs without bodies: `{ revision, title, songs }`. */
+  async setlist(options) {
+    const { revision, title, songs } = await this.request("get_setlist", options);
+    return { revision, title, songs };
+  }
+
+  /** Resolves with songs and their bodies. @param {string[]} [songIds] default: all, the selected one first */
+  async songs(songIds, options = {}) {
+    const found = [];
+    let wanted = songIds;
+    do {
+      const { songs, more } = await this.request("get_songs", { ...(wanted && { songIds: wanted }), ...options });
+      found.push(...songs);
+      wanted = more;
+    } while (wanted.length > 0);
+    return found;
   }
 
   selectSong(songId, options) {
@@ -451,6 +528,24 @@ export class BandSync extends EventTarget {
       atServerMs: t / 1000,
       isDownbeat: inBar < music.BEAT,
     }));
+  }
+
+  /** Splits songs so that each part fits into a message. */
+  #pieces(songs) {
+    const pieces = [[]];
+    let room = this.#socket.maxPayload - FRAME_BYTES;
+    for (const song of songs) {
+      const bytes = new TextEncoder().encode(JSON.stringify(song)).length + 32;
+      const { length } = pieces.at(-1);
+      const isFull = bytes > room || (pieces.length > 1 && length === OPERATIONS_MAX);
+      if (isFull && length > 0) {
+        pieces.push([]);
+        room = this.#socket.maxPayload - FRAME_BYTES;
+      }
+      pieces.at(-1).push(song);
+      room -= bytes;
+    }
+    return pieces;
   }
 
   /** The time limit of a command, if the server's clock is known. */
@@ -630,7 +725,10 @@ export class BandSync extends EventTarget {
         this.#fresh = false;
       }
     } else if (name === "session_update" && this.snapshot) {
-      this.snapshot = { ...this.snapshot, ...payload };
+      const { member, ...changes } = payload;
+      this.snapshot = { ...this.snapshot, ...changes };
+      // A right that was taken away is left out.
+      if (isObject(member)) this.members = this.members.map((m) => (m.socketId === member.socketId ? member : m));
       if (Array.isArray(payload.members)) this.members = payload.members;
       if (payload.leaderSocketId !== undefined) this.leaderId = payload.leaderSocketId;
     } else if (name === "user_joined" && isObject(payload.member)) {
@@ -644,6 +742,8 @@ export class BandSync extends EventTarget {
     } else if (name === "role_changed") {
       if (payload.role === "leader") this.#lead(payload.socketId);
       else this.members = this.members.map((m) => (m.socketId === payload.socketId ? { ...m, role: payload.role } : m));
+    } else if (name === "setlist_changed" && this.snapshot) {
+      this.snapshot = { ...this.snapshot, setlistRevision: payload.revision };
     } else if (name === "leader_changed") {
       this.#lead(payload.newLeaderId);
     }
@@ -774,6 +874,8 @@ class Socket {
   #watchdog = null;
   #heardAt = 0;
 
+  /** Maximum bytes of a message, as the server announces it. */
+  maxPayload = 1_000_000;
   /** The id that the server gave to this connection; null unless connected. */
   id = null;
 
@@ -850,6 +952,7 @@ class Socket {
       case "0": {
         const open = parse(body);
         if (!isObject(open)) return this.close();
+        this.maxPayload = Number(open.maxPayload) || 1_000_000;
         this.#patience = (Number(open.pingInterval) || 25_000) + (Number(open.pingTimeout) || 20_000);
         const auth = this.#pid && this.#offset ? JSON.stringify({ pid: this.#pid, offset: this.#offset }) : "";
         this.#send(`40${auth}`);

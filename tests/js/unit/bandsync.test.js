@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { BandSync, BandSyncError } from "../../../src/web/bandsync.js";
+import { BandSync, BandSyncError, editedSetlist } from "../../../src/web/bandsync.js";
 import { memory } from "../../../src/web/tokens.js";
 
 const timeline = (fields = {}) => ({
@@ -362,6 +362,9 @@ test("each method sends its event with its fields, and further ones", () =>
       [() => band.updateSettings({ passcode: null }), "update_settings", { passcode: null }],
       [() => band.cue("go", { target: "drums" }), "cue", { text: "go", target: "drums" }],
       [() => band.setSetlist({ title: "", songs: [song] }), "set_setlist", { setlist: { title: "", songs: [song] } }],
+      [() => band.setMember("sid-2", { mayEdit: true }), "set_member", { memberId: "sid-2", mayEdit: true }],
+      [() => band.editSetlist([{ op: "retitle", title: "x" }]), "edit_setlist", { ops: [{ op: "retitle", title: "x" }] }],
+      [() => band.setlist(), "get_setlist", {}],
       [() => band.selectSong("1"), "select_song", { songId: "1" }],
       [() => band.stepSong(-1), "select_song", { step: -1 }],
       [() => band.song("1"), "get_song", { songId: "1" }],
@@ -378,6 +381,67 @@ test("each method sends its event with its fields, and further ones", () =>
     await band.reportPosition(1000);
     assert.equal(server.events("position_sync")[0].payload.positionMs, 1000);
     assert.ok((await band.measureLatency()) >= 0);
+  }));
+
+test("a set list that is longer than a message goes in pieces", () =>
+  onStage(async (server, band) => {
+    const song = (n) => ({ id: `s${n}`, title: "x", format: "text", body: "é".repeat(30_000) });
+    const songs = Array.from({ length: 40 }, (_, n) => song(n));
+    server.answers.set_setlist = { ok: true, epoch: 1, version: 1 };
+    server.answers.edit_setlist = { ok: true, epoch: 1, version: 2, revision: 2 };
+    assert.equal((await band.setSetlist({ title: "x", songs })).revision, 2);
+    const [{ payload: whole }] = server.events("set_setlist");
+    const edits = server.events("edit_setlist").map(({ payload }) => payload.ops);
+    assert.equal(whole.setlist.title, "x");
+    assert.ok(whole.setlist.songs.length > 10 && edits.length > 1);
+    for (const ops of edits) assert.ok(ops.every(({ op }) => op === "add"));
+    assert.deepEqual([...whole.setlist.songs, ...edits.flat().map((op) => op.song)], songs);
+    const short = Array.from({ length: 300 }, (_, n) => ({ ...song(n), body: n < 2 ? "x".repeat(600_000) : "" }));
+    await band.setSetlist({ title: "y", songs: short });
+    assert.ok(server.events("edit_setlist").every(({ payload }) => payload.ops.length <= 100));
+  }));
+
+test("asks for songs until it has all", () =>
+  onStage(async (server, band) => {
+    server.answers.get_songs = ({ songIds = ["1", "2", "3"] }) => ({
+      ok: true, revision: 1, songs: [{ id: songIds[0] }], more: songIds.slice(1),
+    });
+    assert.deepEqual(await band.songs(), [{ id: "1" }, { id: "2" }, { id: "3" }]);
+    assert.deepEqual(await band.songs(["3", "1"]), [{ id: "3" }, { id: "1" }]);
+  }));
+
+test("applies edits of the set list to the revision that it holds", () => {
+  const songs = ["a", "b", "c"].map((id) => ({ id }));
+  const list = { revision: 4, title: "x", songs };
+  const edit = (...ops) => {
+    const { songs: after, ...rest } = editedSetlist(list, { revision: 5, base: 4, ops });
+    return [after.map((song) => song.id + (song.title ?? "")).join(""), rest];
+  };
+  assert.equal(editedSetlist(list, { revision: 6, base: 5, ops: [] }), null);
+  assert.deepEqual(edit({ op: "retitle", title: "y" }), ["abc", { revision: 5, title: "y" }]);
+  for (const [op, after] of [
+    [{ op: "add", song: { id: "d" } }, "abcd"],
+    [{ op: "add", song: { id: "d" }, before: "b" }, "adbc"],
+    [{ op: "add", song: { id: "d" }, before: "gone" }, "abcd"],
+    [{ op: "replace", song: { id: "b", title: "!" }, was: 1 }, "ab!c"],
+    [{ op: "move", songId: "a" }, "bca"],
+    [{ op: "move", songId: "c", before: "b" }, "acb"],
+    [{ op: "move", songId: "b", before: "b" }, "abc"],
+    [{ op: "move", songId: "gone", before: "b" }, "abc"],
+    [{ op: "remove", songId: "b", was: 1 }, "ac"],
+  ]) assert.equal(edit(op)[0], after, JSON.stringify(op));
+});
+
+test("keeps rights and the revision of the set list current", () =>
+  onStage(async (server, band) => {
+    const [member] = band.members;
+    server.event("session_update", { sessionId: "stage", member: { ...member, mayEdit: true } });
+    assert.equal(band.members[0].mayEdit, true);
+    server.event("session_update", { sessionId: "stage", member });
+    assert.equal(band.members[0].mayEdit, undefined);
+    assert.equal(band.snapshot.member, undefined);
+    server.event("setlist_changed", { sessionId: "stage", revision: 7, base: 6, ops: [] });
+    assert.equal(band.snapshot.setlistRevision, 7);
   }));
 
 test("keeps the newest timeline of any event, and ignores a malformed one", () =>
