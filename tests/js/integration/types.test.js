@@ -70,7 +70,8 @@ test("the declarations list the members of the library", () => {
   const band = new BandSync({ url: "http://127.0.0.1", WebSocket: class {} });
   const inherited = ["addEventListener", "removeEventListener"];
   assert.deepEqual(declared("BandSync"), [...present(band, BandSync), ...inherited].sort());
-  const error = new BandSyncError({ code: "too_large", field: "body", retryAfter: 1, bytes: 2, max: 1 });
+  const conflict = { revision: 1, songId: "a", song: null };
+  const error = new BandSyncError({ code: "too_large", field: "body", retryAfter: 1, bytes: 2, max: 1, ...conflict });
   assert.deepEqual(declared("BandSyncError"), present(error, BandSyncError));
   const clock = present(new BandClock(), BandClock);
   for (const name of declared("BandClock")) assert.ok(clock.includes(name), name);

@@ -22,6 +22,7 @@ mod rng;
 mod settings;
 mod shell;
 mod shrink;
+mod songs;
 mod storage;
 mod turn;
 mod wire;

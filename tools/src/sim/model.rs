@@ -8,7 +8,8 @@ use bandsync_engine::speech::{LeaderRule, OnLeaderLoss, Role};
 use bandsync_engine::words::time::{Micros, Moment, UnixMillis};
 
 use super::music::{BEAT, Music};
-use super::plan::{Join, Say};
+use super::plan::{Edit, Join, Say};
+use super::songs::ModelSongs;
 use super::wire::Tokens;
 
 /// A member of the model.
@@ -22,6 +23,7 @@ pub struct Person {
     pub metronome: bool,
     knows_pin: bool,
     token: Option<String>,
+    may_edit: bool,
     name: String,
     /// The time of the join by the server's wall clock, in milliseconds. A returning member keeps
     /// it.
@@ -67,8 +69,9 @@ pub struct Model {
     message_is_set: bool,
     members_cap: u32,
     rules: Rules,
-    /// The set list, and the starts of its songs.
-    songs: Option<(Say, Vec<SongStart>)>,
+    /// The set list.
+    songs: Option<ModelSongs>,
+    /// The place of the selected song.
     song: Option<usize>,
     /// The last command number and the member of each client. The client of the last command comes
     /// last.
@@ -82,12 +85,10 @@ struct Rules {
     pause_on_loss: bool,
     rule: LeaderRule,
     cues: bool,
+    edits: bool,
     passcode: Option<u8>,
     pin: Option<u8>,
 }
-
-/// The tempo and the time signature with which a song starts.
-type SongStart = (Option<u32>, Option<(u8, u8)>);
 
 /// The effect of a command.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -121,6 +122,7 @@ impl Model {
                 pause_on_loss: false,
                 rule: LeaderRule::Open,
                 cues: false,
+                edits: false,
                 passcode: None,
                 pin: None,
             },
@@ -295,6 +297,7 @@ impl Model {
             metronome: join.metronome,
             knows_pin,
             token: None,
+            may_edit: false,
             name: name.to_owned(),
             joined_at: unix,
         });
@@ -410,7 +413,8 @@ impl Model {
         let mut left = self.gone.remembered.len();
         self.gone.remembered.retain(|(person, led)| {
             left -= 1;
-            left < record::Tokens::ABSENT_STORED || *led || person.knows_pin
+            let has_right = person.knows_pin || person.may_edit;
+            left < record::Tokens::ABSENT_STORED || *led || has_right
         });
         self.people.iter_mut().for_each(|person| person.connected = false);
         self.kept_until = leader.map(|_| now + grace);
@@ -515,6 +519,9 @@ impl Model {
         }
         if needs_lead(say, self.rules.cues) && !self.leads(id) {
             return Err(format!("obeyed {id}, who does not lead: {say:?}"));
+        }
+        if matches!(say, Say::Edit(_)) && !self.may_edit(id) {
+            return Err(format!("obeyed {id}, who may not edit: {say:?}"));
         }
         // If a member takes the lead of a lost leader, that loses its held seat.
         if matches!(
@@ -655,21 +662,41 @@ impl Model {
                 }
                 new
             }
-            Say::Setlist { songs, variant, .. } => {
-                let starts: Vec<_> = (0..*songs).map(|song| song_start(*variant, song)).collect();
-                if self.songs.as_ref().is_some_and(|(list, _)| list == say) {
-                    false
-                } else {
-                    if self.song.take_if(|song| *song >= starts.len()).is_some() {
-                        self.music.fold(now);
+            Say::Setlist { songs, variant, body } => {
+                match ModelSongs::set(self.songs.as_ref(), *songs, *variant, *body) {
+                    None => false,
+                    Some(list) => {
+                        self.replace_songs(now, list);
+                        true
                     }
-                    self.songs = Some((say.clone(), starts));
-                    true
                 }
             }
-            Say::Select { song } => self.select(now, usize::from(*song))?,
+            Say::Edit(edit) => {
+                if self.removes_playing(now, edit) {
+                    return Err(format!("removed the song that plays: {edit:?}"));
+                }
+                let mut list = self.songs.clone().unwrap_or_default();
+                list.edit(edit)?;
+                self.replace_songs(now, list);
+                if edit.kind == 1 && self.is_on(edit.song) {
+                    self.music.follow_chart(now, edit.shift.into());
+                }
+                true
+            }
+            Say::Allow { may_edit, .. } => {
+                let person = self.people.iter_mut().find(|person| person.id == other);
+                let person = person.ok_or("a member that is not in the session got a right")?;
+                std::mem::replace(&mut person.may_edit, *may_edit) != *may_edit
+            }
+            Say::AllowAll { may_edit } => {
+                std::mem::replace(&mut self.rules.edits, *may_edit) != *may_edit
+            }
+            Say::Select { song } => {
+                let place = self.songs.as_ref().and_then(|songs| songs.place(*song));
+                self.select(now, place.unwrap_or(usize::MAX))?
+            }
             Say::Step { forward } => {
-                let last = self.songs.as_ref().map_or(0, |(_, songs)| songs.len()).wrapping_sub(1);
+                let last = self.songs.as_ref().map_or(0, ModelSongs::count).wrapping_sub(1);
                 let next = match (forward, self.song) {
                     (true, None) => 0,
                     (false, None) => last,
@@ -682,6 +709,8 @@ impl Model {
                 return Err("position_sync is fed with what was reported".into());
             }
             Say::GetSong { .. }
+            | Say::GetSetlist
+            | Say::GetSongs
             | Say::Sync { .. }
             | Say::Chat
             | Say::Cue
@@ -739,6 +768,7 @@ impl Model {
         let members = real.members().map(|member| (member.id.as_str(), member.connected));
         let people = self.people.iter().map(|person| (person.id.as_str(), person.connected));
         let settings = &shown.settings;
+        let editors = self.people.iter().map(|person| person.may_edit);
         let stats = real.room_stats(at.at);
         let problems = [
             (
@@ -765,12 +795,17 @@ impl Model {
                 format!("leaderRule {:?} is {:?}", self.rules.rule, settings.leader_rule),
             ),
             (settings.anyone_may_cue != self.rules.cues, "anyoneMayCue".into()),
+            (settings.anyone_may_edit != self.rules.edits, "anyoneMayEdit".into()),
+            (
+                !real.members().map(|member| member.may_edit).eq(editors),
+                format!("rights of {:?}", self.people),
+            ),
             (settings.has_passcode != self.rules.passcode.is_some(), "hasPasscode".into()),
             (shown.song.map(|(index, _)| index as usize) != self.song, "song".into()),
             (
-                shown.setlist.map(|list| list.songs.len())
-                    != self.songs.as_ref().map(|(_, songs)| songs.len()),
-                "set list".into(),
+                shown.setlist.is_some() != self.songs.is_some()
+                    || self.songs.iter().zip(shown.setlist).any(|(list, real)| list.differs(real)),
+                format!("set list {:?}", self.songs),
             ),
             (stats.member_count as usize != self.people.len(), "memberCount".into()),
         ];
@@ -897,10 +932,51 @@ impl Model {
     }
 
     fn select(&mut self, now: u64, song: usize) -> Result<bool, Wrong> {
-        let start = self.songs.as_ref().and_then(|(_, songs)| songs.get(song)).copied();
+        let start = self.songs.as_ref().and_then(|songs| songs.start(song));
         let (tempo, signature) = start.ok_or("a song that is not there was selected")?;
         let moved = self.music.begin(now, tempo, signature);
         Ok(self.song.replace(song) != Some(song) || moved)
+    }
+}
+
+impl Model {
+    /// Whether a member may edit the set list.
+    pub fn may_edit(&self, id: &str) -> bool {
+        self.rules.edits
+            || self.leads(id)
+            || self.people.iter().any(|person| person.id == id && person.may_edit)
+    }
+
+    /// Returns the revision of a song, 0 if it is not there.
+    pub fn seen(&self, song: u8) -> u64 {
+        self.songs.as_ref().map_or(0, |songs| songs.seen(song))
+    }
+
+    /// Whether another member changed the song of an edit meanwhile.
+    pub fn conflicts(&self, edit: &Edit) -> bool {
+        self.songs.as_ref().map_or(matches!(edit.kind, 1 | 3), |songs| songs.conflicts(edit))
+    }
+
+    /// Whether an edit removes the song that plays.
+    pub fn removes_playing(&self, now: u64, edit: &Edit) -> bool {
+        edit.kind == 3 && self.is_on(edit.song) && self.music.at(now).playing
+    }
+
+    /// Whether this song is selected.
+    fn is_on(&self, number: u8) -> bool {
+        let selected = self.songs.as_ref().zip(self.song);
+        selected.and_then(|(songs, place)| songs.number(place)) == Some(number)
+    }
+
+    /// Replaces the set list. The selected song stays selected if it is still there.
+    fn replace_songs(&mut self, now: u64, list: ModelSongs) {
+        let selected = self.songs.as_ref().zip(self.song);
+        let selected = selected.and_then(|(songs, place)| songs.number(place));
+        self.song = selected.and_then(|number| list.place(number));
+        if self.song.is_none() && selected.is_some() {
+            self.music.fold(now);
+        }
+        self.songs = Some(list);
     }
 }
 
@@ -913,6 +989,9 @@ pub fn needs_lead(say: &Say, anyone_may_cue: bool) -> bool {
         | Say::StepDown
         | Say::Ask
         | Say::GetSong { .. }
+        | Say::GetSetlist
+        | Say::GetSongs
+        | Say::Edit(_)
         | Say::Sync { .. }
         | Say::Chat
         | Say::PositionSync { .. }
@@ -944,12 +1023,4 @@ pub fn leader_rule(number: u8) -> LeaderRule {
         1 => LeaderRule::Ask,
         _ => LeaderRule::Pin,
     }
-}
-
-/// Returns the tempo and the time signature of a song of a set list.
-pub fn song_start(variant: u8, song: u8) -> SongStart {
-    let tempo = (!song.is_multiple_of(3))
-        .then(|| 60_000 + 1_000 * u32::from(variant) + 7_500 * u32::from(song));
-    let signature = song.is_multiple_of(2).then_some((3 + song % 5, 4));
-    (tempo, signature)
 }

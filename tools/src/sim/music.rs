@@ -17,6 +17,9 @@ pub const BEAT: i128 = 1_000_000;
 /// The last position in microseconds: 24 hours.
 const POSITION_MAX: i128 = 86_400_000_000;
 
+/// The last beat to which an edit of a chart moves the place, in micro-beats.
+const CHART_END: i128 = 576_000 * BEAT;
+
 /// Maximum age of a press of pause that counts where it was made, in microseconds.
 const PRESS_AGE_MAX: u64 = 500_000;
 
@@ -438,6 +441,43 @@ impl Music {
         self.here = shift(self.here, count);
         self.look_for_overtaken(now);
         Ok(*self != before)
+    }
+
+    /// Moves the place, the loop and all wishes by whole beats after an edit of the song's chart, but
+    /// not to before the song.
+    pub fn follow_chart(&mut self, now: u64, beats: i128) {
+        let here = self.at(now);
+        let place = here.start.unwrap_or(here.folded());
+        let first = here.looped.map_or(place, |looped| looped.from.min(place));
+        let whole = |beats: i128| beats.max(0) / BEAT * BEAT;
+        let by = (beats * BEAT).max(-whole(first)).min(whole(CHART_END - place));
+        if by == 0 {
+            return;
+        }
+        self.fold(now);
+        let duration = length_of(by, here.from);
+        let moved = |position: i128| {
+            (position + duration).max(0).min(position.max(POSITION_MAX))
+        };
+        let counted_in = here.start.map_or(0, |start| length_of(start - here.beat, here.from));
+        self.here.position = moved(here.position + counted_in) - counted_in;
+        self.here.beat += by;
+        self.here.start = here.start.map(|start| start + by);
+        self.here.looped = here.looped.map(|looped| Looped {
+            from: looped.from + by,
+            to: looped.to + by,
+            position: moved(looped.position),
+        });
+        for (when, wish) in &mut self.wishes {
+            if let When::Count(count) = when {
+                *count += by;
+            }
+            match wish {
+                Wish::Jump(to) => *to = (*to + by).max(0),
+                Wish::Seek(to) => *to = moved(*to),
+                Wish::Start | Wish::Tempo(..) => {}
+            }
+        }
     }
 
     /// Moves the nearest bar line to `pressed`.

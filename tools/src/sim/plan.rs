@@ -262,6 +262,18 @@ pub enum Say {
         variant: u8,
         body: u16,
     },
+    Edit(Edit),
+    /// Lets a member edit the set list, or not.
+    Allow {
+        member: u16,
+        may_edit: bool,
+    },
+    /// Lets all members edit the set list, or not.
+    AllowAll {
+        may_edit: bool,
+    },
+    GetSetlist,
+    GetSongs,
     Select {
         song: u8,
     },
@@ -285,6 +297,25 @@ pub enum Say {
     Probe,
     Heartbeat,
     Quality,
+}
+
+/// An edit of the set list: one operation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Edit {
+    /// 0 adds the song, 1 replaces, 2 moves, 3 removes it; 4 changes the title.
+    pub kind: u8,
+    pub song: u8,
+    /// The song before which it is put. The song itself means the end.
+    pub other: u8,
+    pub variant: u8,
+    /// Whether the member has not seen the song's last change.
+    pub stale: bool,
+    /// Beats by which the place moves if it replaces the song that is on.
+    #[serde(default)]
+    pub shift: i8,
+    /// The revision of the song that the member saw, set when it sends the edit.
+    #[serde(default)]
+    pub was: u64,
 }
 
 /// The ways in which a client ends its connection.
@@ -390,6 +421,7 @@ impl Plan {
         if shape.members > 32 || wanted.members.is_some() || !episodes.one_in(EPISODIC) {
             let mut steps = draw_steps(&mut luck, &on, &shape);
             arrange(seed, &mut steps);
+            draw_edits(seed, &shape, &mut steps);
             return Self { seed, shape, steps, mark: String::new() };
         }
         (shape.members, shape.sessions) = (episodes.between(2, 4) as u16, 1);
@@ -558,6 +590,39 @@ fn draw_arrangement(luck: &mut SimRng) -> Say {
         12 => Say::PauseAt { ago: luck.below(700 * MS) },
         _ => Say::Play { ahead: None, bars: 0, quantize: None },
     }
+}
+
+/// Adds edits of the set list to every third world, from a generator of its own, so that the rest
+/// of a seed's plan stayed the same when this was added.
+fn draw_edits(seed: u64, shape: &WorldShape, steps: &mut Vec<Step>) {
+    let mut luck = SimRng::new(seed, 8_004);
+    if !luck.one_in(3) {
+        return;
+    }
+    let mut at = 0;
+    loop {
+        at += luck.below(SECOND / 2);
+        if at >= shape.length {
+            break;
+        }
+        let (who, member) = (luck.below(shape.members.into()), luck.below(shape.members.into()));
+        let say = match luck.below(12) {
+            0..=8 => Say::Edit(Edit {
+                kind: luck.below(5) as u8,
+                song: luck.below(6) as u8,
+                other: luck.below(6) as u8,
+                variant: luck.below(3) as u8,
+                stale: luck.one_in(4),
+                shift: if luck.one_in(2) { luck.between(0, 24) as i8 - 12 } else { 0 },
+                was: 0,
+            }),
+            9 => Say::Allow { member: member as u16, may_edit: !luck.one_in(3) },
+            10 => Say::AllowAll { may_edit: luck.one_in(2) },
+            _ => luck.pick(&[Say::GetSetlist, Say::GetSongs]).clone(),
+        };
+        steps.push(Step { at, who: who as u16, act: Act::Say(say) });
+    }
+    steps.sort_by_key(|step| step.at);
 }
 
 /// Adds episodes: steps of several members that show something rare only together.

@@ -207,6 +207,12 @@ pub const BUGS: &[Bug] = bugs! {
     only_last_command_known "only the last command of a client is known":
         "id.number <= last.number" =>
             "if BUG { id.number == last.number } else { id.number <= last.number }";
+    edit_overwrites_another "an edit overwrites that of another member":
+        "if " => "if !BUG && ";
+    revision_stays "an edit does not raise the revision":
+        "+ 1" => "+ u64::from(!BUG || self.base.is_none())";
+    anyone_edits "a member without the right edits the set list":
+        "if is_editor" => "if is_editor || BUG";
     unsent_left_behind "unsent bytes do not move with a connection":
         "conn.unsent" => "if BUG { Default::default() } else { conn.unsent }";
     end_unread "an end that arrives with bytes is not read":

@@ -11,10 +11,11 @@ use crate::sim::clock::Timekeeper;
 use crate::sim::cx::Cx;
 use crate::sim::decode::{Decoded, ServerMessage, log_of};
 use crate::sim::frames;
-use crate::sim::model::{LONG_MESSAGE, leader_rule, message, song_start};
+use crate::sim::model::{LONG_MESSAGE, leader_rule, message};
 use crate::sim::music::BEAT;
 use crate::sim::plan::{self, Act, Bye, Join, Say};
 use crate::sim::rng::{Digest, SimRng};
+use crate::sim::songs;
 use crate::sim::wire::{CallContent, PendingCall, RecoveryClaim, Tokens};
 
 const SECOND: u64 = 1_000_000;
@@ -570,12 +571,16 @@ impl Member {
             format!(",\"atServerMs\":{}.{:03}", at / 1_000, at % 1_000)
         });
         let other = match say {
-            Say::HandTo { member } | Say::Approve { member } | Say::Deny { member } => {
-                cx.sid_of(*member).map(str::to_owned)
-            }
+            Say::HandTo { member }
+            | Say::Approve { member }
+            | Say::Deny { member }
+            | Say::Allow { member, .. } => cx.sid_of(*member).map(str::to_owned),
             _ => None,
         };
-        let named = matches!(say, Say::HandTo { .. } | Say::Approve { .. } | Say::Deny { .. });
+        let named = matches!(
+            say,
+            Say::HandTo { .. } | Say::Approve { .. } | Say::Deny { .. } | Say::Allow { .. }
+        );
         if named && other.is_none() {
             return;
         }
@@ -640,8 +645,18 @@ impl Member {
             }
             Say::Pin { pin } => ("update_settings", secret("leaderPin", pin.map(plan::pin))),
             Say::Setlist { songs, variant, body } => {
-                ("set_setlist", setlist(*songs, *variant, *body))
+                let list = songs::list_json(*songs, *variant, *body);
+                ("set_setlist", format!(",\"setlist\":{list}"))
             }
+            Say::Edit(edit) => ("edit_setlist", format!(",\"ops\":{}", songs::edit_json(edit))),
+            Say::Allow { may_edit, .. } => {
+                ("set_member", format!(",\"memberId\":\"{other}\",\"mayEdit\":{may_edit}"))
+            }
+            Say::AllowAll { may_edit } => {
+                ("update_settings", format!(",\"anyoneMayEdit\":{may_edit}"))
+            }
+            Say::GetSetlist => ("get_setlist", String::new()),
+            Say::GetSongs => ("get_songs", String::new()),
             Say::Select { song } => ("select_song", format!(",\"songId\":\"song {song}\"")),
             Say::Step { forward } => {
                 ("select_song", format!(",\"step\":{}", if *forward { 1 } else { -1 }))
@@ -1123,7 +1138,7 @@ impl Member {
 
 /// Returns an estimate of the server's clock for every other member.
 /// Returns a command whose beats are counted from the beginning of the song, instead of from the
-/// beat that is on.
+/// beat that is on. An edit names the revision of its song that the member saw.
 fn placed(cx: &Cx<'_>, session: u16, say: &Say) -> Say {
     let model = cx.oracle.sessions[usize::from(session)].model.as_ref();
     let beat = model.map_or(0, |model| model.music.at(cx.now()).song_beat());
@@ -1137,6 +1152,10 @@ fn placed(cx: &Cx<'_>, session: u16, say: &Say) -> Say {
         Say::Jump { to, at } => Say::Jump { to: place(to), at: place(at) },
         Say::ArmTempo { milli, time, real, at } => {
             Say::ArmTempo { milli, time, real, at: place(at) }
+        }
+        Say::Edit(edit) => {
+            let seen = model.map_or(0, |model| model.seen(edit.song));
+            Say::Edit(plan::Edit { was: seen.saturating_sub(edit.stale.into()), ..edit })
         }
         say => say,
     }
@@ -1193,23 +1212,4 @@ fn secret(field: &str, secret: Option<String>) -> String {
         Some(secret) => format!(",\"{field}\":\"{secret}\""),
         None => format!(",\"{field}\":null"),
     }
-}
-
-fn setlist(songs: u8, variant: u8, body: u16) -> String {
-    let song = |song: u8| {
-        let (tempo, signature) = song_start(variant, song);
-        let tempo = tempo
-            .map_or(String::new(), |t| format!(",\"tempoBpm\":{}.{:03}", t / 1_000, t % 1_000));
-        let signature = signature.map_or(String::new(), |(numerator, denominator)| {
-            format!(
-                ",\"timeSignature\":{{\"numerator\":{numerator},\"denominator\":{denominator}}}"
-            )
-        });
-        let body = "la ".repeat(usize::from(body) / 3);
-        format!(
-            "{{\"id\":\"song {song}\",\"title\":\"Song {song}\",\"format\":\"text\",\"body\":\"{body}\"{tempo}{signature}}}"
-        )
-    };
-    let songs: Vec<String> = (0..songs).map(song).collect();
-    format!(",\"setlist\":{{\"title\":\"list {variant} {body}\",\"songs\":[{}]}}", songs.join(","))
 }

@@ -268,6 +268,14 @@ impl Oracle {
                     model.is_none_or(|model| !model.music.is_lost() && may_follow(model));
                 is_premature() && is_reachable
             }
+            (CallContent::Say(Say::Edit(edit), ..), "conflict") => {
+                let conflicts = model.is_none_or(|model| model.conflicts(edit));
+                self.journal.seen.add("edit: conflict", 1);
+                !conflicts
+            }
+            (CallContent::Say(Say::Edit(edit), ..), "not_allowed") => model.is_some_and(|model| {
+                model.may_edit(&wire.sid) && !model.removes_playing(now, edit)
+            }),
             (CallContent::Say(..) | CallContent::Report(_), "too_late") => is_premature(),
             (CallContent::Join(join, tokens), "session_full" | "bad_passcode") => {
                 let why = model.and_then(|model| model.rejects(&wire.sid, (join, tokens)));

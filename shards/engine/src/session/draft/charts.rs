@@ -1,6 +1,6 @@
 //! Edited charts: how the music follows them.
 
-use super::places::{duration_of, with_entry};
+use super::places::{duration_of, loop_around, with_entry};
 use super::{Draft, Move, Plan, Planned};
 use crate::speech::Reject;
 use crate::words::music::{Armed, BEAT, Change, Loop, MeterChange, Position};
@@ -76,13 +76,14 @@ fn shift(plan: &mut Plan, by: i64) -> i64 {
     present.b0 += by;
     present.start = present.start.map(|start| start + by);
     present.looped = present.looped.map(moved_loop); // mark: shift_leaves_loop
+    let looped = present.looped;
     for later in &mut plan.later {
         match later {
             Planned::Armed(segment, armed) => {
                 armed.cut += by;
-                segment.looped = segment.looped.map(moved_loop);
                 if armed.change == Change::Jump {
                     segment.b0 = (segment.b0 + by).max(0);
+                    segment.looped = loop_around(looped, segment.b0);
                 }
             }
             Planned::Scheduled(_, Move::Position(position)) => *position = moved(*position),

@@ -1,0 +1,182 @@
+//! The songs of the model: a set list with revisions, edited by one operation at a time. Songs are
+//! numbers.
+
+use bandsync_engine::speech::Setlist;
+
+use super::plan::Edit;
+
+/// The tempo and the time signature with which a song starts.
+type SongStart = (Option<u32>, Option<(u8, u8)>);
+
+/// Bytes of the words that a song repeats.
+const WORDS: &str = "la ";
+
+/// A song.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct ModelSong {
+    number: u8,
+    start: SongStart,
+    /// Number of words in its body.
+    words: u16,
+    revision: u64,
+}
+
+/// The set list of a session.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelSongs {
+    title: String,
+    revision: u64,
+    songs: Vec<ModelSong>,
+}
+
+/// Returns a song as a member sends it, without what surrounds its fields.
+pub fn song_json(number: u8, variant: u8, body: u16) -> String {
+    let (tempo, signature) = song_start(variant, number);
+    let tempo =
+        tempo.map_or(String::new(), |t| format!(",\"tempoBpm\":{}.{:03}", t / 1_000, t % 1_000));
+    let signature = signature.map_or(String::new(), |(numerator, denominator)| {
+        format!(",\"timeSignature\":{{\"numerator\":{numerator},\"denominator\":{denominator}}}")
+    });
+    let body = WORDS.repeat(usize::from(body) / WORDS.len());
+    let names = format!("\"id\":\"song {number}\",\"title\":\"Song {number}\"");
+    format!("{{{names},\"format\":\"text\",\"body\":\"{body}\"{tempo}{signature}}}")
+}
+
+/// Returns a set list as a member sends it.
+pub fn list_json(count: u8, variant: u8, body: u16) -> String {
+    let songs: Vec<String> = (0..count).map(|song| song_json(song, variant, body)).collect();
+    let title = title(variant, body);
+    format!("{{\"title\":\"{title}\",\"songs\":[{}]}}", songs.join(","))
+}
+
+/// Returns the operations of an edit as a member sends them.
+pub fn edit_json(edit: &Edit) -> String {
+    let Edit { kind, song, other, variant, was, shift, .. } = *edit;
+    let before = format!(",\"before\":\"song {other}\"");
+    let before = if other == song { "" } else { &before };
+    let whole = song_json(song, variant, EDITED_BODY);
+    match kind {
+        0 => format!("[{{\"op\":\"add\",\"song\":{whole}{before}}}]"),
+        1 => format!("[{{\"op\":\"replace\",\"song\":{whole},\"was\":{was},\"shift\":{shift}}}]"),
+        2 => format!("[{{\"op\":\"move\",\"songId\":\"song {song}\"{before}}}]"),
+        3 => format!("[{{\"op\":\"remove\",\"songId\":\"song {song}\",\"was\":{was}}}]"),
+        _ => format!("[{{\"op\":\"retitle\",\"title\":\"{}\"}}]", title(variant, EDITED_BODY)),
+    }
+}
+
+/// Bytes of the body of a song in an edit.
+const EDITED_BODY: u16 = 30;
+
+fn title(variant: u8, body: u16) -> String {
+    format!("list {variant} {body}")
+}
+
+impl ModelSongs {
+    pub fn count(&self) -> usize {
+        self.songs.len()
+    }
+
+    /// Returns the tempo and the signature with which the song at a place starts.
+    pub fn start(&self, place: usize) -> Option<SongStart> {
+        self.songs.get(place).map(|song| song.start)
+    }
+
+    /// Returns the number of the song at a place.
+    pub fn number(&self, place: usize) -> Option<u8> {
+        self.songs.get(place).map(|song| song.number)
+    }
+
+    /// Returns the place of a song.
+    pub fn place(&self, number: u8) -> Option<usize> {
+        self.songs.iter().position(|song| song.number == number)
+    }
+
+    /// Returns the revision of a song, 0 if it is not there.
+    pub fn seen(&self, number: u8) -> u64 {
+        self.place(number).map_or(0, |place| self.songs[place].revision)
+    }
+
+    /// Returns the list that a member sets over `before`, `None` if it is the same.
+    pub fn set(before: Option<&Self>, count: u8, variant: u8, body: u16) -> Option<Self> {
+        let revision = before.map_or(0, |list| list.revision) + 1;
+        let words = body / WORDS.len() as u16;
+        let song = |number: u8| {
+            let start = song_start(variant, number);
+            let old = before.and_then(|list| Some(list.songs[list.place(number)?]));
+            let kept = old.filter(|old| (old.start, old.words) == (start, words));
+            ModelSong { number, start, words, revision: kept.map_or(revision, |old| old.revision) }
+        };
+        let songs: Vec<ModelSong> = (0..count).map(song).collect();
+        let title = title(variant, body);
+        let same = before.is_some_and(|list| list.title == title && list.songs == songs);
+        (!same).then_some(Self { title, revision, songs })
+    }
+
+    /// Whether the edit must be rejected because of its song.
+    pub fn conflicts(&self, edit: &Edit) -> bool {
+        let known = self.place(edit.song).map(|place| self.songs[place].revision);
+        matches!(edit.kind, 1 | 3) && known != Some(edit.was)
+    }
+
+    /// Applies an acknowledged edit.
+    ///
+    /// # Errors
+    /// If the server should have rejected it.
+    pub fn edit(&mut self, edit: &Edit) -> Result<(), String> {
+        if self.conflicts(edit) {
+            return Err(format!("an edit overwrote another member's: {edit:?}"));
+        }
+        let revision = self.revision + 1;
+        let place = self.place(edit.song);
+        let song = ModelSong {
+            number: edit.song,
+            start: song_start(edit.variant, edit.song),
+            words: EDITED_BODY / WORDS.len() as u16,
+            revision,
+        };
+        match (edit.kind, place) {
+            (0, None) => self.insert(song, edit.other),
+            (0, Some(_)) => return Err(format!("song {} was added twice", edit.song)),
+            (1, Some(place)) => self.songs[place] = song,
+            (2, Some(place)) => {
+                let moved = self.songs.remove(place);
+                self.insert(moved, edit.other);
+            }
+            (3, Some(place)) => {
+                self.songs.remove(place);
+            }
+            (4.., _) => self.title = title(edit.variant, EDITED_BODY),
+            // A song that is gone stays away.
+            (1..=3, None) => {}
+        }
+        self.revision = revision;
+        Ok(())
+    }
+
+    /// Inserts a song before another one; at the end if that is gone or the song itself.
+    fn insert(&mut self, song: ModelSong, before: u8) {
+        let place = self.place(before).unwrap_or(self.songs.len());
+        self.songs.insert(place, song);
+    }
+
+    /// Whether the real list is another one.
+    pub fn differs(&self, real: &Setlist) -> bool {
+        let ids = self.songs.iter().map(|song| (format!("song {}", song.number), song.revision));
+        let real_ids = real.songs.iter().map(|song| (song.id.clone(), song.revision));
+        self.title != real.title
+            || self.revision != real.revision
+            || !ids.eq(real_ids)
+            || self.songs.iter().zip(&*real.songs).any(|(model, song)| {
+                song.body.len() != usize::from(model.words) * WORDS.len()
+                    || song.tempo.map(|tempo| tempo.milli_bpm()) != model.start.0
+            })
+    }
+}
+
+/// Returns the tempo and the time signature of a song of a set list.
+fn song_start(variant: u8, song: u8) -> SongStart {
+    let tempo = (!song.is_multiple_of(3))
+        .then(|| 60_000 + 1_000 * u32::from(variant) + 7_500 * u32::from(song));
+    let signature = song.is_multiple_of(2).then_some((3 + song % 5, 4));
+    (tempo, signature)
+}
