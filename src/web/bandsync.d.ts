@@ -62,6 +62,8 @@ export interface Options {
   token?: string;
   /** Where tokens are kept: by default the page's `localStorage`, or memory if there is none. Null for memory. */
   storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null;
+  /** A screen shows an existing session. It is no member, and may only ask. */
+  view?: "member" | "screen";
   /** Needed where there is no global one. */
   WebSocket?: typeof WebSocket;
   /** Monotonic milliseconds. */

@@ -165,6 +165,7 @@ export class BandSync extends EventTarget {
    * @param {"leader" | "follower"} [options.role]
    * @param {number} [options.tickHz] position ticks per second; 0 by default, because the timeline makes them unnecessary
    * @param {string} [options.instrument]
+   * @param {"member" | "screen"} [options.view] a screen shows an existing session and is no member
    * @param {string} [options.passcode]
    * @param {string} [options.leaderPin]
    * @param {string} [options.token] the `token` of an earlier member of the session, to get its seat back
@@ -245,7 +246,7 @@ export class BandSync extends EventTarget {
 
   /** Leaves the session for good, and closes the connection. The server forgets this member's token. */
   leave() {
-    if (this.#joined) this.#seat.forget();
+    if (this.#joined) this.#seat?.forget();
     this.#leave();
   }
 
@@ -337,10 +338,10 @@ export class BandSync extends EventTarget {
 
   /** Takes the lead, or asks for it if the session requires that; with the PIN if it requires one. */
   async takeLead(leaderPin, options) {
-    const { tickHz } = this.#options;
+    const { tickHz, view } = this.#options;
     // The server learns the PIN from a join. For a member that is already in the session, the join changes nothing
     // else.
-    if (leaderPin !== undefined) await this.request("join_session", { leaderPin, tickHz, ...options });
+    if (leaderPin !== undefined) await this.request("join_session", { leaderPin, tickHz, view, ...options });
     return this.request("set_role", { role: "leader", ...options });
   }
 
@@ -576,7 +577,8 @@ export class BandSync extends EventTarget {
 
   /** Chooses the token of the seat in this session, once for all connections of a join. */
   #claimSeat() {
-    const { url = globalThis.location?.origin, token } = this.#options;
+    const { url = globalThis.location?.origin, token, view } = this.#options;
+    if (view === "screen") return; // has no seat
     const key = `bandsync.token ${new URL(url).host} ${this.sessionId}`;
     if (key !== this.#seatKey || token !== undefined) this.#seat = new SeatToken(key, this.#stores, token);
     this.#seatKey = key;
@@ -589,18 +591,18 @@ export class BandSync extends EventTarget {
 
   async #enter() {
     if (this.#claiming) await this.#claiming;
-    const { sessionId, name, role, tickHz, instrument, passcode, leaderPin } = this.#options;
+    const { sessionId, name, role, tickHz, instrument, passcode, leaderPin, view } = this.#options;
     const late = this.#awaySince !== null && this.#now() - this.#awaySince > SEAT_KEPT_MS;
-    const fields = { sessionId, role: late ? undefined : role, tickHz, instrument, passcode, leaderPin };
+    const fields = { sessionId, role: late ? undefined : role, tickHz, instrument, passcode, leaderPin, view };
     if (name) fields.displayName = name;
-    Object.assign(fields, { token: this.#seat.token, newToken: this.#seat.newToken ?? undefined });
+    if (view !== "screen") Object.assign(fields, { token: this.#seat.token, newToken: this.#seat.newToken ?? undefined });
     this.#fresh = true;
     try {
       const answered = this.#ask("join_session", fields);
       // These go before any newer command, or the server would treat the newer one as the last.
       this.#sendAgain();
       const answer = await answered;
-      this.#seat.confirm();
+      this.#seat?.confirm();
       this.#online();
       this.#joined?.resolve(answer);
     } catch (error) {

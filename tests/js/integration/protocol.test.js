@@ -30,7 +30,7 @@ const RATE = { code: "rate_limited" };
  * that any client may send, up to their rate.
  */
 const EVENTS = {
-  join_session: { own: true, fields: { displayName: "Ann", tickHz: 30, instrument: "keys" }, notices: ["user_joined", "room_stats"], refused: { code: "bad_passcode", own: true }, wrong: { sessionId: "", role: "boss", tickHz: 126, metronome: 1, displayName: 7 } },
+  join_session: { own: true, fields: { displayName: "Ann", tickHz: 30, instrument: "keys", view: "member" }, notices: ["user_joined", "room_stats"], refused: { code: "bad_passcode", own: true }, wrong: { sessionId: "", role: "boss", tickHz: 126, metronome: 1, displayName: 7, view: "tv" } },
   leave_session: { sender: "follower", notices: ["user_left", "room_stats"], refused: STRANGERS, wrong: { sessionId: 5 } },
   set_role: { sender: "follower", fields: { role: "leader" }, notices: ["role_changed", "leader_changed", "snapshot"], refused: { code: "not_leader", fields: (b) => ({ role: "leader", memberId: b.leader.id }) }, wrong: { role: "boss", memberId: "me" } },
   request_leader: { sender: "follower", refused: STRANGERS, wrong: { sessionId: null } },

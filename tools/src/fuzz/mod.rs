@@ -51,7 +51,7 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "frames", run: frames, seeds: &[FRAME, FRAGMENTS, SPOKEN] },
     Target { name: "deflate", run: deflate, seeds: &[OFFER, DEFLATED] },
     Target { name: "packets", run: packets, seeds: &[JOIN, ATTACHED, POLLED] },
-    Target { name: "events", run: events, seeds: &[JOIN, SETLIST, PLAY] },
+    Target { name: "events", run: events, seeds: &[JOIN, SETLIST, EDIT, PLAY] },
     Target { name: "trace", run: trace_reader, seeds: &[ENTRIES, TRACE] },
     Target { name: "redact", run: redact, seeds: &[SECRETS, SPOKEN, POSTED] },
     Target { name: "stored", run: stored, seeds: &[RECORD, INPUT, OUTPUTS] },
@@ -69,6 +69,7 @@ const JOIN: &[u8] = include_bytes!("../../fuzz/corpus/packets/join");
 const ATTACHED: &[u8] = include_bytes!("../../fuzz/corpus/packets/attached");
 const POLLED: &[u8] = include_bytes!("../../fuzz/corpus/packets/polled");
 const SETLIST: &[u8] = include_bytes!("../../fuzz/corpus/events/setlist");
+const EDIT: &[u8] = include_bytes!("../../fuzz/corpus/events/edit");
 const PLAY: &[u8] = include_bytes!("../../fuzz/corpus/events/play");
 const ENTRIES: &[u8] = include_bytes!("../../fuzz/corpus/trace/entries");
 const TRACE: &[u8] = include_bytes!("../../fuzz/corpus/trace/file");

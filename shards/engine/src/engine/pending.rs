@@ -7,7 +7,7 @@ use super::joins::PendingJoin;
 use crate::context::Cx;
 use crate::io::{LoadResult, StorageEvent};
 use crate::record::Record;
-use crate::speech::{Command, LeaveReason, Reject};
+use crate::speech::{Command, LeaveReason, Reject, View};
 use crate::transport::{Awaits, Connections, Deferred, Reason, ReplyTo};
 use crate::wire::events::ClientEvent;
 use crate::words::ids::{ConnId, SessionId, ShardId};
@@ -88,6 +88,9 @@ impl Shard {
             let Ok(Command::Join(join)) = ClientEvent::JoinSession.read(payload.as_str()) else {
                 continue;
             };
+            if join.view == View::Screen {
+                continue;
+            }
             let admits = opened.as_ref().is_none_or(|session| {
                 let holder = session.holder(cx.now, member, &join);
                 session.admit(member, &join, holder, 0).is_ok()
@@ -146,7 +149,7 @@ impl Shard {
         let Some(join) = request.join() else { return };
         let member = request.seat.1;
         let rejected = self.rooms.admit(request.peer, member, &join, None, cx).err();
-        if rejected.is_none() {
+        if rejected.is_none() && join.view == View::Member {
             self.rooms.reserve(&join.session, member, cx.now.at);
         }
         request.decide(cx.settings.shard, rejected, cx.out);

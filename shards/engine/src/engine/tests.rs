@@ -39,6 +39,7 @@ mod leadership;
 mod long;
 mod policy;
 mod priorities;
+mod screens;
 mod unchanged;
 
 const HOUR: Micros = Micros::from_secs(3_600);

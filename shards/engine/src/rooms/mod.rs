@@ -22,9 +22,9 @@ use crate::delivery::route::Route;
 use crate::io::report::Sample;
 use crate::io::{FreeMemory, Settings, StoreResult};
 use crate::record::Record;
-use crate::session::{Effect, Rules, Session};
+use crate::session::{Audience, Effect, Rules, Session, no_session_to_show};
 use crate::slots::Arena;
-use crate::speech::{Ack, Code, Join, LeaveReason, Reject, SessionCommand, Terms};
+use crate::speech::{Ack, Code, Join, LeaveReason, Reject, Role, SessionCommand, Terms, View};
 use crate::timers::Timer;
 use crate::words::ids::{
     ConnId, MemberId, Offset, RecoveryToken, RoomKey, SeatHandle, SessionId, ShardId,
@@ -217,8 +217,12 @@ impl Rooms {
         // mark: refused_joiner_has_left
         let leaves = *seat;
         let holder = self.admit(peer, member, join, leaves, cx)?; // mark: log_tells_passcode
+        let is_screen = join.view == View::Screen;
+        // A member that becomes a screen, or the other way round, leaves first.
         if let Some(held) = *seat
-            && self.rooms.get(held.room).is_some_and(|room| *room.session.id() != join.session)
+            && self.rooms.get(held.room).is_some_and(|room| {
+                *room.session.id() != join.session || room.is_screen(member) != is_screen
+            })
         {
             *seat = None;
             self.leave(held, member, LeaveReason::Left, cx);
@@ -230,9 +234,29 @@ impl Rooms {
         };
         let Some(room) = self.rooms.get_mut(key) else { return Err(gone()) };
         room.flush(key, cx); // mark: window_open_during_join
-        let before = room.seated();
+        let (before, was_empty) = (room.seated(), room.empty_since().is_some());
+        if is_screen {
+            room.seat_screen(member, route, join, cx.settings, &mut self.effects);
+            room.guessed_right(peer, join);
+            cx.report.counters.sessions_empty -= u32::from(was_empty);
+            *seat = Some(SeatHandle { room: key, index: 0 });
+            let (epoch, version) = (room.session.epoch(), room.session.version());
+            let role = Role::Follower;
+            let (restored, is_back) = (None, false);
+            let joined = Ack::Joined { member, role, epoch, version, restored, is_back };
+            return Ok((room.persisted.restored(joined), None));
+        }
+        let version = room.session.version();
         let joined = room.session.join(cx.now, member, join, &mut self.effects);
         assert!(joined.is_ok(), "an admitted member joins");
+        let is_shown = |effect: &Effect| matches!(effect, Effect::Snapshot(Audience::All));
+        // A first member's decisions concern nobody else, except screens.
+        if room.occupants() > before
+            && room.session.version() != version
+            && !self.effects.iter().any(is_shown)
+        {
+            self.effects.push(Effect::Snapshot(Audience::All));
+        }
         let replaced = holder.and_then(|holder| room.replace(holder, cx.now.at));
         room.seat(member, route, cx.settings);
         room.reservations.release(member);
@@ -240,7 +264,7 @@ impl Rooms {
             room.guessed_right(peer, join);
         }
         cx.report.counters.members += (room.seated() - before) as u32;
-        cx.report.counters.sessions_empty -= u32::from(before == 0);
+        cx.report.counters.sessions_empty -= u32::from(was_empty);
         *seat = Some(SeatHandle { room: key, index: seat.map_or(0, |seat| seat.index) });
         joined.map(|ack| (room.persisted.restored(ack), replaced))
     }
@@ -263,18 +287,27 @@ impl Rooms {
         cx: &mut Cx<'_>,
     ) -> Result<Option<MemberId>, Reject> {
         let Some(key) = self.names.get(&join.session).copied() else {
+            if join.view == View::Screen {
+                return Err(no_session_to_show());
+            }
             self.rules.check_secrets(join.passcode.as_ref(), join.leader_pin.as_ref())?;
             let has_room = self.has_room_for_session(cx) || self.is_left_empty(leaves);
             return if has_room { Ok(None) } else { Err(server_full()) };
         };
         let Some(room) = self.rooms.get_mut(key) else { return Err(gone()) };
-        let holder = room.session.holder(cx.now, member, join);
+        let holder = match join.view {
+            View::Member => room.session.holder(cx.now, member, join),
+            View::Screen => None,
+        };
         let guesses = join.passcode.is_some() && holder.is_none() || join.leader_pin.is_some();
         if guesses {
             room.may_guess(peer, join, cx)?;
         }
         let reserved = room.reservations.for_others(member, cx.now.at);
-        let admitted = room.session.admit(member, join, holder, reserved);
+        let admitted = match join.view {
+            View::Member => room.session.admit(member, join, holder, reserved),
+            View::Screen => room.admit_screen(member, join),
+        };
         if guesses && admitted.as_ref().is_err_and(|reject| reject.code == Code::BadPasscode) {
             room.guessed_wrong(peer, cx);
         }
@@ -289,7 +322,7 @@ impl Rooms {
     /// Whether a session becomes empty if the member of this seat leaves. It can then be evicted
     /// for another one.
     pub fn is_left_empty(&self, leaves: Option<SeatHandle>) -> bool {
-        leaves.and_then(|seat| self.rooms.get(seat.room)).is_some_and(|room| room.seated() == 1)
+        leaves.and_then(|seat| self.rooms.get(seat.room)).is_some_and(|room| room.occupants() == 1)
     }
 
     /// Runs a command in the member's room. A sync request flushes the batch first, so that its
@@ -306,6 +339,9 @@ impl Rooms {
         if matches!(command, SessionCommand::Sync { .. }) {
             room.flush(seat.room, cx);
         }
+        if room.is_screen(member) {
+            return room.session.answer_screen(cx.now, member, command, &mut self.effects);
+        }
         room.session.handle(cx.now, member, terms, command, &mut self.effects)
     }
 
@@ -319,13 +355,14 @@ impl Rooms {
     ) {
         let key = seat.room;
         let Some(room) = self.rooms.get_mut(key) else { return };
+        let before = room.seated();
         room.remove_member(key, member, reason, cx, &mut self.effects);
         if reason == LeaveReason::Draining {
             // The shard sends a farewell of its own to the members that are still seated.
             self.effects.clear();
         }
-        cx.report.counters.members -= 1;
-        cx.report.counters.sessions_empty += u32::from(room.seated() == 0);
+        cx.report.counters.members -= (before - room.seated()) as u32;
+        cx.report.counters.sessions_empty += u32::from(room.occupants() == 0);
         self.settle_room(key, cx);
     }
 
@@ -343,10 +380,10 @@ impl Rooms {
         let key = offset.room;
         let room = self.rooms.get_mut(key)?;
         room.flush(key, cx);
-        let before = room.seated();
+        let (before, was_empty) = (room.seated(), room.empty_since().is_some());
         let member = room.recover(token, offset, route, cx, &mut self.effects)?;
         cx.report.counters.members += (room.seated() - before) as u32;
-        cx.report.counters.sessions_empty -= u32::from(before == 0);
+        cx.report.counters.sessions_empty -= u32::from(was_empty);
         cx.report.counters.recoveries += 1;
         Some((member, SeatHandle { room: key, index: 0 }))
     }
@@ -670,7 +707,7 @@ impl Rooms {
         }
         let room = self.rooms.remove(key)?;
         assert!(!room.is_ticking(), "an empty session does not tick");
-        assert_eq!(room.seated(), 0, "only an empty session is removed");
+        assert_eq!(room.occupants(), 0, "only an empty session is removed");
         cx.report.counters.sessions_empty -= 1;
         self.names.remove(room.session.id());
         Some(room)

@@ -12,7 +12,7 @@ use crate::context::Cx;
 use crate::delivery::route::Route;
 use crate::io::Settings;
 use crate::session::{Audience, Effect, LostSeat, Session};
-use crate::speech::{Code, Join, LeaveReason, Member, Notice, Operation, Reject};
+use crate::speech::{Code, Join, LeaveReason, Member, Notice, Operation, Reject, RoomStats};
 use crate::throttle::guesses::{Guard, GuessLimit, GuessThrottle, Shown};
 use crate::timers::{Timer, TimerHandle};
 use crate::wire::{notices, print};
@@ -50,6 +50,8 @@ pub struct Room {
     guard: Guard,
     /// Seats reserved for members that are handed over to this shard.
     pub reservations: Reservations,
+    /// Number of subscribers that are screens.
+    screens: u32,
 }
 
 /// A connected member with its route.
@@ -60,7 +62,12 @@ struct Subscriber {
     stride: u16,
     /// Whether the member wants `metronome_tick`.
     metronome: bool,
+    /// Whether it is a screen, which the session does not know.
+    is_screen: bool,
 }
+
+/// Maximum number of screens of a session. Specified.
+const SCREENS_MAX: u32 = 16;
 
 /// Serializes a join in few bytes, because a session's log holds one for each member. Returns `None`
 /// for any other notice.
@@ -101,6 +108,7 @@ impl Room {
             persisted: Persisted::default(),
             guard: Guard::default(),
             reservations: Reservations::default(),
+            screens: 0,
         }
     }
 
@@ -109,12 +117,50 @@ impl Room {
     pub fn seat(&mut self, member: MemberId, route: Route, settings: &Settings) {
         let stride = stride(self.session.tick_hz(member), settings.tick_interval);
         let metronome = self.session.wants_metronome(member);
-        let subscriber = Subscriber { member, route, stride, metronome };
+        let subscriber = Subscriber { member, route, stride, metronome, is_screen: false };
         match self.subscribers.iter_mut().find(|subscriber| subscriber.member == member) {
             Some(taken) => *taken = subscriber,
             None => self.subscribers.push(subscriber),
         }
         self.empty_since = None;
+    }
+
+    /// Checks whether a screen may join.
+    ///
+    /// # Errors
+    /// `session_not_found`, `bad_passcode` or `session_full`.
+    pub fn admit_screen(&self, screen: MemberId, join: &Join) -> Result<(), Reject> {
+        self.session.admit_screen(join)?;
+        if self.screens - u32::from(self.is_screen(screen)) >= SCREENS_MAX {
+            let message = format!("the session has its {SCREENS_MAX} screens");
+            return Err(Reject::new(Code::SessionFull, message));
+        }
+        Ok(())
+    }
+
+    /// Adds a subscriber for a screen that was admitted, or updates its wishes. It receives a
+    /// snapshot.
+    pub fn seat_screen(
+        &mut self,
+        screen: MemberId,
+        route: Route,
+        join: &Join,
+        settings: &Settings,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.unseat(screen, Micros::ZERO);
+        let stride = stride(join.tick_hz, settings.tick_interval);
+        let (member, metronome) = (screen, false);
+        self.subscribers.push(Subscriber { member, route, stride, metronome, is_screen: true });
+        self.screens += 1;
+        self.empty_since = None;
+        effects.extend([Effect::Snapshot(Audience::One(screen)), Effect::RoomStats]);
+    }
+
+    /// Whether this subscriber is a screen.
+    pub fn is_screen(&self, member: MemberId) -> bool {
+        let is_it = |other: &Subscriber| other.is_screen && other.member == member;
+        self.screens > 0 && self.subscribers.iter().any(is_it)
     }
 
     /// Changes the route of a member, which has another connection now.
@@ -137,6 +183,7 @@ impl Room {
 
     /// Removes a member's subscriber.
     pub fn unseat(&mut self, member: MemberId, now: Micros) {
+        self.screens -= u32::from(self.is_screen(member));
         // mark: leaver_stays_seated
         self.subscribers.retain(|subscriber| subscriber.member != member);
         if self.subscribers.is_empty() {
@@ -154,6 +201,10 @@ impl Room {
         effects: &mut Vec<Effect>,
     ) {
         self.flush(key, cx);
+        if self.is_screen(member) {
+            self.unseat(member, cx.now.at);
+            return effects.push(Effect::RoomStats);
+        }
         let token = self
             .subscribers
             .iter()
@@ -253,6 +304,11 @@ impl Room {
 
     /// Returns the number of connected members.
     pub fn seated(&self) -> usize {
+        self.subscribers.len() - self.screens as usize
+    }
+
+    /// Returns the number of connected members and screens.
+    pub fn occupants(&self) -> usize {
         self.subscribers.len()
     }
 
@@ -449,7 +505,8 @@ impl Room {
     /// Sends the statistics, without an offset: a recovered member receives fresh ones.
     fn send_stats(&mut self, cx: &mut Cx<'_>) {
         self.stats_at = None;
-        let stats = self.session.room_stats(cx.now.at);
+        let screens = self.screens;
+        let stats = RoomStats { screens, ..self.session.room_stats(cx.now.at) };
         let mut packet = Vec::with_capacity(PACKET_BYTES);
         notices::room_stats(&mut packet, self.session.id(), &stats);
         self.send(Audience::All, &packet, |_| true, cx);
@@ -571,11 +628,10 @@ impl Room {
             );
         }
         let connected = self.session.members().filter(|member| member.connected).count();
-        assert_eq!(
-            connected,
-            self.subscribers.len(),
-            "a member is connected exactly if it has a seat"
-        );
+        assert_eq!(connected, self.seated(), "a member is connected exactly if it has a seat");
+        let screens = self.subscribers.iter().filter(|subscriber| subscriber.is_screen).count();
+        assert_eq!(screens as u32, self.screens, "screens are counted");
+        assert!(self.screens <= SCREENS_MAX, "{} screens", self.screens);
         assert_eq!(self.subscribers.is_empty(), self.empty_since.is_some());
     }
 }

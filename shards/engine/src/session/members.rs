@@ -1,7 +1,7 @@
 //! Members: joining, leaving, losing the connection, and returning.
 
 use super::state::{LeadOrigin, default_name};
-use super::{Audience, Effect, HeldSeat, Seat, Session};
+use super::{Audience, Effect, HeldSeat, Record, Seat, Session};
 use crate::speech::{
     Ack, Code, Join, LeaderRule, LeaveReason, Member, Notice, OnLeaderLoss, Reject, Role, Secret,
 };
@@ -76,10 +76,6 @@ impl Session {
         holder: Option<MemberId>,
         reserved: u32,
     ) -> Result<(), Reject> {
-        let wrong = |field, message: &'static str| {
-            let reject = Reject::new(Code::BadPasscode, message);
-            Err(Reject { field: Some(field), ..reject })
-        };
         if self.state.is_new() {
             let rules = &self.state.rules;
             return rules.check_secrets(join.passcode.as_ref(), join.leader_pin.as_ref());
@@ -95,20 +91,7 @@ impl Session {
         // since, and gains no free guess.
         // mark: token_asks_passcode
         let is_asked = holder.is_none() && (!is_seated || join.passcode.is_some());
-        // mark: any_passcode_opens
-        if is_asked && record.passcode.is_some() && join.passcode != record.passcode {
-            return wrong("passcode", "the session takes its passcode to join");
-        }
-        // Checked under every leader rule: it may become `pin` later, and a member that has shown
-        // the PIN may lead then.
-        let has_pin = record.leader_pin.is_some();
-        // mark: wrong_pin_from_a_seat
-        if has_pin && join.leader_pin.is_some() && join.leader_pin != record.leader_pin {
-            return wrong(
-                "leaderPin",
-                "that is not the session's leader PIN; leave it out to follow",
-            );
-        }
+        check_shown(record, join, is_asked)?;
         if is_seated || holder.is_some() {
             return Ok(());
         }
@@ -118,6 +101,18 @@ impl Session {
             return Err(Reject::new(Code::SessionFull, message));
         }
         Ok(())
+    }
+
+    /// Checks whether a screen may join. The session must have had a member, because its first
+    /// member chooses the passcode that a screen must show.
+    ///
+    /// # Errors
+    /// `session_not_found` or `bad_passcode`.
+    pub fn admit_screen(&self, join: &Join) -> Result<(), Reject> {
+        if self.state.is_new() {
+            return Err(no_session_to_show());
+        }
+        check_shown(&self.state.record, join, true)
     }
 
     /// Returns whether the session has a passcode, and whether it has a PIN.
@@ -491,4 +486,30 @@ fn update_seat(seat: &mut Seat, join: &Join, pin: Option<&Secret>) {
     seat.tick_hz = join.tick_hz;
     seat.knows_pin |= pin.is_some() && join.leader_pin.as_ref() == pin;
     seat.member.connected = true;
+}
+
+/// Checks the secrets that a join shows; the passcode only if it is asked for.
+fn check_shown(record: &Record, join: &Join, is_asked: bool) -> Result<(), Reject> {
+    let wrong = |field, message: &'static str| {
+        let reject = Reject::new(Code::BadPasscode, message);
+        Err(Reject { field: Some(field), ..reject })
+    };
+    // mark: any_passcode_opens
+    if is_asked && record.passcode.is_some() && join.passcode != record.passcode {
+        return wrong("passcode", "the session takes its passcode to join");
+    }
+    // Checked under every leader rule: it may become `pin` later, and a member that has shown the
+    // PIN may lead then.
+    let has_pin = record.leader_pin.is_some();
+    // mark: wrong_pin_from_a_seat
+    if has_pin && join.leader_pin.is_some() && join.leader_pin != record.leader_pin {
+        return wrong("leaderPin", "that is not the session's leader PIN; leave it out to follow");
+    }
+    Ok(())
+}
+
+/// Creates the rejection of a screen whose session does not exist.
+pub fn no_session_to_show() -> Reject {
+    let message = "there is no such session to show: a member must join it first";
+    Reject::new(Code::SessionNotFound, message)
 }

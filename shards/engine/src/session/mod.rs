@@ -24,7 +24,7 @@ mod state;
 mod tests;
 
 pub use effect::{Audience, Effect};
-pub use members::LostSeat;
+pub use members::{LostSeat, no_session_to_show};
 
 use std::sync::Arc;
 
@@ -315,6 +315,31 @@ impl Session {
         Ok(ack)
     }
 
+    /// Answers a question of a screen.
+    ///
+    /// # Errors
+    /// `not_allowed` for any other command.
+    pub fn answer_screen(
+        &self,
+        now: Moment,
+        screen: MemberId,
+        command: SessionCommand,
+        out: &mut Vec<Effect>,
+    ) -> Result<Ack, Reject> {
+        match command {
+            SessionCommand::Sync { checksum, version } => {
+                Ok(self.sync(now, screen, checksum, version, out))
+            }
+            SessionCommand::GetSetlist => Ok(self.state.songs(now.at).whole_list()),
+            SessionCommand::GetSongs(ids) => Ok(self.state.songs(now.at).songs(ids.as_deref())),
+            SessionCommand::GetSong(id) => self.state.songs(now.at).song(&id),
+            _ => {
+                let message = "a screen only shows the session: join as a member to do this";
+                Err(Reject::new(Code::NotAllowed, message))
+            }
+        }
+    }
+
     /// Returns the time at which [`due`](Self::due) must be called even if nothing happens.
     pub fn next_deadline(&self) -> Option<Micros> {
         let grace = self.state.held_seat.map(|held| held.until); // mark: grace_never_ends
@@ -412,6 +437,7 @@ impl Session {
             position: timeline.position_at(at),
             leader: timeline.leader,
             uptime: self.age + at.since(self.opened),
+            screens: 0,
         }
     }
 

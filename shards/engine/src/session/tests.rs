@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 use super::*;
 use crate::speech::{
     CueKind, Departure, Join, Number, Operation, Quantize, Role, Secret, Setlist, SettingsChange,
-    Song, SongChoice, SongFormat, SongSelection, Start, Target, When,
+    Song, SongChoice, SongFormat, SongSelection, Start, Target, View, When,
 };
 use crate::words::ids::CommandId;
 use crate::words::music::{BEAT, Position, TimeSignature};
@@ -206,6 +206,7 @@ fn join(words: &[&str]) -> Join {
         metronome: words.contains(&"metronome"),
         token: value(words, "token").map(token),
         new_token: value(words, "new").map(token),
+        view: View::Member,
     }
 }
 

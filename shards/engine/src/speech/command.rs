@@ -63,6 +63,8 @@ pub struct Join {
     pub token: Option<Secret>,
     /// The token that takes the place of `token` once the join is accepted.
     pub new_token: Option<Secret>,
+    /// The part that the client takes in the session.
+    pub view: View,
 }
 
 impl Join {
@@ -70,6 +72,16 @@ impl Join {
     pub fn next_token(&self) -> Option<&Secret> {
         self.new_token.as_ref().or(self.token.as_ref())
     }
+}
+
+/// The part that a client takes in a session.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum View {
+    /// A member with a seat.
+    #[default]
+    Member,
+    /// A screen, which only shows the session. It is no member.
+    Screen,
 }
 
 /// A command of a member in its session.

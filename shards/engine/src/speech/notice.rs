@@ -352,7 +352,7 @@ pub struct Snapshot<'a> {
 }
 
 /// `room_stats`: `sessionId, memberCount, connectedCount, isPlaying, tempo, position, leader,
-/// uptime`.
+/// uptime, screens`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RoomStats {
     /// Number of members, including those whose seat is held.
@@ -369,6 +369,8 @@ pub struct RoomStats {
     pub leader: Option<MemberId>,
     /// Age of the session, printed in milliseconds.
     pub uptime: Micros,
+    /// Number of screens.
+    pub screens: u32,
 }
 
 /// The reason for which a member left, printed as `disconnectReason`.

@@ -10,7 +10,7 @@ use super::fields::{
     BARS, BEAT, BOOL, COMMAND_ID, COUNT, CUE_KIND, CUE_SECONDS, CUE_TEXT, DENOMINATOR, FADE, Kind,
     LEADER_RULE, LINE, LONG_NAME, LONG_TEXT, LONG_WORDS, MAX_MEMBERS, NUDGE, NUMBER, NUMERATOR,
     ON_LEADER_LOSS, POSITION, QUANTIZE, ROLE, SECRET, SERVER_MS, SESSION, SHORT_TEXT, SOCKET_ID,
-    SONG_ID, TEMPO, TICK_HZ, TOKEN, WHOLE_BEAT, settable, unread,
+    SONG_ID, TEMPO, TICK_HZ, TOKEN, VIEW, WHOLE_BEAT, settable, unread,
 };
 use super::json::{Field, Value, fields};
 use super::schema::{FieldInfo, Form, Schema, nullable, optional};
@@ -205,7 +205,10 @@ events! {
          leads, unless it asks for the role follower. The first member sets passcode and \
          leaderPin; with a PIN, only members that know it may claim the lead. A member of another \
          session leaves that one when this one admits it. If the token belongs to a seat of the \
-         session, the member gets that seat, and a connection that has the seat is replaced.",
+         session, the member gets that seat, and a connection that has the seat is replaced. With \
+         view screen the client only shows an existing session: it is no member, and may send only \
+         sync_request, get_setlist, get_songs, get_song, leave_session and events of its \
+         connection.",
         of_session {
             session = "sessionId": SESSION,
             display_name = "displayName": optional(LONG_NAME),
@@ -217,6 +220,7 @@ events! {
             metronome = "metronome": optional(BOOL),
             token = "token": optional(TOKEN),
             new_token = "newToken": optional(TOKEN),
+            view = "view": optional(VIEW),
         } => Command::Join(Join {
             session,
             display_name: display_name.flatten(),
@@ -228,6 +232,7 @@ events! {
             metronome: metronome.unwrap_or(false),
             token,
             new_token,
+            view: view.unwrap_or_default(),
         }),
         &[
             SESSION.info("sessionId"),
@@ -238,7 +243,13 @@ events! {
             optional(BOOL).info("restored"),
             SEAT.info("seat"),
         ],
-        &[Code::InvalidSessionId, Code::BadPasscode, Code::SessionFull, Code::NotAllowed];
+        &[
+            Code::InvalidSessionId,
+            Code::SessionNotFound,
+            Code::BadPasscode,
+            Code::SessionFull,
+            Code::NotAllowed,
+        ];
     LeaveSession = "leave_session" [Other],
         "Leaves the session, and makes the server forget the sender's token. If the sender leads, \
          the lead passes to another member at once.",

@@ -9,7 +9,7 @@ use super::schema::{FieldInfo, Form, Nullable, Optional, Presence, Schema};
 use super::texts::{Lines, cut_text, line};
 use crate::speech::{
     Code, CueKind, Departure, LeaderRule, Message, Number, OnLeaderLoss, Quantize, Reject, Role,
-    Secret, SongFormat,
+    Secret, SongFormat, View,
 };
 use crate::words::ids::{CommandId, MemberId, SessionId};
 use crate::words::music::{self, Position, Tempo};
@@ -192,6 +192,11 @@ pub const COMMAND_ID: Kind<CommandId> = Kind::new(
 /// A member's role.
 pub const ROLE: Kind<Role> = Kind::new(words("Role", &["leader", "follower"]), |field, form| {
     one_of(field, form, [Role::Leader, Role::Follower])
+});
+
+/// The part that a client takes in a session.
+pub const VIEW: Kind<View> = Kind::new(words("View", &["member", "screen"]), |field, form| {
+    one_of(field, form, [View::Member, View::Screen])
 });
 
 /// The boundary to which a start moves the position back.

@@ -166,6 +166,7 @@ notices! {
         "position": PLACE => Thousandths(stats.position),
         "leader": nullable(SOCKET_ID) => id(stats.leader.as_ref()),
         "uptime": MILLIS => span(stats.uptime),
+        "screens": COUNT => stats.screens,
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::speech::{
     Excess, LeaderRule, Message, OnLeaderLoss, Operation, Quantize, Role, Secret, Setlist, Song,
-    SongFormat,
+    SongFormat, View,
 };
 use crate::wire::json;
 use crate::wire::texts::{Lines, printable, shown};
@@ -63,6 +63,7 @@ fn table() -> Vec<(ClientEvent, Value, Vec<Spec>)> {
             json!({
                 "displayName": "Ann", "role": "leader", "instrument": "bass", "passcode": "open", "leaderPin": "1234",
                 "tickHz": 60, "metronome": true, "token": TOKEN, "newToken": TOKEN,
+                "view": "member",
             }),
             &[
                 ("displayName", Text, false),
@@ -74,6 +75,7 @@ fn table() -> Vec<(ClientEvent, Value, Vec<Spec>)> {
                 ("metronome", Bool, false),
                 ("token", Text, false),
                 ("newToken", Text, false),
+                ("view", Text, false),
             ],
         ),
         in_session(ClientEvent::LeaveSession, json!({}), &[]),
@@ -507,7 +509,7 @@ fn a_token_has_22_to_64_letters_digits_and_dashes() {
 
 #[test]
 fn a_join_is_read_with_all_fields() {
-    let full = r#"{"sessionId":"stage","displayName":"  A\u202en\u2066n\u0007 ","role":"follower","instrument":"bass","passcode":" open ","leaderPin":"1234","tickHz":60,"metronome":true,"token":"0123456789-abcdefghi_K","newToken":"NNNNNNNNNNNNNNNNNNNNNN"}"#;
+    let full = r#"{"sessionId":"stage","displayName":"  A\u202en\u2066n\u0007 ","role":"follower","instrument":"bass","passcode":" open ","leaderPin":"1234","tickHz":60,"metronome":true,"token":"0123456789-abcdefghi_K","newToken":"NNNNNNNNNNNNNNNNNNNNNN","view":"screen"}"#;
     let expected = Join {
         session: SessionId::parse("stage").unwrap(),
         display_name: Some("Ann".into()),
@@ -519,6 +521,7 @@ fn a_join_is_read_with_all_fields() {
         metronome: true,
         token: Some(Secret("0123456789-abcdefghi_K".into())),
         new_token: Some(Secret("N".repeat(22))),
+        view: View::Screen,
     };
     assert_eq!(command(ClientEvent::JoinSession, full), Ok(Command::Join(expected)));
 
@@ -533,6 +536,7 @@ fn a_join_is_read_with_all_fields() {
         metronome: false,
         token: None,
         new_token: None,
+        view: View::Member,
     };
     for payload in [
         r#"{"sessionId":"stage"}"#,
@@ -549,6 +553,8 @@ fn a_join_is_read_with_all_fields() {
 #[test]
 fn the_fields_of_a_join_are_bounded() {
     let event = ClientEvent::JoinSession;
+    takes(event, "view", &["null", "\"member\"", "\"screen\""]);
+    rejects(event, "view", &["\"tv\"", "1"], r#"view must be "member" or "screen""#);
     takes(event, "displayName", &[&text_of(64), &format!(r#""  {}\u0000 ""#, "x".repeat(64))]);
     rejects(event, "displayName", &["7", r#""\ud800""#], "displayName must be a text");
     rejects(event, "instrument", &["{}"], "instrument must be a text");

@@ -629,10 +629,11 @@ fn room_stats_are_printed() {
         position: 250,
         leader: Some(id(ANN)),
         uptime: Micros::from_millis(61_000),
+        screens: 2,
     };
     assert_eq!(
         printed(|out| room_stats(out, &session(), &stats)),
-        r#"42["room_stats",{"sessionId":"stage","memberCount":3,"connectedCount":2,"isPlaying":true,"tempo":90.5,"position":0.25,"leader":"AAAAAAAAAAAAAAAAAAAA","uptime":61000}]"#
+        r#"42["room_stats",{"sessionId":"stage","memberCount":3,"connectedCount":2,"isPlaying":true,"tempo":90.5,"position":0.25,"leader":"AAAAAAAAAAAAAAAAAAAA","uptime":61000,"screens":2}]"#
     );
     let nobody = RoomStats { leader: None, ..stats };
     assert!(printed(|out| room_stats(out, &session(), &nobody)).contains(r#""leader":null,"#));
