@@ -607,7 +607,7 @@ export class BandSync extends EventTarget {
       this.#joined?.resolve(answer);
     } catch (error) {
       // Temporary: the next connection tries again.
-      const passing = ["offline", "timeout", "draining", "rate_limited", "internal"].includes(error.code);
+      const passing = ["offline", "timeout", "draining", "rate_limited", "unavailable", "internal"].includes(error.code);
       if (passing) this.#socket.close();
       else {
         this.#end(error);

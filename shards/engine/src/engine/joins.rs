@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 use super::admission::JoinRequest;
 use crate::context::Cx;
 use crate::io::Output;
+use crate::speech::{Command, Join, View};
 use crate::timers::{Timer, TimerHandle};
+use crate::wire::events::ClientEvent;
 use crate::words::ids::{ConnId, SessionId};
 use crate::words::time::Micros;
 
@@ -37,6 +39,18 @@ pub(super) enum PendingJoin {
     },
     /// A join of a client on another shard.
     Remote(JoinRequest),
+}
+
+impl PendingJoin {
+    /// Whether a screen waits.
+    pub fn is_screen(&self) -> bool {
+        let payload = match self {
+            Self::Local { payload, .. } => payload,
+            Self::Remote(request) => &request.payload,
+        };
+        let command = ClientEvent::JoinSession.read(payload.as_str());
+        matches!(command, Ok(Command::Join(Join { view: View::Screen, .. })))
+    }
 }
 
 impl Joins {

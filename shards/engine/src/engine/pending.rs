@@ -7,7 +7,8 @@ use super::joins::PendingJoin;
 use crate::context::Cx;
 use crate::io::{LoadResult, StorageEvent};
 use crate::record::Record;
-use crate::speech::{Command, LeaveReason, Reject, View};
+use crate::session::no_session_to_show;
+use crate::speech::{Code, Command, LeaveReason, Reject, View};
 use crate::transport::{Awaits, Connections, Deferred, Reason, ReplyTo};
 use crate::wire::events::ClientEvent;
 use crate::words::ids::{ConnId, SessionId, ShardId};
@@ -53,6 +54,18 @@ impl Shard {
         };
         // While the server drains, no member is admitted, not even one from another shard.
         if self.transport.connections.draining || !waiting.iter().any(is_there) {
+            return;
+        }
+        // A screen finds the session that a waiting member opens, and opens none itself.
+        waiting.sort_by_key(PendingJoin::is_screen);
+        if record.is_none() && waiting.first().is_some_and(PendingJoin::is_screen) {
+            let reject = match restored {
+                None => no_session_to_show(),
+                Some(_) => session_out_of_reach(),
+            };
+            for join in waiting {
+                self.admit_pending(join, Some(&reject), cx);
+            }
             return;
         }
         if !self.rooms.has_room_for_session(cx) {
@@ -187,6 +200,12 @@ impl Shard {
         let incoming = self.transport.resume(client, deferred, cx);
         self.read(incoming, cx);
     }
+}
+
+/// Creates the rejection of a screen whose session may be stored, but could not be loaded.
+fn session_out_of_reach() -> Reject {
+    let message = "the storage did not give the session: try again in a second";
+    Reject::new(Code::Unavailable, message)
 }
 
 /// Sends a client the reason why its join was rejected.

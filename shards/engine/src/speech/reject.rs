@@ -98,13 +98,14 @@ pub enum Code {
     TooLate,
     Replaced,
     Conflict,
+    Unavailable,
     Draining,
     Internal,
 }
 
 impl Code {
     /// All codes, in order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::InvalidPayload,
         Self::InvalidSessionId,
         Self::SessionNotFound,
@@ -119,6 +120,7 @@ impl Code {
         Self::TooLate,
         Self::Replaced,
         Self::Conflict,
+        Self::Unavailable,
         Self::Draining,
         Self::Internal,
     ];
@@ -145,6 +147,7 @@ impl Code {
             Self::TooLate => "too_late",
             Self::Replaced => "replaced",
             Self::Conflict => "conflict",
+            Self::Unavailable => "unavailable",
             Self::Draining => "draining",
             Self::Internal => "internal",
         }

@@ -249,6 +249,7 @@ events! {
             Code::BadPasscode,
             Code::SessionFull,
             Code::NotAllowed,
+            Code::Unavailable,
         ];
     LeaveSession = "leave_session" [Other],
         "Leaves the session, and makes the server forget the sender's token. If the sender leads, \

@@ -460,3 +460,66 @@ fn an_impossible_epoch_in_a_record_does_not_affect_other_sessions() {
     world.found("other", LoadResult::Nothing);
     assert!(world.acknowledged(ben).unwrap()["epoch"].as_u64().unwrap() <= CLOCK_EPOCH_MAX);
 }
+
+const SHOW: &str = r#"421["join_session",{"sessionId":"s","view":"screen"}]"#;
+
+/// Returns the error code of a join that is answered now.
+fn refused(world: &mut World, conn: ConnId) -> Option<String> {
+    let answer = world.acknowledged(conn)?;
+    Some(answer["error"]["code"].as_str()?.to_owned())
+}
+
+#[test]
+fn a_screen_opens_no_session() {
+    let mut world = world();
+    let screen = world.client(0);
+    world.say(screen, SHOW);
+    assert_eq!(world.acknowledged(screen), None);
+    world.found("s", LoadResult::Nothing);
+    assert_eq!(refused(&mut world, screen).as_deref(), Some("session_not_found"));
+    assert!(world.shards[0].session(&id("s")).is_none());
+    world.turn();
+}
+
+#[test]
+fn a_session_that_cannot_be_loaded_is_unavailable_to_screens() {
+    let mut world = world();
+    let screen = world.client(0);
+    world.say(screen, SHOW);
+    world.pass(WAIT + MS(1));
+    assert_eq!(refused(&mut world, screen).as_deref(), Some("unavailable"));
+    world.found("s", LoadResult::Nothing);
+    world.say(screen, SHOW);
+    world.found("s", LoadResult::Unknown);
+    assert_eq!(refused(&mut world, screen).as_deref(), Some("unavailable"));
+    assert!(world.shards[0].session(&id("s")).is_none());
+    world.turn();
+}
+
+#[test]
+fn a_screen_shows_the_session_that_a_waiting_member_opens() {
+    let mut world = world();
+    let [screen, ann] = [0, 0].map(|shard| world.client(shard));
+    world.say(screen, SHOW);
+    world.say(ann, JOIN);
+    world.found("s", LoadResult::Nothing);
+    for conn in [screen, ann] {
+        assert_eq!(world.acknowledged(conn).unwrap()["ok"], true);
+    }
+    world.turn();
+}
+
+#[test]
+fn a_screen_brings_a_stored_session_back() {
+    let mut world = world();
+    alone(&mut world);
+    let record = world.shards[0].session(&id("s")).unwrap().record();
+    let mut bytes = Vec::new();
+    record.print(&mut bytes);
+    let mut world = World::new(Settings { storage_wait: Some(WAIT), ..settings() });
+    let screen = world.client(0);
+    world.say(screen, SHOW);
+    world.found("s", LoadResult::Record(bytes.into()));
+    assert_eq!(world.acknowledged(screen).unwrap()["restored"], true);
+    world.turn();
+}
