@@ -19,6 +19,7 @@ pub mod plan;
 pub mod planted;
 mod record;
 mod rng;
+mod screens;
 mod settings;
 mod shell;
 mod shrink;

@@ -9,7 +9,8 @@ use bandsync_engine::words::time::{Micros, Moment, UnixMillis};
 
 use super::music::{BEAT, Music};
 use super::plan::{Edit, Join, Say};
-use super::songs::ModelSongs;
+use super::screens::Screens;
+use super::songs::Program;
 use super::wire::Tokens;
 
 /// A member of the model.
@@ -55,6 +56,7 @@ pub struct Model {
     pub version: u64,
     pub music: Music,
     pub people: Vec<Person>,
+    screens: Screens,
     pub leader: Option<String>,
     /// The end of the grace period, while the leader has no connection.
     pub kept_until: Option<u64>,
@@ -69,10 +71,7 @@ pub struct Model {
     message_is_set: bool,
     members_cap: u32,
     rules: Rules,
-    /// The set list.
-    songs: Option<ModelSongs>,
-    /// The place of the selected song.
-    song: Option<usize>,
+    pub program: Program,
     /// The last command number and the member of each client. The client of the last command comes
     /// last.
     applied: Vec<((u16, u16), u64, String)>,
@@ -108,6 +107,7 @@ impl Model {
             version: 0,
             music: Music::new(now),
             people: Vec::new(),
+            screens: Screens::default(),
             leader: None,
             kept_until: None,
             empty_since: Some(now),
@@ -126,9 +126,8 @@ impl Model {
                 passcode: None,
                 pin: None,
             },
-            songs: None,
+            program: Program::default(),
             applied: Vec::new(),
-            song: None,
         }
     }
 
@@ -143,6 +142,7 @@ impl Model {
     /// Whether a member with a connection wants every tick.
     pub fn has_tick_listeners(&self) -> bool {
         self.people.iter().any(|person| person.connected && person.wants_ticks)
+            || self.screens.any_wants_ticks()
     }
 
     /// Applies an acknowledged join. `unix` is the time on the server's wall clock. Returns the
@@ -161,6 +161,22 @@ impl Model {
         };
         self.set_token(id, tokens);
         Ok((done, holder))
+    }
+
+    /// Applies the acknowledged join of a screen.
+    pub fn show(&mut self, id: &str, join: &Join) -> Result<Done, Wrong> {
+        if self.version == 0 {
+            return Err("a screen opened a session".into());
+        }
+        if self.shows_wrong_passcode(join) || self.shows_wrong_pin(join) {
+            return Err("a screen was let in with a wrong passcode or PIN".into());
+        }
+        if self.screens.is_full_for(id) {
+            return Err("a screen too many".into());
+        }
+        self.empty_since = None;
+        self.screens.add(id, join.tick_hz.is_none());
+        Ok(Done::Version(self.version))
     }
 
     /// Returns the other member, present or absent, whose seat has one of these tokens.
@@ -325,12 +341,13 @@ impl Model {
         let is_seated = self.is_member(id);
         let has_token = self.holder(id, tokens).is_some();
         match () {
-            () if self.version == 0 => None,
+            () if self.version == 0 => join.screen.then_some("session_not_found"),
             () if has_token => self.shows_wrong_pin(join).then_some("bad_passcode"),
             () if self.shows_wrong_passcode(join) && (!is_seated || join.passcode.is_some()) => {
                 Some("bad_passcode")
             }
             () if self.shows_wrong_pin(join) => Some("bad_passcode"),
+            () if join.screen => self.screens.is_full_for(id).then_some("session_full"),
             () if is_seated => None,
             () => (self.people.len() >= self.rules.max_members as usize).then_some("session_full"),
         }
@@ -344,6 +361,9 @@ impl Model {
     /// Removes a member that left on purpose. Its token is forgotten, unless it only said goodbye to
     /// the server.
     pub fn leave(&mut self, now: u64, id: &str, forgets: bool) {
+        if self.screens.remove(id) {
+            return self.note_emptiness(now);
+        }
         let person = self.people.iter().find(|person| person.id == id).cloned();
         if let Some(person) = person {
             let led = self.leads(id);
@@ -366,6 +386,9 @@ impl Model {
 
     /// Handles the loss of a member's connection.
     pub fn lost(&mut self, now: u64, id: &str, grace: u64) {
+        if self.screens.remove(id) {
+            return self.note_emptiness(now);
+        }
         if !self.people.iter().any(|person| person.id == id && person.connected) {
             return;
         }
@@ -417,6 +440,7 @@ impl Model {
             left < record::Tokens::ABSENT_STORED || *led || has_right
         });
         self.people.iter_mut().for_each(|person| person.connected = false);
+        self.screens = Screens::default();
         self.kept_until = leader.map(|_| now + grace);
         self.requests.clear();
         self.gone.lost.clear();
@@ -514,6 +538,11 @@ impl Model {
         at: Option<u64>,
         other: &str,
     ) -> Result<Done, Wrong> {
+        let is_question =
+            matches!(say, Say::GetSong { .. } | Say::GetSetlist | Say::GetSongs | Say::Sync { .. });
+        if self.screens.contains(id) && is_question {
+            return Ok(Done::Nothing);
+        }
         if !self.people.iter().any(|person| person.id == id && person.connected) {
             return Err("obeyed somebody that is no member".into());
         }
@@ -663,22 +692,20 @@ impl Model {
                 new
             }
             Say::Setlist { songs, variant, body } => {
-                match ModelSongs::set(self.songs.as_ref(), *songs, *variant, *body) {
-                    None => false,
-                    Some(list) => {
-                        self.replace_songs(now, list);
-                        true
-                    }
+                let (changed, is_gone) = self.program.set(*songs, *variant, *body);
+                if is_gone {
+                    self.music.fold(now);
                 }
+                changed
             }
             Say::Edit(edit) => {
                 if self.removes_playing(now, edit) {
                     return Err(format!("removed the song that plays: {edit:?}"));
                 }
-                let mut list = self.songs.clone().unwrap_or_default();
-                list.edit(edit)?;
-                self.replace_songs(now, list);
-                if edit.kind == 1 && self.is_on(edit.song) {
+                if self.program.edit(edit)? {
+                    self.music.fold(now);
+                }
+                if edit.kind == 1 && self.program.is_on(edit.song) {
                     self.music.follow_chart(now, edit.shift.into());
                 }
                 true
@@ -692,19 +719,10 @@ impl Model {
                 std::mem::replace(&mut self.rules.edits, *may_edit) != *may_edit
             }
             Say::Select { song } => {
-                let place = self.songs.as_ref().and_then(|songs| songs.place(*song));
-                self.select(now, place.unwrap_or(usize::MAX))?
+                let index = self.program.index(*song);
+                self.select(now, index)?
             }
-            Say::Step { forward } => {
-                let last = self.songs.as_ref().map_or(0, ModelSongs::count).wrapping_sub(1);
-                let next = match (forward, self.song) {
-                    (true, None) => 0,
-                    (false, None) => last,
-                    (true, Some(song)) => song + 1,
-                    (false, Some(song)) => song.wrapping_sub(1),
-                };
-                self.select(now, next)?
-            }
+            Say::Step { forward } => self.select(now, self.program.next(*forward))?,
             Say::PositionSync { .. } => {
                 return Err("position_sync is fed with what was reported".into());
             }
@@ -801,11 +819,9 @@ impl Model {
                 format!("rights of {:?}", self.people),
             ),
             (settings.has_passcode != self.rules.passcode.is_some(), "hasPasscode".into()),
-            (shown.song.map(|(index, _)| index as usize) != self.song, "song".into()),
             (
-                shown.setlist.is_some() != self.songs.is_some()
-                    || self.songs.iter().zip(shown.setlist).any(|(list, real)| list.differs(real)),
-                format!("set list {:?}", self.songs),
+                self.program.differs(shown.setlist, shown.song.map(|(index, _)| index)),
+                format!("songs {:?}, selected is {:?}", self.program, shown.song),
             ),
             (stats.member_count as usize != self.people.len(), "memberCount".into()),
         ];
@@ -926,57 +942,30 @@ impl Model {
     }
 
     fn note_emptiness(&mut self, now: u64) {
-        if self.empty_since.is_none() && !self.people.iter().any(|person| person.connected) {
+        let has_members = self.people.iter().any(|person| person.connected);
+        if self.empty_since.is_none() && !has_members && self.screens.is_empty() {
             self.empty_since = Some(now);
         }
     }
 
-    fn select(&mut self, now: u64, song: usize) -> Result<bool, Wrong> {
-        let start = self.songs.as_ref().and_then(|songs| songs.start(song));
-        let (tempo, signature) = start.ok_or("a song that is not there was selected")?;
+    /// Begins the song at an index of the set list, if there is one.
+    fn select(&mut self, now: u64, index: Option<usize>) -> Result<bool, Wrong> {
+        let index = index.ok_or("a song that is not there was selected")?;
+        let ((tempo, signature), changed) = self.program.select(index)?;
         let moved = self.music.begin(now, tempo, signature);
-        Ok(self.song.replace(song) != Some(song) || moved)
+        Ok(changed || moved)
     }
-}
 
-impl Model {
     /// Whether a member may edit the set list.
     pub fn may_edit(&self, id: &str) -> bool {
-        self.rules.edits
-            || self.leads(id)
-            || self.people.iter().any(|person| person.id == id && person.may_edit)
-    }
-
-    /// Returns the revision of a song, 0 if it is not there.
-    pub fn seen(&self, song: u8) -> u64 {
-        self.songs.as_ref().map_or(0, |songs| songs.seen(song))
-    }
-
-    /// Whether another member changed the song of an edit meanwhile.
-    pub fn conflicts(&self, edit: &Edit) -> bool {
-        self.songs.as_ref().map_or(matches!(edit.kind, 1 | 3), |songs| songs.conflicts(edit))
+        let mut people = self.people.iter();
+        let person = people.find(|person| person.id == id);
+        person.is_some_and(|person| self.rules.edits || self.leads(id) || person.may_edit)
     }
 
     /// Whether an edit removes the song that plays.
     pub fn removes_playing(&self, now: u64, edit: &Edit) -> bool {
-        edit.kind == 3 && self.is_on(edit.song) && self.music.at(now).playing
-    }
-
-    /// Whether this song is selected.
-    fn is_on(&self, number: u8) -> bool {
-        let selected = self.songs.as_ref().zip(self.song);
-        selected.and_then(|(songs, place)| songs.number(place)) == Some(number)
-    }
-
-    /// Replaces the set list. The selected song stays selected if it is still there.
-    fn replace_songs(&mut self, now: u64, list: ModelSongs) {
-        let selected = self.songs.as_ref().zip(self.song);
-        let selected = selected.and_then(|(songs, place)| songs.number(place));
-        self.song = selected.and_then(|number| list.place(number));
-        if self.song.is_none() && selected.is_some() {
-            self.music.fold(now);
-        }
-        self.songs = Some(list);
+        edit.kind == 3 && self.program.is_on(edit.song) && self.music.at(now).playing
     }
 }
 

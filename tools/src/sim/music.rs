@@ -456,9 +456,7 @@ impl Music {
         }
         self.fold(now);
         let duration = length_of(by, here.from);
-        let moved = |position: i128| {
-            (position + duration).max(0).min(position.max(POSITION_MAX))
-        };
+        let moved = |position: i128| (position + duration).max(0).min(position.max(POSITION_MAX));
         let counted_in = here.start.map_or(0, |start| length_of(start - here.beat, here.from));
         self.here.position = moved(here.position + counted_in) - counted_in;
         self.here.beat += by;

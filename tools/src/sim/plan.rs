@@ -172,6 +172,9 @@ pub struct Join {
     pub metronome: bool,
     pub passcode: Option<u8>,
     pub pin: Option<u8>,
+    /// Whether it only shows the session.
+    #[serde(default)]
+    pub screen: bool,
 }
 
 /// An event of a member. Members, songs and secrets are named by numbers.
@@ -422,6 +425,7 @@ impl Plan {
             let mut steps = draw_steps(&mut luck, &on, &shape);
             arrange(seed, &mut steps);
             draw_edits(seed, &shape, &mut steps);
+            draw_screens(seed, &shape, &mut steps);
             return Self { seed, shape, steps, mark: String::new() };
         }
         (shape.members, shape.sessions) = (episodes.between(2, 4) as u16, 1);
@@ -625,6 +629,21 @@ fn draw_edits(seed: u64, shape: &WorldShape, steps: &mut Vec<Step>) {
     steps.sort_by_key(|step| step.at);
 }
 
+/// Makes some members of every third world screens, from a generator of its own, so that the rest of
+/// a seed's plan stayed the same when this was added.
+fn draw_screens(seed: u64, shape: &WorldShape, steps: &mut [Step]) {
+    let mut luck = SimRng::new(seed, 8_005);
+    if !luck.one_in(3) {
+        return;
+    }
+    let screens: Vec<bool> = (0..shape.members).map(|_| luck.one_in(4)).collect();
+    for Step { who, act, .. } in steps {
+        if let Act::Join(join) = act {
+            join.screen = screens.get(usize::from(*who)).is_some_and(|screen| *screen);
+        }
+    }
+}
+
 /// Adds episodes: steps of several members that show something rare only together.
 fn draw_episodes(luck: &mut SimRng, shape: &WorldShape, steps: &mut Vec<Step>) {
     // All members join before the first episode.
@@ -737,6 +756,7 @@ fn draw_join(luck: &mut SimRng, on: &[bool; CLASSES], shape: &WorldShape) -> Joi
         metronome: luck.one_in(6),
         passcode: luck.one_in(2 * secret).then(|| luck.below(2) as u8),
         pin: luck.one_in(secret).then(|| luck.below(2) as u8),
+        screen: false,
     }
 }
 

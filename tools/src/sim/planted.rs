@@ -211,6 +211,13 @@ pub const BUGS: &[Bug] = bugs! {
         "if " => "if !BUG && ";
     revision_stays "an edit does not raise the revision":
         "+ 1" => "+ u64::from(!BUG || self.base.is_none())";
+    shift_leaves_loop "an edited chart moves the place, but not the loop":
+        "present.looped.map(moved_loop)" =>
+            "if BUG { present.looped } else { present.looped.map(moved_loop) }";
+    screen_takes_a_seat "a screen counts as a member":
+        "reserved)" => "reserved + if BUG { (room.occupants() - room.seated()) as u32 } else { 0 })";
+    screen_commands "a screen may send commands":
+        "if room.is_screen" => "if !BUG && room.is_screen";
     anyone_edits "a member without the right edits the set list":
         "if is_editor" => "if is_editor || BUG";
     unsent_left_behind "unsent bytes do not move with a connection":

@@ -21,9 +21,16 @@ struct ModelSong {
     revision: u64,
 }
 
-/// The set list of a session.
+/// The set list of a session, if it has one, and the index of the selected song.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ModelSongs {
+pub struct Program {
+    list: Option<ModelSongs>,
+    selected: Option<usize>,
+}
+
+/// A set list.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct ModelSongs {
     title: String,
     revision: u64,
     songs: Vec<ModelSong>,
@@ -71,38 +78,99 @@ fn title(variant: u8, body: u16) -> String {
     format!("list {variant} {body}")
 }
 
-impl ModelSongs {
-    pub fn count(&self) -> usize {
-        self.songs.len()
+impl Program {
+    /// Applies a set list. Returns whether it is another one, and whether the selected song is
+    /// gone.
+    pub fn set(&mut self, count: u8, variant: u8, body: u16) -> (bool, bool) {
+        match ModelSongs::set(self.list.as_ref(), count, variant, body) {
+            Some(list) => (true, self.replace(list)),
+            None => (false, false),
+        }
     }
 
-    /// Returns the tempo and the signature with which the song at a place starts.
-    pub fn start(&self, place: usize) -> Option<SongStart> {
-        self.songs.get(place).map(|song| song.start)
+    /// Applies an acknowledged edit. Returns whether the selected song is gone.
+    ///
+    /// # Errors
+    /// If the server should have rejected it.
+    pub fn edit(&mut self, edit: &Edit) -> Result<bool, String> {
+        let mut list = self.list.clone().unwrap_or_default();
+        list.edit(edit)?;
+        Ok(self.replace(list))
     }
 
-    /// Returns the number of the song at a place.
-    pub fn number(&self, place: usize) -> Option<u8> {
-        self.songs.get(place).map(|song| song.number)
+    /// Selects the song at an index. Returns its start, and whether another one was selected.
+    ///
+    /// # Errors
+    /// If there is no such song.
+    pub fn select(&mut self, index: usize) -> Result<(SongStart, bool), String> {
+        let song = self.list.as_ref().and_then(|list| list.songs.get(index));
+        let start = song.ok_or("a song that is not there was selected")?.start;
+        Ok((start, self.selected.replace(index) != Some(index)))
     }
 
-    /// Returns the place of a song.
-    pub fn place(&self, number: u8) -> Option<usize> {
-        self.songs.iter().position(|song| song.number == number)
+    /// Returns the index of a song.
+    pub fn index(&self, number: u8) -> Option<usize> {
+        self.list.as_ref()?.index(number)
+    }
+
+    /// Returns the index of the next or previous song.
+    pub fn next(&self, forward: bool) -> Option<usize> {
+        let last = self.list.as_ref()?.songs.len().checked_sub(1);
+        match (forward, self.selected) {
+            (true, None) => Some(0),
+            (false, None) => last,
+            (true, Some(index)) => Some(index + 1),
+            (false, Some(index)) => index.checked_sub(1),
+        }
+    }
+
+    /// Whether this song is selected.
+    pub fn is_on(&self, number: u8) -> bool {
+        self.selected.is_some() && self.index(number) == self.selected
     }
 
     /// Returns the revision of a song, 0 if it is not there.
     pub fn seen(&self, number: u8) -> u64 {
-        self.place(number).map_or(0, |place| self.songs[place].revision)
+        let list = self.list.as_ref();
+        let index = list.and_then(|list| Some(list.songs[list.index(number)?].revision));
+        index.unwrap_or(0)
+    }
+
+    /// Whether another member changed the song of an edit meanwhile.
+    pub fn conflicts(&self, edit: &Edit) -> bool {
+        self.list.as_ref().map_or(matches!(edit.kind, 1 | 3), |list| list.conflicts(edit))
+    }
+
+    /// Whether the real list or selected song is another one.
+    pub fn differs(&self, list: Option<&Setlist>, selected: Option<u32>) -> bool {
+        selected.map(|index| index as usize) != self.selected
+            || list.is_some() != self.list.is_some()
+            || self.list.iter().zip(list).any(|(model, real)| model.differs(real))
+    }
+
+    /// Replaces the set list. The selected song stays selected if it is still there. Returns
+    /// whether it is gone.
+    fn replace(&mut self, list: ModelSongs) -> bool {
+        let before = self.list.as_ref().zip(self.selected);
+        let number = before.map(|(list, index)| list.songs[index].number);
+        self.selected = number.and_then(|number| list.index(number));
+        self.list = Some(list);
+        number.is_some() && self.selected.is_none()
+    }
+}
+
+impl ModelSongs {
+    fn index(&self, number: u8) -> Option<usize> {
+        self.songs.iter().position(|song| song.number == number)
     }
 
     /// Returns the list that a member sets over `before`, `None` if it is the same.
-    pub fn set(before: Option<&Self>, count: u8, variant: u8, body: u16) -> Option<Self> {
+    fn set(before: Option<&Self>, count: u8, variant: u8, body: u16) -> Option<Self> {
         let revision = before.map_or(0, |list| list.revision) + 1;
         let words = body / WORDS.len() as u16;
         let song = |number: u8| {
             let start = song_start(variant, number);
-            let old = before.and_then(|list| Some(list.songs[list.place(number)?]));
+            let old = before.and_then(|list| Some(list.songs[list.index(number)?]));
             let kept = old.filter(|old| (old.start, old.words) == (start, words));
             ModelSong { number, start, words, revision: kept.map_or(revision, |old| old.revision) }
         };
@@ -113,8 +181,8 @@ impl ModelSongs {
     }
 
     /// Whether the edit must be rejected because of its song.
-    pub fn conflicts(&self, edit: &Edit) -> bool {
-        let known = self.place(edit.song).map(|place| self.songs[place].revision);
+    fn conflicts(&self, edit: &Edit) -> bool {
+        let known = self.index(edit.song).map(|index| self.songs[index].revision);
         matches!(edit.kind, 1 | 3) && known != Some(edit.was)
     }
 
@@ -122,28 +190,28 @@ impl ModelSongs {
     ///
     /// # Errors
     /// If the server should have rejected it.
-    pub fn edit(&mut self, edit: &Edit) -> Result<(), String> {
+    fn edit(&mut self, edit: &Edit) -> Result<(), String> {
         if self.conflicts(edit) {
             return Err(format!("an edit overwrote another member's: {edit:?}"));
         }
         let revision = self.revision + 1;
-        let place = self.place(edit.song);
+        let index = self.index(edit.song);
         let song = ModelSong {
             number: edit.song,
             start: song_start(edit.variant, edit.song),
             words: EDITED_BODY / WORDS.len() as u16,
             revision,
         };
-        match (edit.kind, place) {
+        match (edit.kind, index) {
             (0, None) => self.insert(song, edit.other),
             (0, Some(_)) => return Err(format!("song {} was added twice", edit.song)),
-            (1, Some(place)) => self.songs[place] = song,
-            (2, Some(place)) => {
-                let moved = self.songs.remove(place);
+            (1, Some(index)) => self.songs[index] = song,
+            (2, Some(index)) => {
+                let moved = self.songs.remove(index);
                 self.insert(moved, edit.other);
             }
-            (3, Some(place)) => {
-                self.songs.remove(place);
+            (3, Some(index)) => {
+                self.songs.remove(index);
             }
             (4.., _) => self.title = title(edit.variant, EDITED_BODY),
             // A song that is gone stays away.
@@ -155,12 +223,12 @@ impl ModelSongs {
 
     /// Inserts a song before another one; at the end if that is gone or the song itself.
     fn insert(&mut self, song: ModelSong, before: u8) {
-        let place = self.place(before).unwrap_or(self.songs.len());
-        self.songs.insert(place, song);
+        let index = self.index(before).unwrap_or(self.songs.len());
+        self.songs.insert(index, song);
     }
 
     /// Whether the real list is another one.
-    pub fn differs(&self, real: &Setlist) -> bool {
+    fn differs(&self, real: &Setlist) -> bool {
         let ids = self.songs.iter().map(|song| (format!("song {}", song.number), song.revision));
         let real_ids = real.songs.iter().map(|song| (song.id.clone(), song.revision));
         self.title != real.title

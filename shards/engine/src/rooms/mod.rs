@@ -305,6 +305,7 @@ impl Rooms {
         }
         let reserved = room.reservations.for_others(member, cx.now.at);
         let admitted = match join.view {
+            // mark: screen_takes_a_seat
             View::Member => room.session.admit(member, join, holder, reserved),
             View::Screen => room.admit_screen(member, join),
         };
@@ -339,6 +340,7 @@ impl Rooms {
         if matches!(command, SessionCommand::Sync { .. }) {
             room.flush(seat.room, cx);
         }
+        // mark: screen_commands
         if room.is_screen(member) {
             return room.session.answer_screen(cx.now, member, command, &mut self.effects);
         }

@@ -524,7 +524,10 @@ impl Member {
         if let Some(pin) = want.pin {
             payload += &format!(",\"leaderPin\":\"{}\"", plan::pin(pin));
         }
-        let tokens = self.tokens();
+        if want.screen {
+            payload += ",\"view\":\"screen\"";
+        }
+        let tokens = if want.screen { Tokens::default() } else { self.tokens() };
         for (field, token) in [("token", &tokens.token), ("newToken", &tokens.new_token)] {
             if let Some(token) = token {
                 payload += &format!(",\"{field}\":\"{token}\"");
@@ -1048,8 +1051,11 @@ impl Member {
                     }
                     return;
                 }
-                let rejection =
-                    matches!(ack.code.as_str(), "session_full" | "bad_passcode") || ack.guessing;
+                let rejection = ack.guessing
+                    || matches!(
+                        ack.code.as_str(),
+                        "session_full" | "bad_passcode" | "session_not_found" | "unavailable"
+                    );
                 if rejection {
                     self.rejected_at = Some(now);
                     self.joined = None;
@@ -1154,7 +1160,7 @@ fn placed(cx: &Cx<'_>, session: u16, say: &Say) -> Say {
             Say::ArmTempo { milli, time, real, at: place(at) }
         }
         Say::Edit(edit) => {
-            let seen = model.map_or(0, |model| model.seen(edit.song));
+            let seen = model.map_or(0, |model| model.program.seen(edit.song));
             Say::Edit(plan::Edit { was: seen.saturating_sub(edit.stale.into()), ..edit })
         }
         say => say,

@@ -145,8 +145,11 @@ impl Oracle {
                 let name = format!("Member {}", wire.member);
                 let model = self.model(session)?;
                 let was_seated = model.is_member(&wire.sid);
-                let (done, holder) =
-                    model.join(unix, &wire.sid, &name, (join, tokens)).map_err(wrong)?;
+                let (done, holder) = match join.screen {
+                    true => (model.show(&wire.sid, join).map_err(wrong)?, None),
+                    false => model.join(unix, &wire.sid, &name, (join, tokens)).map_err(wrong)?,
+                };
+                self.journal.seen.add("join: a screen", u64::from(join.screen));
                 self.journal
                     .seen
                     .add("join: a token brings a seat back", u64::from(holder.is_some()));
@@ -269,7 +272,7 @@ impl Oracle {
                 is_premature() && is_reachable
             }
             (CallContent::Say(Say::Edit(edit), ..), "conflict") => {
-                let conflicts = model.is_none_or(|model| model.conflicts(edit));
+                let conflicts = model.is_none_or(|model| model.program.conflicts(edit));
                 self.journal.seen.add("edit: conflict", 1);
                 !conflicts
             }
@@ -277,7 +280,11 @@ impl Oracle {
                 model.may_edit(&wire.sid) && !model.removes_playing(now, edit)
             }),
             (CallContent::Say(..) | CallContent::Report(_), "too_late") => is_premature(),
-            (CallContent::Join(join, tokens), "session_full" | "bad_passcode") => {
+            (CallContent::Join(join, _), "unavailable") => !join.screen,
+            (
+                CallContent::Join(join, tokens),
+                "session_full" | "bad_passcode" | "session_not_found",
+            ) => {
                 let why = model.and_then(|model| model.rejects(&wire.sid, (join, tokens)));
                 // Another shard's answer holds for the time of the question. The session may be
                 // gone since.
