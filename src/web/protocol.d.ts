@@ -26,8 +26,10 @@ export interface ClientEvents {
   /**
    * Joins a session, and creates it if it does not exist. If no member leads, the new member leads, unless it asks for
    * the role follower. The first member sets passcode and leaderPin; with a PIN, only members that know it may claim
-   * the lead. A member of another session leaves that one when this one admits it. If the token belongs to a seat of
-   * the session, the member gets that seat, and a connection that has the seat is replaced.
+   * the lead. A member of another session leaves that one when this one admits it. If a seat of the session has the
+   * token, the member gets that seat, and the connection that has it is replaced. With view screen the client only
+   * shows an existing session: it is no member, and may send only sync_request, get_setlist, get_songs, get_song,
+   * leave_session and events of its connection.
    */
   join_session: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
@@ -54,6 +56,7 @@ export interface ClientEvents {
      * bits
      */
     newToken?: string | null;
+    view?: View | null;
   };
   /**
    * Leaves the session, and makes the server forget the sender's token. If the sender leads, the lead passes to another
@@ -498,6 +501,23 @@ export interface ClientEvents {
     commandId?: string | null;
   };
   /**
+   * Edits the set list by 1 to 100 operations; all apply, or none. The leader may do this, members with mayEdit, and
+   * all members if anyoneMayEdit is set. replace and remove are rejected with conflict if the song's revision is not
+   * was, with the song as it is now. A song that plays cannot be removed.
+   */
+  edit_setlist: {
+    /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
+    sessionId: string;
+    ops: NewOperation[];
+    /**
+     * text of up to 64 characters, Id of a command: <client>-<number>. The number, below 2^53, increases with each
+     * command. A number that is not above the last applied one of this client changes nothing, so an unanswered command
+     * may be sent again, also on another connection. The client part must be hard to guess. A session remembers its
+     * latest 256 clients, at most four of one member, until the server restarts.
+     */
+    commandId?: string | null;
+  };
+  /**
    * Selects a song by songId, or the next (step 1) or previous one (step -1). The song is stopped at its beginning, or
    * with play it plays, in its tempo and signature. It begins at once, or while playing at the next bar line or beat
    * (at) or song beat (atBeat).
@@ -913,8 +933,10 @@ export interface ServerEvents {
     leader: string | null;
     /** number ≥ 0 */
     uptime: number;
+    /** whole number */
+    screens: number;
   };
-  /** The settings, the time signature, the loop or the armed changes were changed. */
+  /** The settings, the time signature, the loop, the armed changes or the rights of a member were changed. */
   session_update: {
     /** text of 1 to 128 characters, at most 128 bytes of UTF-8 without control characters */
     sessionId: string;
@@ -1321,6 +1343,8 @@ export interface ServerEvents {
 
 export type Role = "leader" | "follower";
 
+export type View = "member" | "screen";
+
 export type Seat = "new" | "back";
 
 export interface Repeated {
@@ -1604,6 +1628,7 @@ export type ErrorCode =
   | "too_late"
   | "replaced"
   | "conflict"
+  | "unavailable"
   | "draining"
   | "internal";
 
