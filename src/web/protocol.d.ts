@@ -591,6 +591,8 @@ export interface Acknowledgements {
     socketId: string;
     role: Role;
     /** whole number */
+    protocol: number;
+    /** whole number */
     epoch: number;
     /** whole number */
     version: number;

@@ -520,7 +520,8 @@ impl Quality {
 pub enum Ack {
     /// Nothing more.
     Done,
-    /// Answer to `join_session`: `sessionId, socketId, role, epoch, version, restored?, seat`.
+    /// Answer to `join_session`: `sessionId, socketId, role, protocol, epoch, version, restored?,
+    /// seat`.
     Joined {
         /// The newcomer.
         member: MemberId,

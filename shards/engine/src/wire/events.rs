@@ -238,6 +238,7 @@ events! {
             SESSION.info("sessionId"),
             SOCKET_ID.info("socketId"),
             ROLE.info("role"),
+            COUNT.info("protocol"),
             COUNT.info("epoch"),
             COUNT.info("version"),
             optional(BOOL).info("restored"),

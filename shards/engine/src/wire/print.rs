@@ -60,6 +60,10 @@ struct Failure<'a> {
     error: ErrorView<'a>,
 }
 
+/// The version of the protocol. A client that finds it in the acknowledgement of its join may use
+/// everything that this server offers.
+const PROTOCOL: u32 = 2;
+
 /// The fields of each [`Ack`] after `ok`.
 #[derive(Serialize)]
 #[serde(untagged, rename_all_fields = "camelCase")]
@@ -70,6 +74,7 @@ enum AckView<'a> {
         session_id: Option<&'a str>,
         socket_id: &'a str,
         role: &'static str,
+        protocol: u32,
         epoch: u64,
         version: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,6 +139,7 @@ impl<'a> AckView<'a> {
                 session_id,
                 socket_id: member.as_str(),
                 role: role_word(*role),
+                protocol: PROTOCOL,
                 epoch: *epoch,
                 version: *version,
                 restored: *restored,

@@ -728,7 +728,7 @@ fn acknowledgements_carry_the_requested_values() {
             restored: None,
             is_back: false,
         },
-        r#","sessionId":"stage","socketId":"AAAAAAAAAAAAAAAAAAAA","role":"follower","epoch":3,"version":7,"seat":"new""#,
+        r#","sessionId":"stage","socketId":"AAAAAAAAAAAAAAAAAAAA","role":"follower","protocol":2,"epoch":3,"version":7,"seat":"new""#,
     );
     check_ack(
         Ack::Joined {
@@ -739,7 +739,7 @@ fn acknowledgements_carry_the_requested_values() {
             restored: Some(true),
             is_back: true,
         },
-        r#","sessionId":"stage","socketId":"AAAAAAAAAAAAAAAAAAAA","role":"leader","epoch":3,"version":8,"restored":true,"seat":"back""#,
+        r#","sessionId":"stage","socketId":"AAAAAAAAAAAAAAAAAAAA","role":"leader","protocol":2,"epoch":3,"version":8,"restored":true,"seat":"back""#,
     );
     check_ack(Ack::Changed { epoch: 3, version: 8 }, r#","epoch":3,"version":8"#);
     check_ack(
