@@ -26,9 +26,9 @@ export interface ClientEvents {
   /**
    * Joins a session, and creates it if it does not exist. If no member leads, the new member leads, unless it asks for
    * the role follower. The first member sets passcode and leaderPin; with a PIN, only members that know it may claim
-   * the lead. A member of another session leaves that one when this one admits it. If a seat of the session has the
-   * token, the member gets that seat, and the connection that has it is replaced. With view screen the client only
-   * shows an existing session: it is no member, and may send only sync_request, get_setlist, get_songs, get_song,
+   * the lead. A member of another session leaves that one when this one admits it. If the token belongs to a seat of
+   * the session, the member gets that seat, and a connection that has the seat is replaced. With view screen the client
+   * only shows an existing session: it is no member, and may send only sync_request, get_setlist, get_songs, get_song,
    * leave_session and events of its connection.
    */
   join_session: {
