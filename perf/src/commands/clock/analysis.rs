@@ -94,7 +94,7 @@ impl Oracle {
     }
 }
 
-/// What all probes say of a clock that is believed not to step. A step is noticed when they
+/// The offset by all probes, in the belief that the clock does not step. A step shows when they
 /// contradict each other; with slow probes a small one may stay hidden.
 struct Belief {
     oracle: Oracle,
