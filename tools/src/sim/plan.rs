@@ -610,14 +610,15 @@ fn draw_edits(seed: u64, shape: &WorldShape, steps: &mut Vec<Step>) {
             break;
         }
         let (who, member) = (luck.below(shape.members.into()), luck.below(shape.members.into()));
+        let shift = if luck.one_in(2) { luck.between(0, 24) as i8 - 12 } else { 0 };
         let say = match luck.below(12) {
             0..=8 => Say::Edit(Edit {
-                kind: luck.below(5) as u8,
+                kind: if shift == 0 { luck.below(5) as u8 } else { 1 },
                 song: luck.below(6) as u8,
                 other: luck.below(6) as u8,
                 variant: luck.below(3) as u8,
                 stale: luck.one_in(4),
-                shift: if luck.one_in(2) { luck.between(0, 24) as i8 - 12 } else { 0 },
+                shift,
                 was: 0,
             }),
             9 => Say::Allow { member: member as u16, may_edit: !luck.one_in(3) },

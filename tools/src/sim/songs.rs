@@ -124,9 +124,14 @@ impl Program {
         }
     }
 
+    /// Returns the number of the selected song.
+    pub fn on(&self) -> Option<u8> {
+        Some(self.list.as_ref()?.songs.get(self.selected?)?.number)
+    }
+
     /// Whether this song is selected.
     pub fn is_on(&self, number: u8) -> bool {
-        self.selected.is_some() && self.index(number) == self.selected
+        self.on() == Some(number)
     }
 
     /// Returns the revision of a song, 0 if it is not there.

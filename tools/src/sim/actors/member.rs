@@ -1160,8 +1160,11 @@ fn placed(cx: &Cx<'_>, session: u16, say: &Say) -> Say {
             Say::ArmTempo { milli, time, real, at: place(at) }
         }
         Say::Edit(edit) => {
-            let seen = model.map_or(0, |model| model.program.seen(edit.song));
-            Say::Edit(plan::Edit { was: seen.saturating_sub(edit.stale.into()), ..edit })
+            // An edited chart moves the music only if its song is on.
+            let on = model.and_then(|model| model.program.on()).filter(|_| edit.shift != 0);
+            let song = on.unwrap_or(edit.song);
+            let seen = model.map_or(0, |model| model.program.seen(song));
+            Say::Edit(plan::Edit { song, was: seen.saturating_sub(edit.stale.into()), ..edit })
         }
         say => say,
     }
