@@ -357,13 +357,13 @@ impl Rooms {
     ) {
         let key = seat.room;
         let Some(room) = self.rooms.get_mut(key) else { return };
-        let before = room.seated();
+        let is_member = !room.is_screen(member);
         room.remove_member(key, member, reason, cx, &mut self.effects);
         if reason == LeaveReason::Draining {
             // The shard sends a farewell of its own to the members that are still seated.
             self.effects.clear();
         }
-        cx.report.counters.members -= (before - room.seated()) as u32;
+        cx.report.counters.members -= u32::from(is_member);
         cx.report.counters.sessions_empty += u32::from(room.occupants() == 0);
         self.settle_room(key, cx);
     }
