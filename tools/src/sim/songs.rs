@@ -236,7 +236,7 @@ impl ModelSongs {
     fn differs(&self, real: &Setlist) -> bool {
         let ids = self.songs.iter().map(|song| (format!("song {}", song.number), song.revision));
         let real_ids = real.songs.iter().map(|song| (song.id.clone(), song.revision));
-        self.title != real.title
+        *self.title != *real.title
             || self.revision != real.revision
             || !ids.eq(real_ids)
             || self.songs.iter().zip(&*real.songs).any(|(model, song)| {

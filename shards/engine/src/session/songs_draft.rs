@@ -23,7 +23,7 @@ pub(super) struct SongsDraft<'a> {
 impl<'a> SongsDraft<'a> {
     /// Begins with the present list. The song with the id `playing` cannot be removed.
     pub fn new(base: Option<&'a Setlist>, playing: Option<&'a str>) -> Self {
-        let title = base.map_or_else(String::new, |base| base.title.clone());
+        let title = base.map_or_else(String::new, |base| base.title.to_string());
         let songs = base.map_or_else(Vec::new, |base| base.songs.to_vec());
         Self { base, playing, title, songs }
     }
@@ -77,7 +77,7 @@ impl<'a> SongsDraft<'a> {
     pub fn finish(self) -> Result<Setlist, Reject> {
         let revision = self.revision();
         let count = self.songs.len();
-        let list = Setlist { title: self.title, songs: self.songs.into(), revision };
+        let list = Setlist { title: self.title.into(), songs: self.songs.into(), revision };
         let reject = |reject: Reject| Reject { field: Some("ops"), ..reject };
         if count > Setlist::SONGS_MAX {
             let most = Setlist::SONGS_MAX;

@@ -369,7 +369,7 @@ pub struct SettingsChange {
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Setlist {
     /// Up to 200 characters.
-    pub title: String,
+    pub title: Box<str>,
     /// Up to 500 songs, each with its own id. Shared one by one, because the texts may take a
     /// megabyte and an edit changes few of them.
     pub songs: Arc<[Arc<Song>]>,

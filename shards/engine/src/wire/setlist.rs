@@ -186,7 +186,7 @@ fn setlist(list: Field<'_>) -> Result<Setlist, Reject> {
         }
         read.push(Arc::new(song));
     }
-    Ok(Setlist { title, songs: read.into(), revision: 0 })
+    Ok(Setlist { title: title.into(), songs: read.into(), revision: 0 })
 }
 
 fn operation(operation: Value<'_>) -> Result<Operation, Reject> {
