@@ -8,13 +8,14 @@ import { Random } from "./random.js";
 const read = (name) => readFileSync(new URL(`../../vectors/${name}`, import.meta.url), "utf8");
 const vectors = JSON.parse(read("timeline.json"));
 const song = JSON.parse(read("timeline-song.json"));
+const { plans } = JSON.parse(read("timeline-plans.json"));
 
 test("the vector files equal the output of the generator", () => {
   for (const [name, text] of Object.entries(makeVectors())) assert.ok(read(name) === text, `${name} is out of date`);
 });
 
 test("every number in the vectors fits in 53 bits", () => {
-  for (const name of ["timeline.json", "timeline-song.json"]) {
+  for (const name of ["timeline.json", "timeline-song.json", "timeline-plans.json"]) {
     JSON.parse(read(name), (_, value) => {
       if (typeof value === "number") assert.ok(Number.isSafeInteger(value), `${name}: ${value}`);
       return value;
@@ -73,6 +74,15 @@ for (const { name, timeline, at, times, clicks } of song.timelines) {
       found.map(({ beat, t, bar, inBar }) => ({ t, song: beat, bar, inBar })),
       clicks.beats,
     );
+  });
+}
+
+for (const { name, after, at } of plans) {
+  test(`the timeline after a command: ${name}`, () => {
+    assert.ok(music.isTimeline(after));
+    for (const { t, song: beat, position } of at) {
+      assert.deepEqual([music.beatAt(after, t), music.positionAt(after, t)], [beat, position], `at ${t}`);
+    }
   });
 }
 

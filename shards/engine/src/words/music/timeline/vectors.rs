@@ -17,6 +17,12 @@ pub(crate) fn of_songs() -> Value {
         .unwrap()
 }
 
+/// Returns the plans of starts and seeks at a time, of changes at a beat, and of edited charts.
+pub(crate) fn of_plans() -> Value {
+    serde_json::from_str(include_str!("../../../../../../tests/vectors/timeline-plans.json"))
+        .unwrap()
+}
+
 /// Reads a timeline.
 pub(crate) fn timeline(value: &Value) -> Timeline {
     Timeline {
