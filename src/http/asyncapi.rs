@@ -2,26 +2,55 @@
 //!
 //! A test with real traffic shows that the server sends exactly what the document describes.
 
+use bandsync_engine::io::{HttpRequest, Settings};
 use bandsync_engine::speech::Code;
 use bandsync_engine::wire::events::{EVENTS, EventInfo};
 use bandsync_engine::wire::notices::notices;
 use bandsync_engine::wire::schema::{FieldInfo, Form, Schema};
-use bandsync_engine::wire::shapes::{REJECTED, REPEATED, SUPERSEDED, TRUE};
+use bandsync_engine::wire::shapes::{REJECTED, REPEATED, SUPERSEDED, TRUE, UNIX};
 use bandsync_engine::words::limits::{Limits, RateLimits};
 use serde_json::{Map, Value, json};
 
 /// The codes that can reject every event.
 const ALWAYS: [Code; 3] = [Code::InvalidPayload, Code::RateLimited, Code::Draining];
 
+/// The address in the document, which each request replaces by its own.
+const ADDRESS: &str = "localhost:3001";
+
+/// The document as text.
+pub struct Document(String);
+
+impl Document {
+    /// Creates the document for a server with these settings.
+    pub fn new(settings: &Settings) -> Self {
+        Self(document(&settings.policy.rates, &settings.limits).to_string())
+    }
+
+    /// Returns the document with the address under which a client has reached the server. The
+    /// shipped proxies end TLS, so a forwarded client uses `wss`.
+    pub fn for_request(&self, request: &HttpRequest) -> String {
+        let is_address = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+        let host = request.host.as_str();
+        let host = if !host.is_empty() && host.bytes().all(is_address) { host } else { ADDRESS };
+        let protocol = if request.forwarded { "wss" } else { "ws" };
+        let with = |host, protocol| json!({ "host": host, "protocol": protocol, "pathname": PATH });
+        let server = |host, protocol| with(host, protocol).to_string();
+        self.0.replacen(&server(ADDRESS, "ws"), &server(host, protocol), 1)
+    }
+}
+
+/// The path of Engine.IO.
+const PATH: &str = "/socket.io/";
+
 /// Returns the document, with the rates and the message size of this server.
-pub fn document(rates: &RateLimits, limits: &Limits) -> Value {
+fn document(rates: &RateLimits, limits: &Limits) -> Value {
     let mut parts = Parts::default();
     for event in EVENTS {
         parts.receive(event, rates);
     }
     for notice in notices() {
         let payload = parts.object(notice.fields, false);
-        parts.send(notice.name, notice.summary, &payload);
+        parts.send(notice.name, notice.summary, &payload, example_of(notice.fields));
     }
     json!({
         "asyncapi": "3.0.0",
@@ -31,7 +60,7 @@ pub fn document(rates: &RateLimits, limits: &Limits) -> Value {
             "description": DESCRIPTION,
         },
         "defaultContentType": "application/json",
-        "servers": { "here": { "host": "localhost:3001", "protocol": "ws", "pathname": "/socket.io/" } },
+        "servers": { "here": { "host": ADDRESS, "protocol": "ws", "pathname": PATH } },
         "x-limits": {
             "messageBytes": limits.message_bytes_max,
             "eventsPerSecond": rates.total,
@@ -82,6 +111,7 @@ impl Parts {
             format!("{name}.sent"),
             json!({
                 "name": name, "title": name, "summary": event.summary, "payload": payload,
+                "examples": [{ "payload": example_of(&fields) }],
                 "x-rate": { "perSecond": rate, "burst": 2 * rate },
                 "x-refusals": codes,
             }),
@@ -98,6 +128,7 @@ impl Parts {
                 "name": name, "title": format!("acknowledgement of {name}"),
                 "summary": "If the client asks for one.",
                 "payload": { "anyOf": answers },
+                "examples": [{ "payload": example_of(&ack) }],
             }),
         );
         self.channel(name, "sent");
@@ -111,9 +142,11 @@ impl Parts {
     }
 
     /// Describes an event that the server sends.
-    fn send(&mut self, name: &str, summary: &str, payload: &Value) {
-        let message =
-            json!({ "name": name, "title": name, "summary": summary, "payload": payload });
+    fn send(&mut self, name: &str, summary: &str, payload: &Value, example: Value) {
+        let message = json!({
+            "name": name, "title": name, "summary": summary, "payload": payload,
+            "examples": [{ "payload": example }],
+        });
         self.messages.insert(format!("{name}.received"), message);
         self.channel(name, "received");
         let at = json!({ "$ref": format!("#/channels/{name}") });
@@ -201,6 +234,57 @@ impl Parts {
     }
 }
 
+/// Returns an object with a value for each field.
+fn example_of(fields: &[FieldInfo]) -> Value {
+    let example = |field: &FieldInfo| (field.name.to_owned(), example(field.name, &field.schema));
+    Value::Object(fields.iter().map(example).collect())
+}
+
+/// Returns a value of a field.
+fn example(field: &str, schema: &Schema) -> Value {
+    match schema.form {
+        Form::Boolean => json!(true),
+        Form::Constant(value) => json!(value),
+        Form::Number | Form::NotNegative => json!(2500.5),
+        Form::Within(min, max) => json!(120.0_f64.clamp(min, max)),
+        Form::Whole if schema == &UNIX => json!(1_795_000_000_000_i64),
+        Form::Whole => json!(4),
+        Form::WholeWithin(min, max) => json!(4.clamp(min, max)),
+        Form::WholeOf(numbers) => json!(numbers.last()),
+        Form::Words(words) => json!(words.first()),
+        Form::Text { pattern: Some(pattern), .. } => json!(text_like(pattern)),
+        Form::Text { .. } | Form::Cut { .. } => json!(text_for(field)),
+        Form::Sent(fields) | Form::Received(fields) => example_of(fields),
+        Form::List(of) => json!([example(field, of)]),
+    }
+}
+
+/// Returns a text that one of the protocol's regular expressions describes.
+fn text_like(pattern: &str) -> &'static str {
+    match pattern {
+        "^[0-9a-f]{8}$" => "1c291ca3",
+        "^[A-Za-z0-9_-]{20}$" => "VRlVE8UxSu3WACGBTH-A",
+        "^[A-Za-z0-9_-]{22,64}$" => "kq3nVd0Yw8mXr2Lz5tBhGA",
+        _ => "pedal-17",
+    }
+}
+
+/// Returns a text for a field without a regular expression.
+fn text_for(field: &str) -> &'static str {
+    match field {
+        "sessionId" => "rehearsal",
+        "displayName" | "username" | "from" => "Ann",
+        "instrument" | "target" => "bass",
+        "passcode" => "open sesame",
+        "leaderPin" => "81726354",
+        "songId" | "id" | "before" => "harbour",
+        "title" => "Harbour Lights",
+        "artist" => "The Pilots",
+        "key" => "Am",
+        _ => "from the chorus",
+    }
+}
+
 fn set(schema: &mut Value, name: &str, value: Option<impl Into<Value>>) {
     if let Some(value) = value {
         schema[name] = value.into();
@@ -246,6 +330,39 @@ mod tests {
                 seen.contains(&format!("#/components/schemas/{name}").as_str()),
                 "{name} is not used"
             );
+        }
+    }
+
+    #[test]
+    fn the_address_is_that_of_the_request() {
+        let document = Document::new(&Settings::default());
+        let here = |host: &str, forwarded| {
+            let request = HttpRequest { host: host.into(), forwarded, ..request() };
+            let value: Value = serde_json::from_str(&document.for_request(&request)).unwrap();
+            let here = &value["servers"]["here"];
+            format!("{}://{}", here["protocol"].as_str().unwrap(), here["host"].as_str().unwrap())
+        };
+        assert_eq!(here("10.0.0.7:3001", false), "ws://10.0.0.7:3001");
+        assert_eq!(here("[::1]:3001", false), "ws://[::1]:3001");
+        assert_eq!(here("band.example.org", true), "wss://band.example.org");
+        for odd in ["", "a\"b", "a b", "é"] {
+            assert_eq!(here(odd, false), "ws://localhost:3001", "{odd}");
+        }
+    }
+
+    fn request() -> HttpRequest {
+        HttpRequest {
+            forwarded: false,
+            host: String::new(),
+            named: bandsync_engine::words::policy::Named::Known,
+            head: false,
+            path: "/asyncapi.json".into(),
+            query: String::new(),
+            accept: String::new(),
+            if_none_match: String::new(),
+            authorization: String::new(),
+            takes_gzip: false,
+            peer: [127, 0, 0, 1].into(),
         }
     }
 

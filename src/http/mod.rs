@@ -20,14 +20,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bandsync_driver::{Asker, Host, Order};
-use bandsync_engine::io::{HttpRequest, HttpResponse, Settings};
+use bandsync_engine::io::{HttpRequest, HttpResponse};
 use bandsync_engine::words::ids::ShardId;
-use flate2::Compression;
 
 use crate::monitor::thresholds::Status;
 use crate::monitor::{Monitor, Totals};
 use admin::Denied;
 pub use admin::Token;
+pub use asyncapi::Document;
 use bandsync_storage::StorageHandle;
 
 use assets::Assets;
@@ -46,9 +46,6 @@ pub struct Site {
     progress: Arc<Progress>,
     admin_token: Option<Token>,
     budget: Budget,
-    /// The body of /asyncapi.json, plain and compressed.
-    protocol: Vec<u8>,
-    protocol_packed: Option<Vec<u8>>,
 }
 
 /// The sources of all answers about the running server.
@@ -61,6 +58,8 @@ pub struct Reports {
     pub storage: StorageHandle,
     /// The latency that `/metrics` compares with.
     pub target_latency: Duration,
+    /// The description of the protocol.
+    pub protocol: Document,
 }
 
 impl Site {
@@ -80,28 +79,8 @@ impl Site {
             progress,
             admin_token,
             budget: Budget::new(per_second),
-            protocol: Vec::new(),
-            protocol_packed: None,
         };
         (site, reporter)
-    }
-
-    /// Adds the description of the protocol for these settings.
-    pub fn describing(self, settings: &Settings) -> Self {
-        let document = asyncapi::document(&settings.policy.rates, &settings.limits);
-        let protocol = document.to_string().into_bytes();
-        let protocol_packed = assets::gzip(&protocol, Compression::best());
-        Self { protocol, protocol_packed, ..self }
-    }
-
-    fn protocol(&self, takes_gzip: bool) -> HttpResponse {
-        let packed = self.protocol_packed.as_ref().filter(|_| takes_gzip);
-        let mut answer = answer(200, JSON, packed.unwrap_or(&self.protocol).clone());
-        answer.headers.push((Cow::Borrowed("Vary"), Cow::Borrowed("Accept-Encoding")));
-        if packed.is_some() {
-            answer.headers.push((Cow::Borrowed("Content-Encoding"), Cow::Borrowed("gzip")));
-        }
-        answer
     }
 
     /// Passes a request to the reporter. Returns an answer only if too many wait.
@@ -146,6 +125,7 @@ impl Reports {
         let answer = match request.path.as_str() {
             "/metrics/history" => self.history(request),
             "/dashboard/data" => self.dashboard(),
+            "/asyncapi.json" => answer(200, JSON, self.protocol.for_request(request).into_bytes()),
             _ => self.metrics(request),
         };
         reporter::packed(answer, request.takes_gzip)
@@ -321,10 +301,13 @@ impl Host for Site {
             "/" if prefers_json(&request.accept) => {
                 varying(answer(200, JSON, br#"{"ok":true}"#.as_slice()))
             }
-            "/metrics" | "/metrics/prometheus" | "/metrics/history" | "/dashboard/data" => {
+            "/metrics"
+            | "/metrics/prometheus"
+            | "/metrics/history"
+            | "/dashboard/data"
+            | "/asyncapi.json" => {
                 return self.later(asker, request);
             }
-            "/asyncapi.json" => self.protocol(request.takes_gzip),
             "/health" => {
                 self.reports.health(admin::judge(self.admin_token.as_ref(), request).is_ok())
             }
@@ -461,9 +444,9 @@ mod tests {
         progress.started();
         let target_latency = Duration::from_millis(25);
         let storage = StorageHandle::nowhere();
-        let reports = Reports { totals, monitor, storage, target_latency };
-        let (site, reporter) = Site::new(reports, progress, None, 100);
-        (site.describing(&config.engine), reporter)
+        let protocol = Document::new(&config.engine);
+        let reports = Reports { totals, monitor, storage, target_latency, protocol };
+        Site::new(reports, progress, None, 100)
     }
 
     /// Returns a request from this machine.
@@ -563,9 +546,10 @@ mod tests {
         {
             assert_eq!(site.answer(ASKER, &foreign(path)).unwrap().status, 421, "{path}");
         }
-        for path in ["/", "/health", "/protocol", "/asyncapi.json"] {
+        for path in ["/", "/health", "/protocol"] {
             assert_eq!(site.answer(ASKER, &foreign(path)).unwrap().status, 200, "{path}");
         }
+        assert!(site.answer(ASKER, &foreign("/asyncapi.json")).is_none(), "the reporter answers");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use bandsync_trace::Recorder;
 use log::debug;
 
 use crate::config::Config;
-use crate::http::{Progress, Reports, Site};
+use crate::http::{Document, Progress, Reports, Site};
 use crate::monitor::{self, Monitor, Totals};
 use crate::server::adapters::{
     ExitHook, FleetTotals, HistoryAdapter, MAILBOX_CAPACITY, StorageSink,
@@ -133,10 +133,11 @@ impl Server {
         let token = config.admin_token.clone();
         let progress = Arc::new(Progress::default());
         let target_latency = config.monitoring.target_latency;
-        let reports = Reports { totals, monitor, storage: handle, target_latency };
+        let protocol = Document::new(&config.engine);
+        let reports = Reports { totals, monitor, storage: handle, target_latency, protocol };
         let (site, reporter) =
             Site::new(reports, Arc::clone(&progress), token, config.http_requests);
-        let site: Arc<dyn Host> = Arc::new(site.describing(&config.engine));
+        let site: Arc<dyn Host> = Arc::new(site);
         let plan = Plan {
             pin: config.threads.pin,
             ring: config.threads.ring,

@@ -1,6 +1,7 @@
 // Every event of the protocol through the unmodified socket.io-client: applied, rejected,
 // malformed. Each payload, in both directions, must match /asyncapi.json.
 import assert from "node:assert/strict";
+import { Parser } from "@asyncapi/parser";
 import { after, before, describe, test } from "node:test";
 import { band, connect, emit, freshSession, join, next, received } from "../support/client.js";
 import { protocolOf } from "../support/schema.js";
@@ -301,6 +302,14 @@ test("a chart keeps its tabs and spaces", async () => {
   await lists(b);
   const { song } = await emit(b.follower, "get_song", { sessionId: b.sessionId, songId: "s1" });
   assert.equal(song.body, SONG.body);
+});
+
+test("the document passes the parser of AsyncAPI, has examples, and names the server's address", async () => {
+  const { diagnostics } = await new Parser().parse(JSON.stringify(protocol.document));
+  const problems = diagnostics.filter(({ severity }) => severity < 2);
+  assert.deepEqual(problems.map(({ message, path }) => `${path.join(".")}: ${message}`), []);
+  for (const [name, { examples }] of Object.entries(protocol.document.components.messages)) assert.ok(examples?.length, name);
+  assert.equal(protocol.document.servers.here.host, new URL(server.url).host);
 });
 
 test("the document is AsyncAPI 3, and a page shows it to people", async () => {
