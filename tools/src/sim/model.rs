@@ -197,7 +197,7 @@ impl Model {
         if self.people.iter().any(|person| person.id == id && has(person)) {
             return;
         }
-        self.gone.remembered.retain(|(person, _)| !has(person));
+        self.gone.remembered.retain(|(person, _)| !has(person) && person.id != id);
         self.people.iter_mut().filter(|person| has(person)).for_each(|person| person.token = None);
         let own = self.people.iter_mut().filter(|person| person.id == id);
         own.for_each(|person| person.token = Some(next.clone()));

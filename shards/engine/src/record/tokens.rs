@@ -92,7 +92,9 @@ impl Tokens {
             return;
         }
         let lists = self.0.get_or_insert_default();
-        lists.absent.retain(|absent| absent.token != *token);
+        // A client that left may join again after its session was loaded from an older record, in
+        // which the same member is absent.
+        lists.absent.retain(|absent| absent.token != *token && absent.seat.member.id != member);
         lists.present.retain(|(holder, held)| *holder != member && held != token);
         lists.present.push((member, token.clone()));
         lists.changes = lists.changes.wrapping_add(1);
@@ -312,6 +314,15 @@ mod tests {
         assert_eq!(tokens.holder(&token(5), UnixMillis(0)), Some(id(3)));
         tokens.forget(id(3));
         assert!(tokens.is_empty());
+    }
+
+    #[test]
+    fn a_member_that_joins_again_with_another_token_is_not_absent() {
+        let mut tokens = deserted(0..2);
+        let member = tokens.absent().next().unwrap().seat.member.id;
+        tokens.give(member, &token(7));
+        assert_eq!(tokens.absent().len(), 1);
+        assert!(tokens.absent().all(|absent| absent.seat.member.id != member));
     }
 
     #[test]
