@@ -1,5 +1,5 @@
-//! A thread for answers that take longer than a turn of a shard may: metrics, history, and the
-//! dashboard's data.
+//! A thread for answers that take longer than a turn of a shard may: metrics, history, the
+//! dashboard's data, and the description of the protocol.
 //!
 //! A shard checks the access of a request and puts it into a bounded queue. The reporter prints the
 //! answer, compresses it if the client accepts that, and posts it to the shard, which sends it.
