@@ -103,3 +103,63 @@ export function isChord(text) {
   const bare = text.startsWith("(") && text.endsWith(")") ? text.slice(1, -1) : text;
   return CHORD.test(bare) || isNoChord(bare);
 }
+
+/** Words that name a section only with a colon or in brackets, because a line of lyrics may consist of them. */
+const SHY_HEADS = "tag|coda|turnaround|breakdown|break|hook|vamp|link|riff|ad[- ]?lib";
+const HEADS = "verse|vers|strophe|chorus|refrain|bridge|pre[- ]?chorus|post[- ]?chorus|intro|outro|ending|interlude|instrumental|solo";
+const COUNT = "(?:\\s*\\d{1,2}[a-d]?)?(?:\\s*,?\\s*\\(?(?:[x×]\\s?\\d{1,2}|\\d{1,2}\\s?[x×])\\)?)?";
+const HEAD = new RegExp(`^\\s*(?:([[(])\\s*)?((${HEADS}|${SHY_HEADS})${COUNT})\\s*(?:([\\])])\\s*)?(:?)(?:\\s+|$)`, "i");
+const HEAD_ALONE = new RegExp(`^(?:${HEADS})$`, "i");
+const HEAD_KINDS = { vers: "verse", strophe: "verse", refrain: "chorus" };
+
+/**
+ * Reads the head of a section as songbooks write it: `Verse 1:`, `[Chorus x2]`, `Bridge`, or `Intro: G C` with chords.
+ *
+ * @returns {{ kind: string, label: string, rest: string, hasColon: boolean } | null}
+ */
+export function readHead(text) {
+  const found = HEAD.exec(text.slice(0, 80));
+  if (!found) return null;
+  const [all, open = "", label, word, close = "", colon] = found;
+  const isMarked = colon !== "" || (open !== "" && close !== "");
+  if (!isMarked && (open !== close || !HEAD_ALONE.test(word))) return null;
+  const rest = text.slice(all.length).trim();
+  if (rest !== "" && !readChordLine(rest)) return null;
+  const name = word.toLowerCase().replace(/[- ]/, "_").replace(/^(pre|post)chorus$/, "$1_chorus");
+  return { kind: HEAD_KINDS[name] ?? name, label, rest, hasColon: colon !== "" };
+}
+
+/**
+ * Reads a line of chords over words: at least three quarters of its words are chords.
+ *
+ * @returns {{ text: string, column: number, kind: "chord" | "bar" | "sign" | "word" }[] | null} null if it is no such line
+ */
+export function readChordLine(text) {
+  const tokens = [];
+  let chords = 0;
+  let words = 0;
+  for (const { 0: all, index } of text.matchAll(/:?\|[|:]*|[^\s|]+/g)) {
+    const token = all.replace(/[,;]+$/, "");
+    let kind = "word";
+    if (/^:?\|/.test(token)) kind = "bar";
+    else if (isChord(token)) kind = "chord";
+    else if (!/[\p{L}\p{N}]/u.test(token) || /^\(?(?:[x×]\d{1,2}|\d{1,2}[x×])\)?$/i.test(token)) kind = "sign";
+    if (kind === "chord") chords += 1;
+    if (kind === "word") words += 1;
+    if (token !== "") tokens.push({ text: token, column: index, kind });
+  }
+  return chords > 0 && chords >= 3 * words ? tokens : null;
+}
+
+const HEADER = new RegExp(
+  "^\\s*(title|subtitle|artist|author|by|composer|lyricist|key|original ?key|transposed ?key|capo|tempo|bpm|time|time ?sig(?:nature)?|" +
+    "duration|flow|copyright|ccli|number|book|topics?|keywords|tags|notes|album|year|footer|pitch|scripture)\\s*:\\s*(\\S.*)$", "i");
+
+/** Reads a line such as `Key: G` at the top of an OnSong file. */
+export function readHeader(text) {
+  const found = text.length <= 500 ? HEADER.exec(text) : null;
+  return found && { name: found[1].toLowerCase().replace(/ /g, ""), value: found[2].trim() };
+}
+
+/** Whether a line is tablature: a string's name, a bar line, and dashes. */
+export const isTabLine = (text) => /^\s*[A-Ga-gH]?[#b]?\s?\|?[|:]?[-–]/.test(text) && /\|/.test(text) && /--|––/.test(text);

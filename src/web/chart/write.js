@@ -1,0 +1,304 @@
+// Changes ChordPro text: whole set lists as one file, and the small edits of the editor.
+//
+// An edit replaces the characters that it is about and no others, so a text keeps its line ends, its order and its own
+// way of writing directives.
+
+import { parseChart, splitSongs, isBlank } from "./chordpro.js";
+import { isNewSong, lineEnd, readDirective, readDirectives, splitLines } from "./source.js";
+
+// Set lists
+
+/**
+ * Writes a set list as one ChordPro file.
+ *
+ * Each song follows a `{new_song}` line. An `{x_song}` line comes first if a reader could not tell otherwise where the
+ * song ends or what the list calls it: `songs` is the number of `{new_song}` lines inside plus one, `end="none"` says
+ * that the last line end is not part of the song, `title` is the title in the list.
+ *
+ * @param {{ title: string | null, songs: { title: string, body: string }[] }} setlist
+ * @returns {string}
+ */
+export function exportSetlist({ title, songs }) {
+  const pieces = title === null ? [] : [`{x_setlist: ${oneLine(title)}}\n`];
+  for (const song of songs) {
+    const facts = factsOf(song);
+    pieces.push("{new_song}\n", facts === "" ? "" : `{x_song:${facts}}\n`, song.body, endsLine(song.body) ? "" : "\n");
+  }
+  return pieces.join("");
+}
+
+/**
+ * Reads a file with songs: one that `exportSetlist` wrote, or any ChordPro file. Bodies are what was exported, to the
+ * letter. A file without a set list's name and with one song is that song, whole.
+ *
+ * @param {string} text
+ * @returns {{ title: string | null, songs: { title: string, body: string }[] }} title null if the file names no list
+ */
+export function importFile(text) {
+  const lines = splitLines(text);
+  const first = lines.findIndex((line) => isNewSong(line.text));
+  const title = first < 0 ? null : readListTitle(lines.slice(0, first));
+  if (title === null && !lines.some((line) => readFacts(line.text))) {
+    const alone = readListTitle(lines);
+    if (alone !== null && isBlank(text)) return { title: alone, songs: [] };
+    const slices = splitSongs(text);
+    if (slices.length === 1) return { title: null, songs: [named(text)] };
+    return { title: null, songs: slices.map((slice) => named(slice.text)) };
+  }
+  const songs = [];
+  const top = text.slice(0, lines[first].from);
+  if (!isBlank(top)) songs.push(named(lines.slice(0, first).filter((line) => !isListTitle(line.text)).map(joined).join("")));
+  for (let i = first; i < lines.length; ) {
+    const facts = readFacts(lines[i + 1]?.text ?? "");
+    const from = i + (facts ? 2 : 1);
+    let end = from;
+    for (let songsLeft = facts?.songs ?? 1; end < lines.length; end += 1) {
+      if (isNewSong(lines[end].text) && (songsLeft -= 1) === 0) break;
+    }
+    let body = lines.slice(from, end).map(joined).join("");
+    if (facts?.isOpen) body = withoutLineEnd(body, lines[i + 1].end);
+    songs.push(named(body, facts?.title));
+    i = end;
+  }
+  return { title, songs };
+}
+
+const joined = (line) => line.text + line.end;
+const oneLine = (text) => text.replace(/[\r\n]+/g, " ").trim();
+const endsLine = (text) => /[\r\n]$/.test(text);
+
+function named(body, title = parseChart(body).title) {
+  return { title, body };
+}
+
+const isListTitle = (line) => line.includes("{") && readDirective(line)?.name === "x_setlist";
+
+function readListTitle(lines) {
+  const line = lines.find((line) => isListTitle(line.text.replace(/^\uFEFF/, "")));
+  return line ? readDirective(line.text.replace(/^\uFEFF/, "")).value : null;
+}
+
+/** Removes one line end, as the file has them. Another program may have turned LF into CRLF. */
+function withoutLineEnd(body, end) {
+  if (body.endsWith(end)) return body.slice(0, body.length - end.length);
+  return body.replace(/[\r\n]$/, "");
+}
+
+/** The content of the `{x_song}` line that a song needs, or "". */
+function factsOf({ title, body }) {
+  const lines = splitLines(body);
+  const songs = 1 + lines.filter((line) => isNewSong(line.text)).length;
+  const facts = [];
+  if (songs > 1) facts.push(` songs="${songs}"`);
+  if (!endsLine(body)) facts.push(' end="none"');
+  if (title !== parseChart(body).title) facts.push(` title="${escape(title)}"`);
+  // A line of the song that looks like this one would be taken for it.
+  if (facts.length === 0 && readFacts(lines[0]?.text ?? "")) facts.push(' songs="1"');
+  return facts.join("");
+}
+
+function readFacts(line) {
+  const directive = line.includes("x_song") ? readDirective(line) : null;
+  if (directive?.name !== "x_song") return null;
+  const fact = (name) => new RegExp(`(?:^|\\s)${name}="([^"]*)"`).exec(directive.value)?.[1];
+  const title = fact("title");
+  const songs = Number(fact("songs") ?? 1);
+  return { songs: songs >= 1 ? songs : 1, isOpen: fact("end") === "none", title: title === undefined ? title : unescape(title) };
+}
+
+const escape = (text) => text.replace(/[%"{}\r\n]/g, (sign) => `%${sign.charCodeAt(0).toString(16).padStart(2, "0")}`);
+const unescape = (text) => text.replace(/%([0-9a-f]{2})/gi, (_, code) => String.fromCharCode(parseInt(code, 16)));
+
+// Edits
+
+/** Directives of the top of a song, in the order in which a new one is put among them. */
+const TOP = [
+  "title", "subtitle", "artist", "composer", "lyricist", "copyright", "key", "capo", "tempo", "time", "duration", "transpose",
+  "flow", "x_notation", "x_felt", "x_bars_per_line",
+];
+
+/**
+ * Sets a directive of the whole song: a title, key, tempo, time, duration, transpose, `x_felt`, `x_bars_per_line` and so
+ * on. Directives that stand after the first sounding line are changes, and stay.
+ *
+ * @param {string} text
+ * @param {string} name the full name
+ * @param {string | number | null} value null removes the directive
+ * @returns {string} the text, unchanged if it says so already
+ */
+export function setDirective(text, name, value) {
+  const lines = splitLines(text);
+  const top = topOf(text, lines);
+  const found = lines.slice(0, top).flatMap((line) => occurrences(line, name));
+  if (value === null || value === "") return found.reduceRight((rest, place) => cut(rest, place), text);
+  const written = oneLine(String(value));
+  // The first title counts, and the last of the others.
+  const place = name === "title" || name === "subtitle" ? found[0] : found.at(-1);
+  if (place) {
+    if (place.value === written) return text;
+    return text.slice(0, place.from) + place.before + written + place.after + text.slice(place.to);
+  }
+  return insertLine(text, placeFor(name, lines.slice(0, top), text), `{${name}: ${written}}`);
+}
+
+/** The number of lines before the first sounding one. */
+function topOf(text, lines) {
+  const chart = parseChart(text);
+  let first = lines.length;
+  for (const { lines: own } of chart.sections) {
+    const sounding = own.find((line) => ["words", "chords", "grid", "tab"].includes(line.kind));
+    if (sounding) {
+      first = sounding.source - 1;
+      break;
+    }
+  }
+  const start = firstSong(lines);
+  const shifted = Math.min(lines.length, start + first);
+  const next = lines.findIndex((line, i) => i >= start && isNewSong(line.text));
+  return next < 0 ? shifted : Math.min(shifted, next);
+}
+
+/** Index of the line where the first song begins: after a `{new_song}` with nothing before it. */
+function firstSong(lines) {
+  const blank = lines.findIndex((line) => !isBlank(line.text) || isNewSong(line.text));
+  return blank >= 0 && isNewSong(lines[blank].text) ? blank + 1 : 0;
+}
+
+/** The places of a directive in a line, also as `{meta: name …}`. */
+function occurrences(line, name) {
+  const all = line.text.replace(/^\uFEFF/, "");
+  const skip = line.text.length - all.length;
+  const directives = readDirectives(all);
+  if (!directives) return [];
+  const pieces = directives.length === 1 ? [{ text: all, index: 0 }] : Array.from(all.matchAll(/\{[^{}]*\}/g), (m) => ({ text: m[0], index: m.index }));
+  return pieces.flatMap(({ text, index }, i) => {
+    const { name: own, selector, value } = directives[i];
+    const meta = own === "meta" ? /^(\S+)\s*(.*)$/s.exec(value) : null;
+    if (selector !== "" || (own !== name && meta?.[1].toLowerCase() !== name)) return [];
+    const from = line.from + skip + index;
+    const current = meta ? meta[2] : value;
+    const isAlone = pieces.length === 1;
+    const start = current === "" ? -1 : text.lastIndexOf(current);
+    const close = text.lastIndexOf("}");
+    const before = start < 0 ? `${text.slice(0, close).trimEnd().replace(/:$/, "")}${meta ? " " : ": "}` : text.slice(0, start);
+    const after = start < 0 ? text.slice(close) : text.slice(start + current.length);
+    return [{ from, to: from + text.length, before, after, value: current, lineEnd: isAlone ? line.end.length : 0 }];
+  });
+}
+
+const cut = (text, { from, to, lineEnd }) => text.slice(0, from) + text.slice(to + lineEnd);
+
+/** The place of a new directive: after the last one at the top that comes before it by order. */
+function placeFor(name, lines, text) {
+  const rank = TOP.indexOf(name) < 0 ? TOP.length : TOP.indexOf(name);
+  let place = lines[firstSong(lines)]?.from ?? 0;
+  for (const line of lines) {
+    const directives = readDirectives(line.text.replace(/^\uFEFF/, "")) ?? [];
+    const isBefore = directives.some(({ name: own, selector }) => selector === "" && TOP.includes(own) && TOP.indexOf(own) <= rank);
+    if (isBefore) place = line.from + line.text.length + line.end.length;
+  }
+  return place === 0 && text.startsWith("\uFEFF") ? 1 : place;
+}
+
+/** Inserts a line at a place that begins a line, or at the end of the text. */
+function insertLine(text, at, line) {
+  const end = lineEnd(text);
+  const isOpen = at > 0 && at === text.length && !endsLine(text) && text !== "\uFEFF";
+  // At an open end the new line takes the open end over.
+  return isOpen ? `${text}${end}${line}` : `${text.slice(0, at)}${line}${end}${text.slice(at)}`;
+}
+
+/**
+ * Sets a directive such as `x_bars` or `x_beats` of one section.
+ *
+ * @param {string} text a text with one song
+ * @param {import("./model.js").Section} section a section of this text's chart
+ * @param {string} name
+ * @param {string | null} value null removes the directive
+ * @returns {string}
+ */
+export function setSectionDirective(text, section, name, value) {
+  const lines = splitLines(text);
+  const chart = parseChart(text);
+  const start = firstSong(lines);
+  const own = chart.sections.findIndex((other) => other.source === section.source && other.kind === section.kind);
+  if (own < 0) return text;
+  const previous = chart.sections[own - 1];
+  const from = start + section.source - 1;
+  const isCall = section.calls >= 0;
+  const lastOf = (one) => one.lines.at(-1)?.source ?? one.source;
+  const next = chart.sections[own + 1];
+  const hasStart = readDirectives(lines[from]?.text.replace(/^\uFEFF/, "") ?? "")?.some((d) => d.name.startsWith("start_of_"));
+  // Text without a start, and a call, take the timing that stands before them.
+  const range = hasStart ? [from + 1, next ? start + next.source - 1 : lines.length] : [previous ? start + lastOf(previous) : start, from + 1];
+  if (!hasStart && !isCall && section.lines.length > 0) range[1] = Math.max(range[1], start + lastOf(section));
+  const found = [];
+  for (let i = range[0]; i < range[1]; i += 1) {
+    const directives = readDirectives(lines[i].text) ?? [];
+    if (isNewSong(lines[i].text) || (hasStart && directives.some((d) => d.name === `end_of_${section.kind}`))) break;
+    found.push(...occurrences(lines[i], name));
+  }
+  if (value === null || value === "") return found.reduceRight((rest, place) => cut(rest, place), text);
+  const place = found.at(-1);
+  if (place?.value === value) return text;
+  if (place) return text.slice(0, place.from) + place.before + value + place.after + text.slice(place.to);
+  const at = hasStart ? lines[from].from + lines[from].text.length + lines[from].end.length : lines[from].from;
+  return insertLine(text, at === 0 && text.startsWith("\uFEFF") ? 1 : at, `{${name}: ${value}}`);
+}
+
+/**
+ * Makes the selected lines a section.
+ *
+ * @param {string} text
+ * @param {number} from start of the selection
+ * @param {number} to end of the selection
+ * @param {string} kind "verse", "chorus", …
+ * @param {string} [label]
+ * @returns {{ text: string, from: number, to: number }} the selection is that of the same lines
+ */
+export function wrapSection(text, from, to, kind, label = "") {
+  const end = lineEnd(text);
+  const [low, high] = from <= to ? [from, to] : [to, from];
+  const first = startOfLine(text, low);
+  // A selection that ends at the start of a line does not take that line in.
+  const last = endOfLine(text, high > low && high === startOfLine(text, high) ? high - 1 - (text.slice(0, high).endsWith("\r\n") ? 1 : 0) : high);
+  const head = `{start_of_${kind}${label === "" ? "" : `: ${oneLine(label)}`}}${end}`;
+  const tail = `${end}{end_of_${kind}}`;
+  const wrapped = text.slice(0, first) + head + text.slice(first, last) + tail + text.slice(last);
+  return { text: wrapped, from: first + head.length, to: last + head.length };
+}
+
+function startOfLine(text, at) {
+  const before = Math.max(text.lastIndexOf("\n", at - 1), text.lastIndexOf("\r", at - 1));
+  return at === 0 ? 0 : before + 1;
+}
+
+function endOfLine(text, at) {
+  const found = text.slice(at).search(/[\r\n]/);
+  return found < 0 ? text.length : at + found;
+}
+
+/**
+ * Inserts a chord, or replaces the one that the place is in. Inside a directive nothing happens.
+ *
+ * @param {string} text
+ * @param {number} at
+ * @param {string} chord
+ * @returns {{ text: string, at: number }} the place after the chord
+ */
+export function insertChord(text, at, chord) {
+  const from = startOfLine(text, at);
+  const to = endOfLine(text, at);
+  const line = text.slice(from, to);
+  if (readDirectives(line)) return { text, at };
+  const written = `[${chord.replace(/[[\]\r\n]/g, "").trim()}]`;
+  for (const { 0: all, index } of line.matchAll(/\[[^[\]]*\]/g)) {
+    const start = from + index;
+    if (at <= start || at >= start + all.length) continue;
+    return { text: text.slice(0, start) + written + text.slice(start + all.length), at: start + written.length };
+  }
+  // Never between the halves of a letter, or between a letter and its accents.
+  let place = at;
+  while (place > from && (/[\uDC00-\uDFFF]/.test(text[place] ?? "") || /^\p{M}/u.test(text.slice(place, place + 2)))) place -= 1;
+  return { text: text.slice(0, place) + written + text.slice(place), at: place + written.length };
+}
