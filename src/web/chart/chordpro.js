@@ -105,7 +105,7 @@ class Reader {
 
   read() {
     for (let i = 0; i < this.#lines.length; ) i = this.#readAt(i);
-    this.#close(this.#lines.length);
+    this.#close(false);
     this.#chart.sections.at(-1)?.lines.push(...this.#changes);
     nameSections(this.#chart.sections);
     if (this.#notation !== "") this.#chart.notation = this.#notation;
@@ -134,11 +134,11 @@ class Reader {
     return next;
   }
 
-  /** Joins the line at index `i` with the next one as long as it ends with a backslash. */
+  /** Joins the line at index `i` with the next one as long as it ends with a backslash. Directives stay alone. */
   #join(i) {
     const pieces = [this.#lines[i].text];
     let next = i + 1;
-    while (next < this.#lines.length && pieces.at(-1).endsWith("\\") && !isNewSong(this.#lines[next].text)) {
+    while (next < this.#lines.length && pieces.at(-1).endsWith("\\") && !readDirectives(this.#lines[next].text)) {
       pieces.push(pieces.pop().slice(0, -1), this.#lines[next].text.trimStart());
       next += 1;
     }
@@ -161,7 +161,7 @@ class Reader {
   // Sections
 
   #open(kind, label, number, only = "", isExplicit = true) {
-    const { name, times } = readTimes(label);
+    const { name, times } = readTimes(plain(label));
     const { bars = null, beats = null } = this.#timing;
     this.#timing = {};
     this.#section = { kind, name, times, calls: -1, bars, beats, only, source: number, lines: this.#changes };
@@ -171,10 +171,10 @@ class Reader {
     this.#isExplicit = isExplicit;
   }
 
-  /** Ends the present section before line `number`. `isKnown` says that an end of it was read. */
-  #close(number, isKnown = false) {
+  /** Ends the present section. `isEnded` says that all its ends were read. */
+  #close(isEnded) {
     if (!this.#section) return;
-    if (!isKnown && (this.#isExplicit || this.#inner)) {
+    if (!isEnded && (this.#isExplicit || this.#inner)) {
       const kind = this.#inner?.kind ?? this.#section.kind;
       this.#fault(this.#inner?.source ?? this.#section.source, "unclosed", `{start_of_${kind}}`);
     }
@@ -204,14 +204,14 @@ class Reader {
       if (label !== "") this.#push(line("comment", number, { text: label, only: selector }));
       return next;
     }
-    this.#close(number);
+    this.#close(false);
     this.#open(kind, label, number, selector);
     return next;
   }
 
   #end(kind, directive, number) {
     if (this.#inner?.kind === kind) this.#inner = null;
-    else if (this.#isExplicit && this.#section.kind === kind && !this.#inner) this.#close(number, true);
+    else if (this.#isExplicit && this.#section.kind === kind) this.#close(!this.#inner);
     else this.#fault(number, "end", `{end_of_${kind}}`);
   }
 
@@ -243,11 +243,11 @@ class Reader {
       this.#push(line("comment", number, { text: label || CHART.sections.chorus, style: "box" }));
       return;
     }
-    this.#close(number);
+    this.#close(false);
     this.#open("chorus", label, number, this.#chart.sections[calls].only);
     this.#section.calls = calls;
     this.#chorus = calls;
-    this.#close(number, true);
+    this.#close(true);
   }
 
   // Directives
@@ -357,7 +357,7 @@ class Reader {
     const tokens = this.#tokens(text, number);
     const parts = assemble(tokens);
     const marks = parts.filter((part) => part.mark);
-    const isWordless = parts.every((part) => part.text.trim() === "");
+    const isWordless = parts.every((part) => INVISIBLE.test(part.text));
     if (!isWordless) return line("words", number, { parts });
     if (marks.length === 0) return line("empty", number);
     if (marks.some(({ mark }) => mark.kind !== "annotation")) return line("chords", number, { parts });
@@ -371,10 +371,14 @@ class Reader {
     const tokens = [];
     const special = /\[([^[\]]*)\]|<\/?[bi]>|[[\]]/g;
     let from = 0;
+    let isBroken = false;
     for (let found = special.exec(text); found; found = special.exec(text)) {
       const { 0: all, 1: content, index } = found;
       const mark = content === undefined ? null : this.#readMark(content.trim(), number);
-      if (all === "[" || all === "]") this.#fault(number, "bracket", text.slice(index, index + QUOTE_MAX));
+      if ((all === "[" || all === "]") && !isBroken) {
+        isBroken = true;
+        this.#fault(number, "bracket", text.slice(index, index + QUOTE_MAX + 1));
+      }
       if (!mark && all[0] !== "<") continue;
       if (index > from) tokens.push({ text: text.slice(from, index) });
       tokens.push(mark ? { mark } : { text: all, tag: all.at(-2), isEnd: all[1] === "/" });
@@ -441,11 +445,15 @@ class Reader {
   #readCell(token, number) {
     if (BAR.test(token)) return [{ kind: "bar", text: token }];
     if (token === "." || token === "/") return [{ kind: "beat", text: token }];
-    if (token.startsWith("*") || !/[\p{L}\p{N}]/u.test(token)) return [{ kind: "annotation", text: token }];
+    if (/^\*./.test(token)) return [{ kind: "annotation", text: token.slice(1) }];
+    if (!/[\p{L}\p{N}]/u.test(token)) return [{ kind: "annotation", text: token }];
     const chords = token.split("~").filter((text) => text !== "");
     return chords.map((text, i) => ({ ...this.#readChord(text, number), ...(i > 0 ? { joined: true } : {}) }));
   }
 }
+
+/** Spaces and control characters, such as the end mark of old files. */
+const INVISIBLE = /^[\s\0-\x1F]*$/;
 
 /** Bar lines, with repeats and endings ("|1"). */
 const BAR = /^(?::?\|[:.|]?|:\|:|:?\|\d{1,2}>?)$/;
@@ -503,7 +511,7 @@ function plain(text) {
 
 /** Names the sections that have no label, and takes the name of a called section if the call has none. */
 function nameSections(sections) {
-  const taken = new Set(sections.map(({ name }) => name.toLowerCase()));
+  const taken = new Set(sections.filter(({ calls }) => calls < 0).map(({ name }) => name.toLowerCase()));
   const nameless = sections.filter(({ kind, name, calls }) => name === "" && calls < 0 && kind !== "text");
   const counts = new Map();
   for (const { kind } of nameless) counts.set(kind, (counts.get(kind) ?? 0) + 1);

@@ -260,7 +260,8 @@ function xmlField(xml, name) {
   const open = xml.indexOf(">", start.index);
   if (open < 0 || xml[open - 1] === "/") return "";
   const rest = xml.slice(open + 1);
-  const end = rest.search(new RegExp(`</${name}\\s{0,9}>`, "i"));
+  const close = rest.search(new RegExp(`</${name}\\s{0,9}>`, "i"));
+  const end = close < 0 && name !== "lyrics" ? rest.search(/[<\r\n]/) : close;
   const content = end < 0 ? rest : rest.slice(0, end);
   return content.split(/(<!\[CDATA\[|\]\]>)/).filter((piece) => piece !== "<![CDATA[" && piece !== "]]>").map(unescapeXml).join("");
 }

@@ -155,7 +155,7 @@ export function detect(text) {
     if (directives.some(({ name }) => SHARED.has(name))) found.shared += 1;
     else if (directives.length > 0) found.directives += 1;
     else if (isEarly >= 0 && readHeader(line)) found.headers += 1;
-    else if (readHead(line)?.hasColon) found.heads += 1;
+    else if (readHead(line)?.isMarked) found.heads += 1;
     else if (hasBracketChord(line)) found.brackets += 1;
     else found.chords += readChordLine(line)?.filter(({ kind }) => kind === "chord").length ?? 0;
   }

@@ -115,7 +115,7 @@ const HEAD_KINDS = { vers: "verse", strophe: "verse", refrain: "chorus" };
 /**
  * Reads the head of a section as songbooks write it: `Verse 1:`, `[Chorus x2]`, `Bridge`, or `Intro: G C` with chords.
  *
- * @returns {{ kind: string, label: string, rest: string, hasColon: boolean } | null}
+ * @returns {{ kind: string, label: string, rest: string, isMarked: boolean } | null}
  */
 export function readHead(text) {
   const found = HEAD.exec(text.slice(0, 80));
@@ -126,7 +126,7 @@ export function readHead(text) {
   const rest = text.slice(all.length).trim();
   if (rest !== "" && !readChordLine(rest)) return null;
   const name = word.toLowerCase().replace(/[- ]/, "_").replace(/^(pre|post)chorus$/, "$1_chorus");
-  return { kind: HEAD_KINDS[name] ?? name, label, rest, hasColon: colon !== "" };
+  return { kind: HEAD_KINDS[name] ?? name, label, rest, isMarked };
 }
 
 /**

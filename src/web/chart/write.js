@@ -3,7 +3,8 @@
 // An edit replaces the characters that it is about and no others, so a text keeps its line ends, its order and its own
 // way of writing directives.
 
-import { parseChart, splitSongs, isBlank } from "./chordpro.js";
+import { isBlank, parseChart, splitSongs } from "./chordpro.js";
+import { SOUNDING } from "./model.js";
 import { isNewSong, lineEnd, readDirective, readDirectives, splitLines } from "./source.js";
 
 // Set lists
@@ -15,11 +16,11 @@ import { isNewSong, lineEnd, readDirective, readDirectives, splitLines } from ".
  * song ends or what the list calls it: `songs` is the number of `{new_song}` lines inside plus one, `end="none"` says
  * that the last line end is not part of the song, `title` is the title in the list.
  *
- * @param {{ title: string | null, songs: { title: string, body: string }[] }} setlist
+ * @param {{ title: string, songs: { title: string, body: string }[] }} setlist
  * @returns {string}
  */
 export function exportSetlist({ title, songs }) {
-  const pieces = title === null ? [] : [`{x_setlist: ${oneLine(title)}}\n`];
+  const pieces = [`{x_setlist: ${oneLine(title)}}\n`];
   for (const song of songs) {
     const facts = factsOf(song);
     pieces.push("{new_song}\n", facts === "" ? "" : `{x_song:${facts}}\n`, song.body, endsLine(song.body) ? "" : "\n");
@@ -37,18 +38,16 @@ export function exportSetlist({ title, songs }) {
 export function importFile(text) {
   const lines = splitLines(text);
   const first = lines.findIndex((line) => isNewSong(line.text));
-  const title = first < 0 ? null : readListTitle(lines.slice(0, first));
+  const top = first < 0 ? lines : lines.slice(0, first);
+  const title = readListTitle(top);
   if (title === null && !lines.some((line) => readFacts(line.text))) {
-    const alone = readListTitle(lines);
-    if (alone !== null && isBlank(text)) return { title: alone, songs: [] };
     const slices = splitSongs(text);
-    if (slices.length === 1) return { title: null, songs: [named(text)] };
-    return { title: null, songs: slices.map((slice) => named(slice.text)) };
+    return { title, songs: slices.length === 1 ? [named(text)] : slices.map((slice) => named(slice.text)) };
   }
   const songs = [];
-  const top = text.slice(0, lines[first].from);
-  if (!isBlank(top)) songs.push(named(lines.slice(0, first).filter((line) => !isListTitle(line.text)).map(joined).join("")));
-  for (let i = first; i < lines.length; ) {
+  const before = top.filter((line) => !isListTitle(line.text)).map(joined).join("");
+  if (!isBlank(before)) songs.push(named(before));
+  for (let i = top.length; i < lines.length; ) {
     const facts = readFacts(lines[i + 1]?.text ?? "");
     const from = i + (facts ? 2 : 1);
     let end = from;
@@ -71,11 +70,12 @@ function named(body, title = parseChart(body).title) {
   return { title, body };
 }
 
-const isListTitle = (line) => line.includes("{") && readDirective(line)?.name === "x_setlist";
+const readOwn = (line) => (line.includes("x_setlist") ? readDirective(line.replace(/^\uFEFF/, "")) : null);
+const isListTitle = (line) => readOwn(line)?.name === "x_setlist";
 
 function readListTitle(lines) {
-  const line = lines.find((line) => isListTitle(line.text.replace(/^\uFEFF/, "")));
-  return line ? readDirective(line.text.replace(/^\uFEFF/, "")).value : null;
+  const line = lines.find((line) => isListTitle(line.text));
+  return line ? readOwn(line.text).value : null;
 }
 
 /** Removes one line end, as the file has them. Another program may have turned LF into CRLF. */
@@ -128,8 +128,9 @@ const TOP = [
  */
 export function setDirective(text, name, value) {
   const lines = splitLines(text);
-  const top = topOf(text, lines);
-  const found = lines.slice(0, top).flatMap((line) => occurrences(line, name));
+  const { from, to } = topOf(text, lines);
+  const top = lines.slice(from, to);
+  const found = top.flatMap((line) => occurrences(line, name));
   if (value === null || value === "") return found.reduceRight((rest, place) => cut(rest, place), text);
   const written = oneLine(String(value));
   // The first title counts, and the last of the others.
@@ -138,30 +139,17 @@ export function setDirective(text, name, value) {
     if (place.value === written) return text;
     return text.slice(0, place.from) + place.before + written + place.after + text.slice(place.to);
   }
-  return insertLine(text, placeFor(name, lines.slice(0, top), text), `{${name}: ${written}}`);
+  return insertLine(text, placeFor(name, top, text), `{${name}: ${written}}`);
 }
 
-/** The number of lines before the first sounding one. */
+/** Index of the first line of the first song, and of the line after its top: the first that sounds, or the song's end. */
 function topOf(text, lines) {
-  const chart = parseChart(text);
-  let first = lines.length;
-  for (const { lines: own } of chart.sections) {
-    const sounding = own.find((line) => ["words", "chords", "grid", "tab"].includes(line.kind));
-    if (sounding) {
-      first = sounding.source - 1;
-      break;
-    }
-  }
-  const start = firstSong(lines);
-  const shifted = Math.min(lines.length, start + first);
-  const next = lines.findIndex((line, i) => i >= start && isNewSong(line.text));
-  return next < 0 ? shifted : Math.min(shifted, next);
-}
-
-/** Index of the line where the first song begins: after a `{new_song}` with nothing before it. */
-function firstSong(lines) {
-  const blank = lines.findIndex((line) => !isBlank(line.text) || isNewSong(line.text));
-  return blank >= 0 && isNewSong(lines[blank].text) ? blank + 1 : 0;
+  const song = splitSongs(text)[0];
+  const from = Math.max(0, lines.findIndex((line) => line.from === song.from));
+  const sounding = parseChart(song.text).sections.flatMap((section) => section.lines).find((line) => SOUNDING.includes(line.kind));
+  const end = lines.findIndex((line) => line.from >= song.to);
+  const last = end < 0 ? lines.length : end;
+  return { from, to: sounding ? from + sounding.source - 1 : last, last };
 }
 
 /** The places of a directive in a line, also as `{meta: name …}`. */
@@ -191,7 +179,7 @@ const cut = (text, { from, to, lineEnd }) => text.slice(0, from) + text.slice(to
 /** The place of a new directive: after the last one at the top that comes before it by order. */
 function placeFor(name, lines, text) {
   const rank = TOP.indexOf(name) < 0 ? TOP.length : TOP.indexOf(name);
-  let place = lines[firstSong(lines)]?.from ?? 0;
+  let place = lines[0]?.from ?? text.length;
   for (const line of lines) {
     const directives = readDirectives(line.text.replace(/^\uFEFF/, "")) ?? [];
     const isBefore = directives.some(({ name: own, selector }) => selector === "" && TOP.includes(own) && TOP.indexOf(own) <= rank);
@@ -219,32 +207,33 @@ function insertLine(text, at, line) {
  */
 export function setSectionDirective(text, section, name, value) {
   const lines = splitLines(text);
-  const chart = parseChart(text);
-  const start = firstSong(lines);
-  const own = chart.sections.findIndex((other) => other.source === section.source && other.kind === section.kind);
-  if (own < 0) return text;
-  const previous = chart.sections[own - 1];
-  const from = start + section.source - 1;
-  const isCall = section.calls >= 0;
-  const lastOf = (one) => one.lines.at(-1)?.source ?? one.source;
-  const next = chart.sections[own + 1];
-  const hasStart = readDirectives(lines[from]?.text.replace(/^\uFEFF/, "") ?? "")?.some((d) => d.name.startsWith("start_of_"));
-  // Text without a start, and a call, take the timing that stands before them.
-  const range = hasStart ? [from + 1, next ? start + next.source - 1 : lines.length] : [previous ? start + lastOf(previous) : start, from + 1];
-  if (!hasStart && !isCall && section.lines.length > 0) range[1] = Math.max(range[1], start + lastOf(section));
+  const { from: start, last } = topOf(text, lines);
+  const { sections } = parseChart(text);
+  const index = sections.findIndex((other) => other.source === section.source && other.kind === section.kind);
+  if (index < 0) return text;
+  const at = start + section.source - 1;
+  const isStart = readDirectives(lines[at].text.replace(/^\uFEFF/, ""))?.some((d) => d.name.startsWith("start_of_"));
+  const next = sections[index + 1];
+  const end = next ? start + next.source - 1 : last;
+  // A section without a start takes the timing that stands before it, and so does a call.
+  const from = isStart ? at + 1 : endOf(sections[index - 1], start);
+  const to = section.calls >= 0 ? at : end;
   const found = [];
-  for (let i = range[0]; i < range[1]; i += 1) {
-    const directives = readDirectives(lines[i].text) ?? [];
-    if (isNewSong(lines[i].text) || (hasStart && directives.some((d) => d.name === `end_of_${section.kind}`))) break;
+  for (let i = from; i < to; i += 1) {
+    if (isStart && readDirectives(lines[i].text)?.some((d) => d.name === `end_of_${section.kind}`)) break;
     found.push(...occurrences(lines[i], name));
   }
   if (value === null || value === "") return found.reduceRight((rest, place) => cut(rest, place), text);
   const place = found.at(-1);
   if (place?.value === value) return text;
   if (place) return text.slice(0, place.from) + place.before + value + place.after + text.slice(place.to);
-  const at = hasStart ? lines[from].from + lines[from].text.length + lines[from].end.length : lines[from].from;
-  return insertLine(text, at === 0 && text.startsWith("\uFEFF") ? 1 : at, `{${name}: ${value}}`);
+  const line = lines[isStart ? at : at];
+  const offset = isStart ? line.from + line.text.length + line.end.length : line.from;
+  return insertLine(text, offset === 0 && text.startsWith("\uFEFF") ? 1 : offset, `{${name}: ${value}}`);
 }
+
+/** Index of the line after a section; `start` if there is no section. */
+const endOf = (section, start) => (section ? start + (section.lines.at(-1)?.source ?? section.source) : start);
 
 /**
  * Makes the selected lines a section.
