@@ -5,7 +5,7 @@
 
 import { CHART, fill } from "../texts.js";
 import { SOUNDING } from "./model.js";
-import { isChord, isKnownDirective, isNewSong, readDirectives, readLabel, splitLines } from "./source.js";
+import { isChord, isKnownDirective, isNewSong, isReadable, readDirectives, readLabel, splitLines } from "./source.js";
 
 /** Maximum number of problems kept for a song. Guessed: nobody reads more. */
 const PROBLEMS_MAX = 200;
@@ -89,7 +89,8 @@ class Reader {
   #transposes = [0];
   /** Index of the last chorus; -1 before the first. */
   #chorus = -1;
-  #germanByChord = false;
+  /** All chords with their lines. Whether they are readable depends on the notation of the whole song. */
+  #chords = [];
   #notation = "";
   /** Index of the last line with each `end_of_…`, made when first needed. */
   #lastEnds = null;
@@ -108,9 +109,19 @@ class Reader {
     this.#close(false);
     this.#chart.sections.at(-1)?.lines.push(...this.#changes);
     nameSections(this.#chart.sections);
-    if (this.#notation !== "") this.#chart.notation = this.#notation;
-    else if (this.#germanByChord) this.#chart.notation = "german";
+    this.#checkChords();
+    this.#chart.problems.sort((a, b) => a.line - b.line);
     return this.#chart;
+  }
+
+  /** Finds the notation of the chords, and reports those that it does not have. An H is a chord in German only. */
+  #checkChords() {
+    const isGerman = this.#chords.some(({ text }) => /^\(?H/.test(text) && isChord(text));
+    const notation = this.#notation || (isGerman ? "german" : "letters");
+    this.#chart.notation = notation;
+    for (const { text, number } of this.#chords) {
+      if (!isReadable(text, notation)) this.#fault(number, "chord", text);
+    }
   }
 
   /** Reads the line at index `i` with those that it is joined with. Returns the index of the next line. */
@@ -153,7 +164,7 @@ class Reader {
   #fault(number, code, text) {
     const { problems } = this.#chart;
     if (problems.length >= PROBLEMS_MAX) return;
-    const letters = text.length > QUOTE_MAX ? Array.from(text.slice(0, QUOTE_MAX * 2)) : [];
+    const letters = text.length > QUOTE_MAX ? Array.from(text.slice(0, 2 * QUOTE_MAX + 2)) : [];
     const quoted = letters.length > QUOTE_MAX ? `${letters.slice(0, QUOTE_MAX - 1).join("")}…` : text;
     problems.push({ line: number, code, text: quoted });
   }
@@ -377,7 +388,7 @@ class Reader {
       const mark = content === undefined ? null : this.#readMark(content.trim(), number);
       if ((all === "[" || all === "]") && !isBroken) {
         isBroken = true;
-        this.#fault(number, "bracket", text.slice(index, index + QUOTE_MAX + 1));
+        this.#fault(number, "bracket", text.slice(index, index + 2 * QUOTE_MAX + 2));
       }
       if (!mark && all[0] !== "<") continue;
       if (index > from) tokens.push({ text: text.slice(from, index) });
@@ -417,8 +428,7 @@ class Reader {
   }
 
   #readChord(text, number) {
-    if (!isChord(text)) this.#fault(number, "chord", text);
-    else if (/^\(?H/.test(text)) this.#germanByChord = true;
+    this.#chords.push({ text, number });
     return { kind: "chord", text };
   }
 

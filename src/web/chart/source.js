@@ -91,8 +91,19 @@ export function readLabel(value) {
 }
 
 const ROOT = "(?:[CDFGA]is|[CDGH]es|[EA]s(?!us)|[A-H](?:##|bb|[#b♯♭])?)";
-const QUALITY = "(?:maj|min|mi|ma|dim|aug|sus|add|omit|no|alt|[mM0-9#b♯♭Δ°øo+\\-−^(),])*";
+const QUALITY = "(?:[Mm]aj|[Mm]in|mi|ma|dim|aug|sus|add|omit|no|dom|alt|[mM0-9#b♯♭Δ∆△°ºøØ+\\-−^(),*’']|o(?=[\\d/]))*";
 const CHORD = new RegExp(`^${ROOT}${QUALITY}(?:/[0-9]+)?(?:/${ROOT})?$`);
+
+/**
+ * Whether a text in brackets can be read as a chord. In brackets more is a chord than over words: a bass note alone, and
+ * in German the small letters of minor chords.
+ */
+export function isReadable(text, notation) {
+  const bare = text.replace(/^\((.*)\)$/s, "$1").replace(/o$/, "°");
+  if (isChord(bare) && (notation === "german" || !/^H/.test(bare))) return true;
+  if (/^\/[A-H](?:[#b♯♭]|is|es|s)?$/.test(bare)) return true;
+  return notation === "german" && /^[a-h]/.test(bare) && isChord(bare[0].toUpperCase() + bare.slice(1));
+}
 
 /** Whether a text is a rest: `N.C.`, also written `NC` or `n.c.`. */
 export const isNoChord = (text) => /^n\.?\s?c\.?$/i.test(text);
@@ -142,7 +153,7 @@ export function readChordLine(text) {
     const token = all.replace(/[,;]+$/, "");
     let kind = "word";
     if (/^:?\|/.test(token)) kind = "bar";
-    else if (isChord(token)) kind = "chord";
+    else if (isChord(token) && token !== "As") kind = "chord";
     else if (!/[\p{L}\p{N}]/u.test(token) || /^\(?(?:[x×]\d{1,2}|\d{1,2}[x×])\)?$/i.test(token)) kind = "sign";
     if (kind === "chord") chords += 1;
     if (kind === "word") words += 1;

@@ -128,7 +128,7 @@ const TOP = [
  */
 export function setDirective(text, name, value) {
   const lines = splitLines(text);
-  const { from, to } = topOf(text, lines);
+  const { from, to, offset } = topOf(text, lines);
   const top = lines.slice(from, to);
   const found = top.flatMap((line) => occurrences(line, name));
   if (value === null || value === "") return found.reduceRight((rest, place) => cut(rest, place), text);
@@ -139,17 +139,20 @@ export function setDirective(text, name, value) {
     if (place.value === written) return text;
     return text.slice(0, place.from) + place.before + written + place.after + text.slice(place.to);
   }
-  return insertLine(text, placeFor(name, top, text), `{${name}: ${written}}`);
+  return insertLine(text, placeFor(name, top, text, offset), `{${name}: ${written}}`);
 }
 
-/** Index of the first line of the first song, and of the line after its top: the first that sounds, or the song's end. */
+/**
+ * Finds the top of the first song: the index of its first line, of the line after its top (the first that sounds, or the
+ * song's end), of the line after its last one, and its place in the text.
+ */
 function topOf(text, lines) {
   const song = splitSongs(text)[0];
   const from = Math.max(0, lines.findIndex((line) => line.from === song.from));
   const sounding = parseChart(song.text).sections.flatMap((section) => section.lines).find((line) => SOUNDING.includes(line.kind));
   const end = lines.findIndex((line) => line.from >= song.to);
   const last = end < 0 ? lines.length : end;
-  return { from, to: sounding ? from + sounding.source - 1 : last, last };
+  return { from, to: sounding ? from + sounding.source - 1 : last, last, offset: song.from };
 }
 
 /** The places of a directive in a line, also as `{meta: name …}`. */
@@ -177,9 +180,9 @@ function occurrences(line, name) {
 const cut = (text, { from, to, lineEnd }) => text.slice(0, from) + text.slice(to + lineEnd);
 
 /** The place of a new directive: after the last one at the top that comes before it by order. */
-function placeFor(name, lines, text) {
+function placeFor(name, lines, text, offset) {
   const rank = TOP.indexOf(name) < 0 ? TOP.length : TOP.indexOf(name);
-  let place = lines[0]?.from ?? text.length;
+  let place = offset;
   for (const line of lines) {
     const directives = readDirectives(line.text.replace(/^\uFEFF/, "")) ?? [];
     const isBefore = directives.some(({ name: own, selector }) => selector === "" && TOP.includes(own) && TOP.indexOf(own) <= rank);
