@@ -42,7 +42,7 @@ const KNOWN =
  * @property {boolean} optional whether it stands in parentheses
  */
 
-/** @typedef {{ letter: number, sign: number }} Note letter from 0 (C) to 6 (B), sign -1, 0 or 1 */
+/** @typedef {{ letter: number, sign: number }} Note letter from 0 (C) to 6 (B), sign from -2 (♭♭) to 2 */
 
 /** Words that may follow the tonic of a key. */
 const MINOR_MODES = /^(?:minor|moll|mineur|minore|dorian|phrygian|aeolian|locrian)/i;
@@ -276,17 +276,18 @@ function noteInKey(pitch, tonic, isMinor) {
 }
 
 function noteName({ letter, sign }, alphabet) {
-  if (alphabet !== "german") return (alphabet === "solfege" ? SOLFEGE : LETTERS)[letter] + ["♭", "", "♯"][sign + 1];
-  if (LETTERS[letter] === "B" && sign <= 0) return sign < 0 ? "B" : "H";
-  if (sign < 0) return LETTERS[letter] + ("EA".includes(LETTERS[letter]) ? "s" : "es");
-  return (LETTERS[letter] === "B" ? "H" : LETTERS[letter]) + (sign > 0 ? "is" : "");
+  const name = LETTERS[letter];
+  if (alphabet !== "german") return (alphabet === "solfege" ? SOLFEGE[letter] : name) + ["♭♭", "♭", "", "♯", "♯♯"][sign + 2];
+  if (name === "B") return ["Heses", "B", "H", "His", "Hisis"][sign + 2];
+  return name + ["EA".includes(name) ? "ses" : "eses", "EA".includes(name) ? "s" : "es", "", "is", "isis"][sign + 2];
 }
 
 /** Reads the note at the beginning of a text: `{ note, rest, small }`. */
 function readRoot(text, notation) {
   if (notation !== "german") {
-    const [, name, sign = "", rest] = /^([A-G])([#♯b♭])?(.*)$/s.exec(text) ?? [];
-    return name ? { note: { letter: LETTERS.indexOf(name), sign: SIGNS[sign] ?? 0 }, rest, small: false } : null;
+    // "Ebb" has two signs, "Ebb5" has a flat fifth.
+    const [, name, signs = "", rest] = /^([A-G])([#♯]{2}(?!\d)|[b♭]{2}(?!\d)|[#♯b♭])?(.*)$/s.exec(text) ?? [];
+    return name ? { note: { letter: LETTERS.indexOf(name), sign: signs.length * (SIGNS[signs[0]] ?? 0) }, rest, small: false } : null;
   }
   const [, name, written = "", after] = /^([A-Ha-h])(is|es|[#♯b♭])?(.*)$/s.exec(text) ?? [];
   if (!name) return null;

@@ -483,16 +483,19 @@ function matchLine(was, is, index) {
   return Math.max(0, Math.min(is.length - 1, start + Math.max(before[1], Math.min(guess, Math.max(after[1] - 1, before[1])))));
 }
 
+/** Lines that are searched for the next occurrence of a text in long lists. Guessed. */
+const SEARCH_MAX = 200;
+
 /** Pairs of equal texts in the same order, as many as possible; in long lists each with its next occurrence. */
 function commonPairs(a, b) {
   const pairs = [];
   if (a.length * b.length > TABLE_MAX) {
     let from = 0;
     a.forEach((text, i) => {
-      const at = b.indexOf(text, from);
-      if (at < 0 || at - from > 200) return;
-      pairs.push([i, at]);
-      from = at + 1;
+      const ahead = b.slice(from, from + SEARCH_MAX).indexOf(text);
+      if (ahead < 0) return;
+      pairs.push([i, from + ahead]);
+      from += ahead + 1;
     });
     return pairs;
   }

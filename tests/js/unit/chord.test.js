@@ -73,9 +73,15 @@ test("qualities are kept as text, known or not", () => {
 });
 
 test("signs are read in both forms, and a sign belongs to the root", () => {
-  for (const [text, root, quality] of [["B♭m", 10, "m"], ["F♯", 6, ""], ["Bb5", 10, "5"], ["Ebb5", 3, "b5"], ["Cb", 11, ""], ["B#", 0, ""]]) {
+  for (const [text, root, quality] of [["B♭m", 10, "m"], ["F♯", 6, ""], ["Bb5", 10, "5"], ["Ebb5", 3, "b5"], ["Cb", 11, ""], ["B#", 0, ""], ["Bbb", 9, ""], ["F##m", 7, "m"], ["Bbb5", 10, "b5"]]) {
     assert.deepEqual([readChord(text).root, readChord(text).quality], [root, quality], text);
   }
+});
+
+test("double signs are kept if nothing is shifted, and replaced otherwise", () => {
+  assert.equal(shifted("Db", 0, "Ebbm F##/A# Bbb", { notation: "solfege" }), "Mi♭♭m Fa♯♯/La♯ Si♭♭");
+  assert.equal(shifted("Db", 0, "Ebbm F##/A# Bbb Abb", { notation: "german" }), "Esesm Fisis/Ais Heses Ases");
+  assert.equal(shifted("Db", 2, "Ebbm F##/A# Bbb"), "Em A/C B");
 });
 
 test("optional chords and bass notes alone are shifted too", () => {
