@@ -4,11 +4,23 @@
 export const fill = (text, values = {}) =>
   text.replace(/\{(\w+)\}/g, (place, name) => (name in values ? String(values[name]) : place));
 
-export const DOOR = {};
+/** The door: what is asked before the stage. */
+export const DOOR = Object.freeze({
+  lede: "One leads. Everybody is in the same bar.",
+});
 
-export const STAGE = {};
+/** Everything around the song. */
+export const STAGE = Object.freeze({
+  close: "Close",
+  noAnswerYet: "No answer yet",
+  pressAgain: "Press again to confirm",
+  somebody: "Somebody",
+});
 
-export const ERRORS = {};
+/** Texts for rejections, by code. For all other codes the server's words are shown, which have the figures. */
+export const ERRORS = Object.freeze({
+  unknown: "that did not work",
+});
 
 export const SONG = {};
 
