@@ -3,6 +3,17 @@
 import { STAGE } from "../texts.js";
 import { remark } from "./say.js";
 
+/** The ring that fills while the button is held. */
+function ring() {
+  const NS = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(NS, "svg");
+  const circle = document.createElementNS(NS, "circle");
+  for (const [name, value] of Object.entries({ viewBox: "0 0 40 40", class: "ring", "aria-hidden": "true" })) svg.setAttribute(name, value);
+  for (const [name, value] of Object.entries({ cx: 20, cy: 20, r: 18, pathLength: 1 })) circle.setAttribute(name, value);
+  svg.append(circle);
+  return svg;
+}
+
 /** Specified. */
 export const HOLD_MS = 500;
 export const AGAIN_MS = 2000;
@@ -13,6 +24,7 @@ export const AGAIN_MS = 2000;
  * @param {HTMLElement} button @param {{ run: function, isGuarded: () => boolean, hint?: string }} options
  */
 export function guard(button, { run, isGuarded, hint = STAGE.pressAgain }) {
+  button.append(ring());
   let holding = null;
   let ran = false;
   let firstAt = -Infinity;

@@ -70,6 +70,7 @@ function adjust() {
   if (!listens) {
     listens = true;
     addEventListener("popstate", popped);
+    addEventListener("resize", show);
   }
   if (moves) return;
   const wanted = (onBack ? 1 : 0) + open.length;
@@ -102,5 +103,8 @@ function drop() {
 /** Only the topmost sheet can be used. On small screens it covers the stage, which then can't be used either. */
 function show() {
   for (const [i, { panel }] of open.entries()) panel.inert = i < open.length - 1;
+  const last = open.at(-1)?.panel;
+  const covers = last !== undefined && last.offsetWidth >= innerWidth && last.offsetHeight >= innerHeight;
+  document.getElementById("stage").inert = covers;
   document.documentElement.classList.toggle("has-sheet", open.length > 0);
 }

@@ -1,0 +1,209 @@
+// The header: where the music is, what comes next, and who leads. Its height never changes, and the beat is drawn
+// without a layout: digits and blocks are there already, only their visibility changes.
+
+import { STAGE, fill } from "../texts.js";
+import { keyName, keysFor } from "../chart/chord.js";
+import { feltAt } from "../chart/map.js";
+import { h, mark, write } from "./dom.js";
+import { barAt, feltBeats, nameOf } from "./model.js";
+import { armedText, tempoText } from "./steer.js";
+
+const DIGITS = 32;
+const SLOW_MS = 500;
+/** An armed tempo is announced this many bars ahead. */
+const TEMPO_NEWS_BARS = 8;
+
+export function mountHeader(stage, root, steer) {
+  const { band } = stage;
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  const bar = h("output", { data: { testid: "bar" } });
+  const digits = Array.from({ length: DIGITS }, (_, i) => h("b", {}, String(i + 1)));
+  const beat = h("output", { class: "digits", data: { testid: "beat" } }, ...digits);
+  const guessed = h("span", { class: "guessed", title: STAGE.guessed, hidden: true }, "≈");
+  const pulse = h("div", { class: "pulse", "aria-hidden": "true" });
+  const section = h("b", { class: "section-name", dir: "auto", data: { testid: "current-section" } });
+  const of = h("span", { class: "of", data: { testid: "section-bar" } });
+  const next = h("span", { class: "next", data: { testid: "next" } });
+  const cancel = h("button", { class: "armed", data: { testid: "armed" }, hidden: true, onclick: () => steer.cancel(cancel) });
+  const title = h("h1", { class: "title", dir: "auto", tabindex: "-1", data: { testid: "song-title" } });
+  const key = h("output", { class: "key", data: { testid: "key" } });
+  const note = h("span", { class: "note" }, STAGE.note);
+  const tempo = h("output", { data: { testid: "tempo" } });
+  const clock = h("span", { class: "clock", title: STAGE.clockTitle, data: { testid: "clock" } });
+  const people = h("span", { class: "count", data: { testid: "member-count" } });
+  const members = h("button", { class: "members-open quiet", data: { testid: "members-open" }, onclick: () => stage.call("members") }, h("i", { class: "dot" }), people);
+  const role = h("p", { class: "role", data: { testid: "role" } });
+  root.append(
+    h("p", { class: "place", role: "group", "aria-label": STAGE.place }, guessed, bar, h("span", { class: "mid" }, "·"), beat),
+    pulse,
+    h("p", { class: "where" }, section, of, next, cancel),
+    h("div", { class: "what" }, title, key, h("p", { class: "bpm", title: STAGE.tempoTitle }, note, "=", tempo)),
+    clock,
+    !stage.isScreen && members,
+    role,
+    h("i", { class: "line", "aria-hidden": "true" }),
+  );
+
+  let drawn = "";
+  let blocks = [];
+  let lit = null;
+  let slowAt = -Infinity;
+
+  function frame({ detail: here }) {
+    const at = performance.now();
+    if (at - slowAt > SLOW_MS) {
+      slowAt = at;
+      slow();
+    }
+    if (!here) return;
+    const felt = feltBeats(here.beat);
+    const big = Math.floor((here.beat.beat - 1) / felt) + 1;
+    const tempoNow = steer.wanted ?? here.beat.tempoBpm;
+    const state = `${here.beat.bar} ${big} ${here.beat.num}/${here.beat.den} ${here.playing} ${here.pass} ${tempoNow} ${here.beat.pass}`;
+    if (state === drawn) return;
+    drawn = state;
+    write(bar, String(here.beat.bar));
+    bar.dataset.bar = here.beat.bar;
+    digits[Number(beat.dataset.shown ?? 1) - 1].classList.remove("shown");
+    digits[Math.min(DIGITS, big) - 1].classList.add("shown");
+    beat.dataset.shown = Math.min(DIGITS, big);
+    beat.dataset.beat = here.beat.beat;
+    beat.dataset.of = here.beat.num;
+    tempo.dataset.bpm = here.beat.tempoBpm;
+    write(note, felt === 3 ? STAGE.dottedNote : STAGE.note);
+    write(tempo, tempoText(Math.round((tempoNow / felt) * 10) / 10));
+    showPulse(here, felt, big);
+    showWhere(here);
+  }
+
+  function showPulse(here, felt, big) {
+    const wanted = Math.ceil(here.beat.num / felt);
+    if (blocks.length !== wanted) {
+      blocks = Array.from({ length: wanted }, () => h("i", {}, h("b")));
+      pulse.replaceChildren(...blocks);
+      pulse.style.setProperty("--blocks", wanted);
+    }
+    lit?.classList.remove("lit");
+    lit = here.playing ? blocks[big - 1] : null;
+    if (!lit) return;
+    lit.classList.add("lit");
+    if (calm.matches || !lit.firstChild.animate) return;
+    const duration = (60_000 * felt) / here.beat.tempoBpm;
+    lit.firstChild.animate([{ opacity: 1 }, { opacity: 0.25 }], { duration, easing: "ease-in" });
+  }
+
+  function showWhere(here) {
+    const map = stage.song?.map ?? null;
+    const pass = map?.passes[here.pass];
+    const isOver = Boolean(map) && map.passes.length > 0 && here.songBeat >= map.beats;
+    if (here.beat.countIn) write(section, STAGE.countIn);
+    else if (isOver) write(section, STAGE.end);
+    else write(section, pass?.name ?? "");
+    if (pass && !here.beat.countIn) {
+      const from = barAt(map.meter, pass.from);
+      const total = Math.max(1, barAt(map.meter, pass.to - 1e-6) - from + 1);
+      const n = Math.min(total, Math.max(1, barAt(map.meter, here.songBeat + 1e-6) - from + 1));
+      write(of, fill(STAGE.barOf, { n, of: total }));
+    } else write(of, "");
+    guessed.hidden = !map?.guessed;
+    const following = map?.passes[here.pass + 1]?.name;
+    const song = stage.songAfter(1)?.title;
+    const loops = here.beat.pass > 0 && stage.loop !== null;
+    const name = loops ? pass?.name : isOver ? song : following || (pass && song ? fill(STAGE.then, { name: song }) : "");
+    write(next, loops ? `⟳ ${times(Math.max(1, here.beat.pass))}` : name ? fill(STAGE.next, { name }) : "");
+    mark(next, "data-loop", loops ? here.beat.pass : null);
+    showArmed();
+  }
+
+  function showArmed() {
+    const { armed } = stage;
+    const text = armed && isNews(armed) ? armedText(stage, armed) : "";
+    const isShown = text !== "";
+    if (cancel.hidden === isShown) {
+      cancel.hidden = !isShown;
+      next.hidden = isShown;
+    }
+    write(cancel, text);
+    cancel.disabled = !stage.isLeader;
+    mark(cancel, "data-kind", armed?.kind ?? null);
+    mark(cancel, "aria-label", isShown && stage.isLeader ? fill(STAGE.cancelArmed, { what: text }) : null);
+  }
+
+  function isNews({ kind, at }) {
+    const here = stage.now();
+    if (kind !== "tempo") return true;
+    const bars = ((at - band.clock.now()) * here.beat.tempoBpm) / 60_000 / here.beat.num;
+    return bars <= TEMPO_NEWS_BARS;
+  }
+
+  /** What changes with nothing that is drawn: quality of the clock and connection. */
+  function slow() {
+    const { quality, bound } = band.clock;
+    clock.dataset.quality = quality;
+    clock.dataset.boundMs = bound;
+    const isAway = !stage.isOnline && stage.isOpen;
+    const poor = quality === "loose" || quality === "lost";
+    if (isAway) write(clock, band.status === "connecting" ? STAGE.connecting : STAGE.offline);
+    else write(clock, poor ? fill(STAGE.quality[quality], { ms: Math.round(bound) }) : "");
+    mark(clock, "data-away", isAway);
+    mark(clock, "data-poor", poor);
+  }
+
+  function song() {
+    const now = stage.song;
+    write(title, now ? now.title : STAGE.noSong);
+    title.classList.toggle("none", !now);
+    showKey();
+    drawn = "";
+  }
+
+  function showKey() {
+    const { song: now, view } = stage;
+    if (!now?.chart) return write(key, now?.key ?? "");
+    const { sounds, plays, capo } = keysFor(now.chart, { ...view, ...view.perSong?.[now.id] });
+    if (!sounds.text) return write(key, "");
+    const name = keyName(sounds, 0, view.notation);
+    const text = sounds.guessed ? fill(STAGE.keyGuessed, { key: name }) : name;
+    const own = plays ? keyName(plays, 0, view.notation) : name;
+    return write(key, own === name ? text : fill(capo > 0 ? STAGE.keyCapo : STAGE.keyOwn, { key: text, own, capo }));
+  }
+
+  function showMembers() {
+    const n = band.memberCount;
+    write(people, n > 0 ? String(n) : "");
+    mark(members, "aria-label", fill(STAGE.membersOpen, { n }));
+    members.dataset.count = n;
+    root.dataset.role = stage.isLeader ? "leader" : "follower";
+    const { leader } = band;
+    if (stage.isLeader) return write(role, STAGE.youLead);
+    if (!leader) return write(role, STAGE.nobodyLeads);
+    // A name may be written in any direction.
+    const [before, after] = STAGE.leads.split("{name}");
+    if (role.textContent !== before + nameOf(leader) + after) role.replaceChildren(before, h("bdi", {}, nameOf(leader)), after);
+    return undefined;
+  }
+
+  stage.addEventListener("frame", frame);
+  stage.addEventListener("song", song);
+  stage.addEventListener("setlist", () => {
+    drawn = "";
+  });
+  stage.addEventListener("view", showKey);
+  for (const type of ["armed", "timeline"]) {
+    stage.addEventListener(type, () => {
+      drawn = "";
+    });
+  }
+  stage.addEventListener("members", showMembers);
+  stage.addEventListener("status", slow);
+  stage.addEventListener("open", () => {
+    song();
+    showMembers();
+    slow();
+  });
+}
+
+const ordinal = new Intl.PluralRules("en", { type: "ordinal" });
+
+/** “3rd time” */
+export const times = (n) => fill(STAGE.looping[ordinal.select(n)], { n });
