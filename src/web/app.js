@@ -12,14 +12,15 @@ import { mountLead } from "./stage/lead.js";
 import { mountMembers } from "./stage/members.js";
 import { Stage } from "./stage/model.js";
 import { mountRail } from "./stage/rail.js";
+import { mountScreen } from "./stage/screen.js";
 import { mountSettings } from "./stage/settings.js";
 import { mountSong } from "./stage/song.js";
 import { mountSongs } from "./stage/songs.js";
 import { mountStates } from "./stage/states.js";
 import { Steer } from "./stage/steer.js";
 import { mountTempos } from "./stage/tempos.js";
-import { mountScreen, mountView } from "./stage/view.js";
-import { mountSound } from "./sound/output.js";
+import { mountView } from "./stage/view.js";
+import { mountSound } from "./sound/panel.js";
 
 const $ = (id) => document.getElementById(id);
 

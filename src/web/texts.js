@@ -44,7 +44,7 @@ export const STAGE = Object.freeze({
   then: "then {name}",
   next: "→ {name}",
   barOf: "{n}/{of}",
-  armedIn: { one: "{name} at the next bar", many: "{name} in {n} bars" },
+  armedIn: { one: "{name} next bar", many: "{name} in {n} bars" },
   armedAtEnd: "{name} at the end",
   armedTempo: "{note}={bpm}",
   cancelArmed: "Cancel: {what}",

@@ -3,7 +3,7 @@
 
 import { STAGE, fill } from "../texts.js";
 import { h, icon, mark, write } from "./dom.js";
-import { feltBeats } from "./model.js";
+import { feltHere } from "./model.js";
 import { guard } from "./press.js";
 import { times } from "./header.js";
 import { tempoText } from "./steer.js";
@@ -48,6 +48,7 @@ export function mountDock(stage, root, steer) {
   const songs = button("songs-open", STAGE.songs, [STAGE.songs], () => stage.call("songs"));
   const more = button("more-open", STAGE.moreTitle, [icon(DRAWN.more)], () => openMore(), { class: "icon" });
   const view = button("view-open", STAGE.viewTitle, [STAGE.view], () => stage.call("view"));
+  const click = button("click-toggle", STAGE.click, [STAGE.click], () => stage.call("click"), { "aria-pressed": "false" });
   const lead = button("take-lead", STAGE.lead, [STAGE.lead], () => stage.call("take-lead"), { class: "ask" });
 
   guard(stop, { run: () => steer.stop(stop), isGuarded: () => band.isPlaying, hint: STAGE.stopAgain });
@@ -100,12 +101,11 @@ export function mountDock(stage, root, steer) {
     for (const [name, el] of links) el.hidden = !stage.has(name);
     stage.openSheet(sheet, { title: STAGE.moreTitle, testid: "more-sheet" });
     const beat = band.beat();
-    const felt = steer.feltTempo();
     if (beat) {
       const text = `${beat.num}/${beat.den}`;
       if (!METRES.includes(text) && !metre.querySelector(`[value="${text}"]`)) metre.append(h("option", { value: text }, text));
       metre.value = text;
-      enter.value = tempoText(Math.round(felt * 10) / 10);
+      enter.value = tempoText(Math.round(steer.feltTempo() * 10) / 10);
     }
     countIn.value = String(stage.view.countIn);
     if (field === "tempo") {
@@ -133,14 +133,15 @@ export function mountDock(stage, root, steer) {
       set(slot, narrow.matches ? [repeat] : []);
       set(ends, small ? [more] : [cues, songs, more]);
       row.push(transport, ...kept, ends);
-      set(moved, small ? [one, tempo, tap, cues, songs] : narrow.matches ? [tap] : []);
-      set(own, [view]);
+      set(moved, small ? [songs, cues, one, tap, tempo] : narrow.matches ? [tap] : []);
+      set(own, stage.has("click") ? [view, click] : [view]);
     } else {
       set(slot, []);
       set(moved, []);
       const cue = stage.mayCue ? [cues] : [];
-      set(ends, small ? [view, songs, more] : [view, ...cue, songs, more]);
-      set(own, small ? cue : []);
+      const clicks = stage.has("click") ? [click] : [];
+      set(ends, small ? [view, ...clicks, more] : [view, ...clicks, ...cue, songs, more]);
+      set(own, small ? [songs, ...cue] : []);
       row.push(lead, ends);
     }
     leads.hidden = !leader;
@@ -165,12 +166,15 @@ export function mountDock(stage, root, steer) {
   // ---- what changes while it plays
 
   let drawn = "";
+  let lastTempo = null;
   function frame({ detail: here }) {
     if (!here) return;
     const loop = stage.loop !== null;
-    const felt = feltBeats(here.beat);
-    const bpm = (steer.wanted ?? here.beat.tempoBpm) / felt;
-    const state = `${here.playing} ${loop} ${here.beat.pass} ${bpm} ${felt}`;
+    const bpm = (steer.wanted ?? here.beat.tempoBpm) / feltHere(stage, here);
+    const steps = bpm === lastTempo ? 10 : 1;
+    lastTempo = bpm;
+    const tempoWords = tempoText(Math.round(bpm * steps) / steps);
+    const state = `${here.playing} ${loop} ${here.beat.pass} ${tempoWords}`;
     if (state === drawn) return;
     drawn = state;
     if (play.hidden !== here.playing) {
@@ -183,9 +187,8 @@ export function mountDock(stage, root, steer) {
     mark(repeat, "aria-pressed", String(loop));
     write(repeatText, loop && here.beat.pass > 0 ? times(here.beat.pass) : STAGE.repeat);
     mark(repeat, "aria-label", loop ? STAGE.release : STAGE.repeatTitle);
-    const words_ = tempoText(Math.round(bpm * 10) / 10);
-    write(figure, words_);
-    mark(number, "aria-label", fill(STAGE.tempoEnter, { bpm: words_ }));
+    write(figure, tempoWords);
+    mark(number, "aria-label", fill(STAGE.tempoEnter, { bpm: tempoWords }));
   }
 
   // ---- a follower's dock
@@ -215,12 +218,14 @@ export function mountDock(stage, root, steer) {
   for (const query of [phone, narrow]) query.addEventListener?.("change", place);
   stage.addEventListener("members", place);
   stage.addEventListener("view", () => {
+    mark(click, "aria-pressed", String(stage.view.click !== "off"));
     document.getElementById("stage").classList.toggle("left-handed", stage.view.leftHanded);
   });
   stage.addEventListener("frame", frame);
   stage.addEventListener("open", () => {
     drawn = "";
     place();
+    mark(click, "aria-pressed", String(stage.view.click !== "off"));
     document.getElementById("stage").classList.toggle("left-handed", stage.view.leftHanded);
     reveal();
   });

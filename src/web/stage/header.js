@@ -3,9 +3,8 @@
 
 import { STAGE, fill } from "../texts.js";
 import { keyName, keysFor } from "../chart/chord.js";
-import { feltAt } from "../chart/map.js";
 import { h, mark, write } from "./dom.js";
-import { barAt, feltBeats, nameOf } from "./model.js";
+import { barAt, feltHere, nameOf } from "./model.js";
 import { armedText, tempoText } from "./steer.js";
 
 const DIGITS = 32;
@@ -22,8 +21,8 @@ export function mountHeader(stage, root, steer) {
   const guessed = h("span", { class: "guessed", title: STAGE.guessed, hidden: true }, "≈");
   const pulse = h("div", { class: "pulse", "aria-hidden": "true" });
   const section = h("b", { class: "section-name", dir: "auto", data: { testid: "current-section" } });
-  const of = h("span", { class: "of", data: { testid: "section-bar" } });
-  const next = h("span", { class: "next", data: { testid: "next" } });
+  let of = h("span", { class: "of", data: { testid: "section-bar" } });
+  let next = h("span", { class: "next", data: { testid: "next" } });
   const cancel = h("button", { class: "armed", data: { testid: "armed" }, hidden: true, onclick: () => steer.cancel(cancel) });
   const title = h("h1", { class: "title", dir: "auto", tabindex: "-1", data: { testid: "song-title" } });
   const key = h("output", { class: "key", data: { testid: "key" } });
@@ -48,6 +47,7 @@ export function mountHeader(stage, root, steer) {
   let blocks = [];
   let lit = null;
   let slowAt = -Infinity;
+  let lastTempo = null;
 
   function frame({ detail: here }) {
     const at = performance.now();
@@ -56,10 +56,14 @@ export function mountHeader(stage, root, steer) {
       slow();
     }
     if (!here) return;
-    const felt = feltBeats(here.beat);
+    const felt = feltHere(stage, here);
     const big = Math.floor((here.beat.beat - 1) / felt) + 1;
-    const tempoNow = steer.wanted ?? here.beat.tempoBpm;
-    const state = `${here.beat.bar} ${big} ${here.beat.num}/${here.beat.den} ${here.playing} ${here.pass} ${tempoNow} ${here.beat.pass}`;
+    const tempoNow = (steer.wanted ?? here.beat.tempoBpm) / felt;
+    // During a ramp decimals would only flicker.
+    const digitsOfTempo = tempoNow === lastTempo ? 10 : 1;
+    lastTempo = tempoNow;
+    const tempoWords = tempoText(Math.round(tempoNow * digitsOfTempo) / digitsOfTempo);
+    const state = `${here.beat.bar} ${big} ${here.beat.num}/${here.beat.den} ${here.playing} ${here.pass} ${tempoWords} ${here.beat.pass}`;
     if (state === drawn) return;
     drawn = state;
     write(bar, String(here.beat.bar));
@@ -71,7 +75,7 @@ export function mountHeader(stage, root, steer) {
     beat.dataset.of = here.beat.num;
     tempo.dataset.bpm = here.beat.tempoBpm;
     write(note, felt === 3 ? STAGE.dottedNote : STAGE.note);
-    write(tempo, tempoText(Math.round((tempoNow / felt) * 10) / 10));
+    write(tempo, tempoWords);
     showPulse(here, felt, big);
     showWhere(here);
   }
@@ -96,9 +100,12 @@ export function mountHeader(stage, root, steer) {
     const map = stage.song?.map ?? null;
     const pass = map?.passes[here.pass];
     const isOver = Boolean(map) && map.passes.length > 0 && here.songBeat >= map.beats;
-    if (here.beat.countIn) write(section, STAGE.countIn);
-    else if (isOver) write(section, STAGE.end);
-    else write(section, pass?.name ?? "");
+    const called = here.beat.countIn ? STAGE.countIn : isOver ? STAGE.end : (pass?.name ?? "");
+    if (section.textContent !== called) {
+      // New elements appear where the old ones would have moved: no layout shift.
+      [of, next] = [of, next].map(renewed);
+      write(section, called);
+    }
     if (pass && !here.beat.countIn) {
       const from = barAt(map.meter, pass.from);
       const total = Math.max(1, barAt(map.meter, pass.to - 1e-6) - from + 1);
@@ -151,6 +158,8 @@ export function mountHeader(stage, root, steer) {
 
   function song() {
     const now = stage.song;
+    const bars = now?.map ? barAt(now.map.meter, now.map.beats) : 0;
+    root.style.setProperty("--bar-digits", bars >= 100 ? 3 : 2);
     write(title, now ? now.title : STAGE.noSong);
     title.classList.toggle("none", !now);
     showKey();
@@ -201,6 +210,12 @@ export function mountHeader(stage, root, steer) {
     showMembers();
     slow();
   });
+}
+
+function renewed(el) {
+  const copy = el.cloneNode(true);
+  el.replaceWith(copy);
+  return copy;
 }
 
 const ordinal = new Intl.PluralRules("en", { type: "ordinal" });

@@ -10,7 +10,7 @@
 
 import { editedSetlist } from "../bandsync.js";
 import { parseChart } from "../chart/chordpro.js";
-import { lineAt, songMap } from "../chart/map.js";
+import { feltAt, lineAt, songMap } from "../chart/map.js";
 import { ERRORS, STAGE, fill } from "../texts.js";
 import * as music from "../timeline.js";
 import { recall, remember } from "./keep.js";
@@ -55,6 +55,12 @@ export const VIEW_DEFAULTS = Object.freeze({
 
 /** Beats of a bar that are felt as one: 3 in 6/8, 9/8 and 12/8, else 1. */
 export const feltBeats = ({ num, den }) => (den === 8 && num % 3 === 0 && num > 3 ? 3 : 1);
+
+/** The same for a place of `now()`: a chart may say more than the metre. */
+export function feltHere(stage, { beat, songBeat }) {
+  const map = stage.song?.map;
+  return map && beat.num % 3 === 0 ? Math.max(feltAt(map, songBeat), feltBeats(beat)) : feltBeats(beat);
+}
 
 /** Number of the bar, from 0, in which song beat `beat` lies; `meter` is that of a SongMap. */
 export function barAt(meter, beat) {
@@ -215,6 +221,7 @@ export class Stage extends EventTarget {
     this.isOpen = true;
     this.#tell("open");
     this.#changed();
+    this.fetchSongs();
     const draw = () => {
       if (!this.isOpen) return;
       this.#frame = requestAnimationFrame(draw);

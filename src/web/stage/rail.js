@@ -98,6 +98,10 @@ export function mountRail(stage, root, steer) {
     nextSong.disabled = !stage.isLeader;
   }
 
+  new ResizeObserver(() => {
+    const current = rows.find(({ button }) => button.hasAttribute("aria-current"));
+    if (current) reveal(current.button);
+  }).observe(list);
   stage.addEventListener("song", build);
   stage.addEventListener("open", build);
   stage.addEventListener("setlist", songs);

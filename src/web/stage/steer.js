@@ -1,7 +1,7 @@
 // What the leader does to the music: the same actions for the dock, the rail, the keyboard and pedals.
 
 import { STAGE, fill } from "../texts.js";
-import { feltBeats, passAt } from "./model.js";
+import { feltHere, passAt } from "./model.js";
 import { remark } from "./say.js";
 
 const TAP_FORGET_MS = 2000;
@@ -130,8 +130,8 @@ export class Steer {
 
   /** The tempo as the band feels it: dotted quarters in compound metres. */
   feltTempo() {
-    const beat = this.#band.beat();
-    return beat === null ? null : (this.wanted ?? beat.tempoBpm) / feltBeats(beat);
+    const here = this.#stage.now();
+    return here && (this.wanted ?? here.beat.tempoBpm) / feltHere(this.#stage, here);
   }
 
   /** Changes the tempo by a number of felt beats per minute. */
@@ -142,9 +142,9 @@ export class Steer {
 
   /** Sets the tempo that is felt. Of quick changes only the newest is sent. */
   toTempo(felt) {
-    const beat = this.#band.beat();
-    if (!beat || !Number.isFinite(felt)) return;
-    const bpm = Math.round(felt * feltBeats(beat) * 10) / 10;
+    const here = this.#stage.now();
+    if (!here || !Number.isFinite(felt)) return;
+    const bpm = Math.round(felt * feltHere(this.#stage, here) * 10) / 10;
     this.wanted = Math.min(TEMPO.most, Math.max(TEMPO.least, bpm));
     clearTimeout(this.#wantedTimer);
     this.#wantedTimer = setTimeout(() => this.#sendTempo(), TEMPO_WAIT_MS);
@@ -189,7 +189,7 @@ export function armedText(stage, armed) {
 function armedName(stage, { kind, beat, songId, bpm }) {
   if (kind === "song") return stage.songById(songId)?.title ?? "";
   if (kind === "tempo") {
-    const felt = feltBeats(stage.band.beat());
+    const felt = feltHere(stage, stage.now());
     return fill(STAGE.armedTempo, { note: felt === 3 ? STAGE.dottedNote : STAGE.note, bpm: tempoText(bpm / felt) });
   }
   if (kind === "meter") return STAGE.metre;
