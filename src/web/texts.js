@@ -249,9 +249,66 @@ export const ERRORS = Object.freeze({
   timeout: "No answer. What has not happened by now will not happen. Press again.",
 });
 
-export const SONG = {};
+/** The song itself, and what lies over it. */
+export const SONG = Object.freeze({
+  song: "Song",
+  back: "Back to the music",
+  backToBar: "Back to bar {bar}",
+  bars: "{bars} bars",
+  capo: "capo {capo}",
+  end: "End",
+  keyFrom: "Key {key}",
+  noChord: "N.C.",
+  nothing: "No song yet",
+  next: "Next",
+  oneBar: "1 bar",
+  passOf: "{pass}/{of}",
+  tempoFrom: "♩ = {tempo}",
+  then: "then {title}",
+  bar: "Bar",
+  countIn: "Count-in",
+});
 
-export const VIEW = {};
+/** The sheet with this browser's own view. */
+export const VIEW = Object.freeze({
+  title: "My view",
+  key: "Key",
+  asWritten: "as written",
+  keyUp: "Key up a semitone",
+  keyDown: "Key down a semitone",
+  capo: "Capo",
+  noCapo: "none",
+  capoFret: "fret {fret}",
+  plays: "Sounds in {sounds} · you play {shown}",
+  playsWithCapo: "Sounds in {sounds} · you play {shown}, capo {capo}",
+  instrument: "Instrument in",
+  instruments: { "": "C", "B♭": "B♭", "E♭": "E♭", F: "F" },
+  notation: "Chord names",
+  notations: { letters: "Letters: C D E", german: "German: C, H, B", nashville: "Nashville: 1 4 5", solfege: "Solfège: Do Re Mi" },
+  minorAsRelative: "Count minor keys from their relative major",
+  size: "Text size",
+  sizeUp: "Larger",
+  sizeDown: "Smaller",
+  sizeAuto: "Automatic",
+  pixels: "{size}",
+  wrap: "Long lines",
+  wraps: { true: "Wrap", false: "Fit the width" },
+  columns: "Columns",
+  columnCounts: { auto: "Automatic", 1: "One", 2: "Two" },
+  show: "Show",
+  shows: { both: "Chords and words", chords: "Chords", words: "Words" },
+  theme: "Theme",
+  themes: { night: "Night", day: "Day", system: "System" },
+  scroll: "Scrolling",
+  scrolls: { glide: "Glide", line: "Line by line", page: "Half pages", off: "Off" },
+  anchor: "Current line at",
+  anchorAt: "{percent} % of the height",
+  returns: "Return to the music after 10 s without a touch",
+  leftHanded: "Controls for the left hand",
+  thisSong: "For this song",
+  forAll: "For all songs",
+  reset: "Back to the band’s key",
+});
 
 export const SONGS = {};
 

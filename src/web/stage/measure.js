@@ -1,0 +1,33 @@
+// Widths of texts in em, measured on a canvas: no layout, and valid for any size.
+
+const PX = 100;
+const widths = new Map();
+let pen = null;
+let family = "";
+
+/** Forgets all widths, for example because another font was loaded. */
+export function forgetWidths() {
+  widths.clear();
+  pen = null;
+}
+
+/**
+ * Width of a text in em of its own size.
+ * @param {string} text @param {string | number} [weight] @param {string} [fonts] a font family; by default the page's
+ */
+export function emWidth(text, weight = 500, fonts = "") {
+  if (text === "") return 0;
+  const key = `${weight} ${fonts} ${text}`;
+  let width = widths.get(key);
+  if (width === undefined) {
+    if (!pen) {
+      pen = document.createElement("canvas").getContext("2d");
+      ({ fontFamily: family } = getComputedStyle(document.documentElement));
+    }
+    pen.font = `${weight} ${PX}px ${fonts || family}`;
+    width = pen.measureText(text).width / PX;
+    if (widths.size > 20_000) widths.clear();
+    widths.set(key, width);
+  }
+  return width;
+}

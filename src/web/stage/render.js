@@ -1,0 +1,537 @@
+// Draws a chart: headings, lines with chords over their letters, cells of bars, tabs and comments, in playing order.
+//
+// A chord stands in a box without width right before its letter, raised by one row, so the text keeps one baseline and a
+// line without chords has no row for them. How far chords must be moved apart is worked out in em from widths on a
+// canvas, before any layout: a space grows, and inside a word a thin rule fills the gap.
+//
+// All text becomes text nodes. The result is flat: blocks in the order of the page, so that the scroller can put them
+// into columns and half pages.
+
+import { isNoChord } from "../chart/chord.js";
+import { feltAt } from "../chart/map.js";
+import { SONG, fill } from "../texts.js";
+import { directionOf, joins, syllables } from "./bidi.js";
+import { h } from "./dom.js";
+import { emWidth } from "./measure.js";
+
+/** Smallest distance of two chords, in em of the text. Specified. */
+const APART = 0.4;
+const CHORD_SCALE = 0.8;
+const CHORD_MIN_PX = 14;
+const WEIGHTS = { chord: 750, annotation: "italic 500", bar: 500, beat: 500 };
+/** Smallest width of a beat in a cell, and of a cell, in em. */
+const SLOT = 0.95;
+const CELL = 4.4;
+const TAB_MIN_PX = 11;
+const TAB_FONTS = 'ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace';
+/** Words over this width, in em, are looked at when a line is wider than the page. */
+const LONG_WORD = 5;
+const JOINER = "\u200d";
+const SIDE = { ltr: "\u200e", rtl: "\u200f" };
+
+/** Chords are 0.8 of the text, and never smaller than 14 px. */
+export const chordScale = (size) => Math.max(CHORD_SCALE, CHORD_MIN_PX / size);
+
+/** Whether a selector such as `keys`, or `keys!` for all others, means this instrument. */
+export function isFor(selector, instrument) {
+  if (!selector) return true;
+  const others = selector.endsWith("!");
+  const is = selector.replace(/!$/, "").toLowerCase() === instrument.toLowerCase();
+  return others !== is;
+}
+
+/**
+ * Draws a song.
+ *
+ * @param {object} options
+ * @param {object} options.chart
+ * @param {object} options.map
+ * @param {(section: number, line: number, place: number) => (text: string) => string} options.writer of `chartWriter`
+ * @param {"both" | "chords" | "words"} [options.show]
+ * @param {string} [options.instrument] of the member, for comments with a selector
+ * @returns {Drawing}
+ */
+export function drawSong({ chart, map, writer, show = "both", instrument = "" }) {
+  const drawing = new Drawing();
+  const byPass = map.passes.map(() => new Map());
+  for (const [index, line] of map.lines.entries()) byPass[line.pass]?.set(line.line, { ...line, index });
+  for (const [i, pass] of map.passes.entries()) {
+    for (const { text } of map.comments?.filter((comment) => comment.pass === i) ?? []) drawing.add(drawComment(text));
+    const section = chart.sections[pass.section];
+    const name = pass.name || section.name;
+    if (name) drawing.add(heading(name, pass));
+    const write = (line) => writer(pass.section, line, pass.place);
+    drawLines(section, byPass[i], { chart, map, show, instrument, drawing, write });
+  }
+  drawing.add(h("p", { class: "fine" }, SONG.end));
+  return drawing;
+}
+
+/** A drawn song. All widths are in em of the song's text. */
+class Drawing {
+  /** Blocks in order. */
+  blocks = [];
+  /** Sounding lines by index in the map: `{ el, index, from, to, pass, marks: [{ beat, el }], cells }`. */
+  lines = [];
+  /** Natural widths of lines that wrap. */
+  widths = [];
+  #spacers = [];
+  #longWords = [];
+  #tabs = [];
+  #cells = [];
+  #cellWidth = CELL;
+  #wrapped = [];
+
+  add(el) {
+    this.blocks.push(el);
+    return el;
+  }
+
+  addWords(row) {
+    this.#spacers.push(row);
+    this.widths.push(row.space(CHORD_SCALE));
+    this.#longWords.push(...row.longWords);
+  }
+
+  addTab(el, width) {
+    this.#tabs.push({ el, width });
+  }
+
+  addCells(el, width, bars) {
+    this.#cells.push({ el, bars });
+    this.#cellWidth = Math.max(this.#cellWidth, width);
+  }
+
+  /** The size at which a share of the lines fits into `width` pixels, between `least` and `most`. */
+  sizeFor(width, { share = 0.9, least = 20, most = 40 } = {}) {
+    const sorted = [...this.widths].sort((a, b) => a - b);
+    const widest = sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? 0;
+    if (widest === 0) return most;
+    return Math.min(most, Math.max(least, Math.floor((width / widest) * 2) / 2));
+  }
+
+  /** Adapts what depends on the size of the text and the width of a row, in pixels. */
+  fit(size, width) {
+    const scale = chordScale(size);
+    for (const row of this.#spacers) row.space(scale);
+    for (const { el, ems } of this.#longWords) el.classList.toggle("long", ems * size > width);
+    for (const { el, width: ems } of this.#tabs) {
+      const px = Math.min(size * 0.72, Math.max(TAB_MIN_PX, Math.floor((width / ems) * 10) / 10));
+      el.style.setProperty("--tab", `${px}px`);
+    }
+    const room = width / (this.#cellWidth * size);
+    const across = room >= 8 ? 8 : room >= 4 ? 4 : room >= 2 ? 2 : 1;
+    for (const { el, bars } of this.#cells) {
+      el.style.setProperty("--across", across);
+      el.style.setProperty("--cell", `${this.#cellWidth}em`);
+      el.classList.toggle("narrow", bars > across);
+    }
+  }
+
+  /**
+   * Keeps chords inside the page that stand at the end of a row of a wrapped line. Reads the layout once.
+   * @returns {boolean} whether something was moved
+   */
+  tuck() {
+    for (const word of this.#wrapped) word.style.removeProperty("padding-inline-end");
+    const found = [];
+    for (const { el, words, isRtl } of this.#spacers) {
+      if (words.length === 0 || el.offsetHeight === 0) continue;
+      const box = el.getBoundingClientRect();
+      for (const { el: word, last } of words) {
+        const chord = last.getBoundingClientRect();
+        const over = isRtl ? box.left - chord.left : chord.right - box.right;
+        if (over <= 1) continue;
+        const end = word.getBoundingClientRect();
+        found.push({ word, px: isRtl ? end.left - chord.left : chord.right - end.right });
+      }
+    }
+    this.#wrapped = found.map(({ word }) => word);
+    for (const { word, px } of found) word.style.setProperty("padding-inline-end", `${Math.ceil(px)}px`);
+    return found.length > 0;
+  }
+}
+
+function heading(name, { pass, of, from }) {
+  const many = of > 1 && h("small", {}, fill(SONG.passOf, { pass, of }));
+  return h("h3", { class: "heading", dir: "auto", data: { from } }, h("span", {}, name), many && " ", many);
+}
+
+function drawLines(section, sounding, context) {
+  const { drawing, instrument } = context;
+  const { lines } = section;
+  for (let i = 0; i < lines.length; i += 1) {
+    const line = lines[i];
+    const timed = sounding.get(i);
+    if (!isFor(line.only, instrument)) continue;
+    if (line.kind === "tab") {
+      // All strings of a tab are one block.
+      let end = i + (timed?.rows ?? 1);
+      while (!timed && lines[end]?.kind === "tab" && !sounding.has(end)) end += 1;
+      drawing.add(drawTab(lines.slice(i, end).map(({ text }) => text), timed, context));
+      i = end - 1;
+      continue;
+    }
+    const el = drawLine(line, timed, { ...context, write: context.write(i) });
+    if (el) drawing.add(el);
+  }
+}
+
+const drawComment = (text, style = "") => h("p", { class: `comment ${style}`.trim(), dir: "auto" }, text);
+
+function drawLine(line, timed, context) {
+  switch (line.kind) {
+    case "words":
+      return context.show === "chords" ? drawCells(line, timed, context) : drawWords(line, timed, context);
+    case "chords":
+    case "grid":
+      return context.show === "words" ? drawRest(timed, context) : drawCells(line, timed, context);
+    case "comment":
+      return drawComment(line.text, line.style);
+    case "note":
+      return h("p", { class: "note", dir: "auto" }, line.text);
+    case "empty":
+      return h("div", { class: "empty" });
+    case "change":
+      return drawChange(line.change);
+    default:
+      return null;
+  }
+}
+
+function drawChange(change) {
+  if (!change) return null;
+  const { key, tempo, time } = change;
+  const text = key ? fill(SONG.keyFrom, { key }) : tempo ? fill(SONG.tempoFrom, { tempo }) : time && `${time.num}/${time.den}`;
+  return text ? h("p", { class: "note change" }, text) : null;
+}
+
+/** Makes the element of a line, and lists it if it sounds. */
+function lineOf(timed, { drawing }, props, ...children) {
+  if (!timed) return h("p", { dir: "auto", ...props }, ...children);
+  const { from, to, index, pass } = timed;
+  const data = { testid: "line", from, to };
+  const el = h("p", { dir: "auto", ...props, class: `line ${props.class}`, data }, ...children);
+  drawing.lines[index] = { el, index, from, to, pass, marks: [], ink: el };
+  return el;
+}
+
+// Words with chords.
+
+function drawWords(line, timed, context) {
+  const { drawing, show, write } = context;
+  const ink = h("span", { class: "ink" });
+  const el = lineOf(timed, context, { class: "words" }, ink);
+  const row = new Row(ink, el, directionOf(line.parts.map(({ text }) => text).join("")));
+  const beats = timed?.chords ?? [];
+  let chords = 0;
+  for (const part of line.parts) {
+    if (part.mark && show !== "words") {
+      const { mark, box } = drawMark(part.mark, write);
+      row.mark(box, emWidth(mark.textContent, WEIGHTS[part.mark.kind] ?? 500));
+      if (part.mark.kind === "chord") {
+        if (timed && beats[chords] !== undefined) drawing.lines[timed.index].marks.push({ beat: beats[chords], el: mark });
+        chords += 1;
+      }
+    }
+    for (const span of part.spans ?? [{ text: part.text }]) row.text(span);
+  }
+  row.end();
+  if (timed) drawing.lines[timed.index].ink = ink;
+  el.classList.toggle("with-chords", row.hasMarks);
+  drawing.addWords(row);
+  return el;
+}
+
+function drawMark({ kind, text }, write) {
+  let mark;
+  if (kind === "chord") {
+    const isNone = isNoChord(text);
+    mark = h("b", { class: isNone ? "chord none" : "chord", dir: "ltr" }, isNone ? SONG.noChord : write(text));
+  } else if (kind === "annotation") {
+    mark = h("i", { class: "annotation", dir: "auto" }, text);
+  } else {
+    mark = h("i", { class: kind === "bar" ? "bar-mark" : "beat-mark", dir: "ltr" }, text);
+  }
+  return { mark, box: h("span", { class: "at" }, mark) };
+}
+
+/** Builds a line of words: a pen that moves from left to right and keeps chords apart. */
+class Row {
+  /** Words with chords, each with the mark that comes last. */
+  words = [];
+  longWords = [];
+  hasMarks = false;
+  #into;
+  #direction;
+  #pieces = [];
+  /** Text before the pen in this word, and the span that keeps the word in one piece. */
+  #before = "";
+  #word = null;
+  #lastSpace = null;
+  /** Boxes that wait for the letter after them, which decides their side. */
+  #waiting = [];
+  #plain = null;
+  #joins = false;
+
+  constructor(into, el, direction) {
+    this.el = el;
+    this.isRtl = direction === "rtl";
+    this.#into = into;
+    this.#direction = direction;
+  }
+
+  mark(box, width) {
+    this.hasMarks = true;
+    this.#startWord();
+    const piece = { kind: "mark", box, width, space: this.#lastSpace, word: this.#word, gap: null, letters: this.#before !== "" };
+    this.#lastSpace = null;
+    this.#pieces.push(piece);
+    this.#waiting.push(piece);
+    this.#word.append(box);
+    const entry = this.words.find(({ el }) => el === this.#word);
+    if (entry) entry.last = box.firstChild;
+    else this.words.push({ el: this.#word, last: box.firstChild });
+  }
+
+  text({ text, bold = false, italic = false }) {
+    for (const [piece] of text.matchAll(/\s+|\S+/g)) {
+      if (/\s/.test(piece)) this.#space();
+      else for (const [i, part] of syllables(piece).entries()) this.#letters(part, { bold, italic }, i > 0);
+    }
+  }
+
+  end() {
+    this.#turn("");
+    this.#endWord();
+  }
+
+  /** Sets the gaps for chords of a size, and returns the width of the line in em. */
+  space(scale) {
+    let x = 0;
+    let free = 0;
+    let width = 0;
+    for (const piece of this.#pieces) {
+      if (piece.kind === "text") x += piece.width;
+      else {
+        const gap = Math.max(0, free - x);
+        setGap(piece, gap);
+        x += gap;
+        free = x + piece.width * scale + APART;
+        width = Math.max(width, free - APART);
+      }
+    }
+    const over = Math.max(0, width - x);
+    if (over > 0.02) this.el.style.setProperty("--over", `${over.toFixed(2)}em`);
+    else this.el.style.removeProperty("--over");
+    return Math.max(width, x);
+  }
+
+  #space() {
+    this.#turn("");
+    this.#endWord();
+    if (this.#pieces.length === 0) return;
+    this.#lastSpace = h("span", { class: "space" }, " ");
+    this.#pieces.push({ kind: "text", width: emWidth(" ") });
+    this.#into.append(this.#lastSpace);
+    this.#plain = null;
+  }
+
+  #letters(text, { bold, italic }, isNewWord) {
+    if (isNewWord) {
+      this.#turn(text);
+      this.#endWord();
+    }
+    this.#turn(text);
+    this.#lastSpace = null;
+    const joined = this.#joins ? JOINER : "";
+    this.#joins = false;
+    const width = emWidth(text, bold ? 800 : 500);
+    this.#pieces.push({ kind: "text", width });
+    const inner = bold ? h("b", {}, text) : italic ? h("i", {}, text) : document.createTextNode(joined + text);
+    if (this.#word) this.#word.append(inner);
+    else {
+      // Without a chord so far: plain text, which becomes a word if a chord follows inside it.
+      this.#plain ??= [];
+      this.#plain.push(inner);
+      this.#into.append(inner);
+    }
+    this.#before += text;
+    if (emWidth(this.#before) > LONG_WORD && this.#word) this.#noteLong();
+  }
+
+  /** Decides the side of the waiting boxes by the letter that follows. */
+  #turn(text) {
+    for (const piece of this.#waiting) {
+      const direction = directionOf(text, this.#direction);
+      piece.box.setAttribute("dir", direction);
+      if (joins(this.#before, text)) {
+        piece.box.before(JOINER);
+        this.#joins = true;
+      }
+      if (direction !== this.#direction) {
+        piece.side = document.createTextNode(SIDE[direction]);
+        piece.box.before(piece.side);
+      }
+    }
+    this.#waiting = [];
+  }
+
+  #startWord() {
+    if (this.#word) return;
+    this.#word = h("span", { class: "word" });
+    if (this.#plain) {
+      this.#plain[0].before(this.#word);
+      this.#word.append(...this.#plain);
+      this.#plain = null;
+    } else {
+      this.#into.append(this.#word);
+    }
+    if (emWidth(this.#before) > LONG_WORD) this.#noteLong();
+  }
+
+  #noteLong() {
+    const known = this.longWords.find(({ el }) => el === this.#word);
+    const ems = emWidth(this.#before) + 1;
+    if (known) known.ems = ems;
+    else this.longWords.push({ el: this.#word, ems });
+  }
+
+  #endWord() {
+    this.#word = null;
+    this.#plain = null;
+    this.#before = "";
+  }
+}
+
+/** A gap before a chord: the space before its word grows, and inside a word a rule fills it. */
+function setGap(piece, gap) {
+  const ems = gap > 0.02 ? `${gap.toFixed(2)}em` : "";
+  if (piece.space) {
+    piece.space.style.wordSpacing = ems;
+    return;
+  }
+  if (!ems) {
+    piece.gap?.remove();
+    piece.gap = null;
+    return;
+  }
+  if (!piece.gap) {
+    piece.gap = h("span", { class: piece.letters ? "gap rule" : "gap" });
+    (piece.side ?? piece.box).before(piece.gap);
+  }
+  piece.gap.style.setProperty("--ems", ems);
+}
+
+// Bars as cells.
+
+/** Bars between two beats of the song: `{ from, to, num, full }`. */
+function barsBetween(meter, from, to) {
+  const bars = [];
+  let at = from;
+  while (at < to - 1e-9 && bars.length < 256) {
+    const m = Math.max(0, meter.findLastIndex((entry) => entry.beat <= at + 1e-9));
+    const { beat, num, den } = meter[m] ?? { beat: 0, num: 4, den: 4 };
+    const first = beat + Math.floor((at - beat + 1e-9) / num) * num;
+    const next = Math.min(first + num, meter[m + 1]?.beat ?? Infinity, to);
+    bars.push({ from: at, to: next, num, den });
+    at = next;
+  }
+  return bars;
+}
+
+function drawCells(line, timed, context) {
+  const { map, drawing, write } = context;
+  if (!timed) return drawUntimedCells(line, write, context);
+  const felt = feltAt(map, timed.from);
+  const bars = barsBetween(map.meter, timed.from, timed.to);
+  const el = lineOf(timed, context, { class: "cells" });
+  const entry = drawing.lines[timed.index];
+  const marks = marksOf(line, timed.chords, write);
+  let widest = 0;
+  const symbols = barSymbols(line, bars.length);
+  entry.cells = bars.map((bar, i) => {
+    const compound = felt === 3 && bar.num % 3 === 0 ? 3 : 1;
+    const count = Math.max(1, Math.round((bar.to - bar.from) / compound));
+    const cell = h("span", { class: "cell", dir: "ltr" });
+    cell.style.setProperty("--beats", count);
+    if (symbols[i]) cell.dataset.left = symbols[i];
+    if (i === bars.length - 1 && symbols[bars.length]) cell.dataset.right = symbols[bars.length];
+    const inside = marks.filter(({ beat }) => beat >= bar.from - 1e-6 && beat < bar.to - 1e-6);
+    let covered = 0;
+    for (let s = 0; s < count; s += 1) {
+      const low = bar.from + s * compound;
+      const here = inside.filter(({ beat }) => beat >= low - 1e-6 && beat < low + compound - 1e-6);
+      const slot = h("span", { class: "slot" });
+      if (here.length > 0) {
+        let width = 0;
+        for (const { el: mark, beat, kind, width: own } of here) {
+          slot.append(mark);
+          width += own + 0.3;
+          if (kind === "chord") entry.marks.push({ beat, el: mark });
+        }
+        const later = inside.find(({ beat }) => beat >= low + compound - 1e-6);
+        const slots = later ? Math.max(1, Math.floor((later.beat - low) / compound + 1e-6)) : count - s;
+        widest = Math.max(widest, (width / slots) * count);
+        covered = low + Math.ceil((width * count) / Math.max(CELL, widest)) * compound;
+      } else if (low >= covered - 1e-6) {
+        slot.append(h("i", { class: "dot", "aria-hidden": "true" }));
+      }
+      cell.append(slot);
+    }
+    widest = Math.max(widest, SLOT * count);
+    el.append(cell);
+    return { from: bar.from, to: bar.to, el: cell };
+  });
+  const words = context.show === "chords" ? "" : line.parts.map(({ text }) => text).join(" ").trim();
+  if (words) el.append(h("span", { class: "aside", dir: "auto" }, words));
+  drawing.addCells(el, widest + 0.8, bars.length);
+  return el;
+}
+
+/** Marks with their beats. An annotation stands where the next chord does, or with the last one. */
+function marksOf(line, beats, write) {
+  const marks = [];
+  let chords = 0;
+  for (const { mark } of line.parts) {
+    if (!mark || mark.kind === "bar" || mark.kind === "beat" || mark.text === "%") continue;
+    const beat = beats[Math.min(chords, beats.length - 1)];
+    if (beat === undefined) continue;
+    const { mark: el } = drawMark(mark, write);
+    marks.push({ kind: mark.kind, beat, el, width: emWidth(el.textContent, WEIGHTS[mark.kind]) });
+    if (mark.kind === "chord") chords += 1;
+  }
+  return marks;
+}
+
+/** Special bar lines of a grid, such as repeats, by the bar before which they stand. */
+function barSymbols(line, bars) {
+  const found = line.parts.filter(({ mark }) => mark?.kind === "bar").map(({ mark }) => mark.text);
+  return found.length === bars + 1 ? found.map((text) => (text === "|" ? "" : text)) : [];
+}
+
+function drawUntimedCells(line, write, context) {
+  const marks = line.parts.filter(({ mark }) => mark).map(({ mark }) => drawMark(mark, write).mark);
+  return lineOf(null, context, { class: "loose" }, ...marks.flatMap((mark) => [mark, " "]));
+}
+
+/** A line without words where only words are shown. */
+function drawRest(timed, context) {
+  if (!timed) return null;
+  const bars = barsBetween(context.map.meter, timed.from, timed.to).length;
+  const ink = h("span", { class: "ink" }, fill(bars === 1 ? SONG.oneBar : SONG.bars, { bars }));
+  const el = lineOf(timed, context, { class: "rest" }, ink);
+  context.drawing.lines[timed.index].ink = ink;
+  return el;
+}
+
+// Tabs.
+
+function drawTab(rows, timed, context) {
+  const { drawing } = context;
+  const ink = h("span", { class: "ink" }, rows.join("\n"));
+  const el = lineOf(timed, context, { class: "tab", dir: "ltr", tabindex: "0" }, ink);
+  if (timed) drawing.lines[timed.index].ink = ink;
+  drawing.addTab(el, emWidth("0", 500, TAB_FONTS) * Math.max(...rows.map((row) => [...row].length)));
+  return el;
+}

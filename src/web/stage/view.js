@@ -1,0 +1,224 @@
+// This browser's own view: what each setting means for a song, and the sheet in which it is set.
+//
+// Key and capo belong to a song, and are kept by its id; everything else holds for all songs. Settings take effect at
+// once. Nothing here reaches the server or another member.
+
+import { keyName, keysFor } from "../chart/chord.js";
+import { VIEW, fill } from "../texts.js";
+import { h, mark, write } from "./dom.js";
+
+const SHIFT_MOST = 11;
+const CAPO_MOST = 11;
+const SIZE_LEAST = 16;
+const SIZE_MOST = 64;
+const SIZE_STEP = 2;
+const ANCHOR_LEAST = 20;
+const ANCHOR_MOST = 60;
+
+/** The view with what is set for one song. */
+export const ownView = (view, songId) => ({ ...view, ...view.perSong?.[songId] });
+
+/** The notation in which a view names keys: numbers name chords, not keys. */
+export const keyNotation = ({ notation }) => (notation === "nashville" ? "letters" : notation);
+
+/** The theme that a setting means now: `night` or `day`. */
+export function themeOf(theme) {
+  if (theme !== "system") return theme === "day" ? "day" : "night";
+  return matchMedia("(prefers-color-scheme: light)").matches ? "day" : "night";
+}
+
+/** Keeps the page in the theme of the view, and provides `view`, which opens the sheet. */
+export function mountView(stage) {
+  const sheet = new ViewSheet(stage);
+  const dress = () => {
+    const theme = themeOf(stage.view.theme);
+    document.documentElement.dataset.theme = theme;
+    document.documentElement.classList.toggle("left-handed", stage.view.leftHanded);
+    const colour = document.querySelector('meta[name="theme-color"]');
+    if (colour) colour.content = theme === "day" ? "#faf7f0" : "#0b0d10";
+  };
+  matchMedia("(prefers-color-scheme: light)").addEventListener?.("change", dress);
+  stage.addEventListener("view", dress);
+  dress();
+  stage.provide?.("view", () => sheet.open());
+  return sheet;
+}
+
+class ViewSheet {
+  #stage;
+  #el = null;
+  #refresh = [];
+  #isOpen = false;
+
+  constructor(stage) {
+    this.#stage = stage;
+    for (const event of ["view", "song"]) stage.addEventListener(event, () => this.#isOpen && this.#show());
+  }
+
+  /** Opens the sheet. Other rooms fill `[data-slot=sound]` and `[data-slot=pedals]` on the event `view-sheet`. */
+  open() {
+    this.#el ??= this.#make();
+    this.#isOpen = true;
+    this.#show();
+    const onClose = () => {
+      this.#isOpen = false;
+      this.#stage.dispatchEvent(Object.assign(new Event("view-sheet"), { detail: { element: this.#el, isOpen: false } }));
+    };
+    this.#stage.openSheet(this.#el, { title: VIEW.title, testid: "view", onClose });
+    this.#stage.dispatchEvent(Object.assign(new Event("view-sheet"), { detail: { element: this.#el, isOpen: true } }));
+  }
+
+  get #view() {
+    return ownView(this.#stage.view, this.#stage.song?.id);
+  }
+
+  /** Sets key or capo: for the song that is on, or for all if there is none. */
+  #setOwn(changes) {
+    const id = this.#stage.song?.id;
+    if (!id) return this.#stage.setView(changes);
+    const { perSong = {} } = this.#stage.view;
+    return this.#stage.setView({ perSong: { ...perSong, [id]: { ...perSong[id], ...changes } } });
+  }
+
+  #show() {
+    for (const refresh of this.#refresh) refresh(this.#view);
+  }
+
+  #make() {
+    const set = (changes) => this.#stage.setView(changes);
+    const turn = (by) => {
+      const shift = (this.#view.shift ?? 0) + by;
+      this.#setOwn({ shift: Math.abs(shift) > SHIFT_MOST ? 0 : shift });
+    };
+    const frets = Array.from({ length: CAPO_MOST + 1 }, (_, fret) => [fret, fret === 0 ? VIEW.noCapo : fill(VIEW.capoFret, { fret })]);
+    return h(
+      "div",
+      { class: "own-view" },
+      h(
+        "section",
+        { class: "set-group" },
+        h("h3", {}, VIEW.thisSong),
+        this.#stepper(VIEW.key, { id: "transpose", down: VIEW.keyDown, up: VIEW.keyUp }, turn, (view) => this.#keyText(view)),
+        this.#select(VIEW.capo, "capo", frets, (value) => this.#setOwn({ capo: Number(value) })),
+        this.#note((view) => this.#plays(view)),
+      ),
+      h(
+        "section",
+        { class: "set-group" },
+        h("h3", {}, VIEW.forAll),
+        this.#select(VIEW.notation, "notation", Object.entries(VIEW.notations), (notation) => set({ notation })),
+        this.#check(VIEW.minorAsRelative, "minorAsRelative", (view) => view.notation === "nashville"),
+        this.#choice(VIEW.instrument, "instrument", Object.keys(VIEW.instruments).map((value) => [value, VIEW.instruments[value]])),
+        this.#choice(VIEW.show, "show", Object.entries(VIEW.shows)),
+        this.#sizes(),
+        this.#choice(VIEW.wrap, "wrap", [[true, VIEW.wraps.true], [false, VIEW.wraps.false]]),
+        this.#choice(VIEW.columns, "columns", [["auto", VIEW.columnCounts.auto], [1, VIEW.columnCounts[1]], [2, VIEW.columnCounts[2]]]),
+        this.#choice(VIEW.theme, "theme", Object.entries(VIEW.themes)),
+        this.#choice(VIEW.scroll, "scroll", Object.entries(VIEW.scrolls)),
+        this.#anchor(),
+        this.#check(VIEW.returns, "returns"),
+        this.#check(VIEW.leftHanded, "leftHanded"),
+      ),
+      h("div", { data: { slot: "sound" } }),
+      h("div", { data: { slot: "pedals" } }),
+    );
+  }
+
+  #keyText(view) {
+    const { shift = 0 } = view;
+    const { chart } = this.#stage.song ?? {};
+    const steps = shift === 0 ? VIEW.asWritten : `${shift > 0 ? "+" : "−"}${Math.abs(shift)}`;
+    const key = chart && keysFor(chart, { shift }).plays;
+    return key ? `${keyName(key, 0, keyNotation(view))} · ${steps}` : steps;
+  }
+
+  #plays(view) {
+    const { chart } = this.#stage.song ?? {};
+    if (!chart) return "";
+    const { sounds, plays, capo } = keysFor(chart, view);
+    if (!plays || !sounds.text || (plays.tonic === sounds.tonic && capo === 0)) return "";
+    const name = (key) => keyName(key, 0, keyNotation(view));
+    const text = capo > 0 ? VIEW.playsWithCapo : VIEW.plays;
+    return fill(text, { shown: name(plays), sounds: name(sounds), capo });
+  }
+
+  // Kinds of controls.
+
+  #row(label, ...controls) {
+    return h("div", { class: "set-row", role: "group", "aria-label": label }, h("span", { class: "set-label" }, label), ...controls);
+  }
+
+  #note(text) {
+    const el = h("p", { class: "set-note", role: "status" });
+    this.#refresh.push((view) => {
+      write(el, text(view));
+      el.hidden = el.textContent === "";
+    });
+    return el;
+  }
+
+  #stepper(label, { id, down, up }, turn, text) {
+    const value = h("output", { class: "set-value", data: { testid: id } });
+    this.#refresh.push((view) => write(value, text(view)));
+    const button = (name, by, sign, what) =>
+      h("button", { class: "icon step", "aria-label": what, data: { testid: `${id}-${name}` }, onclick: () => turn(by) }, sign);
+    return this.#row(label, h("div", { class: "set-steps" }, button("down", -1, "−", down), value, button("up", 1, "+", up)));
+  }
+
+  #select(label, name, options, run) {
+    const id = `view-${name}`;
+    const select = h("select", { id, data: { testid: name }, onchange: () => run(select.value) }, ...options.map(([value, text]) => h("option", { value: String(value) }, text)));
+    this.#refresh.push((view) => {
+      select.value = String(view[name] ?? options[0][0]);
+    });
+    return h("div", { class: "set-row" }, h("label", { class: "set-label", for: id }, label), select);
+  }
+
+  #choice(label, name, options) {
+    const buttons = options.map(([value, text]) =>
+      h("button", { "aria-pressed": "false", data: { testid: `${name}-${value}` }, onclick: () => this.#stage.setView({ [name]: value }) }, text),
+    );
+    this.#refresh.push((view) => {
+      for (const [i, button] of buttons.entries()) mark(button, "aria-pressed", view[name] === options[i][0] ? "true" : "false");
+    });
+    const row = this.#row(label, h("div", { class: "set-choice" }, ...buttons));
+    row.dataset.testid = name;
+    return row;
+  }
+
+  #check(label, name, isOffered = () => true) {
+    const box = h("input", { type: "checkbox", data: { testid: name }, onchange: () => this.#stage.setView({ [name]: box.checked }) });
+    const row = h("label", { class: "set-row set-check" }, h("span", { class: "set-label" }, label), box);
+    this.#refresh.push((view) => {
+      box.checked = Boolean(view[name]);
+      row.hidden = !isOffered(view);
+    });
+    return row;
+  }
+
+  #sizes() {
+    const shown = () => Number(document.querySelector(".song-room")?.dataset.size) || 24;
+    const turn = (by) => {
+      const size = Math.round(this.#stage.view.size ?? shown()) + by * SIZE_STEP;
+      this.#stage.setView({ size: Math.min(SIZE_MOST, Math.max(SIZE_LEAST, size)) });
+    };
+    const text = ({ size }) => fill(VIEW.pixels, { size: Math.round(size ?? shown()) });
+    const row = this.#stepper(VIEW.size, { id: "size", down: VIEW.sizeDown, up: VIEW.sizeUp }, turn, text);
+    const auto = h("button", { "aria-pressed": "false", data: { testid: "size-auto" }, onclick: () => this.#stage.setView({ size: null }) }, VIEW.sizeAuto);
+    this.#refresh.push(({ size }) => mark(auto, "aria-pressed", size === null ? "true" : "false"));
+    row.querySelector(".set-steps").append(auto);
+    return row;
+  }
+
+  #anchor() {
+    const range = h("input", { id: "view-anchor", type: "range", min: ANCHOR_LEAST, max: ANCHOR_MOST, step: "5", data: { testid: "anchor" } });
+    const value = h("output", { class: "set-value", for: "view-anchor" });
+    range.addEventListener("input", () => this.#stage.setView({ anchor: Number(range.value) / 100 }));
+    this.#refresh.push(({ anchor }) => {
+      const percent = Math.round(anchor * 100);
+      range.value = String(percent);
+      write(value, fill(VIEW.anchorAt, { percent }));
+    });
+    return h("div", { class: "set-row" }, h("label", { class: "set-label", for: "view-anchor" }, VIEW.anchor), h("div", { class: "set-range" }, range, value));
+  }
+}
