@@ -260,12 +260,11 @@ export const SONG = Object.freeze({
   keyFrom: "Key {key}",
   noChord: "N.C.",
   nothing: "No song yet",
-  next: "Next",
+  offBeat: "offline",
   oneBar: "1 bar",
   passOf: "{pass}/{of}",
   tempoFrom: "♩ = {tempo}",
   then: "then {title}",
-  bar: "Bar",
   countIn: "Count-in",
 });
 

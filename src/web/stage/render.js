@@ -22,6 +22,10 @@ const WEIGHTS = { chord: 750, annotation: "italic 500", bar: 500, beat: 500 };
 /** Smallest width of a beat in a cell, and of a cell, in em. */
 const SLOT = 0.95;
 const CELL = 4.4;
+/** Wider cells hold for their line only. */
+const CELL_MOST = 7.5;
+/** Size of a chord in a cell, in em, as in song.css. */
+const CELL_CHORD = 0.9;
 const TAB_MIN_PX = 11;
 const TAB_FONTS = 'ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace';
 /** Words over this width, in em, are looked at when a line is wider than the page. */
@@ -97,9 +101,9 @@ class Drawing {
     this.#tabs.push({ el, width });
   }
 
-  addCells(el, width, bars) {
-    this.#cells.push({ el, bars });
-    this.#cellWidth = Math.max(this.#cellWidth, width);
+  addCells(el, width) {
+    this.#cells.push({ el, width });
+    if (width <= CELL_MOST) this.#cellWidth = Math.max(this.#cellWidth, width);
   }
 
   /** The size at which a share of the lines fits into `width` pixels, between `least` and `most`. */
@@ -107,7 +111,7 @@ class Drawing {
     const sorted = [...this.widths].sort((a, b) => a - b);
     const widest = sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? 0;
     if (widest === 0) return most;
-    return Math.min(most, Math.max(least, Math.floor((width / widest) * 2) / 2));
+    return Math.min(most, Math.max(least, Math.floor(width / widest)));
   }
 
   /** Adapts what depends on the size of the text and the width of a row, in pixels. */
@@ -118,13 +122,13 @@ class Drawing {
     for (const { el, width: ems } of this.#tabs) {
       const px = Math.min(size * 0.72, Math.max(TAB_MIN_PX, Math.floor((width / ems) * 10) / 10));
       el.style.setProperty("--tab", `${px}px`);
+      el.style.setProperty("--tab-row", `${Math.round(px * 1.25)}px`);
     }
-    const room = width / (this.#cellWidth * size);
-    const across = room >= 8 ? 8 : room >= 4 ? 4 : room >= 2 ? 2 : 1;
-    for (const { el, bars } of this.#cells) {
-      el.style.setProperty("--across", across);
-      el.style.setProperty("--cell", `${this.#cellWidth}em`);
-      el.classList.toggle("narrow", bars > across);
+    for (const { el, width: own } of this.#cells) {
+      const ems = own > CELL_MOST ? own : this.#cellWidth;
+      const room = width / (ems * size);
+      el.style.setProperty("--across", room >= 8 ? 8 : room >= 4 ? 4 : room >= 2 ? 2 : 1);
+      el.style.setProperty("--cell", `${ems.toFixed(2)}em`);
     }
   }
 
@@ -346,8 +350,8 @@ class Row {
     this.#lastSpace = null;
     const joined = this.#joins ? JOINER : "";
     this.#joins = false;
-    const width = emWidth(text, bold ? 800 : 500);
-    this.#pieces.push({ kind: "text", width });
+    const weight = bold ? 800 : 500;
+    this.#pieces.push({ kind: "text", width: emWidth(joined + text, weight), text: joined + text, weight });
     const inner = bold ? h("b", {}, text) : italic ? h("i", {}, text) : document.createTextNode(joined + text);
     if (this.#word) this.#word.append(inner);
     else {
@@ -368,6 +372,9 @@ class Row {
       if (joins(this.#before, text)) {
         piece.box.before(JOINER);
         this.#joins = true;
+        // Joined letters are narrower.
+        const last = this.#pieces.findLast(({ kind }) => kind === "text");
+        last.width = emWidth(last.text + JOINER, last.weight);
       }
       if (direction !== this.#direction) {
         piece.side = document.createTextNode(SIDE[direction]);
@@ -473,7 +480,8 @@ function drawCells(line, timed, context) {
         const later = inside.find(({ beat }) => beat >= low + compound - 1e-6);
         const slots = later ? Math.max(1, Math.floor((later.beat - low) / compound + 1e-6)) : count - s;
         widest = Math.max(widest, (width / slots) * count);
-        covered = low + Math.ceil((width * count) / Math.max(CELL, widest)) * compound;
+        const slotWidth = (Math.max(CELL, widest) - 0.5) / count;
+        covered = low + Math.ceil((width * CELL_CHORD - 0.1) / slotWidth) * compound;
       } else if (low >= covered - 1e-6) {
         slot.append(h("i", { class: "dot", "aria-hidden": "true" }));
       }
@@ -485,7 +493,7 @@ function drawCells(line, timed, context) {
   });
   const words = context.show === "chords" ? "" : line.parts.map(({ text }) => text).join(" ").trim();
   if (words) el.append(h("span", { class: "aside", dir: "auto" }, words));
-  drawing.addCells(el, widest + 0.8, bars.length);
+  drawing.addCells(el, widest + 0.8);
   return el;
 }
 

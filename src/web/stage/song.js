@@ -90,8 +90,8 @@ class SongRoom {
     stage.addEventListener("frame", ({ detail }) => this.#draw(detail));
     stage.addEventListener("open", () => this.#show());
     stage.addEventListener("close", () => this.#show());
-    stage.provide?.("page", (direction) => this.#page(direction));
-    stage.provide?.("now", () => this.#back());
+    stage.provide("page", (direction) => this.#page(direction));
+    stage.provide("now", () => this.#back());
     new ResizeObserver(() => this.#resized()).observe(this.#frame);
     this.#listen();
     this.#show();
@@ -174,7 +174,7 @@ class SongRoom {
   #kept() {
     if (!this.#drawing || this.#tops.length === 0) return null;
     const { top } = this.#scroll;
-    const anchor = top + this.#stage.view.anchor * this.#height;
+    const anchor = top + Math.round(this.#stage.view.anchor * this.#height);
     const line = Math.max(0, this.#tops.findLastIndex((y) => y <= anchor + 1));
     return { line, y: this.#tops[line] - top };
   }
@@ -217,7 +217,10 @@ class SongRoom {
   }
 
   #size(size, width) {
-    this.#sheet.style.setProperty("font-size", `${size}px`);
+    const px = { "font-size": size, "--row": size * 1.24, "--raise": size * 1.02, "--top": size * 0.16, "--foot": size * 0.3 };
+    px["--small"] = Math.max(15, size * 0.64);
+    px["--small-row"] = px["--small"] * 1.3;
+    for (const [name, value] of Object.entries(px)) this.#sheet.style.setProperty(name, `${Math.round(value)}px`);
     this.#root.dataset.size = size;
     this.#drawing.fit(size, width - PAD_START - PAD_END);
   }
@@ -236,7 +239,7 @@ class SongRoom {
     this.#size(this.#sizeFor(width), width);
     this.#drawing.tuck();
     this.#measure();
-    const anchor = view.anchor * height;
+    const anchor = Math.round(view.anchor * height);
     if (this.#sheetHeight() <= height) {
       this.#targets = this.#tops.map(() => 0);
       return;
@@ -457,6 +460,7 @@ class SongRoom {
     this.#scroll.detach();
     const top = direction * Math.max(this.#height / 3, this.#height - 2 * line);
     this.#frame.scrollBy({ top, behavior: calm ? "auto" : "smooth" });
+    return true;
   }
 
   #touched() {

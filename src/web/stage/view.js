@@ -7,6 +7,8 @@ import { keyName, keysFor } from "../chart/chord.js";
 import { VIEW, fill } from "../texts.js";
 import { h, mark, write } from "./dom.js";
 
+export { mountScreen } from "./screen.js";
+
 const SHIFT_MOST = 11;
 const CAPO_MOST = 11;
 const SIZE_LEAST = 16;
@@ -21,27 +23,10 @@ export const ownView = (view, songId) => ({ ...view, ...view.perSong?.[songId] }
 /** The notation in which a view names keys: numbers name chords, not keys. */
 export const keyNotation = ({ notation }) => (notation === "nashville" ? "letters" : notation);
 
-/** The theme that a setting means now: `night` or `day`. */
-export function themeOf(theme) {
-  if (theme !== "system") return theme === "day" ? "day" : "night";
-  return matchMedia("(prefers-color-scheme: light)").matches ? "day" : "night";
-}
-
-/** Keeps the page in the theme of the view, and provides `view`, which opens the sheet. */
+/** Provides `view`, which opens the sheet. */
 export function mountView(stage) {
   const sheet = new ViewSheet(stage);
-  const dress = () => {
-    const theme = themeOf(stage.view.theme);
-    document.documentElement.dataset.theme = theme;
-    document.documentElement.classList.toggle("left-handed", stage.view.leftHanded);
-    const colour = document.querySelector('meta[name="theme-color"]');
-    if (colour) colour.content = theme === "day" ? "#faf7f0" : "#0b0d10";
-  };
-  matchMedia("(prefers-color-scheme: light)").addEventListener?.("change", dress);
-  stage.addEventListener("view", dress);
-  dress();
-  stage.provide?.("view", () => sheet.open());
-  return sheet;
+  stage.provide("view", () => sheet.open());
 }
 
 class ViewSheet {
