@@ -31,6 +31,7 @@ const TAB_FONTS = 'ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono",
 /** Words over this width, in em, are looked at when a line is wider than the page. */
 const LONG_WORD = 5;
 const JOINER = "\u200d";
+const TATWEEL = "\u0640";
 const SIDE = { ltr: "\u200e", rtl: "\u200f" };
 
 /** Chords are 0.8 of the text, and never smaller than 14 px. */
@@ -351,7 +352,8 @@ class Row {
     const joined = this.#joins ? JOINER : "";
     this.#joins = false;
     const weight = bold ? 800 : 500;
-    this.#pieces.push({ kind: "text", width: emWidth(joined + text, weight), text: joined + text, weight });
+    const before = joined ? TATWEEL : "";
+    this.#pieces.push({ kind: "text", text, weight, before, width: joinedWidth(before, text, "", weight) });
     const inner = bold ? h("b", {}, text) : italic ? h("i", {}, text) : document.createTextNode(joined + text);
     if (this.#word) this.#word.append(inner);
     else {
@@ -374,7 +376,7 @@ class Row {
         this.#joins = true;
         // Joined letters are narrower.
         const last = this.#pieces.findLast(({ kind }) => kind === "text");
-        last.width = emWidth(last.text + JOINER, last.weight);
+        last.width = joinedWidth(last.before, last.text, TATWEEL, last.weight);
       }
       if (direction !== this.#direction) {
         piece.side = document.createTextNode(SIDE[direction]);
@@ -410,6 +412,10 @@ class Row {
     this.#before = "";
   }
 }
+
+/** Width of letters in their joined forms. A canvas ignores the joiner, so they are measured with a stroke that joins. */
+const joinedWidth = (before, text, after, weight) =>
+  emWidth(before + text + after, weight) - emWidth(before, weight) - emWidth(after, weight);
 
 /** A gap before a chord: the space before its word grows, and inside a word a rule fills it. */
 function setGap(piece, gap) {
