@@ -15,8 +15,8 @@ const PEAK = 1.72;
 const SETTLE_US = 1000;
 
 const micro = (beat) => Math.round(beat * music.BEAT);
-/** A line begins this many microbeats early, so that rounding never names the line before. */
-const SLACK = 2;
+/** A line begins this many microbeats early: those of a microsecond at 400 BPM, to which times are rounded. */
+const SLACK = 8;
 
 /** The last time up to `now` at which the song was at `beat`; null if the timeline does not know. */
 export function timeBefore(timeline, beat, now, since) {
