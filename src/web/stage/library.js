@@ -5,7 +5,7 @@
 
 const NAME = "bandsync";
 const VERSION = 1;
-const SHELVES = ["songs", "mine", "views", "drafts", "lists"];
+const SHELVES = ["songs", "mine", "drafts", "lists"];
 /** Time after which a database that neither opens nor fails is given up. Guessed. */
 const OPEN_MS = 2000;
 /** Maximum number of set lists. Specified. */
@@ -174,15 +174,6 @@ export class Library {
 
   dropMine(id) {
     return this.#change("mine", { remove: [id] });
-  }
-
-  /** Settings of the own view by song: `{ id, shift, capo, … }`. */
-  views() {
-    return this.#all("views");
-  }
-
-  keepView(id, view) {
-    return this.#change("views", { put: [{ ...view, id }] });
   }
 
   /** A chart that is being edited, or undefined. */
