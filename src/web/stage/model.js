@@ -8,12 +8,12 @@
 // (members, roles, settings), `status` (connection), `timeline`, `look` (another song is looked at), `toast` and `busy`
 // (for the room that shows them), `open` and `close` (the stage was entered or left).
 
-import { editedSetlist } from "../bandsync.js";
 import { parseChart } from "../chart/chordpro.js";
 import { feltAt, lineAt, songMap } from "../chart/map.js";
 import { ERRORS, STAGE, fill } from "../texts.js";
 import * as music from "../timeline.js";
 import { recall, remember } from "./keep.js";
+import { SetlistKeeper } from "./setlist.js";
 import * as sheets from "./sheet.js";
 
 /** Age up to which `now()` gives its last answer again, in milliseconds: less than a frame. */
@@ -23,8 +23,6 @@ const BUSY_MS = 300;
 const NO_ANSWER_MS = 2000;
 /** Time within which a command belongs to the button that was pressed. */
 const PRESS_MS = 100;
-/** Pause before songs are requested again after a failure. */
-const RETRY_MS = 2000;
 
 /** Settings of this browser's view, with their defaults. */
 export const VIEW_DEFAULTS = Object.freeze({
@@ -89,12 +87,8 @@ export class Stage extends EventTarget {
   #now = null;
   #nowAt = -Infinity;
   #frame = null;
-  /** Songs with bodies by id: `{ revision, body }`. */
-  #bodies = new Map();
   /** Charts by id: `{ body, chart, map }`. */
   #charts = new Map();
-  #fetching = false;
-  #retry = null;
   #pressed = { el: null, at: -Infinity };
   #rooms = new Map();
 
@@ -102,8 +96,8 @@ export class Stage extends EventTarget {
   band;
   /** `{ id, title, artist, key, revision, body, chart, map }` of the song that is on; null if there is none. */
   song = null;
-  /** The set list, its songs with bodies where they are known; null before the first one. */
-  setlist = null;
+  /** Keeps the set list and its charts, a SetlistKeeper. */
+  keeper;
   /** Settings of this browser's view. Change them with `setView`. */
   view;
   /** The armed jump or song, else the next armed tempo: `{ kind, beat, at, count, songId?, bpm? }`; or null. */
@@ -124,9 +118,8 @@ export class Stage extends EventTarget {
     this.view = { ...VIEW_DEFAULTS, ...kept, pedals: { ...VIEW_DEFAULTS.pedals, ...pedals } };
     band.addEventListener("change", () => this.#changed());
     band.addEventListener("status", ({ detail }) => this.#tell("status", detail));
-    band.addEventListener("snapshot", ({ detail }) => this.#snapshot(detail));
-    band.addEventListener("setlist", ({ detail }) => this.#takeSetlist(detail.setlist));
-    band.addEventListener("setlist_changed", ({ detail }) => this.#edited(detail));
+    this.keeper = new SetlistKeeper(band);
+    this.keeper.addEventListener("setlist", () => this.#listed());
     globalThis.document?.addEventListener("click", (event) => this.#press(event.target), true);
   }
 
@@ -169,9 +162,17 @@ export class Stage extends EventTarget {
     return loop ? { from: loop.from / music.BEAT, to: loop.to / music.BEAT } : null;
   }
 
+  /**
+   * The set list, its songs with bodies where they are known; null before the first one. If this member keeps a version
+   * of its own of a song, that is its `body`, and the band's is `bandBody`.
+   */
+  get setlist() {
+    return this.keeper.setlist;
+  }
+
   /** The song with an id, as it is in the set list; null if it is not. */
   songById(id) {
-    return this.setlist?.songs.find((song) => song.id === id) ?? null;
+    return this.keeper.songById(id);
   }
 
   /** The song of the set list `step` places after the one that is on; null if there is none. */
@@ -236,7 +237,7 @@ export class Stage extends EventTarget {
     this.isOpen = false;
     cancelAnimationFrame(this.#frame);
     sheets.closeSheets();
-    Object.assign(this, { song: null, setlist: null, armed: null, armedAll: [], looked: null });
+    Object.assign(this, { song: null, armed: null, armedAll: [], looked: null });
     this.#seen = null;
     this.#now = null;
     this.#tell("close");
@@ -339,33 +340,9 @@ export class Stage extends EventTarget {
     return this.#rooms.get(name)?.(...args);
   }
 
-  /** Requests bodies that are missing: of the song that is on, then of all others in order. */
-  async fetchSongs() {
-    clearTimeout(this.#retry);
-    if (this.#fetching || !this.setlist || !this.isOpen) return;
-    const missing = this.setlist.songs.filter(({ body }) => typeof body !== "string").map(({ id }) => id);
-    if (missing.length === 0) return;
-    this.#fetching = true;
-    const first = missing.find((id) => id === this.song?.id);
-    const wanted = first ? [first, ...missing.filter((id) => id !== first)] : missing;
-    try {
-      let rest = wanted;
-      while (rest.length > 0) {
-        const { songs, more } = await this.band.request("get_songs", { songIds: rest });
-        for (const { id, revision, body } of songs) this.#bodies.set(id, { revision, body });
-        this.#putBodies();
-        rest = songs.length > 0 ? more : [];
-      }
-    } catch {
-      this.#retry = setTimeout(() => this.fetchSongs(), RETRY_MS);
-    } finally {
-      this.#fetching = false;
-    }
-    // The list may have changed meanwhile.
-    if (this.setlist?.songs.some(({ body }) => typeof body !== "string")) {
-      clearTimeout(this.#retry);
-      this.#retry = setTimeout(() => this.fetchSongs(), RETRY_MS);
-    }
+  /** Requests the chart of the song that is on again. */
+  fetchSongs() {
+    if (this.song) this.keeper.fetch(this.song.id).catch(() => {});
   }
 
   #tell(type, detail) {
@@ -432,43 +409,10 @@ export class Stage extends EventTarget {
     this.#nowAt = -Infinity;
     if (this.looked === id) this.looked = null;
     this.#tell("song");
-    if (body === null) this.fetchSongs();
   }
 
-  #snapshot({ setlist, setlistRevision }) {
-    if (setlist) this.#takeSetlist(setlist);
-    else if (setlistRevision !== undefined && setlistRevision !== this.setlist?.revision) this.#askSetlist();
-  }
-
-  #edited(change) {
-    const edited = this.setlist && editedSetlist(this.setlist, change);
-    if (edited) this.#takeSetlist(edited);
-    else if (change.revision !== this.setlist?.revision) this.#askSetlist();
-  }
-
-  async #askSetlist() {
-    try {
-      this.#takeSetlist(await this.band.setlist());
-    } catch {
-      // The next snapshot or join brings it.
-    }
-  }
-
-  #takeSetlist(setlist) {
-    for (const { id, revision, body } of setlist.songs) if (typeof body === "string") this.#bodies.set(id, { revision, body });
-    this.setlist = setlist;
-    this.#putBodies();
-    this.fetchSongs();
-  }
-
-  /** Puts known bodies into the set list, and reads the song that is on again if its text came or changed. */
-  #putBodies() {
-    const bodyOf = ({ id, revision, body }) => {
-      const known = this.#bodies.get(id);
-      return body ?? (known?.revision === revision ? known.body : undefined);
-    };
-    const songs = this.setlist.songs.map((song) => ({ ...song, body: bodyOf(song) }));
-    this.setlist = { ...this.setlist, songs };
+  /** Reads the song that is on again if its text came or changed. */
+  #listed() {
     for (const id of this.#charts.keys()) if (!this.songById(id)) this.#charts.delete(id);
     const { timeline } = this.band;
     const t = this.band.serverMicros();
