@@ -8,7 +8,7 @@ import { toChordPro } from "../chart/convert.js";
 import { decode, detect } from "../chart/decode.js";
 import { songFields, songMap } from "../chart/map.js";
 import { exportSetlist, importFile } from "../chart/write.js";
-import { SONGS } from "../texts.js";
+import { CHART, SONGS } from "../texts.js";
 import { h } from "./dom.js";
 import { newSongId } from "./edits.js";
 
@@ -88,9 +88,7 @@ export async function readFiles(files) {
 }
 
 /** The sentence for a file that can't be read. */
-export function refusal({ code }) {
-  return Object.hasOwn(SONGS.refused, code ?? "") ? SONGS.refused[code] : SONGS.refused.unreadable;
-}
+export const refusal = ({ code }) => SONGS.refused[code] ?? CHART.refused?.[code] ?? SONGS.refused.unreadable;
 
 /** The text of a library song's source: what the file had, with its line ends. */
 const sourceText = (source) => (typeof source === "string" ? source : new TextDecoder("utf-8", { ignoreBOM: true }).decode(source));
