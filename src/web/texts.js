@@ -347,7 +347,6 @@ export const SONGS = Object.freeze({
   mineWhy: "You see your own version of this song",
   draft: "draft",
   demo: "Try the demo",
-  demoMark: "Demo",
   empty: "No songs yet. Paste one, drop files here, or try the demo.",
   emptyFollower: "No songs yet. Waiting for {leader} to add some.",
   noRight: "{leader} leads, and decides who may edit the list.",

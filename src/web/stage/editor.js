@@ -7,10 +7,10 @@
 import { parseChart } from "../chart/chordpro.js";
 import { detect } from "../chart/decode.js";
 import { shiftOf, songMap } from "../chart/map.js";
-import { setDirective } from "../chart/write.js";
+import { insertChord, setDirective, setSectionDirective, wrapSection } from "../chart/write.js";
 import { CHART, EDITOR, SONGS, fill } from "../texts.js";
 import { h, icon, mark, write } from "./dom.js";
-import { TextHistory, bandSong, changedLines, clockText, helped, offsetOfLine, readClock, settled } from "./edits.js";
+import { TextHistory, bandSong, changedLines, clockText, commented, offsetOfLine, readClock, sectionAt, settled } from "./edits.js";
 import { CHART_BYTES_MAX, bytesOf, formatName, readText, save, songFile, songOf } from "./files.js";
 import { bareSong } from "./library.js";
 import { Preview } from "./preview.js";
@@ -419,11 +419,36 @@ export class Editor extends EventTarget {
     this.#change(text);
   }
 
-  #help(kind, value) {
-    const { selectionStart, selectionEnd } = this.#el.text;
-    const { text, from, to } = helped(kind, this.#text, selectionStart, selectionEnd, value);
+  #help(kind, value = "") {
+    const { selectionStart: from, selectionEnd: to } = this.#el.text;
     this.#showPane("text");
-    this.#change(text, { from, to, focus: true });
+    const { text, ...selection } = this.#helped(kind, value, from, to);
+    this.#change(text, { ...selection, focus: true });
+  }
+
+  /** The text after a helper, and the selection. */
+  #helped(kind, value, from, to) {
+    const text = this.#text;
+    if (kind === "comment") return commented(text, from, to);
+    if (kind === "bars") return this.#barsHere(text, from);
+    if (kind !== "chord") return wrapSection(text, from, to, kind);
+    if (value !== "") {
+      const { text: changed, at } = insertChord(text, from, value);
+      return { text: changed, from: at };
+    }
+    return { text: `${text.slice(0, from)}[]${text.slice(from)}`, from: from + 1 };
+  }
+
+  /** Writes the bars of each line of the section at a place, with the number selected. */
+  #barsHere(text, at) {
+    const chart = parseChart(text);
+    const section = sectionAt(chart, at);
+    if (!section) return { text, from: at };
+    const bars = section.bars?.join(" ") ?? String(this.#bars);
+    const changed = setSectionDirective(text, section, "x_bars", bars);
+    const from = changed.indexOf("{x_bars", offsetOfLine(changed, section.source));
+    const number = changed.indexOf(bars, from);
+    return from < 0 || number < 0 ? { text: changed, from: at } : { text: changed, from: number, to: number + bars.length };
   }
 
   #tap() {

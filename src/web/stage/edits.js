@@ -193,13 +193,6 @@ export class TextHistory {
   }
 }
 
-/** Lines of a text as `{ from, to }`, without their ends. */
-function lineAround(text, at) {
-  const from = text.lastIndexOf("\n", at - 1) + 1;
-  const end = text.indexOf("\n", at);
-  return { from, to: end < 0 ? text.length : end };
-}
-
 /** Offset of a line, from 1, in a text. */
 export function offsetOfLine(text, line) {
   let at = 0;
@@ -211,55 +204,18 @@ export function offsetOfLine(text, line) {
   return at;
 }
 
-/** A text with `insert` in place of a part, and the selection after it. */
-const spliced = (text, from, to, insert, select) => ({
-  text: text.slice(0, from) + insert + text.slice(to),
-  from: from + select[0],
-  to: from + select[1],
-});
-
-/** Puts whole lines before and after the selected lines. */
-function wrapped(text, from, to, before, after) {
-  const begin = lineAround(text, from).from;
-  // A selection that ends at the beginning of a line does not mean that line.
-  const end = lineAround(text, to > from && text[to - 1] === "\n" ? to - 1 : to).to;
-  const inner = text.slice(begin, end);
-  const insert = `${before}\n${inner}\n${after}`;
-  const at = before.length + 1;
-  return spliced(text, begin, end, insert, [at, at + inner.length]);
+/** The section of a chart in which a place of its text lies: the last one that begins at or before it; or null. */
+export function sectionAt({ sections, text }, at) {
+  const line = text.slice(0, at).split("\n").length;
+  return sections.findLast(({ source }) => source <= line) ?? sections[0] ?? null;
 }
 
-/**
- * A helper of the editor, applied to a selection. Returns the text and the new selection.
- * @param {"verse" | "chorus" | "bridge" | "tab" | "grid" | "chord" | "bars" | "comment"} kind
- * @param {string} [value] the chord
- */
-export function helped(kind, text, from, to, value = "") {
-  if (kind === "chord") {
-    const insert = `[${value}]`;
-    const caret = value === "" ? 1 : insert.length;
-    return spliced(text, from, from, insert, [caret, caret]);
-  }
-  if (kind === "bars") {
-    const { from: begin } = sectionBody(text, from);
-    const insert = "{x_bars: 2}\n";
-    return spliced(text, begin, begin, insert, [9, 10]);
-  }
-  if (kind === "comment") {
-    const { from: begin } = lineAround(text, from);
-    const chosen = from === to ? "" : text.slice(from, to).replace(/\n/g, " ");
-    if (chosen) return spliced(text, from, to, `{comment: ${chosen}}`, [10, 10 + chosen.length]);
-    return spliced(text, begin, begin, "{comment: }\n", [10, 10]);
-  }
-  return wrapped(text, from, to, `{start_of_${kind}}`, `{end_of_${kind}}`);
-}
-
-/** The place where directives of the section around `at` stand: after its beginning, or at the line itself. */
-function sectionBody(text, at) {
-  const before = text.slice(0, lineAround(text, at).to);
-  const begin = [...before.matchAll(/^\s*\{\s*(?:start_of_\w+|so[vcbtg])\b[^}\n]*\}[^\n]*(?:\n|$)/gim)].at(-1);
-  const ended = begin && /^\s*\{\s*(?:end_of_\w+|eo[vcbtg])\s*\}/im.test(before.slice(begin.index + begin[0].length));
-  if (!begin || ended) return lineAround(text, at);
-  const from = begin.index + begin[0].length;
-  return { from, to: from };
+/** A comment directive at a selection: around it, or as a line of its own before. Returns the text and the selection. */
+export function commented(text, from, to) {
+  const chosen = text.slice(from, to).replace(/\n/g, " ").trim();
+  const head = "{comment: ";
+  const at = chosen ? from : text.lastIndexOf("\n", from - 1) + 1;
+  const insert = chosen ? `${head}${chosen}}` : `${head}}\n`;
+  const rest = text.slice(chosen ? to : at);
+  return { text: text.slice(0, at) + insert + rest, from: at + head.length, to: at + head.length + chosen.length };
 }

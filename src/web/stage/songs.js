@@ -4,7 +4,6 @@
 // was dropped until then. Nothing asks “are you sure?”: what was removed can be brought back for ten seconds.
 
 import { SONGS, fill } from "../texts.js";
-import { demoSong } from "./demo.js";
 import { Reordering } from "./drag.js";
 import { h, icon, mark, write } from "./dom.js";
 import { bandSong, clockText, durationOf, inPieces, moveBy, moveTo, newSongId, restored, totalDuration } from "./edits.js";
@@ -24,7 +23,7 @@ const REFUSALS_SHOWN = 3;
 const DOTS = "M6 10a2 2 0 1 1 0 4 2 2 0 0 1 0-4zm6 0a2 2 0 1 1 0 4 2 2 0 0 1 0-4zm6 0a2 2 0 1 1 0 4 2 2 0 0 1 0-4z";
 const GRIP = "M4 8h16v1.6H4zm0 3.2h16v1.6H4zm0 3.2h16V16H4z";
 
-/** Mounts the room. It provides `songs`, `song-add`, `song-import`, `song-edit` and `song-demo`. */
+/** Mounts the room. It provides `songs`, `song-add`, `song-import` and `song-edit`. */
 export function mountSongs(stage) {
   return new SongsRoom(stage);
 }
@@ -53,7 +52,6 @@ class SongsRoom {
     stage.provide("song-add", (text) => this.add(text));
     stage.provide("song-import", (files) => (files?.length > 0 ? this.importFiles([...files]) : this.#el.input.click()));
     stage.provide("song-edit", (songId) => this.edit(songId));
-    stage.provide("song-demo", () => this.#put([demoSong()], SONGS.added));
     for (const type of ["setlist", "song", "members", "armed", "status", "look"]) stage.addEventListener(type, () => this.#draw());
     stage.addEventListener("setlist", () => this.#keepLater());
     stage.addEventListener("close", () => clearTimeout(this.#keeping));
@@ -247,7 +245,7 @@ class SongsRoom {
     const text = mayEdit ? SONGS.empty : fill(SONGS.emptyFollower, { leader });
     if (empty.dataset.text === text) return;
     empty.dataset.text = text;
-    const demo = h("button", { data: { testid: "song-demo" }, onclick: () => this.#put([demoSong()], SONGS.added) }, SONGS.demo);
+    const demo = h("button", { data: { testid: "song-demo" }, onclick: () => this.#stage.call("demo") }, SONGS.demo);
     empty.replaceChildren(h("p", {}, text), ...(mayEdit ? [demo] : []));
   }
 
@@ -319,7 +317,7 @@ class SongsRoom {
   }
 
   #fillFacts(row, song) {
-    const { map, chart } = this.#stage.chartOf(song.id) ?? {};
+    const { map } = this.#stage.chartOf(song.id) ?? {};
     const ms = durationOf(song);
     const tempo = song.tempoBpm === undefined ? "" : tempoText(song, map);
     const facts = [
@@ -327,7 +325,6 @@ class SongsRoom {
       tempo && h("span", {}, tempo),
       ms !== null && h("span", {}, clockText(ms)),
       map?.guessed && h("span", { class: "song-guessed", title: SONGS.guessed }, "⚠", h("span", { class: "unseen" }, SONGS.guessed)),
-      chart?.subtitle === SONGS.demoMark && h("span", { class: "song-badge" }, SONGS.demoMark),
       song.bandBody !== undefined && h("span", { class: "song-badge", title: SONGS.mineWhy }, SONGS.mine),
       this.#drafts.some(({ id }) => id === song.id) && h("span", { class: "song-badge" }, SONGS.draft),
     ].filter(Boolean);
