@@ -463,7 +463,8 @@ export const EDITOR = Object.freeze({
   tapDone: "Use it",
   tapBack: "Take one back",
   tapNext: "Next",
-  tapEnd: "The end",
+  tapEnd: "The end of the song",
+  tapAll: "All lines have their timing.",
   tapCount: "{n} of {of} lines",
   tapUsed: "The timing of {n} lines is in the chart.",
 });

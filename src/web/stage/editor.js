@@ -337,7 +337,7 @@ export class Editor extends EventTarget {
     const key = chords.join(" ");
     if (this.#el.chords.dataset.key === key) return;
     this.#el.chords.dataset.key = key;
-    this.#el.chords.replaceChildren(...chords.map((chord) => h("button", { type: "button", class: "chip", onclick: () => this.#help("chord", chord) }, chord)));
+    this.#el.chords.replaceChildren(...chords.map((chord) => h("button", { type: "button", class: "chord-chip", onclick: () => this.#help("chord", chord) }, chord)));
   }
 
   #drawSaving() {

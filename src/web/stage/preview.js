@@ -20,7 +20,7 @@ export class Preview {
     const { scrollTop } = this.#el;
     this.#drawing = chart && map ? drawSong({ chart, map, writer: () => (text) => text }) : null;
     const page = document.createElement("div");
-    page.className = "song preview-song";
+    page.className = "song-sheet preview-song";
     for (const block of this.#drawing?.blocks ?? []) {
       // Lines of the stage are those with this handle.
       if (block.dataset.testid === "line") block.dataset.testid = "preview-line";
@@ -36,7 +36,7 @@ export class Preview {
     const width = this.#el.clientWidth - 32;
     if (!this.#drawing || width <= 0) return;
     const size = this.#drawing.sizeFor(width, { least: SIZE.least, most: SIZE.most });
-    this.#el.style.setProperty("--size", `${size}px`);
+    this.#el.firstChild.style.setProperty("font-size", `${size}px`);
     this.#drawing.fit(size, width);
   }
 }

@@ -81,7 +81,7 @@ class SongsRoom {
     if (this.#stage.isScreen) return;
     const read = text.trim() === "" ? null : readText(text);
     if (read && read.songs.length > 1) {
-      this.#put(read.songs.map(({ body, source }) => ({ ...songOf(newSongId(), body), source, from: read.format })), SONGS.added);
+      this.#put(read.songs.map(({ body, source }) => ({ ...songOf(newSongId(), body), source, from: read.format })));
       return;
     }
     this.#editor.open({ id: newSongId(), isNew: true, pasted: text });
@@ -96,8 +96,8 @@ class SongsRoom {
   /** Adds the songs of files to the list. */
   async importFiles(files) {
     const { title, songs, refused } = await readFiles(files);
-    if (refused.length > 0) this.#refuse(refused);
-    if (songs.length === 0) return;
+    const notes = refusals(refused);
+    if (songs.length === 0) return void this.#stage.toast(notes, { seconds: UNDO_S });
     const library = await this.#library;
     const listed = new Set(this.#songs().map(({ id }) => id));
     for (const song of songs) {
@@ -107,39 +107,35 @@ class SongsRoom {
       listed.add(song.id);
     }
     const isFirst = this.#songs().length === 0 && title !== null;
-    await this.#put(songs, SONGS.added, isFirst ? [{ op: "retitle", title: title.slice(0, 200) }] : []);
+    const more = isFirst ? [{ op: "retitle", title: title.slice(0, 200) }] : [];
+    return void (await this.#put(songs, { more, notes }));
   }
 
   #songs() {
     return this.#stage.setlist?.songs ?? [];
   }
 
-  /** Adds songs for the band, or without the right for this member only. Says which formats were found. */
-  async #put(songs, text, more = []) {
+  /**
+   * Adds songs for the band, or without the right for this member only. Says which formats were found.
+   * @param {{ more?: object[], notes?: string }} [options] further operations, and a text to show with the result
+   */
+  async #put(songs, { more = [], notes = "" } = {}) {
     const library = await this.#library;
     await library.keepSongs(songs, { isMade: true });
-    if (!this.#stage.mayEdit) {
-      this.#stage.toast(`${this.#noRight()} ${fill(SONGS.keptHere, { n: songs.length })}`, { plain: true, seconds: UNDO_S });
-      return;
-    }
+    const say = (text, action) => this.#stage.toast(`${text} ${notes}`.trim(), { plain: true, seconds: UNDO_S, action });
+    if (!this.#stage.mayEdit) return void say(`${this.#noRight()} ${fill(SONGS.keptHere, { n: songs.length })}`);
     const ops = [...songs.map((song) => ({ op: "add", song: bareSong(song) })), ...more];
-    if (!(await this.#apply(ops))) return;
+    if (!(await this.#apply(ops))) return undefined;
     const named = songs.slice(0, 3).map(({ title, from }) => (from && from !== "chordpro" ? `${title} (${formatName(from)})` : title));
     const names = named.join(", ") + (songs.length > 3 ? fill(SONGS.andMore, { n: songs.length - 3 }) : "");
     const run = () => this.#takeBack(songs.map(({ id }) => id));
-    this.#stage.toast(fill(text, { names }), { plain: true, seconds: UNDO_S, action: { text: SONGS.undo, run } });
+    return void say(fill(SONGS.added, { names }), { text: SONGS.undo, run });
   }
 
   /** Removes songs that were just added. */
   #takeBack(ids) {
     const ops = ids.map((id) => this.#stage.songById(id)).filter(Boolean).map(({ id, revision }) => ({ op: "remove", songId: id, was: revision }));
     this.#apply(ops);
-  }
-
-  #refuse(refused) {
-    const texts = refused.slice(0, REFUSALS_SHOWN).map(({ file, text }) => `${file}: ${text}`);
-    if (refused.length > REFUSALS_SHOWN) texts.push(fill(SONGS.moreRefused, { n: refused.length - REFUSALS_SHOWN }));
-    this.#stage.toast(texts.join(" "), { seconds: UNDO_S });
   }
 
   #noRight() {
@@ -510,7 +506,7 @@ class SongsRoom {
       const add = h("button", { disabled: isListed, data: { testid: "library-add" } }, isListed ? SONGS.listed : SONGS.addToList);
       add.addEventListener("click", async () => {
         add.disabled = true;
-        await this.#put([song], SONGS.added);
+        await this.#put([song]);
       });
       const drop = h("button", { class: "quiet", "aria-label": fill(SONGS.forget, { title: song.title }), data: { testid: "library-forget" } }, "✕");
       const item = h("li", { data: { testid: "library-song" } }, h("span", { class: "song-names" }, h("bdi", { class: "song-title" }, song.title), h("bdi", { class: "song-artist" }, song.artist ?? "")), add, drop);
@@ -579,6 +575,13 @@ class SongsRoom {
     };
     this.#stage.toast(fill(SONGS.draftKept, { title: draft.title || SONGS.untitled }), { plain: true, seconds: UNDO_S, action: { text: SONGS.goOn, run } });
   }
+}
+
+/** The sentences for files that were refused. */
+function refusals(refused) {
+  const texts = refused.slice(0, REFUSALS_SHOWN).map(({ file, text }) => `${file}: ${text}`);
+  if (refused.length > REFUSALS_SHOWN) texts.push(fill(SONGS.moreRefused, { n: refused.length - REFUSALS_SHOWN }));
+  return texts.join(" ");
 }
 
 /** The tempo as musicians say it: dotted quarters in 6/8, 9/8 and 12/8. */

@@ -4,7 +4,7 @@
 // If the band plays this song, its beats count. Otherwise this device counts alone, with a click of its own.
 
 import { feltAt } from "../chart/map.js";
-import { LineTaps } from "../chart/tap.js";
+import { LineTap, writeBeats } from "../chart/tap.js";
 import { EDITOR, fill } from "../texts.js";
 import { h, write } from "./dom.js";
 
@@ -12,6 +12,10 @@ import { h, write } from "./dom.js";
 const BOUNCE_MS = 250;
 const FORWARD = new Set([" ", "Enter", "PageDown", "ArrowDown", "ArrowRight"]);
 const BACK = new Set(["Backspace", "PageUp", "ArrowUp", "ArrowLeft"]);
+/** A press this long before beat 0 begins the song. In beats. */
+const EARLY = 0.5;
+/** A line that began this long ago, in beats, is still the next one to press. */
+const LATE = 0.25;
 /** Clicks are scheduled this far ahead. */
 const AHEAD_S = 0.1;
 const TURN_MS = 25;
@@ -37,12 +41,14 @@ class Pad {
   #root;
   #frame = null;
   #lastAt = -Infinity;
+  /** Whether the end of the last line was pressed. */
+  #isEnded = false;
   #isOver = false;
 
   constructor(stage, options) {
     this.#stage = stage;
     this.#options = options;
-    this.#taps = new LineTaps(options.chart, options.map);
+    this.#taps = this.#begin();
     this.#build();
     stage.openSheet(this.#root, { title: EDITOR.tapTitle, wide: true, testid: "taps-sheet", onClose: () => this.#end(null) });
     document.addEventListener("keydown", this.#onKey, true);
@@ -105,28 +111,43 @@ class Pad {
     this.#alone = new Alone(this.#options.map);
   }
 
+  /** Begins with the first line, or where the band is. */
+  #begin() {
+    const { map } = this.#options;
+    const beat = this.#stage.song?.id === this.#options.songId ? (this.#stage.band.beat()?.songBeat ?? 0) : 0;
+    return new LineTap(map, Math.max(0, map.lines.findIndex(({ from }) => from >= beat - LATE)));
+  }
+
   #press() {
     const now = performance.now();
     const beat = this.#beat();
     if (beat === null) return void this.#start();
-    if (now - this.#lastAt < BOUNCE_MS || beat < -0.5) return undefined;
+    if (now - this.#lastAt < BOUNCE_MS || beat < -EARLY) return undefined;
     this.#lastAt = now;
-    this.#taps.press(Math.max(0, beat));
+    if (this.#taps.next < this.#options.map.lines.length) this.#taps.press(Math.max(0, beat));
+    else if (!this.#isEnded) {
+      this.#taps.finish(beat);
+      this.#isEnded = true;
+    }
     return undefined;
   }
 
   #release() {
     const beat = this.#beat();
-    if (beat !== null) this.#taps.release?.(Math.max(0, beat));
+    if (beat !== null) this.#taps.release(Math.max(0, beat));
   }
 
   #takeBack() {
     this.#taps.back();
+    this.#isEnded = false;
     this.#el.pad.focus();
   }
 
   #use() {
-    this.#end(this.#taps.count === 0 ? null : this.#taps.write(this.#options.text));
+    const { text } = this.#options;
+    const n = this.#taps.starts.length;
+    this.#end(n === 0 ? null : writeBeats(text, this.#taps.lists));
+    if (n > 0) this.#stage.toast(fill(EDITOR.tapUsed, { n }), { plain: true });
     this.#stage.closeSheet(this.#root);
   }
 
@@ -159,11 +180,11 @@ class Pad {
     const textOf = (i) => lineText(chart, map.lines[i]);
     write(el.was, next > 1 ? textOf(next - 2) : "");
     write(el.now, next > 0 ? textOf(next - 1) : "");
-    write(el.next, next < map.lines.length ? textOf(next) : EDITOR.tapEnd);
+    write(el.next, next < map.lines.length ? textOf(next) : this.#isEnded ? EDITOR.tapAll : EDITOR.tapEnd);
     write(el.later, next + 1 < map.lines.length ? textOf(next + 1) : "");
     write(el.count, fill(EDITOR.tapCount, { n: Math.min(next, map.lines.length), of: map.lines.length }));
-    el.use.disabled = this.#taps.count === 0;
-    el.back.disabled = this.#taps.count === 0;
+    el.use.disabled = this.#taps.starts.length === 0;
+    el.back.disabled = this.#taps.starts.length === 0;
     const beat = this.#beat();
     el.play.hidden = beat !== null;
     const isLeading = this.#stage.isLeader && this.#stage.song?.id === this.#options.songId;
