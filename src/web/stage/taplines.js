@@ -186,6 +186,7 @@ class Pad {
     el.use.disabled = this.#taps.starts.length === 0;
     el.back.disabled = this.#taps.starts.length === 0;
     const beat = this.#beat();
+    this.#root.dataset.beat = beat ?? "";
     el.play.hidden = beat !== null;
     const isLeading = this.#stage.isLeader && this.#stage.song?.id === this.#options.songId;
     write(el.play, isLeading ? EDITOR.tapPlay : EDITOR.tapStart);
