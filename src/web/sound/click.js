@@ -19,7 +19,7 @@ const PAST_MS = 60;
 const LEAD_S = 0.005;
 /** A scheduled sound is moved if the clock now says otherwise by more than this. */
 const MOVE_S = 0.002;
-/** Two clicks that are nearer are one that was corrected. The shortest half beat has 75 ms. */
+/** Two clicks that are nearer are one that was moved: only one of them sounds. The shortest half beat has 75 ms. */
 const APART_S = 0.05;
 /** A lost clock with a larger bound silences the click. Specified. */
 const BOUND_MS = 50;
@@ -203,13 +203,17 @@ export class Click extends EventTarget {
     const from = Math.ceil((heard - PAST_MS) * 1000);
     const until = Math.ceil((heard + (this.#isHidden() ? HIDDEN_HORIZON_MS : HORIZON_MS)) * 1000);
     const options = { eighths, countInOnly: click === "count-in" };
-    const wanted = click === "off" ? [] : clicksBetween(timeline, from, until, options);
+    const all = click === "off" ? [] : clicksBetween(timeline, from, until, options);
+    // A timeline does not know what was before its first segment: beats there belong to the one before it, and what is
+    // scheduled of them stays.
+    const begins = timeline.segments[0].t0;
+    const wanted = all.filter(({ t }, i) => t >= begins && !(all[i + 1]?.t - t < APART_S * 1e6));
     const times = new Set(wanted.map(({ t }) => t));
     const { currentTime, baseLatency = 0 } = this.#output.context;
     const soonest = currentTime + Math.max(LEAD_S, baseLatency);
     for (const [t, plan] of this.#planned) {
       if (plan.at <= currentTime) this.#sounded(t, plan);
-      else if (!times.has(t)) this.#cancel(t, plan);
+      else if (!times.has(t) && (t >= begins || click === "off")) this.#cancel(t, plan);
     }
     for (const each of wanted) {
       const ms = now + each.t / 1000 - heard;
