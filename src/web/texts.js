@@ -498,6 +498,79 @@ export const CHART = Object.freeze({
   notShown: "[{name}: not shown]",
 });
 
-export const SOUND = {};
+/** The click, the screen that stays on, and use without the server. */
+export const SOUND = Object.freeze({
+  title: "Click",
+  click: "Click",
+  countInOnly: "Count-in only",
+  volume: "Volume",
+  percent: "{n} %",
+  sound: "Sound",
+  sounds: { tick: "Tick", wood: "Wood", hat: "Hi-hat" },
+  accent: "Accent on one",
+  accents: ["None", "Light", "Clear", "Strong"],
+  eighths: "Eighths",
+  offset: "Earlier by",
+  ms: "{n} ms",
+  offsetHint: "For headphones or speakers that are late. Bluetooth often needs 100 to 300 ms.",
+  offsetDown: "1 ms less",
+  offsetUp: "1 ms more",
+  tap: "Tap for sound",
+  none: "This device gives no sound.",
+  silentSwitch: "The silent switch mutes the click on this iPhone.",
+  lost: "No click: the beat may be off by {ms} ms.",
+  lostUnknown: "No click until the clock of the server is known.",
+  stopsMusic: "While the click is on, other apps on this device stop playing.",
+  device: "This device",
+  awake: "Screen stays on",
+  dark: "This screen may go dark: set auto-lock to never",
+  offline: {
+    insecure: "Over plain HTTP this page can’t be installed, and can’t be opened without the server.",
+    missing: "This browser can’t keep the page. Without the server it won’t open.",
+    installing: "Keeping the page on this device…",
+    ready: "This page also opens without the server.",
+    outdated: "The server has a newer version of this page.",
+    failed: "The page could not be kept on this device. Without the server it won’t open.",
+  },
+  install: "Install",
+  newVersion: "The server has a newer version of this page.",
+  reload: "Load it",
+  lineUp: "Line up my sound",
+});
 
-export const INVITE = {};
+/** *Line up my sound*. */
+export const LINEUP = Object.freeze({
+  intro: "Two rounds of 16 taps. First tap along with a flash, then with the click. The difference is the delay of your sound.",
+  start: "Start",
+  flash: "Tap with the flash",
+  click: "Tap with the click",
+  tapHere: "Tap here",
+  left: { one: "1 tap left", many: "{n} taps left" },
+  unsteady: "Not steady, again?",
+  again: "Again",
+  result: "Your sound is {n} ms late. The click now plays earlier by that much.",
+  early: "Your sound is {n} ms early. The click now plays later by that much.",
+  exact: "Your sound is in time.",
+  fine: "Play along, and move this until the click and the flash are one.",
+  beyond: "{n} ms is outside of what can be corrected, from −100 to 800 ms.",
+  noSound: "Sound is needed for this. Tap again when this device has sound.",
+});
+
+/** The invitation. */
+export const INVITE = Object.freeze({
+  title: "Invite",
+  address: "Open this address in a browser",
+  session: "Session",
+  link: "Link",
+  code: "QR code of {address}",
+  copy: "Copy link",
+  share: "Share…",
+  shareText: "Join “{session}” on BandSync",
+  copied: "Link copied.",
+  notCopied: "The link could not be copied. Select it and copy it by hand.",
+  onlyHere: "This address works on this device only. Open the page by the server’s address in the network, then invite.",
+  tooLong: "The link is too long for a QR code.",
+  passcode: "Passcode",
+  withPasscode: "Put the passcode into the link",
+  passcodeHint: "Everybody with the code or the link can then join.",
+});

@@ -1,0 +1,79 @@
+// Installs the page, so that it opens without the server. Browsers allow that only over HTTPS and on localhost.
+
+/** Time after a visit at which the files are fetched for later, when the page is no longer busy. Guessed. */
+const COLLECT_AFTER_MS = 4000;
+
+/**
+ * The event `state` reports each change of `state`:
+ * - `insecure`: this address is plain HTTP, so the page can't be installed
+ * - `missing`: this browser has no service worker (a private window, for example)
+ * - `installing`, `ready`
+ * - `outdated`: the page came from this device, and the server has a newer one
+ * - `failed`
+ */
+export class Offline extends EventTarget {
+  #state = "installing";
+  #prompt = null;
+
+  constructor() {
+    super();
+    const workers = globalThis.navigator?.serviceWorker;
+    if (!globalThis.isSecureContext) this.#state = "insecure";
+    else if (!workers) this.#state = "missing";
+    else this.#install(workers);
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  /** Whether the browser offers to make an app of the page. */
+  get canInstall() {
+    return this.#prompt !== null;
+  }
+
+  /** Asks the user, as the browser does it. Call it from a press. */
+  async install() {
+    const prompt = this.#prompt;
+    this.#prompt = null;
+    await prompt?.prompt();
+    this.#tell();
+  }
+
+  /** Fetches what is new on the server. Call it when the server is back. */
+  refresh() {
+    globalThis.navigator?.serviceWorker?.controller?.postMessage("collect");
+  }
+
+  async #install(workers) {
+    for (const [rel, href] of [["manifest", "/manifest.webmanifest"], ["apple-touch-icon", "/icon.png"]]) {
+      if (document.querySelector(`link[rel="${rel}"]`)) continue;
+      document.head.append(Object.assign(document.createElement("link"), { rel, href }));
+    }
+    addEventListener("beforeinstallprompt", (event) => {
+      event.preventDefault();
+      this.#prompt = event;
+      this.#tell();
+    });
+    workers.addEventListener("message", ({ data }) => {
+      if (data === "new version") this.#is("outdated");
+    });
+    try {
+      await workers.register("/sw.js", { updateViaCache: "none" });
+      await workers.ready;
+      if (this.#state === "installing") this.#is("ready");
+      setTimeout(() => this.refresh(), COLLECT_AFTER_MS);
+    } catch {
+      this.#is("failed");
+    }
+  }
+
+  #is(state) {
+    this.#state = state;
+    this.#tell();
+  }
+
+  #tell() {
+    this.dispatchEvent(new Event("state"));
+  }
+}
