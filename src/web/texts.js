@@ -502,6 +502,8 @@ export const CHART = Object.freeze({
 export const SOUND = Object.freeze({
   title: "Click",
   click: "Click",
+  on: "On",
+  off: "Off",
   countInOnly: "Count-in only",
   volume: "Volume",
   percent: "{n} %",
@@ -540,11 +542,11 @@ export const SOUND = Object.freeze({
 
 /** *Line up my sound*. */
 export const LINEUP = Object.freeze({
+  title: "Line up my sound",
   intro: "Two rounds of 16 taps. First tap along with a flash, then with the click. The difference is the delay of your sound.",
   start: "Start",
   flash: "Tap with the flash",
   click: "Tap with the click",
-  tapHere: "Tap here",
   left: { one: "1 tap left", many: "{n} taps left" },
   unsteady: "Not steady, again?",
   again: "Again",
@@ -552,7 +554,7 @@ export const LINEUP = Object.freeze({
   early: "Your sound is {n} ms early. The click now plays later by that much.",
   exact: "Your sound is in time.",
   fine: "Play along, and move this until the click and the flash are one.",
-  beyond: "{n} ms is outside of what can be corrected, from −100 to 800 ms.",
+  beyond: "That is outside of what can be corrected, from {min} to {max} ms.",
   noSound: "Sound is needed for this. Tap again when this device has sound.",
 });
 

@@ -118,6 +118,8 @@ export class Click extends EventTarget {
   #silenced = false;
   #heard = () => this.turn();
 
+  /** Whether nothing is scheduled for the moment, because something else sounds. */
+  isHeld = false;
   /** Clicks that were dropped, because they could not be in time. */
   dropped = 0;
 
@@ -166,7 +168,7 @@ export class Click extends EventTarget {
 
   /** Begins. Call it from a press, with `tapped`: until then browsers keep audio locked. */
   start({ tapped = false } = {}) {
-    const started = this.#output.start({ tapped });
+    const started = this.#output.start({ tapped, user: this });
     if (this.#timer === null) {
       this.#timer = this.#every(() => this.turn(), TURN_MS);
       this.#band.addEventListener("change", this.#heard);
@@ -182,7 +184,7 @@ export class Click extends EventTarget {
     this.#timer = null;
     this.#band.removeEventListener("change", this.#heard);
     this.#cancelAll();
-    this.#output.stop();
+    this.#output.stop({ user: this });
     this.#silenced = false;
     this.#report();
   }
@@ -194,7 +196,7 @@ export class Click extends EventTarget {
     const server = this.#band.clock.now();
     const { timeline } = this.#band;
     this.#guard();
-    if (this.#output.state !== "on" || !timeline || server === null) return this.#cancelAll();
+    if (this.#output.state !== "on" || !timeline || server === null || this.isHeld) return this.#cancelAll();
     const { click, volume, eighths, offsetMs = 0 } = this.#view();
     this.#ready(volume);
     // A device that is late gets its sounds earlier by its offset, so clicks are looked for further ahead.

@@ -113,7 +113,8 @@ export class Output extends EventTarget {
   #taps;
   #later;
   #state = "off";
-  #wanted = false;
+  /** Who wants sound. */
+  #users = new Set();
   #tries = 0;
   #movedAt = 0;
   #moved = 0;
@@ -152,13 +153,16 @@ export class Output extends EventTarget {
 
   /** Whether sound is wanted, whatever the device does. */
   get isWanted() {
-    return this.#wanted;
+    return this.#users.size > 0;
   }
 
-  /** Begins. `tapped` says whether a press of the user is the cause: before one, browsers keep audio locked. */
-  start({ tapped = false } = {}) {
-    if (!this.#wanted) for (const type of TAPS) this.#taps?.addEventListener(type, this.#tapped, true);
-    this.#wanted = true;
+  /**
+   * Begins. `tapped` says whether a press of the user is the cause: before one, browsers keep audio locked. The output
+   * ends when every `user` has stopped it.
+   */
+  start({ tapped = false, user = this } = {}) {
+    if (!this.isWanted) for (const type of TAPS) this.#taps?.addEventListener(type, this.#tapped, true);
+    this.#users.add(user);
     this.#route("playback");
     if (!this.context) {
       try {
@@ -173,9 +177,8 @@ export class Output extends EventTarget {
   }
 
   /** Ends, and lets other apps play again. */
-  stop() {
-    if (!this.#wanted) return;
-    this.#wanted = false;
+  stop({ user = this } = {}) {
+    if (!this.#users.delete(user) || this.isWanted) return;
     this.#tries += 1;
     for (const type of TAPS) this.#taps?.removeEventListener(type, this.#tapped, true);
     this.context?.suspend?.()?.catch?.(() => {});
@@ -186,7 +189,7 @@ export class Output extends EventTarget {
 
   /** Samples the clocks, and checks that the audio clock moves. Call it at each turn of the scheduler. */
   sample() {
-    if (!this.context || !this.#wanted || this.context.state !== "running") return;
+    if (!this.context || !this.isWanted || this.context.state !== "running") return;
     this.map.sample();
     const now = this.#now();
     if (this.context.currentTime !== this.#moved) {
@@ -206,15 +209,15 @@ export class Output extends EventTarget {
     if (this.#state !== "none") this.#is("starting");
     // A promise that never settles: headless Firefox, and any browser before the first tap.
     this.#later(() => {
-      if (mine === this.#tries && this.#wanted && this.context.state !== "running") this.#is(tapped ? "none" : "tap");
+      if (mine === this.#tries && this.isWanted && this.context.state !== "running") this.#is(tapped ? "none" : "tap");
     }, RESUME_MS);
     try {
       await this.context.resume();
     } catch {
-      if (mine === this.#tries && this.#wanted) this.#is(tapped ? "none" : "tap");
+      if (mine === this.#tries && this.isWanted) this.#is(tapped ? "none" : "tap");
       return undefined;
     }
-    if (this.#wanted && this.context.state === "running") this.#running();
+    if (this.isWanted && this.context.state === "running") this.#running();
     return undefined;
   }
 
@@ -225,7 +228,7 @@ export class Output extends EventTarget {
   }
 
   #changed() {
-    if (!this.#wanted) return;
+    if (!this.isWanted) return;
     const { state } = this.context;
     if (state === "running") {
       this.#running();
@@ -237,7 +240,7 @@ export class Output extends EventTarget {
   }
 
   #tapped = () => {
-    if (this.#state !== "on") this.start({ tapped: true });
+    if (this.#state !== "on") this.start({ tapped: true, user: this.#users.values().next().value });
   };
 
   /** On an iPhone `playback` sounds in spite of the silent switch, and stops other apps' music. */

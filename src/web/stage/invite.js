@@ -41,8 +41,8 @@ export function mountInvite(stage) {
     data: { testid: "invite-secret" }, oninput: show,
   });
   const secret = h(
-    "div",
-    { class: "invite-secret" },
+    "form",
+    { class: "invite-secret", onsubmit: (event) => event.preventDefault() },
     h("label", { class: "check", for: "invite-passcode" }, withPasscode, h("span", {}, INVITE.withPasscode)),
     passcode,
     h("p", { class: "hint" }, INVITE.passcodeHint),

@@ -1,0 +1,239 @@
+// The sound room: the click with its settings, the screen that stays on, and use without the server.
+//
+// It fills `[data-slot=sound]` of the own-view sheet, and provides `click` (switches it on and off), `awake` and `line-up`.
+
+import { h, mark, write } from "../stage/dom.js";
+import { recall, remember } from "../stage/keep.js";
+import { SOUND, fill } from "../texts.js";
+import { Awake } from "./awake.js";
+import { Click } from "./click.js";
+import { LineUpSheet } from "./lineup-sheet.js";
+import { Offline } from "./offline.js";
+import { offsetRow } from "./offset.js";
+import { Output } from "./output.js";
+import { NAMES } from "./sounds.js";
+
+/** Time for which a note about a device without sound covers the song. */
+const NOTE_MS = 8000;
+
+/** An iPhone whose browser can't say that its sound is music: the silent switch mutes it. */
+const hasSilentSwitch = () => /iPhone/.test(navigator.userAgent) && !navigator.audioSession;
+
+/** Begins the sound room of a stage. A screen has no click, but stays on. */
+export function mountSound(stage) {
+  const awake = keepAwake(stage);
+  const offline = keepPage(stage);
+  const room = { awake, offline };
+  if (!stage.isScreen) {
+    const output = new Output();
+    const click = new Click({ band: stage.band, output, view: () => stage.view });
+    Object.assign(room, { output, click });
+    steerClick(stage, click, output);
+    offsetsByDevice(stage);
+    const lineUp = new LineUpSheet(stage, { output, click });
+    stage.provide("line-up", () => lineUp.open());
+    const panel = makePanel(stage, room);
+    stage.addEventListener("view-sheet", ({ detail: { element, isOpen } }) => {
+      const slot = element.querySelector("[data-slot=sound]");
+      if (isOpen && slot && panel.element.parentNode !== slot) slot.append(panel.element);
+      if (isOpen) panel.show();
+    });
+    noteOverSong(stage, click, output);
+  }
+  // For tests, and for the curious.
+  stage.sound = room;
+  return room;
+}
+
+function keepAwake(stage) {
+  const awake = new Awake();
+  const { band } = stage;
+  // The status changes during the press on Join, and only a press may start a video.
+  const follow = () => {
+    if (band.status === "connecting") awake.start();
+    else if (band.status === "closed" && !stage.isOpen) awake.stop();
+  };
+  band.addEventListener("status", follow);
+  stage.addEventListener("open", () => awake.start());
+  stage.addEventListener("close", () => awake.stop());
+  stage.provide("awake", () => awake.state);
+
+  // The sheet More has a line for it, which exists only while that sheet is open.
+  const show = () => {
+    const line = document.getElementById("awake-room");
+    if (line) write(line, awakeText(awake));
+  };
+  awake.addEventListener("state", show);
+  const sheets = document.getElementById("sheets");
+  if (sheets) new MutationObserver(show).observe(sheets, { childList: true });
+  return awake;
+}
+
+const awakeText = ({ state }) => (state === "on" ? SOUND.awake : SOUND.dark);
+
+function keepPage(stage) {
+  const offline = new Offline();
+  stage.band.addEventListener("status", ({ detail }) => {
+    if (detail === "online") offline.refresh();
+  });
+  offline.addEventListener("state", () => {
+    if (offline.state !== "outdated") return;
+    stage.toast(SOUND.newVersion, { plain: true, seconds: 0, action: { text: SOUND.reload, run: () => location.reload() } });
+  });
+  return offline;
+}
+
+/** Starts and stops the click as the view says, while the stage is open. */
+function steerClick(stage, click, output) {
+  let last = stage.view.click === "off" ? "on" : stage.view.click;
+  const follow = (tapped) => {
+    const { click: mode } = stage.view;
+    if (mode !== "off") last = mode;
+    if (!stage.isOpen || mode === "off") click.stop();
+    else if (!click.isOn) click.start({ tapped });
+    else click.turn();
+  };
+  stage.addEventListener("open", () => follow(navigator.userActivation?.hasBeenActive ?? false));
+  stage.addEventListener("close", () => follow(false));
+  stage.addEventListener("view", () => follow(true));
+  stage.provide("click", () => stage.setView({ click: stage.view.click === "off" ? last : "off" }));
+  // After a page was hidden, its timers were late.
+  document.addEventListener("visibilitychange", () => click.turn());
+  output.addEventListener("state", () => click.turn());
+}
+
+/** Keeps an offset for each output device of which the browser tells the name. */
+function offsetsByDevice(stage) {
+  const media = navigator.mediaDevices;
+  let name = "";
+  const kept = () => recall("offsets", {});
+  const look = async () => {
+    const devices = (await media?.enumerateDevices?.().catch(() => null)) ?? [];
+    const found = devices.find(({ kind, deviceId }) => kind === "audiooutput" && deviceId === "default")?.label ?? "";
+    if (found === name) return;
+    name = found;
+    const offsetMs = kept()[name];
+    if (name && offsetMs !== undefined && offsetMs !== stage.view.offsetMs) stage.setView({ offsetMs });
+  };
+  stage.addEventListener("view", ({ detail }) => {
+    if (name && detail?.offsetMs !== undefined) remember("offsets", { ...kept(), [name]: detail.offsetMs });
+  });
+  media?.addEventListener?.("devicechange", look);
+  look();
+}
+
+/** What is wrong with the sound: a text, or "". */
+function trouble(click, output) {
+  if (!click.isOn) return "";
+  if (output.state === "tap") return SOUND.tap;
+  if (output.state === "none") return SOUND.none;
+  if (!click.isSilenced) return "";
+  const ms = Math.round(click.boundMs);
+  return Number.isFinite(ms) ? fill(SOUND.lost, { ms }) : SOUND.lostUnknown;
+}
+
+/** Says over the song what is wrong with the sound. Nothing moves when it appears. */
+function noteOverSong(stage, click, output) {
+  const note = h("p", { class: "sound-note", role: "status", hidden: true, data: { testid: "sound-note" } });
+  document.getElementById("stage").append(note);
+  let hide = null;
+  const show = () => {
+    const text = stage.isOpen ? trouble(click, output) : "";
+    if (note.textContent === text) return;
+    clearTimeout(hide);
+    write(note, text);
+    note.hidden = text === "";
+    note.dataset.state = click.isSilenced ? "lost" : output.state;
+    // A device without sound stays one; the song is more important.
+    if (output.state === "none") hide = setTimeout(() => (note.hidden = true), NOTE_MS);
+  };
+  click.addEventListener("state", show);
+  output.addEventListener("state", show);
+  stage.addEventListener("close", show);
+}
+
+/** Makes the settings of the sound. Rows look as those of the own view. */
+function makePanel(stage, { click, output, awake, offline }) {
+  const set = (changes) => stage.setView(changes);
+  const refresh = [];
+  const row = (label, ...controls) =>
+    h("div", { class: "set-row", role: "group", "aria-label": label }, h("span", { class: "set-label" }, label), ...controls);
+
+  const choice = (label, name, options) => {
+    const buttons = options.map(([value, text]) =>
+      h("button", { "aria-pressed": "false", data: { testid: `${name}-${value}` }, onclick: () => set({ [name]: value }) }, text),
+    );
+    refresh.push((view) => {
+      for (const [i, button] of buttons.entries()) mark(button, "aria-pressed", String(view[name] === options[i][0]));
+    });
+    return row(label, h("div", { class: "set-choice" }, ...buttons));
+  };
+  const check = (label, testid, isOn, run) => {
+    const box = h("input", { type: "checkbox", data: { testid }, onchange: () => run(box.checked) });
+    refresh.push((view) => {
+      box.checked = isOn(view);
+    });
+    return h("label", { class: "set-row set-check" }, h("span", { class: "set-label" }, label), box);
+  };
+
+  const toggle = h("button", { "aria-pressed": "false", data: { testid: "click" }, "aria-label": SOUND.click, onclick: () => stage.call("click") });
+  refresh.push(({ click: mode }) => {
+    mark(toggle, "aria-pressed", String(mode !== "off"));
+    write(toggle, mode === "off" ? SOUND.off : SOUND.on);
+  });
+  const status = h("p", { class: "sound-status", role: "status", data: { testid: "sound-status" } });
+  const hint = h("p", { class: "hint" });
+
+  const volume = h("input", { id: "click-volume", type: "range", min: 0, max: 100, step: 1, data: { testid: "click-volume" } });
+  const loud = h("output", { for: "click-volume" });
+  volume.addEventListener("input", () => set({ volume: Number(volume.value) / 100 }));
+  refresh.push((view) => {
+    const n = Math.round(100 * view.volume);
+    if (Number(volume.value) !== n) volume.value = String(n);
+    write(loud, fill(SOUND.percent, { n }));
+  });
+
+  const device = h("p", { data: { testid: "awake" } });
+  const kept = h("p", { class: "hint", data: { testid: "offline" } });
+  const install = h("button", { hidden: true, data: { testid: "install" }, onclick: () => offline.install() }, SOUND.install);
+
+  const element = h(
+    "div",
+    { class: "sound-room" },
+    h(
+      "section",
+      { class: "set-group" },
+      h("h3", {}, SOUND.title),
+      row(SOUND.click, h("div", { class: "set-choice" }, toggle)),
+      check(SOUND.countInOnly, "click-count-in", (view) => view.click === "count-in", (isOnly) => set({ click: isOnly ? "count-in" : "on" })),
+      status,
+      hint,
+      h("div", { class: "set-row" }, h("label", { class: "set-label", for: "click-volume" }, SOUND.volume), h("div", { class: "set-range" }, volume, loud)),
+      choice(SOUND.sound, "sound", NAMES.map((name) => [name, SOUND.sounds[name]])),
+      choice(SOUND.accent, "accent", SOUND.accents.map((text, i) => [i, text])),
+      check(SOUND.eighths, "eighths", (view) => view.eighths, (eighths) => set({ eighths })),
+      offsetRow(stage, { id: "click-offset", refresh }),
+      h("p", { class: "hint" }, SOUND.offsetHint),
+      h("button", { data: { testid: "line-up" }, onclick: () => stage.call("line-up") }, SOUND.lineUp),
+    ),
+    h("section", { class: "set-group" }, h("h3", {}, SOUND.device), device, kept, install),
+  );
+
+  function show() {
+    if (!element.isConnected) return;
+    for (const each of refresh) each(stage.view);
+    write(status, trouble(click, output));
+    status.hidden = status.textContent === "";
+    const isOn = stage.view.click !== "off";
+    write(hint, !isOn ? "" : hasSilentSwitch() ? SOUND.silentSwitch : navigator.audioSession ? SOUND.stopsMusic : "");
+    hint.hidden = hint.textContent === "";
+    write(device, awakeText(awake));
+    mark(device, "data-state", awake.state);
+    write(kept, SOUND.offline[offline.state]);
+    mark(kept, "data-state", offline.state);
+    install.hidden = !offline.canInstall;
+  }
+  for (const source of [click, output, awake, offline]) source.addEventListener("state", show);
+  stage.addEventListener("view", show);
+  return { element, show };
+}
