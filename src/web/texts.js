@@ -36,6 +36,9 @@ export const STAGE = Object.freeze({
   pressAgain: "Press again to confirm",
   somebody: "Somebody",
   noSong: "No song",
+  chart: "Chart",
+  appName: "BandSync",
+  pageTitle: "{song} · BandSync",
   // header
   place: "Bar and beat",
   guessed: "The bars of this song are guessed",
@@ -119,6 +122,7 @@ export const STAGE = Object.freeze({
   leave: "Leave",
   leaveTitle: "Leave the session?",
   leaveLead: "You lead. If you leave, another member gets the lead and the music plays on.",
+  leaveAlone: "Nobody else is here. The session is kept for a while.",
   leaveFollow: "Your place is given up. The band plays on.",
   stay: "Stay",
   // cues
@@ -147,7 +151,7 @@ export const STAGE = Object.freeze({
   askBack: "Ask for it back",
   takeBack: "Take it back",
   handOver: "Hand the lead over",
-  handOverTo: "Hand the lead to {name}",
+  handOverTo: "Hand the lead over to {name}",
   giveUp: "Stop leading",
   pinTitle: "PIN of the lead",
   pin: "PIN",

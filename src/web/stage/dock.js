@@ -91,7 +91,7 @@ export function mountDock(stage, root, steer) {
   for (const [name, el] of links) if (name === "members") el.onclick = () => stage.call("members");
   const full = h("button", { data: { testid: "full-screen" }, onclick: () => stage.call("full-screen") }, STAGE.fullScreen);
   full.hidden = !document.documentElement.requestFullscreen;
-  const leave = h("button", { class: "quiet leave", data: { testid: "leave" }, onclick: () => stage.call("leave") }, STAGE.leave);
+  const leave = h("button", { class: "quiet leave", data: { testid: "leave" }, onclick: () => stage.call("leave", { isMeant: true }) }, STAGE.leave);
   const awake = h("p", { class: "hint", id: "awake-room" });
   const sheet = h("div", { class: "more", data: { testid: "more" } }, leads, own,
     h("div", { class: "more-links" }, ...links.map(([, el]) => el), full), awake, leave);

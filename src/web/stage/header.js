@@ -37,10 +37,9 @@ export function mountHeader(stage, root, steer) {
     pulse,
     h("p", { class: "where" }, section, of, next, cancel),
     h("div", { class: "what" }, title, key, h("p", { class: "bpm", title: STAGE.tempoTitle }, note, "=", tempo)),
-    clock,
-    !stage.isScreen && members,
+    h("div", { class: "people-now" }, clock, members),
     role,
-    h("i", { class: "line", "aria-hidden": "true" }),
+    h("i", { class: "away-line", "aria-hidden": "true" }),
   );
 
   let drawn = "";
@@ -161,6 +160,7 @@ export function mountHeader(stage, root, steer) {
     const bars = now?.map ? barAt(now.map.meter, now.map.beats) : 0;
     root.style.setProperty("--bar-digits", bars >= 100 ? 3 : 2);
     write(title, now ? now.title : STAGE.noSong);
+    document.title = now ? fill(STAGE.pageTitle, { song: now.title }) : STAGE.appName;
     title.classList.toggle("none", !now);
     showKey();
     drawn = "";

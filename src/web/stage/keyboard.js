@@ -189,11 +189,12 @@ export function mountKeyboard(stage, steer) {
   const leaveNow = h("button", { class: "primary", data: { testid: "leave-now" }, onclick: () => stage.call("close-stage") }, STAGE.leave);
   const stay = h("button", { data: { testid: "stay" }, onclick: () => stage.closeSheet(leaving) }, STAGE.stay);
   const leaving = h("div", { class: "fields" }, leaveText, h("div", { class: "more-row" }, leaveNow, stay));
-  stage.provide("leave", () => {
-    const asks = stage.isLeader && band.memberCount > 1;
-    write(leaveText, asks ? STAGE.leaveLead : STAGE.leaveFollow);
+  /** A leader is asked, and all are whose hand only went back. */
+  stage.provide("leave", ({ isMeant = false } = {}) => {
+    if (isMeant && !stage.isLeader) return stage.call("close-stage");
+    write(leaveText, !stage.isLeader ? STAGE.leaveFollow : band.memberCount > 1 ? STAGE.leaveLead : STAGE.leaveAlone);
     stage.openSheet(leaving, { title: STAGE.leaveTitle, testid: "leave-sheet" });
-    stay.focus({ preventScroll: true });
+    return stay.focus({ preventScroll: true });
   });
 
   stage.provide("keys", openKeys);

@@ -8,12 +8,13 @@ import { barAt, passAt } from "./model.js";
 export function mountRail(stage, root, steer) {
   root.setAttribute("aria-label", STAGE.sections);
   const list = h("div", { class: "rail-list", data: { testid: "sections" } });
-  const place = h("span", { class: "song-of", data: { testid: "song-of" } });
+  const place = h("span", { data: { testid: "song-of" } });
+  const time = h("output", { data: { testid: "position" } });
   const nextName = h("span", { class: "name", dir: "auto" });
   const nextSong = h("button", { class: "next-song", data: { testid: "next-song" }, onclick: () => steer.toSong(1, nextSong) }, nextName);
   /** The dock puts the button *Repeat* here on narrow screens. */
   const slot = h("div", { class: "rail-slot", id: "rail-slot" });
-  root.append(list, h("div", { class: "rail-foot" }, place, nextSong), slot);
+  root.append(list, h("div", { class: "rail-foot" }, h("p", { class: "song-of" }, place, time), nextSong), slot);
 
   /** `{ section, passes, button, note }` in order of the first pass. */
   let rows = [];
@@ -107,5 +108,23 @@ export function mountRail(stage, root, steer) {
   stage.addEventListener("setlist", songs);
   stage.addEventListener("armed", armed);
   stage.addEventListener("members", roles);
+  /** The time changes with the bar, in a frame that is laid out anyway. */
+  let timed = null;
+  function clock({ detail: here }) {
+    const ms = here && stage.band.position();
+    if (ms === null) return;
+    time.dataset.ms = ms;
+    const bar = `${here.beat.bar} ${here.playing}`;
+    if (bar === timed) return;
+    timed = bar;
+    write(time, clockText(ms));
+  }
+
   stage.addEventListener("frame", where);
+  stage.addEventListener("frame", clock);
+}
+
+function clockText(ms) {
+  const seconds = Math.floor(Math.abs(ms) / 1000);
+  return `${ms < 0 ? "−" : ""}${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 }

@@ -175,6 +175,8 @@ export function mountStates(stage, root, steer) {
     isDraining = false;
   });
 
+  // The sections of the song are headings below this one.
+  document.getElementById("song").before(h("h2", { class: "unseen" }, STAGE.chart));
   root.append(empty, end, upNext, banner);
 
   let slowAt = -Infinity;

@@ -458,9 +458,10 @@ describe("seats", () => {
       await withSongs(leader, [follower]);
       await play(leader, [follower]);
       await leader.waitForTimeout(500);
-      running.child.kill("SIGKILL");
+      running.signal("SIGKILL");
       await follower.getByTestId("clock").filter({ hasText: "offline" }).waitFor();
       assert.equal((await reading(leader)).isPlaying, true, "the music plays on");
+      await running.exited;
       running = await startServer({ env: { ...env, PORT: String(running.port) } });
       await Promise.all([leader, follower].map((page) => until(page, () => window.bandsync.status === "online")));
       assert.equal(await leader.evaluate(() => window.bandsync.isLeader), true);
