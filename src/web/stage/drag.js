@@ -17,8 +17,8 @@ export class Reordering {
 
   /**
    * @param {Element} list its children have `data-song`, and a grip with the class `song-grip`
-   * @param {{ mayMove: () => boolean, onDrop: (songId: string, index: number) => void }} options `index` counts without
-   *   the row
+   * @param {{ mayMove: () => boolean, onBegin: () => void, onDrop: (songId: string, index: number) => void }} options
+   *   `onBegin` may change the rows; `index` counts without the row
    */
   constructor(list, options) {
     this.#list = list;
@@ -56,6 +56,9 @@ export class Reordering {
   #begin() {
     const drag = this.#drag;
     drag.grip.setPointerCapture?.(drag.pointer);
+    const { top } = drag.row.getBoundingClientRect();
+    this.#options.onBegin();
+    drag.y += drag.row.getBoundingClientRect().top - top;
     drag.scroller = scrollerOf(this.#list);
     drag.scrolled = drag.scroller.scrollTop;
     drag.items = [...this.#list.children];

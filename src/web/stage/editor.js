@@ -10,6 +10,7 @@ import { shiftOf, songMap } from "../chart/map.js";
 import { insertChord, setDirective, setSectionDirective, wrapSection } from "../chart/write.js";
 import { CHART, EDITOR, SONGS, fill } from "../texts.js";
 import { h, icon, mark, write } from "./dom.js";
+import { recall, remember } from "./keep.js";
 import { TextHistory, bandSong, changedLines, clockText, commented, offsetOfLine, readClock, sectionAt, settled } from "./edits.js";
 import { CHART_BYTES_MAX, bytesOf, formatName, readText, save, songFile, songOf } from "./files.js";
 import { bareSong } from "./library.js";
@@ -64,8 +65,15 @@ export class Editor extends EventTarget {
     this.#library = library;
     stage.addEventListener("setlist", () => this.#watch());
     for (const type of ["members", "status", "song"]) stage.addEventListener(type, () => this.#drawSaving());
-    addEventListener("pagehide", () => this.#keepDraft());
+    // A database may not finish when the page ends, so the last words go where writing is immediate.
+    addEventListener("pagehide", () => remember("draft", this.#draft(), "tab"));
     document.addEventListener("visibilitychange", () => document.hidden && this.#keepDraft());
+    library.then(async (opened) => {
+      const draft = recall("draft", null, "tab");
+      remember("draft", null, "tab");
+      if (draft) await opened.keepDraft(draft);
+      this.#tell();
+    });
   }
 
   /**
@@ -275,6 +283,11 @@ export class Editor extends EventTarget {
     this.#timers.preview = setTimeout(() => this.#refresh(), PREVIEW_MS);
   }
 
+  /** Reads the text again if it was changed a moment ago. */
+  #catchUp() {
+    if (this.#work && this.#chart?.text !== this.#text) this.#refresh();
+  }
+
   #refresh() {
     clearTimeout(this.#timers.preview);
     const { chart, map } = read(this.#text);
@@ -345,7 +358,7 @@ export class Editor extends EventTarget {
     const { mayEdit, isOnline, band } = this.#stage;
     const { forBand, asMine, back, why } = this.#el;
     const leader = band.leader?.displayName;
-    forBand.setAttribute("aria-disabled", String(!mayEdit || !isOnline));
+    forBand.classList.toggle("unfit", !mayEdit || !isOnline);
     back.hidden = !this.#work.hasOwn;
     const reason = !isOnline ? EDITOR.offline : mayEdit ? "" : leader ? fill(SONGS.noRight, { leader }) : SONGS.noRightNoLeader;
     write(why, reason);
@@ -412,6 +425,7 @@ export class Editor extends EventTarget {
 
   /** Changes whether the number of the tempo means dotted quarters or eighths. */
   #switchFelt() {
+    this.#catchUp();
     const { tempo } = this.#chart;
     const isFelt = this.#map.felt === 3;
     let text = setDirective(this.#text, "tempo", String(isFelt ? tempo * 3 : Math.round((tempo / 3) * 10) / 10));
@@ -452,6 +466,7 @@ export class Editor extends EventTarget {
   }
 
   #tap() {
+    this.#catchUp();
     if (!this.#map || this.#map.lines.length === 0) return void this.#stage.toast(EDITOR.noLines, { plain: true });
     this.#tapping = tapLines(this.#stage, {
       songId: this.#work.id, chart: this.#chart, map: this.#map, text: this.#text,
@@ -465,14 +480,22 @@ export class Editor extends EventTarget {
 
   // Drafts.
 
+  /** The draft of what is edited; null if nothing was changed. */
+  #draft() {
+    if (!this.#work || this.#isSaving) return null;
+    const { id, was, base, isNew, title } = this.#work;
+    const body = this.#text;
+    const isChanged = body !== base && !(isNew && body.trim() === "");
+    return isChanged ? { id, body, was, title: this.#chart?.title || title, isNew } : null;
+  }
+
   async #keepDraft() {
     clearTimeout(this.#timers.draft);
     if (!this.#work || this.#isSaving) return;
-    const { id, was, base, isNew, title } = this.#work;
-    const body = this.#text;
+    const { id } = this.#work;
+    const draft = this.#draft();
     const library = await this.#library;
-    const isChanged = body !== base && !(isNew && body.trim() === "");
-    if (isChanged) await library.keepDraft({ id, body, was, title: this.#chart?.title || title, isNew });
+    if (draft) await library.keepDraft(draft);
     else await library.dropDraft(id);
     this.#tell();
   }
@@ -488,6 +511,7 @@ export class Editor extends EventTarget {
 
   /** The song of the text, and further songs if the text has several; null if there is nothing to save. */
   #songs() {
+    this.#catchUp();
     const { id, title } = this.#work;
     if (this.#text.trim() === "") return null;
     const { songs } = readText(this.#text, "chordpro");

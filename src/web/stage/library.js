@@ -57,6 +57,8 @@ class DatabaseShelves {
     for (const value of put) store.put(value);
     for (const key of remove) store.delete(key);
     const { transaction } = store;
+    // Does not wait for the answers, so that a page that ends at this moment loses nothing.
+    transaction.commit?.();
     return new Promise((resolve, reject) => {
       transaction.oncomplete = () => resolve();
       transaction.onabort = transaction.onerror = () => reject(transaction.error);

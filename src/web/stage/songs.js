@@ -183,6 +183,10 @@ class SongsRoom {
     );
     new Reordering(el.list, {
       mayMove: () => this.#stage.mayEdit,
+      onBegin: () => {
+        this.#expanded = null;
+        this.#drawNow();
+      },
       onDrop: (songId, index) => this.#move(moveTo(this.#songs(), songId, index)),
     });
   }

@@ -166,7 +166,7 @@ describe("adding songs", () => {
     }, OVER);
     await page.waitForFunction(() => document.querySelector('[data-testid="chart"]').value.includes("[C]Café"));
     await at(page, "paste-format").waitFor();
-    await page.waitForFunction(() => document.querySelector('[data-testid="chart-preview"]').textContent.includes("naïve as I know"));
+    await page.waitForFunction(() => document.querySelector('[data-testid="chart-preview"]').textContent.includes("naïve"));
     await at(page, "chart-title").fill("Café Lights");
     await at(page, "save-for-band").click();
     await shows(follower, ["Café Lights"]);
@@ -183,7 +183,7 @@ describe("adding songs", () => {
     await says(page, "Lantern (OnSong)");
     assert.deepEqual((await titles(page)).slice(0, 2), ["Lantern", "Chapel Road"]);
     const { songs } = await page.evaluate(() => window.stage.setlist);
-    assert.match(songs[2].body, /naïve as I know/);
+    assert.match(songs[2].body, /naïve as I/);
     assert.equal(songs[0].tempoBpm, 84);
     assert.ok(songs.every(({ format, endBeat, meter }) => format === "chordpro" && endBeat > 0 && meter.length > 0));
     await open(page);
@@ -215,11 +215,12 @@ describe("the list", () => {
     await page.keyboard.press("ArrowDown");
     await shows(page, ["A", "B", "C", "D"]);
     assert.equal(await page.evaluate(() => document.activeElement.closest("[data-song]")?.querySelector(".song-title").textContent), "B", "the focus stays with the song");
+    await rowOf(page, "B").first().getByTestId("song-more").click();
     const [from, to] = [await rows(page).nth(0).getByTestId("song-grip").boundingBox(), await rows(page).nth(2).boundingBox()];
     await page.mouse.move(from.x + 20, from.y + 20);
     await page.mouse.down();
     await page.mouse.move(from.x + 20, from.y + 40, { steps: 3 });
-    await page.mouse.move(from.x + 20, to.y + to.height - 4, { steps: 8 });
+    await page.mouse.move(from.x + 20, to.y + to.height / 2, { steps: 8 });
     await page.mouse.up();
     await shows(page, ["B", "C", "A", "D"]);
     assert.deepEqual((await ben.setlist()).songs.map(({ title }) => title), ["B", "C", "A", "D"]);
