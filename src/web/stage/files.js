@@ -19,7 +19,7 @@ const TITLE_MAX = 200;
 const KEY_MAX = 16;
 
 /** Characters that the server leaves out of a chart. Line ends are changed before. */
-const UNSENT = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g; // eslint-disable-line no-control-regex
+const UNSENT = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
 
 /** A chart as the server keeps it: with plain line ends, and without control characters. */
 export const sentText = (text) => text.replace(/\r\n?/g, "\n").replace(/[\u2028\u2029]/g, " ").replace(UNSENT, "");
@@ -43,14 +43,15 @@ export function songOf(id, body, fallback = {}) {
 }
 
 /**
- * The songs of a text in any format: `{ title, format, songs: [{ body, source? }] }`. The title is that of an exported
- * set list, or null. `source` is the song as the file has it, if the chart differs in what the server leaves out.
+ * The songs of a text in any format: `{ title, format, songs: [{ title, body, source? }] }`. The title is that of an
+ * exported set list, or null; that of a song is "" if nothing names it. `source` is the song as the file has it, if the
+ * chart differs in what the server leaves out.
  */
 export function readText(text, format = detect(text)) {
   const { title, songs } = importFile(format === "chordpro" ? text : toChordPro(text, format));
-  const read = songs.map(({ body }) => {
+  const read = songs.map(({ title: own, body }) => {
     const chart = sentText(body);
-    return format === "chordpro" && chart !== body ? { body: chart, source: body } : { body: chart };
+    return { title: own, body: chart, ...(format === "chordpro" && chart !== body && { source: body }) };
   });
   return { title, format, songs: read.filter(({ body }) => body.trim() !== "") };
 }
@@ -73,9 +74,9 @@ export async function readFiles(files) {
       const { text } = decode(bytes, file.name);
       const read = readText(text);
       if (read.songs.length === 0) throw Object.assign(new Error("empty"), { code: "empty" });
-      for (const { body, source } of read.songs) {
+      for (const { title, body, source } of read.songs) {
         if (bytesOf(body) > CHART_BYTES_MAX) throw Object.assign(new Error("too long"), { code: "too_long" });
-        const song = songOf(newSongId(), body, { title: stem(file.name) });
+        const song = songOf(newSongId(), body, { title: title || stem(file.name) });
         const isSame = read.format === "chordpro" && read.songs.length === 1;
         songs.push({ ...song, file: file.name, from: read.format, source: isSame ? bytes : source });
       }
@@ -116,7 +117,8 @@ export function songFile(song, source) {
 }
 
 /** A title without what file systems refuse. */
-const fileName = (title) => title.replace(/[\\/:*?"<>|\u0000-\u001f]+/g, " ").replace(/^[. ]+|[. ]+$/g, "").slice(0, 100) || "song"; // eslint-disable-line no-control-regex
+const fileName = (title) =>
+  title.replace(/[\\/:*?"<>|\s\u0000-\u001f]+/g, " ").replace(/^[. ]+|[. ]+$/g, "").slice(0, 100) || SONGS.untitled;
 
 /** Gives a file to the user. */
 export function save({ name, content }) {

@@ -117,7 +117,7 @@ export class SetlistKeeper extends EventTarget {
   setMine(songId, body) {
     if (body === null) this.#mine.delete(songId);
     else this.#mine.set(songId, body);
-    this.#changed();
+    if (this.#list !== null) this.#changed();
   }
 
   #show() {

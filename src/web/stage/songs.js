@@ -81,7 +81,7 @@ class SongsRoom {
     if (this.#stage.isScreen) return;
     const read = text.trim() === "" ? null : readText(text);
     if (read && read.songs.length > 1) {
-      this.#put(read.songs.map(({ body, source }) => ({ ...songOf(newSongId(), body), source, from: read.format })));
+      this.#put(read.songs.map(({ title, body, source }) => ({ ...songOf(newSongId(), body, { title }), source, from: read.format })));
       return;
     }
     this.#editor.open({ id: newSongId(), isNew: true, pasted: text });
@@ -592,5 +592,5 @@ function refusals(refused) {
 function tempoText({ tempoBpm, timeSignature }, map) {
   const isFelt = map?.felt === 3 || (map === undefined && timeSignature?.denominator === 8 && timeSignature.numerator % 3 === 0 && timeSignature.numerator > 3);
   const bpm = isFelt ? tempoBpm / 3 : tempoBpm;
-  return `${isFelt ? "♩." : "♩"} ${Number.isInteger(bpm) ? bpm : bpm.toFixed(1)}`;
+  return `${isFelt ? "♩." : "♩"} ${Number.isInteger(bpm) ? bpm : bpm.toFixed(1)}${map?.tempoGuessed ? "?" : ""}`;
 }
