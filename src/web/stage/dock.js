@@ -186,7 +186,7 @@ export function mountDock(stage, root, steer) {
     }
     mark(repeat, "aria-pressed", String(loop));
     write(repeatText, loop && here.beat.pass > 0 ? times(here.beat.pass) : STAGE.repeat);
-    mark(repeat, "aria-label", loop ? STAGE.release : STAGE.repeatTitle);
+    mark(repeat, "aria-label", loop ? fill(STAGE.release, { time: repeatText.textContent }) : STAGE.repeatTitle);
     write(figure, tempoWords);
     mark(number, "aria-label", fill(STAGE.tempoEnter, { bpm: tempoWords }));
   }

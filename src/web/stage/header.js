@@ -18,7 +18,6 @@ export function mountHeader(stage, root, steer) {
   const bar = h("output", { data: { testid: "bar" } });
   const digits = Array.from({ length: DIGITS }, (_, i) => h("b", {}, String(i + 1)));
   const beat = h("output", { class: "digits", data: { testid: "beat" } }, ...digits);
-  const guessed = h("span", { class: "guessed", title: STAGE.guessed, hidden: true }, "≈");
   const pulse = h("div", { class: "pulse", "aria-hidden": "true" });
   const section = h("b", { class: "section-name", dir: "auto", data: { testid: "current-section" } });
   let of = h("span", { class: "of", data: { testid: "section-bar" } });
@@ -30,10 +29,10 @@ export function mountHeader(stage, root, steer) {
   const tempo = h("output", { data: { testid: "tempo" } });
   const clock = h("span", { class: "clock", title: STAGE.clockTitle, data: { testid: "clock" } });
   const people = h("span", { class: "count", data: { testid: "member-count" } });
-  const members = h("button", { class: "members-open quiet", data: { testid: "members-open" }, onclick: () => stage.call("members") }, h("i", { class: "dot" }), people);
+  const members = h("button", { class: "members-open quiet", data: { testid: "members-open" }, onclick: () => stage.call("members") }, h("i", { class: "sync-dot" }), people);
   const role = h("p", { class: "role", data: { testid: "role" } });
   root.append(
-    h("p", { class: "place", role: "group", "aria-label": STAGE.place }, guessed, bar, h("span", { class: "mid" }, "·"), beat),
+    h("p", { class: "place", role: "group", "aria-label": STAGE.place }, bar, h("span", { class: "mid" }, "·"), beat),
     pulse,
     h("p", { class: "where" }, section, of, next, cancel),
     h("div", { class: "what" }, title, key, h("p", { class: "bpm", title: STAGE.tempoTitle }, note, "=", tempo)),
@@ -111,7 +110,8 @@ export function mountHeader(stage, root, steer) {
       const n = Math.min(total, Math.max(1, barAt(map.meter, here.songBeat + 1e-6) - from + 1));
       write(of, fill(STAGE.barOf, { n, of: total }));
     } else write(of, "");
-    guessed.hidden = !map?.guessed;
+    mark(bar, "data-guessed", map?.guessed ? "true" : null);
+    mark(bar, "title", map?.guessed ? STAGE.guessed : null);
     const following = map?.passes[here.pass + 1]?.name;
     const song = stage.songAfter(1)?.title;
     const loops = here.beat.pass > 0 && stage.loop !== null;

@@ -36,8 +36,7 @@ export function mountRail(stage, root, steer) {
         "button",
         { data: { testid: "section", section: row.section, from, name }, title, onclick: () => steer.toSection(row.section, button) },
         h("span", { class: "name", dir: "auto" }, name || "—"),
-        note,
-        h("small", { class: "bars" }, String(bars)),
+        h("span", { class: "counts" }, h("small", { class: "bars" }, String(bars)), note),
       );
       return { ...row, button, note, bars };
     });

@@ -78,10 +78,10 @@ export function mountStates(stage, root, steer) {
     const state = isOver ? `${next?.id} ${next?.title} ${stage.isLeader}` : null;
     if (state === ended) return;
     ended = state;
-    end.hidden = !isOver;
-    if (!isOver) return;
-    const isLast = !next && (stage.setlist?.songs.length ?? 0) > 1;
-    write(endText, next ? fill(STAGE.endNext, { song: next.title }) : isLast ? STAGE.endLast : STAGE.endOf);
+    const isLast = isOver && !next && (stage.setlist?.songs.length ?? 0) > 1;
+    end.hidden = !next && !isLast;
+    if (end.hidden) return;
+    write(endText, next ? fill(STAGE.endNext, { song: next.title }) : STAGE.endLast);
     go.hidden = !next || !stage.isLeader;
     if (next) write(go, fill(STAGE.goNext, { song: next.title }));
   }

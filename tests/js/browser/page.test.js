@@ -402,8 +402,34 @@ describe("two pages", () => {
     await leader.evaluate(() => window.bandsync.seekBeat(76));
     await follower.getByTestId("ended").filter({ hasText: "End. Next: Harbour" }).waitFor();
     await playing(follower, false);
-    await leader.getByTestId("end-next").click();
+    // A pedal needs a second press for the next song.
+    await leader.keyboard.press("PageDown");
+    await leader.getByTestId("toast").filter({ hasText: "Harbour" }).waitFor();
+    assert.equal(await leader.getByTestId("song-title").textContent(), "Van");
+    await leader.waitForTimeout(300);
+    await leader.keyboard.press("PageDown");
     for (const page of [leader, follower]) await shows(page, "song-title", "Harbour");
+  });
+
+  scene("a pause into a dead link shows a sign, and is never applied late", async () => {
+    const network = await badNetwork(server);
+    try {
+      const leader = await enter("Ada", { url: network.url, lost: true });
+      const follower = await enter("Bo");
+      await withSongs(leader, [follower]);
+      await play(leader, [follower]);
+      network.freeze();
+      await leader.getByTestId("pause").click();
+      await leader.locator('[data-testid="pause"][aria-busy="true"]').waitFor({ timeout: 1500 });
+      await leader.getByTestId("toast").filter({ hasText: "No answer yet" }).waitFor();
+      await leader.waitForTimeout(500);
+      network.thaw();
+      await leader.getByTestId("toast").filter({ hasText: "slower than the music" }).waitFor();
+      assert.equal((await reading(follower)).isPlaying, true);
+      assert.equal((await reading(leader)).isPlaying, true);
+    } finally {
+      network.stop();
+    }
   });
 
   scene("arm the chart's later tempos", async () => {
