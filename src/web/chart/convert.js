@@ -86,6 +86,8 @@ function convertLines(lines, format) {
   const out = [];
   const hasHeads = lines.some((line) => readHead(line));
   let open = "";
+  /** Whether the paragraph at hand is a section of its own. */
+  let isParagraph = false;
   const close = () => {
     if (open === "") return;
     while (out.at(-1) === "") out.pop();
@@ -106,10 +108,12 @@ function convertLines(lines, format) {
       if (head.rest !== "") out.push(...chordsAlone(head.rest));
     } else if (line.trim() === "") {
       if (!hasHeads) close();
+      isParagraph = false;
       if (out.at(-1) !== "") out.push("");
       i += 1;
     } else {
-      if (!hasHeads && open === "" && hasWords(lines, i, format)) begin("verse", "");
+      if (!hasHeads && !isParagraph && hasWords(lines, i, format)) begin("verse", "");
+      isParagraph = true;
       i = convertAt(lines, i, format, out);
     }
   }

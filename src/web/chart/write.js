@@ -250,15 +250,19 @@ const endOf = (section, start) => (section ? start + (section.lines.at(-1)?.sour
  */
 export function wrapSection(text, from, to, kind, label = "") {
   const end = lineEnd(text);
-  const [low, high] = from <= to ? [from, to] : [to, from];
+  const [low, high] = [Math.min(from, to), Math.max(from, to)].map((at) => outsideLineEnd(text, at));
   const first = startOfLine(text, low);
   // A selection that ends at the start of a line does not take that line in.
-  const last = endOfLine(text, high > low && high === startOfLine(text, high) ? high - 1 - (text.slice(0, high).endsWith("\r\n") ? 1 : 0) : high);
+  const isPastEnd = high > low && high === startOfLine(text, high);
+  const last = endOfLine(text, isPastEnd ? outsideLineEnd(text, high - 1) : high);
   const head = `{start_of_${kind}${label === "" ? "" : `: ${oneLine(label)}`}}${end}`;
   const tail = `${end}{end_of_${kind}}`;
   const wrapped = text.slice(0, first) + head + text.slice(first, last) + tail + text.slice(last);
   return { text: wrapped, from: first + head.length, to: last + head.length };
 }
+
+/** Moves a place between CR and LF before both. */
+const outsideLineEnd = (text, at) => (text[at - 1] === "\r" && text[at] === "\n" ? at - 1 : at);
 
 function startOfLine(text, at) {
   const before = Math.max(text.lastIndexOf("\n", at - 1), text.lastIndexOf("\r", at - 1));

@@ -107,7 +107,7 @@ test("OpenSong: numbered lines are verses under the same chords", () => {
 });
 
 test("OpenSong: fillers move a chord and are not shown", () => {
-  assert.deepEqual(convert("opensong", song(".G     C\n wo___nder")), ["[G]wo[C]nder"]);
+  assert.deepEqual(convert("opensong", song(".G     C\n wo___nder")), ["[G]won[C]der"]);
 });
 
 test("OpenSong: broken XML is read as far as it goes", () => {
