@@ -133,13 +133,13 @@ class Reader {
     let text = first;
     let next = i + 1;
     if (!inTab && first.endsWith("\\")) [text, next] = this.#join(i);
-    const directives = readDirectives(text);
+    const directives = text.includes("{") ? readDirectives(text) : null;
     if (directives && (!inTab || directives.every(({ name }) => isKnownDirective(name)))) {
       for (const directive of directives) next = this.#obey(directive, number, next);
     } else if (inTab) {
       this.#push(line("tab", number, { text }));
     } else {
-      if (/^\s*\{/.test(text)) this.#fault(number, "brace", text.trim());
+      if (text.includes("{") && /^\s*\{/.test(text)) this.#fault(number, "brace", text.trim());
       this.#push(this.#kind() === "grid" ? this.#readGrid(text, number) : this.#readWords(text, number));
     }
     return next;
@@ -365,8 +365,11 @@ class Reader {
 
   /** Reads a line of words, chords and markup. */
   #readWords(text, number) {
-    const tokens = this.#tokens(text, number);
-    const parts = assemble(tokens);
+    // Most lines of a long text are plain words.
+    if (!/[[\]<]/.test(text)) {
+      return INVISIBLE.test(text) ? line("empty", number) : line("words", number, { parts: [{ text, mark: null }] });
+    }
+    const parts = assemble(this.#tokens(text, number));
     const marks = parts.filter((part) => part.mark);
     const isWordless = parts.every((part) => INVISIBLE.test(part.text));
     if (!isWordless) return line("words", number, { parts });
@@ -469,7 +472,9 @@ const INVISIBLE = /^[\s\0-\x1F]*$/;
 const BAR = /^(?::?\|[:.|]?|:\|:|:?\|\d{1,2}>?)$/;
 const GRID_TOKEN = /:\|:|:?\|(?:\d{1,2}>?|[:.|])?|(?:(?!:\|)[^\s|])+/g;
 
-function line(kind, source, { parts = [], text = "", style = "", only = "", change = null } = {}) {
+const NOTHING = Object.freeze({});
+
+function line(kind, source, { parts = [], text = "", style = "", only = "", change = null } = NOTHING) {
   return { kind, parts, text, style, only, change, source };
 }
 
