@@ -1,6 +1,7 @@
 //! Tools around the server: conformance servers, generated documents, fuzz targets, the simulated
 //! world, and the house rules as a test.
 
+pub mod charts;
 pub mod conformance;
 pub mod docs;
 mod forms;

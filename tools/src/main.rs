@@ -6,7 +6,7 @@ mod commands;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{docs, examine, flamegraph, fuzz, simulate, timelines};
+use commands::{charts, docs, examine, flamegraph, fuzz, simulate, timelines};
 
 /// Looks for faults of the server.
 #[derive(Parser)]
@@ -18,6 +18,7 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Command {
+    Charts(charts::Options),
     Docs(docs::Options),
     Examine(examine::Options),
     Flamegraph(flamegraph::Options),
@@ -28,6 +29,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Options::parse().command {
+        Command::Charts(options) => charts::run(options),
         Command::Docs(options) => docs::run(options),
         Command::Examine(options) => examine::run(options),
         Command::Flamegraph(options) => flamegraph::run(options),

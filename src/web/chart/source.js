@@ -45,6 +45,7 @@ export function readDirective(line) {
   const trimmed = line.trim();
   if (trimmed.length < 3 || !trimmed.startsWith("{") || !trimmed.endsWith("}")) return null;
   const inner = trimmed.slice(1, -1).trim();
+  if (inner.startsWith("+")) return { name: "+config", selector: "", value: inner };
   const head = NAME.exec(inner)?.[0];
   if (head === undefined) return null;
   let rest = inner.slice(head.length);
@@ -70,13 +71,13 @@ export function readDirectives(line) {
 /** Whether a line begins the next song of the file. */
 export const isNewSong = (line) => line.includes("{") && readDirective(line)?.name === "new_song";
 
-const FORMATTING = /^(?:chord|chorus|footer|grid|label|tab|text|title|toc)(?:font|size|colou?r)$/;
+const FORMATTING = /^(?:chord|chorus|footer|grid|header|label|tab|text|title|toc)(?:font|size|colou?r)$/;
 
 const KNOWN = new Set([
   "title", "sorttitle", "subtitle", "artist", "sortartist", "composer", "lyricist", "arranger", "copyright", "album", "year",
   "key", "tempo", "time", "capo", "duration", "meta", "ccli", "tag", "flow", "transpose", "new_song", "chorus",
   "comment", "comment_italic", "comment_box", "highlight", "titles", "columns", "column_break", "new_page",
-  "new_physical_page", "pagetype", "image", "define", "chord", "diagrams", "grid", "no_grid",
+  "new_physical_page", "pagetype", "image", "define", "chord", "diagrams", "no_diagrams", "+config", "grid", "no_grid",
 ]);
 
 /** Whether BandSync knows a directive, be it only to leave it alone. */

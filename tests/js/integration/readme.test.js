@@ -101,6 +101,8 @@ const COMMANDS = {
 
   "node tests/js/unit/drawn.js --seed 1 --answers 10000000 | cargo run --release -p bandsync-tools -- timelines": here({ folder: ".", replace: [["10000000", "100000"]], prints: /^1\d{5} answers agree$/m }),
 
+  "node tests/js/unit/make-charts.js --json | cargo run --release -p bandsync-tools -- charts": here({ folder: ".", prints: /^\d{3} songs agree$/m }),
+
   "cargo run --release -p bandsync-tools -- examine ws-echo --port 9001": here({ listens: true, replace: [["9001", "0"]] }),
   "cargo run --release -p bandsync-tools -- examine engine-echo --ping-interval 300 --ping-timeout 200": here({ listens: true, replace: [["--ping-interval", "--port 0 --ping-interval"]] }),
   "cargo run --release -p bandsync-tools -- examine socket-echo --recovery 120000": here({ listens: true, replace: [["--recovery", "--port 0 --recovery"]] }),

@@ -1,5 +1,6 @@
 //! The commands of `tools`, one module each.
 
+pub mod charts;
 pub mod docs;
 pub mod examine;
 pub mod flamegraph;
