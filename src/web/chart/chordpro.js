@@ -84,7 +84,7 @@ class Reader {
   #hasSounded = false;
   /** Changes that wait for the next section. */
   #changes = [];
-  /** Timing that waits for the next section. */
+  /** Timing that waits for the next sounding line or section. */
   #timing = {};
   #transposes = [0];
   /** Index of the last chorus; -1 before the first. */
@@ -106,6 +106,7 @@ class Reader {
 
   read() {
     for (let i = 0; i < this.#lines.length; ) i = this.#readAt(i);
+    this.#settleTiming();
     this.#close(false);
     this.#chart.sections.at(-1)?.lines.push(...this.#changes);
     nameSections(this.#chart.sections);
@@ -200,9 +201,18 @@ class Reader {
   #push(added) {
     if (added.kind === "empty" && (!this.#section || (!this.#isExplicit && this.#section.lines.length === 0))) return;
     if (!this.#section) this.#open("text", "", added.source, "", false);
-    if (SOUNDING.includes(added.kind)) this.#hasSounded = true;
+    if (SOUNDING.includes(added.kind)) {
+      this.#hasSounded = true;
+      this.#settleTiming();
+    }
     if (added.only === "") added.only = this.#inner?.only || this.#section.only;
     this.#section.lines.push(added);
+  }
+
+  /** Gives timing that waits to the present section. */
+  #settleTiming() {
+    if (this.#section) Object.assign(this.#section, this.#timing);
+    this.#timing = {};
   }
 
   #start(kind, { selector, value }, number, next) {
@@ -344,9 +354,9 @@ class Reader {
       const numbers = readNumbers(value);
       if (!numbers) return wrong();
       const key = name.slice(2);
-      const isHere = this.#section && (this.#isExplicit || this.#section.lines.some((l) => SOUNDING.includes(l.kind)));
-      if (isHere) this.#section[key] = numbers;
-      else this.#timing[key] = numbers;
+      // Outside of a section it belongs to what comes next: to more text, or to a call.
+      this.#timing[key] = numbers;
+      if (this.#isExplicit) this.#settleTiming();
     } else if (name === "x_felt") {
       if (!["", "1", "3"].includes(value)) return wrong();
       chart.felt = value === "3" ? 3 : null;

@@ -220,7 +220,8 @@ export function setSectionDirective(text, section, name, value) {
   const end = next ? start + next.source - 1 : last;
   // A section without a start takes the timing that stands before it, and so does a call.
   const from = isStart ? at + 1 : endOf(sections[index - 1], start);
-  const to = section.calls >= 0 ? at : end;
+  const textEnd = next ? endOf(section, start) : last;
+  const to = section.calls >= 0 ? at : isStart ? end : textEnd;
   const found = [];
   for (let i = from; i < to; i += 1) {
     if (isStart && readDirectives(lines[i].text)?.some((d) => d.name === `end_of_${section.kind}`)) break;

@@ -164,6 +164,13 @@ test("x_bars and x_beats belong to their section", () => {
   assert.deepEqual(chart.sections.map(({ bars, beats }) => [bars, beats]), [[[1], null], [[2, 2, 4, 2], null], [null, [8, 7.5]], [null, [3]]]);
 });
 
+test("outside of sections x_bars belongs to what comes next", () => {
+  const bars = (...lines) => fields(...lines).sections.map((section) => section.bars?.[0] ?? 0);
+  assert.deepEqual(bars("{c: hi}", "{x_bars: 2}", "a", "{soc}", "b", "{eoc}"), [2, 0]);
+  assert.deepEqual(bars("{soc}", "b", "{eoc}", "a", "{x_bars: 3}", "{chorus}", "c"), [0, 0, 3, 0]);
+  assert.deepEqual(bars("a", "{x_bars: 4}", "b", "{soc}", "{x_bars: 5}"), [4, 5]);
+});
+
 test("our own fields are read, and those of others are left alone", () => {
   const chart = fields("{x_felt: 3}", "{x_notation: German}", "{x_bars_per_line: 4}", "{x_somebody: else}", "[H]la");
   assert.deepEqual([chart.felt, chart.notation, chart.barsPerLine, chart.problems], [3, "german", 4, []]);

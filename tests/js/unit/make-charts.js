@@ -179,6 +179,7 @@ const DIFFERENT = [
   [/^tab\.|^grid\./, "we obey directives inside a tab or a grid, and leave out `#` lines there; for the oracle they are text"],
   [/^several-on-a-line/, "one line may hold several directives for us, as other programs write them"],
   [/^bad-values|^good-values|^time-changes/, "values are checked and converted: `96,5 BPM` is a tempo of 96.5, a time of `C` is 4/4"],
+  [/^whitespace/, "a directive may be indented for us"],
   [/^cr\.|^mixed-ends/, "CR alone ends a line for us, as on old Macs"],
   [/^control/, "the end mark of old files is no line of words for us"],
   [/^chorus-calls/, "a call before any chorus is a comment for us"],
