@@ -110,7 +110,8 @@ impl PartialEq for Section {
 impl Section {
     fn new(kind: &str, label: &str) -> Self {
         let times = label.rsplit_once(" x").and_then(|(_, times)| times.parse().ok()).unwrap_or(1);
-        let label = if times > 1 { label.rsplit_once(" x").map_or(label, |(name, _)| name) } else { label };
+        let label =
+            if times > 1 { label.rsplit_once(" x").map_or(label, |(name, _)| name) } else { label };
         Self { kind: kind.to_owned(), label: label.to_owned(), times }
     }
 }
@@ -143,7 +144,12 @@ impl Case {
     }
 
     /// Compares two lists, so that the first entry that differs is reported.
-    fn all<T: Debug + PartialEq>(&self, what: &str, theirs: &[T], ours: &[T]) -> Result<(), Failure> {
+    fn all<T: Debug + PartialEq>(
+        &self,
+        what: &str,
+        theirs: &[T],
+        ours: &[T],
+    ) -> Result<(), Failure> {
         for at in 0..theirs.len().max(ours.len()) {
             self.same(&format!("{what} {}", at + 1), &theirs.get(at), &ours.get(at))?;
         }

@@ -5,7 +5,9 @@
 
 import { CHART, fill } from "../texts.js";
 import { SOUNDING } from "./model.js";
-import { isChord, isKnownDirective, isNewSong, isReadable, readDirectives, readLabel, splitLines } from "./source.js";
+import {
+  isChord, isGermanChord, isKnownDirective, isNewSong, isReadable, readDirectives, readLabel, splitLines,
+} from "./source.js";
 
 /** Maximum number of problems kept for a song. Guessed: nobody reads more. */
 const PROBLEMS_MAX = 200;
@@ -26,7 +28,6 @@ const SINGLE = new Set(["title", "subtitle"]);
 /** All values count. */
 const LISTS = new Set(["artist", "composer", "lyricist", "copyright"]);
 const OTHER_META = new Set(["sorttitle", "sortartist", "arranger", "album", "year", "ccli", "tag"]);
-const MEASURES = new Set(["key", "tempo", "time", "capo", "duration"]);
 
 /**
  * Reads all songs of a text. `{new_song}` separates them.
@@ -66,9 +67,9 @@ export function splitSongs(text, isEmpty = isBlank) {
 
 /** Whether a text has nothing to show: only empty lines, `#` lines and the name of a set list. */
 export function isBlank(text) {
-  return splitLines(text.replace(/^\uFEFF/, "")).every(
-    ({ text }) => text.trim() === "" || text.startsWith("#") || readDirectives(text)?.every((d) => d.name === "x_setlist"),
-  );
+  const isListName = (line) => readDirectives(line)?.every(({ name }) => name === "x_setlist");
+  const lines = splitLines(text.replace(/^\uFEFF/, ""));
+  return lines.every(({ text }) => text.trim() === "" || text.startsWith("#") || isListName(text));
 }
 
 class Reader {
@@ -115,9 +116,9 @@ class Reader {
     return this.#chart;
   }
 
-  /** Finds the notation of the chords, and reports those that it does not have. An H is a chord in German only. */
+  /** Finds the notation of the chords, and reports those that it does not have. */
   #checkChords() {
-    const isGerman = this.#chords.some(({ text }) => /^\(?H/.test(text) && isChord(text));
+    const isGerman = this.#chords.some(({ text }) => isGermanChord(text));
     const notation = this.#notation || (isGerman ? "german" : "letters");
     this.#chart.notation = notation;
     for (const { text, number } of this.#chords) {
@@ -303,7 +304,7 @@ class Reader {
     if (SINGLE.has(name)) chart[name] ||= plain(value);
     else if (LISTS.has(name)) chart[name] = [chart[name], plain(value)].filter((text) => text !== "").join(", ");
     else if (OTHER_META.has(name)) this.#addMeta(name, value);
-    else if (MEASURES.has(name)) this.#measure(name, value, number);
+    else if (Object.hasOwn(READERS, name)) this.#measure(name, value, number);
     else return false;
     return true;
   }
@@ -322,7 +323,7 @@ class Reader {
   /** Reads a field that has a value of its own form. Key, tempo and time hold from where they stand. */
   #measure(name, value, number) {
     const chart = this.#chart;
-    const read = { key: readKey, tempo: readTempo, time: readTime, capo: readCapo, duration: readDuration }[name](value);
+    const read = READERS[name](value);
     if (read === null) this.#fault(number, "value", `{${name}: ${value}}`);
     else if (name === "capo") chart.capo = read;
     else if (name === "duration") chart.durationMs = read;
@@ -611,6 +612,9 @@ function readDuration(value) {
 }
 
 function readNumbers(value) {
-  const numbers = value.split(/[\s,]+/).filter((word) => word !== "").map((word) => (/^[\d.]+$/.test(word) ? Number(word) : NaN));
+  const words = value.split(/[\s,]+/).filter((word) => word !== "");
+  const numbers = words.map((word) => (/^[\d.]+$/.test(word) ? Number(word) : NaN));
   return numbers.length > 0 && numbers.every((n) => n > 0 && n <= 1000) ? numbers : null;
 }
+
+const READERS = { key: readKey, tempo: readTempo, time: readTime, capo: readCapo, duration: readDuration };

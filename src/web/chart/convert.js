@@ -26,21 +26,23 @@ const finish = (lines) => `${lines.join("\n").replace(/\n{3,}/g, "\n\n").trim()}
 // The top of a file
 
 const HEADER_NAMES = {
-  author: "artist", by: "artist", bpm: "tempo", timesig: "time", timesignature: "time", originalkey: null, transposedkey: null,
+  author: "artist", by: "artist", bpm: "tempo", timesig: "time", timesignature: "time",
 };
 const DIRECTIVES = new Set([
   "title", "subtitle", "artist", "composer", "lyricist", "copyright", "key", "tempo", "time", "capo", "duration", "flow",
 ]);
 
 function directiveOf({ name, value }) {
-  const renamed = name in HEADER_NAMES ? HEADER_NAMES[name] : name;
-  if (renamed === null || !DIRECTIVES.has(renamed)) return `{meta: ${renamed ?? name} ${value}}`;
+  const renamed = Object.hasOwn(HEADER_NAMES, name) ? HEADER_NAMES[name] : name;
+  if (!DIRECTIVES.has(renamed)) return `{meta: ${renamed} ${value}}`;
   const bare = renamed === "key" ? value.replace(/^\[(.*)\]$/, "$1") : value;
   return `{${renamed}: ${bare}}`;
 }
 
+const BRACKETS = /\[[^[\]]+\]/;
+
 const isContent = (line, format) =>
-  readHead(line) !== null || isTabLine(line) || /\[[^\]]*\]/.test(line) || (format !== "words" && readChordLine(line) !== null);
+  readHead(line) !== null || isTabLine(line) || BRACKETS.test(line) || (format !== "words" && readChordLine(line) !== null);
 
 /** Takes title, artist and headers from the top. The rest is the body. */
 function readTop(lines, format) {
@@ -159,8 +161,9 @@ function convertAt(lines, i, format, out) {
     return i + 1;
   }
   const below = lines[i + 1] ?? "";
-  const isOver = below.trim() !== "" && !readHead(below) && !isTabLine(below) && !chordLine(below, format) && !readDirectives(below);
-  if (isOver && !tokens.some(({ kind }) => kind === "bar") && !/\[[^\]]+\]/.test(format === "onsong" ? below : "")) {
+  const isOther = readHead(below) || isTabLine(below) || chordLine(below, format) || readDirectives(below);
+  const hasOwnChords = format === "onsong" && BRACKETS.test(below);
+  if (below.trim() !== "" && !isOther && !hasOwnChords && !tokens.some(({ kind }) => kind === "bar")) {
     out.push(over(tokens, below));
     return i + 2;
   }
@@ -193,12 +196,15 @@ function over(tokens, below) {
   return safe(pieces.join("").trimEnd());
 }
 
+/** Letters of two columns: Hangul, Kana and Chinese characters, and wide forms of others. */
+const WIDE = /[\u1100-\u115F\u2E80-\uA4CF\uAC00-\uD7A3\uF900-\uFAFF\uFF00-\uFF60]/;
+
 /** Cuts words into cells of a fixed-width screen: combining marks take no column, wide letters take two. */
 function cellsOf(text) {
   const cells = [];
   for (const letter of text.replace(/\[/g, "(").replace(/\]/g, ")")) {
     if (/[\p{M}\u200C\u200D\u200E\u200F]/u.test(letter) && cells.length > 0) cells.at(-1).text += letter;
-    else cells.push({ text: letter, width: /[\u1100-\u115F\u2E80-\uA4CF\uAC00-\uD7A3\uF900-\uFAFF\uFF00-\uFF60]/.test(letter) ? 2 : 1 });
+    else cells.push({ text: letter, width: WIDE.test(letter) ? 2 : 1 });
   }
   return cells;
 }
@@ -267,7 +273,7 @@ function xmlField(xml, name) {
   const close = rest.search(new RegExp(`</${name}\\s{0,9}>`, "i"));
   const end = close < 0 && name !== "lyrics" ? rest.search(/[<\r\n]/) : close;
   const content = end < 0 ? rest : rest.slice(0, end);
-  return content.split(/(<!\[CDATA\[|\]\]>)/).filter((piece) => piece !== "<![CDATA[" && piece !== "]]>").map(unescapeXml).join("");
+  return content.split(/<!\[CDATA\[|\]\]>/).map(unescapeXml).join("");
 }
 
 const ENTITIES = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'" };

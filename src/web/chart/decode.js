@@ -28,9 +28,8 @@ export function decode(bytes, fileName = "") {
   if (foreign) throw new ChartError(foreign);
   const { text, encoding } = decodeText(bytes);
   const start = text.slice(0, 4096).replace(/^[\uFEFF\s]+/, "");
-  if (/^(?:<\?xml|<!DOCTYPE|<score-|<museScore)/i.test(start) && /<(?:score-partwise|score-timewise|museScore)[\s>]/.test(start)) {
-    throw new ChartError("musicxml");
-  }
+  const isXml = /^(?:<\?xml|<!DOCTYPE|<score-|<museScore)/i.test(start);
+  if (isXml && /<(?:score-partwise|score-timewise|museScore)[\s>]/.test(start)) throw new ChartError("musicxml");
   if (/^(?:<svg[\s>]|<\?xml[^>]*>\s*(?:<!DOCTYPE svg|<svg[\s>]))/i.test(start)) throw new ChartError("image");
   return { text, encoding };
 }
@@ -77,8 +76,10 @@ function decodeUtf16(bytes, isLittle) {
 }
 
 /** Decodes Windows-1252. `TextDecoder` is not used, because some versions of Node decode Latin-1 instead. */
-const decodeWindows1252 = (bytes) =>
-  inPieces(bytes.length, (i) => (bytes[i] >= 0x80 && bytes[i] <= 0x9f ? WINDOWS_1252.charCodeAt(bytes[i] - 0x80) : bytes[i]));
+const decodeWindows1252 = (bytes) => {
+  const codeOf = (byte) => (byte >= 0x80 && byte <= 0x9f ? WINDOWS_1252.charCodeAt(byte - 0x80) : byte);
+  return inPieces(bytes.length, (i) => codeOf(bytes[i]));
+};
 
 /** Makes a text of `length` code units, in pieces that fit into the arguments of a call. */
 function inPieces(length, unitAt) {

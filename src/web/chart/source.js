@@ -92,7 +92,8 @@ export function readLabel(value) {
 }
 
 const ROOT = "(?:[CDFGA]is|[CDGH]es|[EA]s(?!us)|[A-H](?:##|bb|[#b♯♭])?)";
-const QUALITY = "(?:[Mm]aj|[Mm]in|mi|ma|dim|aug|sus|add|omit|no|dom|alt|[mM0-9#b♯♭Δ∆△°ºøØ+\\-−^(),*’']|o(?=[\\d/]))*";
+const QUALITY =
+  "(?:[Mm]aj|[Mm]in|mi|ma|dim|aug|sus|add|omit|no|dom|alt|[mM0-9#b♯♭Δ∆△°ºøØ+\\-−^(),*’']|o(?=[\\d/]))*";
 const CHORD = new RegExp(`^${ROOT}${QUALITY}(?:/[0-9]+)?(?:/${ROOT})?$`);
 
 /**
@@ -101,10 +102,13 @@ const CHORD = new RegExp(`^${ROOT}${QUALITY}(?:/[0-9]+)?(?:/${ROOT})?$`);
  */
 export function isReadable(text, notation) {
   const bare = text.replace(/^\((.*)\)$/s, "$1").replace(/o$/, "°");
-  if (isChord(bare) && (notation === "german" || !/^H/.test(bare))) return true;
+  if (isChord(bare) && (notation === "german" || !isGermanChord(bare))) return true;
   if (/^\/[A-H](?:[#b♯♭]|is|es|s)?$/.test(bare)) return true;
   return notation === "german" && /^[a-h]/.test(bare) && isChord(bare[0].toUpperCase() + bare.slice(1));
 }
+
+/** Whether a text is a chord that only German has: on H, or on a note such as Fis or Es. */
+export const isGermanChord = (text) => /^\(?(?:H|[CDFGA]is|[CDG]es|[EA]s(?!us))/.test(text) && isChord(text);
 
 /** Whether a text is a rest: `N.C.`, also written `NC` or `n.c.`. */
 export const isNoChord = (text) => /^n\.?\s?c\.?$/i.test(text);
@@ -118,7 +122,8 @@ export function isChord(text) {
 
 /** Words that name a section only with a colon or in brackets, because a line of lyrics may consist of them. */
 const SHY_HEADS = "tag|coda|turnaround|breakdown|break|hook|vamp|link|riff|ad[- ]?lib";
-const HEADS = "verse|vers|strophe|chorus|refrain|bridge|pre[- ]?chorus|post[- ]?chorus|intro|outro|ending|interlude|instrumental|solo";
+const HEADS =
+  "verse|vers|strophe|chorus|refrain|bridge|pre[- ]?chorus|post[- ]?chorus|intro|outro|ending|interlude|instrumental|solo";
 const COUNT = "(?:\\s*\\d{1,2}[a-d]?)?(?:\\s*,?\\s*\\(?(?:[x×]\\s?\\d{1,2}|\\d{1,2}\\s?[x×])\\)?)?";
 const HEAD = new RegExp(`^\\s*(?:([[(])\\s*)?((${HEADS}|${SHY_HEADS})${COUNT})\\s*(?:([\\])])\\s*)?(:?)(?:\\s+|$)`, "i");
 const HEAD_ALONE = new RegExp(`^(?:${HEADS})$`, "i");
@@ -164,8 +169,10 @@ export function readChordLine(text) {
 }
 
 const HEADER = new RegExp(
-  "^\\s*(title|subtitle|artist|author|by|composer|lyricist|key|original ?key|transposed ?key|capo|tempo|bpm|time|time ?sig(?:nature)?|" +
-    "duration|flow|copyright|ccli|number|book|topics?|keywords|tags|notes|album|year|footer|pitch|scripture)\\s*:\\s*(\\S.*)$", "i");
+  "^\\s*(title|subtitle|artist|author|by|composer|lyricist|key|original ?key|transposed ?key|capo|tempo|bpm|time|" +
+    "time ?sig(?:nature)?|duration|flow|copyright|ccli|number|book|topics?|keywords|tags|notes|album|year|footer|pitch|scripture)\\s*:\\s*(\\S.*)$",
+  "i",
+);
 
 /** Reads a line such as `Key: G` at the top of an OnSong file. */
 export function readHeader(text) {
@@ -174,4 +181,5 @@ export function readHeader(text) {
 }
 
 /** Whether a line is tablature: a string's name, a bar line, and dashes. */
-export const isTabLine = (text) => /^\s*[A-Ga-gH]?[#b]?\s?\|?[|:]?[-–]/.test(text) && /\|/.test(text) && /--|––/.test(text);
+export const isTabLine = (text) =>
+  /^\s*[A-Ga-gH]?[#b]?\s?\|?[|:]?[-–]/.test(text) && text.includes("|") && /--|––/.test(text);

@@ -103,7 +103,7 @@ function readFacts(line) {
   const fact = (name) => new RegExp(`(?:^|\\s)${name}="([^"]*)"`).exec(directive.value)?.[1];
   const title = fact("title");
   const songs = Number(fact("songs") ?? 1);
-  return { songs: songs >= 1 ? songs : 1, isOpen: fact("end") === "none", title: title === undefined ? title : unescape(title) };
+  return { songs: songs >= 1 ? songs : 1, isOpen: fact("end") === "none", title: title && unescape(title) };
 }
 
 const escape = (text) => text.replace(/[%"{}\r\n]/g, (sign) => `%${sign.charCodeAt(0).toString(16).padStart(2, "0")}`);
@@ -149,7 +149,8 @@ export function setDirective(text, name, value) {
 function topOf(text, lines) {
   const song = splitSongs(text)[0];
   const from = Math.max(0, lines.findIndex((line) => line.from === song.from));
-  const sounding = parseChart(song.text).sections.flatMap((section) => section.lines).find((line) => SOUNDING.includes(line.kind));
+  const all = parseChart(song.text).sections.flatMap((section) => section.lines);
+  const sounding = all.find((line) => SOUNDING.includes(line.kind));
   const end = lines.findIndex((line) => line.from >= song.to);
   const last = end < 0 ? lines.length : end;
   return { from, to: sounding ? from + sounding.source - 1 : last, last, offset: song.from };
@@ -161,7 +162,9 @@ function occurrences(line, name) {
   const skip = line.text.length - all.length;
   const directives = readDirectives(all);
   if (!directives) return [];
-  const pieces = directives.length === 1 ? [{ text: all, index: 0 }] : Array.from(all.matchAll(/\{[^{}]*\}/g), (m) => ({ text: m[0], index: m.index }));
+  const single = [{ text: all, index: 0 }];
+  const several = () => Array.from(all.matchAll(/\{[^{}]*\}/g), ({ 0: text, index }) => ({ text, index }));
+  const pieces = directives.length === 1 ? single : several();
   return pieces.flatMap(({ text, index }, i) => {
     const { name: own, selector, value } = directives[i];
     const meta = own === "meta" ? /^(\S+)\s*(.*)$/s.exec(value) : null;
@@ -171,7 +174,8 @@ function occurrences(line, name) {
     const isAlone = pieces.length === 1;
     const start = current === "" ? -1 : text.lastIndexOf(current);
     const close = text.lastIndexOf("}");
-    const before = start < 0 ? `${text.slice(0, close).trimEnd().replace(/:$/, "")}${meta ? " " : ": "}` : text.slice(0, start);
+    const bare = text.slice(0, close).trimEnd().replace(/:$/, "");
+    const before = start < 0 ? `${bare}${meta ? " " : ": "}` : text.slice(0, start);
     const after = start < 0 ? text.slice(close) : text.slice(start + current.length);
     return [{ from, to: from + text.length, before, after, value: current, lineEnd: isAlone ? line.end.length : 0 }];
   });
@@ -185,8 +189,8 @@ function placeFor(name, lines, text, offset) {
   let place = offset;
   for (const line of lines) {
     const directives = readDirectives(line.text.replace(/^\uFEFF/, "")) ?? [];
-    const isBefore = directives.some(({ name: own, selector }) => selector === "" && TOP.includes(own) && TOP.indexOf(own) <= rank);
-    if (isBefore) place = line.from + line.text.length + line.end.length;
+    const ranks = directives.map(({ name: own, selector }) => (selector === "" ? TOP.indexOf(own) : -1));
+    if (ranks.some((own) => own >= 0 && own <= rank)) place = line.from + line.text.length + line.end.length;
   }
   return place === 0 && text.startsWith("\uFEFF") ? 1 : place;
 }
@@ -296,6 +300,7 @@ export function insertChord(text, at, chord) {
   }
   // Never between the halves of a letter, or between a letter and its accents.
   let place = at;
-  while (place > from && (/[\uDC00-\uDFFF]/.test(text[place] ?? "") || /^\p{M}/u.test(text.slice(place, place + 2)))) place -= 1;
+  const isInside = (at) => /^[\uDC00-\uDFFF]/.test(text.slice(at, at + 1)) || /^\p{M}/u.test(text.slice(at, at + 2));
+  while (place > from && isInside(place)) place -= 1;
   return { text: text.slice(0, place) + written + text.slice(place), at: place + written.length };
 }

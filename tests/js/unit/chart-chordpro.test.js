@@ -176,7 +176,10 @@ test("our own fields are read, and those of others are left alone", () => {
   assert.deepEqual([chart.felt, chart.notation, chart.barsPerLine, chart.problems], [3, "german", 4, []]);
 });
 
-test("an H chord makes a file German unless it says otherwise", () => {
+test("a German chord makes a file German unless it says otherwise", () => {
+  assert.equal(fields("[Fis]la [B]lo").notation, "german");
+  assert.equal(fields("[Esus4]la [Asus2]lo").notation, "letters");
+  assert.deepEqual(problems("{x_notation: letters}", "[Fis]la"), ["2 chord Fis"]);
   assert.equal(fields("[H7]la [B]lo").notation, "german");
   assert.equal(fields("[B]la").notation, "letters");
   assert.equal(fields("[Hello]la").notation, "letters");

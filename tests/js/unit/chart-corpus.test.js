@@ -281,7 +281,7 @@ for (const piece of [
 ]) {
   test(`work grows with the length of ${JSON.stringify(piece)} repeated, not with its square`, () => {
     for (const [frame, run] of [
-      [(x) => x, importFile], [(x) => x, (text) => toChordPro(text, "over")], [(x) => `{sog}\n${x}`, parseSongs], [(x) => `{sov: ${x}}`, parseSongs],
+      [(x) => x, importFile], [(x) => x, (text) => toChordPro(text, "over")], [(x) => x, (text) => toChordPro(text, "onsong")], [(x) => `{sog}\n${x}`, parseSongs], [(x) => `{sov: ${x}}`, parseSongs],
       [(x) => `<song><lyrics>${x}`, (text) => toChordPro(text, "opensong")],
     ]) {
       const [small, large] = SIZES.map((size) => frame(filled(piece, size)));
