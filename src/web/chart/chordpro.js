@@ -4,10 +4,9 @@
 // names them. The result holds plain text only; `<b>` and `<i>` become spans, any other markup stays as it is written.
 
 import { CHART, fill } from "../texts.js";
+import { isNoChord, readChord } from "./chord.js";
 import { SOUNDING } from "./model.js";
-import {
-  isChord, isGermanChord, isKnownDirective, isNewSong, isReadable, readDirectives, readLabel, splitLines,
-} from "./source.js";
+import { isChord, isGermanChord, isKnownDirective, isNewSong, readDirectives, readLabel, splitLines } from "./source.js";
 
 /** Maximum number of problems kept for a song. Guessed: nobody reads more. */
 const PROBLEMS_MAX = 200;
@@ -122,7 +121,7 @@ class Reader {
     const notation = this.#notation || (isGerman ? "german" : "letters");
     this.#chart.notation = notation;
     for (const { text, number } of this.#chords) {
-      if (!isReadable(text, notation)) this.#fault(number, "chord", text);
+      if (!readChord(text, notation) && !isNoChord(text)) this.#fault(number, "chord", text);
     }
   }
 

@@ -96,17 +96,6 @@ const QUALITY =
   "(?:[Mm]aj|[Mm]in|mi|ma|dim|aug|sus|add|omit|no|dom|alt|[mM0-9#b♯♭Δ∆△°ºøØ+\\-−^(),*’']|o(?=[\\d/]))*";
 const CHORD = new RegExp(`^${ROOT}${QUALITY}(?:/[0-9]+)?(?:/${ROOT})?$`);
 
-/**
- * Whether a text in brackets can be read as a chord. In brackets more is a chord than over words: a bass note alone, and
- * in German the small letters of minor chords.
- */
-export function isReadable(text, notation) {
-  const bare = text.replace(/^\((.*)\)$/s, "$1").replace(/o$/, "°");
-  if (isChord(bare) && (notation === "german" || !isGermanChord(bare))) return true;
-  if (/^\/[A-H](?:[#b♯♭]|is|es|s)?$/.test(bare)) return true;
-  return notation === "german" && /^[a-h]/.test(bare) && isChord(bare[0].toUpperCase() + bare.slice(1));
-}
-
 /** Whether a text is a chord that only German has: on H, or on a note such as Fis or Es. */
 export const isGermanChord = (text) => /^\(?(?:H|[CDFGA]is|[CDG]es|[EA]s(?!us))/.test(text) && isChord(text);
 

@@ -1,17 +1,13 @@
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
 import test from "node:test";
 import { chartWriter, chordWriter, keyName, keysFor, readChord, soundingKey, writtenKey } from "../../../src/web/chart/chord.js";
 import { toChordPro } from "../../../src/web/chart/convert.js";
 import { parseChart, parseSongs } from "../../../src/web/chart/chordpro.js";
-import { decode } from "../../../src/web/chart/decode.js";
 import { playedLines } from "../../../src/web/chart/model.js";
 import { shiftOf, songFields, songMap } from "../../../src/web/chart/map.js";
+import { readCorpus } from "./make-charts.js";
 
-const folder = new URL("../../charts/", import.meta.url);
-const charts = readdirSync(folder, { withFileTypes: true })
-  .filter((entry) => entry.isFile())
-  .flatMap(({ name }) => parseSongs(toChordPro(decode(readFileSync(new URL(name, folder)), name).text)).map((chart) => ({ name, chart })));
+const charts = readCorpus().flatMap(({ name, text }) => parseSongs(toChordPro(text)).map((chart) => ({ name, chart })));
 
 const chordsOf = (chart) =>
   chart.sections.flatMap((section, s) =>
