@@ -403,7 +403,8 @@ export function share(total, weights) {
   const exact = open.map((i) => ({ i, quota: (weights[i] * rest) / sum }));
   for (const { i, quota } of exact) shares[i] = Math.floor(quota);
   let left = rest - exact.reduce((all, { i }) => all + shares[i], 0);
-  exact.sort((a, b) => b.quota - Math.floor(b.quota) - (a.quota - Math.floor(a.quota)) || a.i - b.i);
+  // Of equal remainders the first: the sort keeps their order.
+  exact.sort((a, b) => b.quota - Math.floor(b.quota) - (a.quota - Math.floor(a.quota)));
   for (const { i } of exact) {
     if (left <= 0) break;
     shares[i] += 1;

@@ -79,6 +79,9 @@ test("a first line shorter than a bar is a pickup", () => {
   assert.deepEqual(map.meter, [{ beat: 0, num: 1, den: 4 }, { beat: 1, num: 4, den: 4 }]);
   assert.deepEqual(songFields(chartOf(), map).timeSignature, { numerator: 4, denominator: 4 });
   assert.equal(songMap(oneSection(["one", "and", "two"], {}, { beats: [8, 1, 8] })).meter.length, 1);
+  assert.equal(songMap(oneSection(["one", "two"], {}, { beats: [4] })).meter.length, 1);
+  const two = oneSection(["and", change({ time: { num: 2, den: 4 } }), "one"], {}, { beats: [2, 8] });
+  assert.deepEqual(songMap(two).meter, [{ beat: 0, num: 2, den: 4 }]);
 });
 
 test("the duration is shared out by weight, in whole bars", () => {
@@ -166,6 +169,11 @@ test("V means the first verse, V3 none of two, and a flow that names nothing is 
 test("numbers count sections that have none themselves", () => {
   const sections = ["a", "b", "c"].map((line) => ({ name: "Refrain", kind: "chorus", lines: [line] }));
   assert.deepEqual(songMap(chartOf({ sections, flow: ["R2", "C3", "C"] })).lines.map(({ section }) => section), [1, 2, 0]);
+});
+
+test("shorthand without a number prefers a section without one", () => {
+  const sections = [{ name: "Chorus 2", lines: ["a"] }, { name: "Chorus", lines: ["b"] }];
+  assert.deepEqual(songMap(chartOf({ sections, flow: ["C", "C2", "Cho"] })).lines.map(({ section }) => section), [1, 0, 1]);
 });
 
 test("a section is repeated as its heading says", () => {
