@@ -37,7 +37,7 @@ export function mountKeyboard(stage, steer) {
 
   /** A press of a pedal. @param {1 | -1} way */
   function pedal(way) {
-    if (!stage.isLeader) return stage.call("page", way) ?? page(way);
+    if (!stage.isLeader) return stage.has("page") ? stage.call("page", way) : page(way);
     const here = stage.now();
     const map = stage.song?.map;
     const isOver = Boolean(here && map && map.passes.length > 0 && here.songBeat >= map.beats);

@@ -248,6 +248,39 @@ describe("the door", () => {
   });
 });
 
+describe("a browser that can't", () => {
+  scene("run scripts, or is too old, reads what it needs", async () => {
+    const without = await atDoor("no scripts", { javaScriptEnabled: false });
+    const text = without.getByText("It needs JavaScript");
+    await text.waitFor();
+    await without.waitForTimeout(3500);
+    assert.equal(await text.evaluate((el) => getComputedStyle(el).opacity), "1");
+    const context = await browser.newContext();
+    const old = await context.newPage();
+    pages.push(old);
+    await old.addInitScript(() => {
+      CSS.supports = () => false;
+    });
+    await old.goto(`${server.url}/?session=${sessionId}`);
+    await old.getByText("Safari 15.4").waitFor();
+    assert.equal(await old.getByTestId("join").count(), 0);
+  });
+});
+
+describe("a screen", () => {
+  scene("waits for its session, and shows it without a name or a seat", async () => {
+    const screen = await atDoor("screen", { search: "&view=screen" });
+    await screen.getByTestId("join-error").filter({ hasText: "Waiting" }).waitFor();
+    const leader = await enter("Ada");
+    await withSongs(leader);
+    await onStage(screen);
+    await until(screen, () => window.stage.song?.chart);
+    await leader.evaluate(() => window.bandsync.cue("", { kind: "hold" }));
+    await screen.getByTestId("cue").filter({ hasText: "HOLD" }).waitFor();
+    assert.equal(await leader.evaluate(() => window.bandsync.memberCount), 1);
+  });
+});
+
 describe("two pages", () => {
   scene("show each other and the leader", async () => {
     const [leader, follower] = await pair();
@@ -621,6 +654,21 @@ describe("the lead", () => {
     await second.evaluate(() => window.bandsync.takeLead());
     await until(second, () => window.bandsync.isLeader);
     assert.equal(await rule(second), "open");
+  });
+
+  scene("with a PIN, who knows it takes the lead", async () => {
+    const [leader, follower] = await pair();
+    await leader.evaluate(() => window.bandsync.updateSettings({ leaderRule: "pin", leaderPin: "1234" }));
+    await until(follower, () => window.stage.settings.leaderRule === "pin");
+    await showDock(follower);
+    await follower.getByTestId("take-lead").click();
+    await follower.getByTestId("pin").fill("1");
+    await follower.keyboard.press("Enter");
+    await follower.getByTestId("toast").filter({ hasText: "not the PIN" }).waitFor();
+    await follower.getByTestId("pin").fill("1234");
+    await follower.keyboard.press("Enter");
+    await until(follower, () => window.bandsync.isLeader);
+    await leader.getByTestId("lead-lost").filter({ hasText: "Bo leads now." }).waitFor();
   });
 
   scene("settings take effect at once, and followers only read them", async () => {
