@@ -83,7 +83,10 @@ export class Editor extends EventTarget {
   async open({ id, song = null, isNew = false, pasted = "" }) {
     const library = await this.#library;
     const draft = await library.draft(id);
-    if (song && song.body === undefined) return void this.#stage.toast(EDITOR.notHere, { plain: true });
+    if (song && song.body === undefined) {
+      this.#stage.keeper.fetch(id).catch(() => {});
+      return void this.#stage.toast(EDITOR.notHere, { plain: true });
+    }
     if (this.#work) this.#stage.closeSheet(this.#root);
     const own = (await library.mine()).find((mine) => mine.id === id);
     const band = song && bandSong(song);
@@ -555,7 +558,7 @@ export class Editor extends EventTarget {
     this.#isSaving = true;
     const onError = (error) => {
       if (error.code !== "conflict") return false;
-      this.#show({ theirs: error.song ?? null, name: this.#stage.keeper?.editorOf(id) || SONGS.somebody });
+      this.#show({ theirs: error.song ?? null, name: this.#stage.keeper.editorOf(id) || SONGS.somebody });
       return true;
     };
     clearTimeout(this.#timers.draft);
@@ -566,7 +569,7 @@ export class Editor extends EventTarget {
     await library.dropDraft(id);
     await library.dropMine(id);
     await library.keepSongs([{ ...song, source: this.#work?.source }], { isMade: true });
-    this.#stage.keeper?.setMine(id, null);
+    this.#stage.keeper.setMine(id, null);
     this.#tell();
     this.#leave();
     this.#said(before, song);
@@ -598,7 +601,7 @@ export class Editor extends EventTarget {
     const library = await this.#library;
     if (this.#stage.songById(id)) {
       await library.keepMine(id, this.#text, old);
-      this.#stage.keeper?.setMine(id, this.#text);
+      this.#stage.keeper.setMine(id, this.#text);
     } else {
       await library.keepSongs(songs, { isMade: true });
     }
@@ -613,7 +616,7 @@ export class Editor extends EventTarget {
     const { id, old } = this.#work;
     const library = await this.#library;
     await library.dropMine(id);
-    this.#stage.keeper?.setMine(id, null);
+    this.#stage.keeper.setMine(id, null);
     this.#work.hasOwn = false;
     this.#work.base = this.#stage.songById(id)?.body ?? old;
     this.#change(this.#work.base, { from: 0 });
@@ -638,7 +641,7 @@ export class Editor extends EventTarget {
     // Without own changes there is nothing to decide.
     if (theirs && this.#text === this.#work.base && !this.#work.hasOwn) return void this.#takeTheirs({ ...theirs, revision: now.revision }, true);
     if (this.#clash?.theirs?.revision === now?.revision && this.#clash) return undefined;
-    return void this.#show({ theirs: theirs && { ...theirs, revision: now.revision }, name: this.#stage.keeper?.editorOf(this.#work.id) || SONGS.somebody });
+    return void this.#show({ theirs: theirs && { ...theirs, revision: now.revision }, name: this.#stage.keeper.editorOf(this.#work.id) || SONGS.somebody });
   }
 
   /** Shows a conflict and its three answers. */

@@ -36,7 +36,10 @@ export class Preview {
     const width = this.#el.clientWidth - 32;
     if (!this.#drawing || width <= 0) return;
     const size = this.#drawing.sizeFor(width, { least: SIZE.least, most: SIZE.most });
-    this.#el.firstChild.style.setProperty("font-size", `${size}px`);
+    // The measures of css/song.css, as the stage sets them.
+    const small = Math.max(13, size * 0.64);
+    const px = { size, row: size * 1.24, raise: size * 1.02, top: size * 0.16, foot: size * 0.3, small, "small-row": small * 1.3 };
+    for (const [name, value] of Object.entries(px)) this.#el.firstChild.style.setProperty(`--${name}`, `${Math.round(value)}px`);
     this.#drawing.fit(size, width);
   }
 }

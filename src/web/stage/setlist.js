@@ -115,6 +115,7 @@ export class SetlistKeeper extends EventTarget {
 
   /** Puts this member's own version of a chart in place of the band's; null takes it away. */
   setMine(songId, body) {
+    if ((this.#mine.get(songId) ?? null) === body) return;
     if (body === null) this.#mine.delete(songId);
     else this.#mine.set(songId, body);
     if (this.#list !== null) this.#changed();

@@ -17,6 +17,8 @@ import { remark } from "./say.js";
 const UNDO_S = 10;
 /** Pause after a change of the list before it is kept in the library. Guessed. */
 const KEEP_MS = 1000;
+/** Time for reading charts at a stretch. Guessed: half a frame. */
+const READ_MS = 8;
 /** Refusals that are named in a toast; the rest is counted. */
 const REFUSALS_SHOWN = 3;
 
@@ -41,6 +43,9 @@ class SongsRoom {
   #drawn = false;
   #keeping = null;
   #drafts = [];
+  /** What the rows show of charts: `{ body, guessed, tempoGuessed, felt }` by song id. */
+  #timings = new Map();
+  #isReading = false;
   #el = {};
 
   constructor(stage) {
@@ -55,7 +60,10 @@ class SongsRoom {
     for (const type of ["setlist", "song", "members", "armed", "status", "look"]) stage.addEventListener(type, () => this.#draw());
     stage.addEventListener("setlist", () => this.#keepLater());
     stage.addEventListener("close", () => clearTimeout(this.#keeping));
-    stage.addEventListener("open", () => this.#offerDraft());
+    stage.addEventListener("open", () => {
+      this.#offerDraft();
+      this.#offerList();
+    });
     this.#editor.addEventListener("drafts", () => this.#loadDrafts());
     takeDrops({
       isOpen: () => stage.isOpen && !stage.isScreen,
@@ -63,7 +71,7 @@ class SongsRoom {
       onText: (text) => this.add(text),
     });
     this.#library.then(async (library) => {
-      for (const { id, body } of await library.mine()) stage.keeper?.setMine(id, body);
+      for (const { id, body } of await library.mine()) stage.keeper.setMine(id, body);
       this.#loadDrafts();
     });
   }
@@ -122,6 +130,11 @@ class SongsRoom {
   async #put(songs, { more = [], notes = "" } = {}) {
     const library = await this.#library;
     await library.keepSongs(songs, { isMade: true });
+    // What this member adds now is what it wants to see.
+    for (const { id } of songs) {
+      await library.dropMine(id);
+      this.#stage.keeper.setMine(id, null);
+    }
     const say = (text, action) => this.#stage.toast(`${text} ${notes}`.trim(), { plain: true, seconds: UNDO_S, action });
     if (!this.#stage.mayEdit) return void say(`${this.#noRight()} ${fill(SONGS.keptHere, { n: songs.length })}`);
     const ops = [...songs.map((song) => ({ op: "add", song: bareSong(song) })), ...more];
@@ -250,7 +263,6 @@ class SongsRoom {
   }
 
   #makeRow(id) {
-    const song = () => this.#stage.songById(id);
     const part = {};
     part.number = h("span", { class: "song-number" });
     part.grip = h("button", { class: "song-grip", data: { testid: "song-grip" }, onkeydown: (event) => this.#gripKey(event, id) }, part.number, icon(GRIP));
@@ -268,25 +280,25 @@ class SongsRoom {
       hint: SONGS.pressAgain,
     });
     part.more = h("button", { class: "icon song-more", data: { testid: "song-more" }, onclick: () => this.#expand(id) }, icon(DOTS));
-    part.actions = h("div", { class: "song-actions", hidden: true });
-    const action = (text, testid, run) => {
-      const button = h("button", { data: { testid }, onclick: run }, text);
-      part.actions.append(button);
-      return button;
-    };
-    part.edit = action(SONGS.edit, "song-edit", () => this.edit(id));
-    part.up = action(SONGS.up, "song-up", () => this.#step(id, -1));
-    part.down = action(SONGS.down, "song-down", () => this.#step(id, 1));
-    part.save = action(SONGS.saveSong, "song-save", () => this.#saveSong(song()));
-    part.remove = action(SONGS.remove, "song-remove", () => this.#remove(id));
-    part.remove.classList.add("danger");
     const el = h(
       "li", { class: "song-row", data: { testid: "song-row", song: id } },
-      h("div", { class: "song-main" }, part.grip, part.look, part.go, part.more), part.actions,
+      h("div", { class: "song-main" }, part.grip, part.look, part.go, part.more),
     );
-    const row = { el, ...part };
+    const row = { el, actions: null, ...part };
     this.#rows.set(id, row);
     return row;
+  }
+
+  /** Makes the buttons below a row, when it is first expanded. */
+  #makeActions(row, id) {
+    const button = (text, testid, run, props = {}) => h("button", { ...props, data: { testid }, onclick: run }, text);
+    row.edit = button(SONGS.edit, "song-edit", () => this.edit(id));
+    row.up = button(SONGS.up, "song-up", () => this.#step(id, -1));
+    row.down = button(SONGS.down, "song-down", () => this.#step(id, 1));
+    row.save = button(SONGS.saveSong, "song-save", () => this.#saveSong(this.#stage.songById(id)));
+    row.remove = button(SONGS.remove, "song-remove", () => this.#remove(id), { class: "danger" });
+    row.actions = h("div", { class: "song-actions" }, row.edit, row.up, row.down, row.save, row.remove);
+    row.el.append(row.actions);
   }
 
   #fillRow(row, song, index) {
@@ -310,21 +322,46 @@ class SongsRoom {
     mark(row.more, "aria-label", fill(SONGS.moreOf, { title: song.title }));
     const isOpen = this.#expanded === song.id;
     mark(row.more, "aria-expanded", String(isOpen));
+    if (isOpen && !row.actions) this.#makeActions(row, song.id);
+    if (!row.actions) return;
     row.actions.hidden = !isOpen;
     for (const button of [row.up, row.down, row.remove]) button.hidden = !mayEdit;
     row.up.disabled = index === 0;
     row.down.disabled = index === this.#songs().length - 1;
   }
 
+  /** What the chart of a song says of its timing; null until it is read. Charts are read while nothing else is to do. */
+  #timing(song) {
+    const known = this.#timings.get(song.id);
+    if (known?.body === song.body) return known;
+    if (song.body !== undefined && !this.#isReading) {
+      this.#isReading = true;
+      whenIdle(() => this.#readSome());
+    }
+    return known ?? null;
+  }
+
+  #readSome() {
+    const until = performance.now() + READ_MS;
+    for (const song of this.#songs()) {
+      if (song.body === undefined || this.#timings.get(song.id)?.body === song.body) continue;
+      if (performance.now() > until) return void whenIdle(() => this.#readSome());
+      const { guessed = false, tempoGuessed = false, felt = 1 } = this.#stage.chartOf(song.id)?.map ?? {};
+      this.#timings.set(song.id, { body: song.body, guessed, tempoGuessed, felt });
+    }
+    this.#isReading = false;
+    return void this.#draw();
+  }
+
   #fillFacts(row, song) {
-    const { map } = this.#stage.chartOf(song.id) ?? {};
+    const timing = this.#timing(song);
     const ms = durationOf(song);
-    const tempo = song.tempoBpm === undefined ? "" : tempoText(song, map);
+    const tempo = song.tempoBpm === undefined ? "" : tempoText(song, timing);
     const facts = [
       song.key && h("span", { class: "song-key" }, song.key),
       tempo && h("span", {}, tempo),
       ms !== null && h("span", {}, clockText(ms)),
-      map?.guessed && h("span", { class: "song-guessed", title: SONGS.guessed }, "⚠", h("span", { class: "unseen" }, SONGS.guessed)),
+      timing?.guessed && h("span", { class: "song-guessed", title: SONGS.guessed }, h("span", { "aria-hidden": "true" }, "⚠"), h("span", { class: "unseen" }, SONGS.guessed)),
       song.bandBody !== undefined && h("span", { class: "song-badge", title: SONGS.mineWhy }, SONGS.mine),
       this.#drafts.some(({ id }) => id === song.id) && h("span", { class: "song-badge" }, SONGS.draft),
     ].filter(Boolean);
@@ -409,7 +446,7 @@ class SongsRoom {
   }
 
   #editorOf(id) {
-    return this.#stage.keeper?.editorOf(id) || SONGS.somebody;
+    return this.#stage.keeper.editorOf(id) || SONGS.somebody;
   }
 
   #retitle() {
@@ -568,6 +605,14 @@ class SongsRoom {
     this.#draw();
   }
 
+  /** Without the server: shows the last list of this session. */
+  async #offerList() {
+    const { band } = this.#stage;
+    if (this.#stage.setlist !== null || band.status === "online") return;
+    const lists = await (await this.#library).lists();
+    this.#stage.keeper.offer(lists.find(({ sessionId }) => sessionId === band.sessionId));
+  }
+
   /** After a reload: says that a draft is kept. */
   async #offerDraft() {
     if (this.#stage.isScreen) return;
@@ -589,8 +634,12 @@ function refusals(refused) {
 }
 
 /** The tempo as musicians say it: dotted quarters in 6/8, 9/8 and 12/8. */
-function tempoText({ tempoBpm, timeSignature }, map) {
-  const isFelt = map?.felt === 3 || (map === undefined && timeSignature?.denominator === 8 && timeSignature.numerator % 3 === 0 && timeSignature.numerator > 3);
+function tempoText({ tempoBpm, timeSignature }, timing) {
+  const isCompound = timeSignature?.denominator === 8 && timeSignature.numerator % 3 === 0 && timeSignature.numerator > 3;
+  const isFelt = timing ? timing.felt === 3 : isCompound;
   const bpm = isFelt ? tempoBpm / 3 : tempoBpm;
-  return `${isFelt ? "♩." : "♩"} ${Number.isInteger(bpm) ? bpm : bpm.toFixed(1)}${map?.tempoGuessed ? "?" : ""}`;
+  return `${isFelt ? "♩." : "♩"} ${Number.isInteger(bpm) ? bpm : bpm.toFixed(1)}${timing?.tempoGuessed ? "?" : ""}`;
 }
+
+/** Safari has no idle callbacks. */
+const whenIdle = (run) => (globalThis.requestIdleCallback ? requestIdleCallback(run, { timeout: 1000 }) : setTimeout(run, 50));
