@@ -323,7 +323,7 @@ export const SONGS = Object.freeze({
   oneSong: "1 song",
   countSongs: "{n} songs",
   minutes: "{n} min",
-  atLeastMinutes: "at least {n} min",
+  atLeast: "at least {length}",
   add: "Add",
   import: "Import",
   saveList: "Save as file",

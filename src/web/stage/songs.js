@@ -221,7 +221,8 @@ class SongsRoom {
     el.title.disabled = !mayEdit;
     mark(el.title, "title", mayEdit ? SONGS.retitle : null);
     const { ms, isWhole } = totalDuration(songs);
-    const minutes = ms > 0 ? fill(isWhole ? SONGS.minutes : SONGS.atLeastMinutes, { n: Math.round(ms / 60_000) }) : "";
+    const length = ms < 60_000 ? clockText(ms) : fill(SONGS.minutes, { n: Math.round(ms / 60_000) });
+    const minutes = ms > 0 ? (isWhole ? length : fill(SONGS.atLeast, { length })) : "";
     const count = fill(songs.length === 1 ? SONGS.oneSong : SONGS.countSongs, { n: songs.length });
     write(el.sum, [count, minutes].filter(Boolean).join(" · "));
     el.fresh.hidden = !isLeader;

@@ -67,7 +67,7 @@ class Pad {
     el.state = h("p", { role: "status", data: { testid: "taps-state" } });
     el.beats = h("div", { class: "taps-beat", "aria-hidden": "true" });
     el.pad = h(
-      "button", { type: "button", class: "taps-pad", data: { testid: "taps-pad" }, "aria-label": EDITOR.tapHint },
+      "button", { type: "button", class: "taps-pad", data: { testid: "taps-pad" }, "aria-describedby": "taps-hint" },
       (el.was = h("span", { class: "taps-was", dir: "auto" })), (el.now = h("span", { class: "taps-now", dir: "auto" })),
       h("small", {}, EDITOR.tapNext), (el.next = h("span", { class: "taps-next", dir: "auto", data: { testid: "taps-next" } })),
       (el.later = h("span", { class: "taps-later", dir: "auto" })),
@@ -85,7 +85,7 @@ class Pad {
     this.#root = h(
       "div", { class: "taps", data: { testid: "taps" } },
       h("header", { class: "taps-head" }, el.state, el.beats), el.pad,
-      h("footer", { class: "taps-bar" }, el.play, el.back, el.use, el.count, h("p", { class: "hint" }, EDITOR.tapHint)),
+      h("footer", { class: "taps-bar" }, el.play, el.back, el.use, el.count, h("p", { class: "hint", id: "taps-hint" }, EDITOR.tapHint)),
     );
   }
 

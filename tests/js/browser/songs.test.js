@@ -74,8 +74,8 @@ function scene(name, play) {
 }
 
 /** Opens the page in a browser context of its own and joins under `name`. */
-async function enter(name, viewport = { width: 1180, height: 820 }) {
-  const context = await browser.newContext({ viewport, acceptDownloads: true });
+async function enter(name, viewport = { width: 1180, height: 820 }, options = {}) {
+  const context = await browser.newContext({ viewport, acceptDownloads: true, ...options });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE_MS);
   page.on("pageerror", (error) => complaints.push(`${name}: ${error.message}`));
@@ -224,6 +224,42 @@ describe("the list", () => {
     await page.mouse.up();
     await shows(page, ["B", "C", "A", "D"]);
     assert.deepEqual((await ben.setlist()).songs.map(({ title }) => title), ["B", "C", "A", "D"]);
+  });
+
+  scene("a finger holds a grip to drag, and holds Go to arm", async () => {
+    const page = await enter("Ada", { width: 390, height: 844 }, { hasTouch: true, isMobile: true });
+    await add(page, song("A"), song("B"), song("C"));
+    await open(page);
+    const session = await page.context().newCDPSession(page);
+    const touch = (type, x, y) => session.send("Input.dispatchTouchEvent", { type, touchPoints: type === "touchEnd" ? [] : [{ x, y }] });
+    const middle = async (locator) => {
+      const { x, y, width, height } = await locator.boundingBox();
+      return [x + width / 2, y + height / 2];
+    };
+    const swipe = async (wait) => {
+      const [x, y] = await middle(rows(page).nth(0).getByTestId("song-grip"));
+      const [, end] = await middle(rows(page).nth(1));
+      await touch("touchStart", x, y);
+      if (wait > 0) await page.waitForTimeout(wait);
+      for (let n = 1; n <= 6; n += 1) await touch("touchMove", x, y + ((end - y) * n) / 6);
+      await touch("touchEnd");
+    };
+    await swipe(0);
+    assert.deepEqual(await titles(page), ["A", "B", "C"], "a swipe moves nothing");
+    await swipe(500);
+    await shows(page, ["B", "A", "C"]);
+    // Chromium takes two touches in quick succession for one gesture.
+    await page.waitForTimeout(500);
+    await rows(page).nth(0).getByTestId("song-go").tap();
+    await page.waitForFunction(() => window.stage.song?.title === "B");
+    await page.evaluate(() => window.bandsync.play());
+    await page.waitForFunction(() => window.bandsync.isPlaying);
+    await open(page);
+    const [x, y] = await middle(rowOf(page, "C").first().getByTestId("song-go"));
+    await touch("touchStart", x, y);
+    await page.waitForFunction(() => window.stage.armed?.kind === "song" || window.stage.song?.title === "C");
+    await touch("touchEnd");
+    await page.waitForFunction(() => window.stage.song?.title === "C" && window.bandsync.isPlaying);
   });
 
   scene("a removed song comes back to its place, and the playing one stays", async () => {
@@ -466,6 +502,33 @@ describe("the editor", () => {
 });
 
 describe("charts", () => {
+  scene("a list of 500 songs opens, with all charts", async () => {
+    const page = await enter("Ada");
+    await page.evaluate(() => {
+      const songs = Array.from({ length: 500 }, (_, n) => ({ id: `s${n}`, title: `Song ${n}`, format: "chordpro", body: `{title: Song ${n}}\n${"[G]word upon word\n".repeat(100)}` }));
+      return window.bandsync.setSetlist({ title: "Long", songs });
+    });
+    await page.waitForFunction(() => window.stage.setlist.songs.length === 500);
+    const ben = await enter("Ben");
+    await ben.waitForFunction(() => window.stage.setlist.songs.length === 500 && window.stage.setlist.songs.every(({ body }) => body));
+    await open(ben);
+    await ben.waitForFunction(() => document.querySelectorAll('[data-testid="song-row"] .song-guessed').length === 500);
+  });
+
+  scene("a list that is too long is refused with its size, and nothing is lost", async () => {
+    const page = await enter("Ada");
+    await page.evaluate(() => {
+      const songs = Array.from({ length: 16 }, (_, n) => ({ id: `s${n}`, title: `Song ${n}`, format: "chordpro", body: "x".repeat(65_000) }));
+      return window.bandsync.setSetlist({ title: "Long", songs });
+    });
+    await drop(page, [["more.cho", `{title: More}\n${"[G]word upon word\n".repeat(1000)}`]]);
+    await page.waitForFunction(() => /\d+ kB/.test(document.querySelector('[data-testid="toast"]')?.textContent ?? ""));
+    assert.equal((await titles(page)).length, 16);
+    await open(page);
+    await at(page, "songs-more").click();
+    await at(page, "library-song").filter({ hasText: "More" }).waitFor();
+  });
+
   scene("a follower has all charts of a list of 25 within 5 s of joining", async () => {
     const ada = await player("Ada", { role: "leader" });
     const verse = "[G]word upon word upon [D]word upon word\n".repeat(500);
