@@ -138,6 +138,7 @@ export class Editor extends EventTarget {
     el.text = h("textarea", {
       class: "chart-text", spellcheck: "false", autocapitalize: "off", autocomplete: "off", "aria-label": EDITOR.chart, placeholder: EDITOR.placeholder,
       data: { testid: "chart" }, oninput: (event) => this.#typed(event), onkeydown: (event) => this.#key(event), onpaste: (event) => this.#pasted(event),
+      onkeyup: () => this.#showPlace(), onclick: () => this.#showPlace(),
     });
     el.tempoNote = button("", "tempo-felt", () => this.#switchFelt(), { class: "tempo-note" });
     el.bars = h("input", { type: "number", min: 1, max: 64, inputmode: "numeric", data: { testid: "bars-per-line" }, oninput: () => this.#setBars(Number(el.bars.value)) });
@@ -194,7 +195,7 @@ export class Editor extends EventTarget {
       h("div", { class: "editor-panes" }, h("div", { class: "pane pane-text" }, el.text, el.problems), h("div", { class: "pane pane-preview" }, el.preview)),
       h("footer", { class: "editor-bar" }, el.forBand, el.asMine, el.back, el.file, el.why),
     );
-    this.#preview = new Preview(el.preview);
+    this.#preview = new Preview(el.preview, (line) => this.#showLine(line));
   }
 
   #showPane(name) {
@@ -257,6 +258,13 @@ export class Editor extends EventTarget {
     const { text, caret } = this.#history[which]();
     this.#put(text, Math.min(caret, text.length));
     this.#refresh();
+  }
+
+  /** Takes a text that was pasted beside the field, if the chart is empty. Returns whether the editor is open. */
+  paste(text) {
+    if (!this.#work) return false;
+    if (this.#text.trim() === "") this.#paste(text);
+    return true;
   }
 
   /** A paste into an empty text is converted; into a song it is text as it is. */
@@ -380,6 +388,12 @@ export class Editor extends EventTarget {
       action[1]();
     };
     note.replaceChildren(h("span", {}, text), ...more, ...(action ? [h("button", { type: "button", class: "quiet", onclick: run, data: { testid: "note-action" } }, action[0])] : []));
+  }
+
+  /** Scrolls the preview to the line of the caret. */
+  #showPlace() {
+    const { text } = this.#el;
+    this.#preview.show(this.#text.slice(0, text.selectionStart).split("\n").length);
   }
 
   #showLine(line) {

@@ -201,12 +201,16 @@ export class Library {
     return lists.sort((a, b) => b.at - a.at);
   }
 
-  /** Keeps a set list. One of the same session and title is replaced. */
+  /** Keeps a set list. One of the same session with the same title, or with the same songs, is replaced. */
   async keepList(sessionId, { title, songs }) {
     if (songs.length === 0) return;
     const list = { id: JSON.stringify([sessionId, title]), sessionId, title, songs, at: this.#now() };
-    const others = (await this.lists()).filter(({ id }) => id !== list.id);
-    await this.#change("lists", { put: [list], remove: others.slice(LISTS_MAX - 1).map(({ id }) => id) });
+    const idsOf = (one) => one.songs.map(({ id }) => id).join(" ");
+    const lists = (await this.lists()).filter(({ id }) => id !== list.id);
+    const isRetitled = (one) => one.sessionId === sessionId && idsOf(one) === idsOf(list);
+    const others = lists.filter((one) => !isRetitled(one));
+    const dropped = [...lists.filter(isRetitled), ...others.slice(LISTS_MAX - 1)];
+    await this.#change("lists", { put: [list], remove: dropped.map(({ id }) => id) });
   }
 
   async #get(shelf, key) {

@@ -8,17 +8,24 @@ const SIZE = { least: 14, most: 20 };
 export class Preview {
   #el;
   #drawing = null;
+  /** Lines of the text, from 1, of the drawing's lines. */
+  #sources = [];
 
-  /** @param {HTMLElement} el scrolls */
-  constructor(el) {
+  /** @param {HTMLElement} el scrolls @param {(line: number) => void} onPick a line of the text was pointed at */
+  constructor(el, onPick) {
     this.#el = el;
     new ResizeObserver(() => this.fit()).observe(el);
+    el.addEventListener("dblclick", ({ target }) => {
+      const at = this.#drawing?.lines.findIndex((line) => line?.el.contains(target)) ?? -1;
+      if (at >= 0) onPick(this.#sources[at]);
+    });
   }
 
   /** Draws a song and keeps the place. */
   draw(chart, map) {
     const { scrollTop } = this.#el;
     this.#drawing = chart && map ? drawSong({ chart, map, writer: () => (text) => text }) : null;
+    this.#sources = this.#drawing ? map.lines.map(({ section, line }) => chart.sections[section].lines[line].source) : [];
     const page = document.createElement("div");
     page.className = "song-sheet preview-song";
     for (const block of this.#drawing?.blocks ?? []) {
@@ -29,6 +36,17 @@ export class Preview {
     this.#el.replaceChildren(page);
     this.fit();
     this.#el.scrollTop = scrollTop;
+  }
+
+  /** Scrolls to the line of the text, or the one before it that sounds. */
+  show(source) {
+    const before = this.#sources.filter((line) => line <= source);
+    const at = before.length > 0 ? this.#sources.indexOf(Math.max(...before)) : -1;
+    const el = this.#drawing?.lines[at]?.el;
+    if (!el) return;
+    const [box, line] = [this.#el.getBoundingClientRect(), el.getBoundingClientRect()];
+    if (line.top < box.top) this.#el.scrollTop += line.top - box.top - 40;
+    else if (line.bottom > box.bottom) this.#el.scrollTop += line.bottom - box.bottom + 40;
   }
 
   /** Adapts the drawing to the width. */

@@ -17,6 +17,10 @@ import { remark } from "./say.js";
 const UNDO_S = 10;
 /** Pause after a change of the list before it is kept in the library. Guessed. */
 const KEEP_MS = 1000;
+/** Width from which the sheet leaves room for the song beside it. */
+const BESIDE_PX = 900;
+/** Age up to which a draft is offered when the page opens. Guessed: a gig. */
+const DRAFT_AGE_MS = 12 * 3_600_000;
 /** Time for reading charts at a stretch. Guessed: half a frame. */
 const READ_MS = 8;
 /** Refusals that are named in a toast; the rest is counted. */
@@ -46,6 +50,8 @@ class SongsRoom {
   /** What the rows show of charts: `{ body, guessed, tempoGuessed, felt }` by song id. */
   #timings = new Map();
   #isReading = false;
+  /** Whether a draft was offered on this page. */
+  #isOffered = false;
   #el = {};
 
   constructor(stage) {
@@ -68,7 +74,7 @@ class SongsRoom {
     takeDrops({
       isOpen: () => stage.isOpen && !stage.isScreen,
       onFiles: (files) => this.importFiles(files),
-      onText: (text) => this.add(text),
+      onText: (text) => this.#editor.paste(text) || this.add(text),
     });
     this.#library.then(async (library) => {
       for (const { id, body } of await library.mine()) stage.keeper.setMine(id, body);
@@ -381,7 +387,8 @@ class SongsRoom {
   /** Shows a song on this page only. Where the sheet covers the stage, it makes way. */
   #look(id) {
     this.#stage.look(this.#stage.looked === id ? null : id);
-    this.#stage.closeSheet(this.#root);
+    if (matchMedia(`(max-width: ${BESIDE_PX - 1}px)`).matches) this.#stage.closeSheet(this.#root);
+    if (this.#stage.looked) this.#stage.toast(fill(SONGS.looking, { title: this.#stage.songById(id).title }), { plain: true });
   }
 
   #go(id) {
@@ -618,7 +625,8 @@ class SongsRoom {
   async #offerDraft() {
     if (this.#stage.isScreen) return;
     const [draft] = (await (await this.#library).drafts()).sort((a, b) => b.at - a.at);
-    if (!draft) return;
+    if (this.#isOffered || !draft || Date.now() - draft.at > DRAFT_AGE_MS) return;
+    this.#isOffered = true;
     const run = () => {
       const song = this.#stage.songById(draft.id);
       this.#editor.open(song ? { id: draft.id, song } : { id: draft.id, isNew: true });

@@ -42,12 +42,20 @@ test("a song is known again by title and artist", async () => {
 
 test("the last ten lists are kept, each session and title once", async () => {
   const library = fresh();
-  for (let n = 0; n < 12; n += 1) await library.keepList("stage", { title: `List ${n}`, songs: [song("a")] });
+  for (let n = 0; n < 12; n += 1) await library.keepList("stage", { title: `List ${n}`, songs: [song(`a${n}`)] });
   await library.keepList("stage", { title: "List 5", songs: [song("b")] });
   await library.keepList("stage", { title: "Empty", songs: [] });
   const lists = await library.lists();
   assert.equal(lists.length, 10);
-  assert.deepEqual(lists.slice(0, 2).map(({ title, songs }) => [title, songs[0].id]), [["List 5", "b"], ["List 11", "a"]]);
+  assert.deepEqual(lists.slice(0, 2).map(({ title, songs }) => [title, songs[0].id]), [["List 5", "b"], ["List 11", "a11"]]);
+});
+
+test("a list with a new title is no new list", async () => {
+  const library = fresh();
+  await library.keepList("stage", { title: "", songs: [song("a"), song("b")] });
+  await library.keepList("stage", { title: "Friday", songs: [song("a"), song("b")] });
+  await library.keepList("other", { title: "Saturday", songs: [song("a"), song("b")] });
+  assert.deepEqual((await library.lists()).map(({ title }) => title), ["Saturday", "Friday"]);
 });
 
 test("drafts and own versions are kept and dropped", async () => {
