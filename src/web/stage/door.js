@@ -143,7 +143,7 @@ export function mountDoor(stage, root, room) {
       problem(fill(DOOR.screenWaits, { session: sessionId }));
       setTimeout(again, SCREEN_RETRY_MS);
     } else {
-      problem(stage.reason(failure));
+      problem(failure.code === "session_full" ? DOOR.full : stage.reason(failure));
     }
   }
 

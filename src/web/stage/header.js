@@ -44,6 +44,7 @@ export function mountHeader(stage, root, steer) {
   let drawn = "";
   let blocks = [];
   let lit = null;
+  let fade = null;
   let slowAt = -Infinity;
   let lastTempo = null;
 
@@ -85,13 +86,14 @@ export function mountHeader(stage, root, steer) {
       pulse.replaceChildren(...blocks);
       pulse.style.setProperty("--blocks", wanted);
     }
+    fade?.cancel();
     lit?.classList.remove("lit");
     lit = here.playing ? blocks[big - 1] : null;
     if (!lit) return;
     lit.classList.add("lit");
     if (calm.matches || !lit.firstChild.animate) return;
     const duration = (60_000 * felt) / here.beat.tempoBpm;
-    lit.firstChild.animate([{ opacity: 1 }, { opacity: 0.25 }], { duration, easing: "ease-in" });
+    fade = lit.firstChild.animate([{ opacity: 1 }, { opacity: 0.25 }], { duration, easing: "ease-in" });
   }
 
   function showWhere(here) {

@@ -123,7 +123,7 @@ export function mountStates(stage, root, steer) {
   const gone = document.getElementById("gone");
   const comeBack = h("button", { class: "primary big", data: { testid: "come-back" }, onclick: async () => {
     gone.hidden = true;
-    stage.toast("", { seconds: 0.01 });
+    top.inert = false;
     try {
       await band.join();
     } catch (error) {
@@ -135,6 +135,7 @@ export function mountStates(stage, root, steer) {
   band.addEventListener("replaced", () => {
     if (!stage.isOpen) return;
     gone.hidden = false;
+    top.inert = true;
     comeBack.focus({ preventScroll: true });
   });
 
@@ -202,6 +203,7 @@ export function mountStates(stage, root, steer) {
   stage.addEventListener("status", showStatus);
   stage.addEventListener("close", () => {
     gone.hidden = true;
+    top.inert = false;
     hideToast();
     end.hidden = true;
     awaySince = null;
