@@ -8,7 +8,8 @@ import { PERIOD_MS, RANGE, TAPS, lineUp } from "./lineup.js";
 import { offsetRow } from "./offset.js";
 
 const FLASH_MS = 120;
-const FRAME_MOST_MS = 34;
+/** A frame of most screens. */
+const FRAME_MS = 1000 / 60;
 /** Pause before each round. */
 const LEAD_IN_MS = 1500;
 
@@ -125,12 +126,10 @@ export class LineUpSheet {
     this.#show();
   }
 
-  #draw(before = performance.now()) {
-    const now = performance.now();
-    this.#frame = requestAnimationFrame(() => this.#draw(now));
+  #draw() {
+    this.#frame = requestAnimationFrame(() => this.#draw());
     // What is drawn now is seen a frame later. Half a frame more makes it the frame that is nearest to the beat.
-    const frame = Math.min(FRAME_MOST_MS, now - before);
-    const since = now + 1.5 * frame - this.#beats.first;
+    const since = performance.now() + 1.5 * FRAME_MS - this.#beats.first;
     const isLit = this.#round !== "click" && since >= 0 && since % PERIOD_MS < FLASH_MS;
     if (this.#parts.pad.classList.contains("lit") !== isLit) this.#parts.pad.classList.toggle("lit", isLit);
   }

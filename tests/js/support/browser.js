@@ -20,7 +20,8 @@ function executable() {
   throw new Error(`no browser found: install one of ${NAMES.join(", ")}, or name it in CHROMIUM`);
 }
 
-export function launchBrowser() {
+/** Starts the browser. `args` are further options of its command line. */
+export function launchBrowser({ args = [] } = {}) {
   return chromium.launch({
     executablePath: executable(),
     headless: true,
@@ -32,6 +33,7 @@ export function launchBrowser() {
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
+      ...args,
     ],
   });
 }
