@@ -75,6 +75,12 @@ export class Referee {
     }
   }
 
+  /** The place at the start of the frame of a reading: animations show that instant, however late the rest was drawn. */
+  atStart(reading) {
+    const timeline = this.known.get(`${reading.epoch} ${reading.version}`);
+    return placeAt(timeline, this.scoreAt(reading.from, timeline), reading.from);
+  }
+
   /** Checks one reading of a screen against the timeline that it had. */
   judge(screen, reading) {
     const timeline = this.known.get(`${reading.epoch} ${reading.version}`);
