@@ -15,7 +15,7 @@ const TEMPO_NEWS_BARS = 8;
 export function mountHeader(stage, root, steer) {
   const { band } = stage;
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
-  const bar = h("output", { data: { testid: "bar" } });
+  let bar = h("output", { data: { testid: "bar" } });
   const digits = Array.from({ length: DIGITS }, (_, i) => h("b", {}, String(i + 1)));
   const beat = h("output", { class: "digits", data: { testid: "beat" } }, ...digits);
   const pulse = h("div", { class: "pulse", "aria-hidden": "true" });
@@ -65,7 +65,10 @@ export function mountHeader(stage, root, steer) {
     const state = `${here.beat.bar} ${big} ${here.beat.num}/${here.beat.den} ${here.playing} ${here.pass} ${tempoWords} ${here.beat.pass}`;
     if (state === drawn) return;
     drawn = state;
-    write(bar, String(here.beat.bar));
+    const barText = String(here.beat.bar);
+    // Digits stand at the right, so another length moves them: a new element.
+    if (barText.length !== bar.textContent.length) bar = renewed(bar);
+    write(bar, barText);
     bar.dataset.bar = here.beat.bar;
     digits[Number(beat.dataset.shown ?? 1) - 1].classList.remove("shown");
     digits[Math.min(DIGITS, big) - 1].classList.add("shown");
