@@ -82,14 +82,16 @@ export function installProbe() {
     shifts: [],
   };
   window.probe = probe;
-  try {
+  // Only Chromium observes layout shifts.
+  if (PerformanceObserver.supportedEntryTypes.includes("layout-shift")) {
     new PerformanceObserver((list) => {
       for (const { value, hadRecentInput, startTime, sources } of list.getEntries()) {
-        const nodes = [...(sources ?? [])].map(({ node }) => `${node?.nodeName}.${node?.className ?? ""} ${node?.textContent?.slice(0, 40) ?? ""}`);
-        probe.shifts.push({ value, hadRecentInput, startTime, nodes, isPlaying: window.bandsync?.isPlaying ?? false });
+        const box = ({ x, y, width, height }) => [x, y, width, height].map(Math.round).join(" ");
+        const nodes = [...(sources ?? [])].map(({ node, previousRect, currentRect }) =>
+          `${node?.nodeName}.${node?.className ?? ""} ${node?.textContent?.slice(0, 40) ?? ""} from ${box(previousRect)} to ${box(currentRect)}`);
+        const place = [...document.querySelectorAll("#top, #dock")].map((el) => el.innerText.replace(/\s+/g, " ")).join(" / ");
+        probe.shifts.push({ value, hadRecentInput, startTime, nodes, place, isPlaying: window.bandsync?.isPlaying ?? false });
       }
     }).observe({ type: "layout-shift" });
-  } catch {
-    // Only Chromium observes layout shifts.
   }
 }
