@@ -3,6 +3,7 @@
 import { DOOR, STAGE, fill } from "../texts.js";
 import { h } from "./dom.js";
 import { recall, remember } from "./keep.js";
+import { keepSeat } from "./seat.js";
 import { keepBack } from "./sheet.js";
 
 const SLOW_MS = 3000;
@@ -20,6 +21,7 @@ function passcodeOfLink() {
 
 export function mountDoor(stage, root, room) {
   const { band } = stage;
+  const seat = keepSeat(() => (stage.isOpen && !stage.isScreen ? band.sessionId : null));
   const asked = new URLSearchParams(location.search);
   const link = passcodeOfLink();
   /** A passcode of the link must survive a reload of the door, so the tab keeps it until the join. */
@@ -119,6 +121,7 @@ export function mountDoor(stage, root, room) {
       passcode.value = "";
       passcodeRow.hidden = true;
       remember("in", { sessionId, name: called, instrument }, "tab");
+      if (!stage.isScreen) seat.take({ sessionId, name: called, instrument });
       address(sessionId);
       open();
     } catch (failure) {
@@ -176,6 +179,7 @@ export function mountDoor(stage, root, room) {
   function close(why = "") {
     attempt += 1;
     remember("in", null, "tab");
+    seat.leave();
     band.leave();
     stage.leave();
     keepBack(null);
@@ -191,15 +195,21 @@ export function mountDoor(stage, root, room) {
   });
   band.addEventListener("session-ended", () => close(STAGE.ended));
 
-  const before = recall("in", null, "tab");
-  const sameSession = before?.sessionId === session.value;
-  if (stage.isScreen) enter({ sessionId: session.value, name: "" });
-  else if (before && sameSession) {
-    // Nothing of the door is shown meanwhile, unless the server takes its time.
+  /** Goes back to the stage. Nothing of the door is shown meanwhile, unless the server takes its time. */
+  function goBack(before) {
     document.documentElement.classList.add("returning");
     setTimeout(() => document.documentElement.classList.remove("returning"), SLOW_MS / 2);
     enter(before);
-  } else if (matchMedia("(pointer: fine)").matches) {
-    (name.value ? join : name).focus({ preventScroll: true });
+  }
+
+  const before = recall("in", null, "tab");
+  if (stage.isScreen) enter({ sessionId: session.value, name: "" });
+  else if (before?.sessionId === session.value) goBack(before);
+  else {
+    if (matchMedia("(pointer: fine)").matches) (name.value ? join : name).focus({ preventScroll: true });
+    const first = attempt;
+    seat.lost(session.value).then((lost) => {
+      if (lost && attempt === first && !stage.isOpen) goBack(lost);
+    });
   }
 }

@@ -506,6 +506,28 @@ describe("seats", () => {
     assert.deepEqual(members, ["Ada leader", "Bo follower"]);
   });
 
+  scene("a browser that crashed goes back to its seat by itself, and a browser that left asks again", async () => {
+    const page = await enter("Ada");
+    // Neither the tab nor its storage is left; the browser's own storage is.
+    const context = page.context();
+    await page.close({ runBeforeUnload: false });
+    const back = await context.newPage();
+    await back.goto(`${server.url}/?session=${sessionId}`);
+    await onStage(back);
+    assert.deepEqual(await back.evaluate(() => [window.bandsync.name, window.bandsync.memberCount, window.bandsync.isLeader]), ["Ada", 1, true]);
+    await back.getByTestId("more-open").click();
+    await back.getByTestId("leave").click();
+    await back.getByTestId("leave-now").click();
+    await back.getByTestId("name").waitFor();
+    await back.close();
+    const later = await context.newPage();
+    await later.goto(`${server.url}/?session=${sessionId}`);
+    await later.waitForFunction(() => window.stage);
+    // Longer than it asks other tabs.
+    await later.evaluate(() => new Promise((resolve) => setTimeout(resolve, 500)));
+    assert.equal(await later.getByTestId("name").isVisible(), true);
+  });
+
   scene("a leader leads again after kill -9 and a start of the server", async () => {
     const folder = mkdtempSync(join(tmpdir(), "bandsync-page-"));
     const env = { SHARDS: "1", STORAGE: "file", DATA_DIR: folder, ...WEB };
