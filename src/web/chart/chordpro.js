@@ -117,12 +117,14 @@ class Reader {
 
   /** Finds the notation of the chords, and reports those that it does not have. */
   #checkChords() {
-    const isGerman = this.#chords.some(({ text }) => isGermanChord(text));
+    // A song has few chords, each of them many times.
+    const texts = [...new Set(this.#chords.map(({ text }) => text))];
+    const isGerman = texts.some(isGermanChord);
     const notation = this.#notation || (isGerman ? "german" : "letters");
     this.#chart.notation = notation;
-    for (const { text, number } of this.#chords) {
-      if (!readChord(text, notation) && !isNoChord(text)) this.#fault(number, "chord", text);
-    }
+    const unreadable = new Set(texts.filter((text) => !readChord(text, notation) && !isNoChord(text)));
+    if (unreadable.size === 0) return;
+    for (const { text, number } of this.#chords) if (unreadable.has(text)) this.#fault(number, "chord", text);
   }
 
   /** Reads the line at index `i` with those that it is joined with. Returns the index of the next line. */
