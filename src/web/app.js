@@ -52,6 +52,7 @@ function start() {
     document.documentElement.dataset.view = view;
     mountCues(stage, $("cue-room"));
     mountScreen(stage, $("song"), view);
+    mountSound(stage);
   } else {
     mountStates(stage, $("over-song"), steer);
     mountHeader(stage, $("top"), steer);

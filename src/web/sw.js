@@ -1,4 +1,5 @@
-// The service worker of the stage page: opens it when the server cannot be reached. It runs only over HTTPS or localhost.
+// The service worker of the stage page: opens it when the server cannot be reached. It runs only over HTTPS or
+// localhost.
 //
 // While the server answers, every file comes from the server, so no page is older than the server. Some seconds after
 // each visit the page asks the worker to collect: it fetches all files of the page, which it finds by following their

@@ -552,6 +552,7 @@ export const LINEUP = Object.freeze({
   start: "Start",
   flash: "Tap with the flash",
   click: "Tap with the click",
+  both: "Flash and click",
   left: { one: "1 tap left", many: "{n} taps left" },
   unsteady: "Not steady, again?",
   again: "Again",

@@ -1,9 +1,10 @@
 // Keeps the screen of this device on while the page is in a session.
 //
-// In secure contexts the wake lock does it. Over plain HTTP there is none, and what keeps a phone awake is a playing video.
-// An iPhone wants one that has a sound track, is not muted, is on screen, and does not loop by itself (NoSleep.js 92,
-// 135; PR 34). So a strip one pixel high plays a silent file of 3 kB, and is sent back before the file ends. It can only be
-// started by a tap. The apps that iOS makes of home-screen icons have a wake lock that works from 18.4 on, so they get both.
+// In secure contexts the wake lock does it. Over plain HTTP there is none, and what keeps a phone awake is a playing
+// video. An iPhone wants one that has a sound track, is not muted, is on screen, and does not loop by itself
+// (NoSleep.js 92, 135; PR 34). So a strip one pixel high plays a silent file of 3 kB, and is sent back before the file
+// ends. It can only be started by a tap. The apps that iOS makes of home-screen icons have a wake lock that works from
+// 18.4 on, so they get both.
 
 /** Presses after which browsers allow a video with sound. */
 const TAPS = ["click", "touchend", "keydown"];
@@ -103,6 +104,7 @@ export class Awake extends EventTarget {
   #play() {
     const video = (this.#video ??= this.#makeVideo());
     if (!video.paused && this.#plays) return;
+    video.hidden = false;
     video.play().then(
       () => this.#played(video, true),
       () => this.#played(video, false),
@@ -137,6 +139,8 @@ export class Awake extends EventTarget {
   #played(video, plays) {
     if (video !== this.#video) return;
     this.#plays = plays;
+    // A page that nobody touches, as in a broadcast, shows no strip.
+    video.hidden = !plays;
     this.#show();
   }
 

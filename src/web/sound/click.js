@@ -1,9 +1,9 @@
 // The click: beats of the timeline, scheduled on the audio clock.
 //
-// Timers are late and messages are later, so neither makes a sound. Each turn of a 25 ms timer lists the clicks that the
-// timeline has within the next 150 ms and compares them with those that are scheduled. New ones are scheduled, those that
-// the timeline no longer has are cancelled, and one that can't be in time any more is dropped: no click is ever late. So a
-// jump, a pause or a new tempo needs no code of its own, and an armed one is right to the sample.
+// Timers are late and messages are later, so neither makes a sound. Each turn of a 25 ms timer lists the clicks that
+// the timeline has within the next 150 ms and compares them with those that are scheduled. New ones are scheduled,
+// those that the timeline no longer has are cancelled, and one that can't be in time any more is dropped: no click is
+// ever late. So a jump, a pause or a new tempo needs no code of its own, and an armed one is right to the sample.
 
 import { BEAT, barAt, beatsBetween, segmentAt } from "../timeline.js";
 import { samplesOf } from "./sounds.js";

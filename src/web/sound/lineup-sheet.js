@@ -1,8 +1,9 @@
-// *Line up my sound*: 16 taps to a flash, 16 taps to the click. Both have the delay of the touch screen and the habit of
-// tapping early; only the click has the delay of the sound. So the difference is the offset that this device needs.
+// *Line up my sound*: 16 taps to a flash, 16 taps to the click. Both have the delay of the touch screen and the habit
+// of tapping early; only the click has the delay of the sound. So the difference is the offset that this device needs.
 
 import { h, write } from "../stage/dom.js";
 import { LINEUP, fill } from "../texts.js";
+import { Beats } from "./beats.js";
 import { Click } from "./click.js";
 import { PERIOD_MS, RANGE, TAPS, lineUp } from "./lineup.js";
 import { offsetRow } from "./offset.js";
@@ -33,7 +34,12 @@ export class LineUpSheet {
     this.#output = output;
     this.#main = click;
     this.#beats = new Beats();
-    const view = () => ({ ...stage.view, click: this.#round === "flash" ? "off" : "on", eighths: false, offsetMs: this.#offset });
+    const view = () => ({
+      ...stage.view,
+      click: this.#round === "flash" ? "off" : "on",
+      eighths: false,
+      offsetMs: this.#offset,
+    });
     this.#click = new Click({ band: this.#beats, output, view });
     stage.addEventListener("view", () => this.#show());
     output.addEventListener("state", () => this.#show());
@@ -80,7 +86,7 @@ export class LineUpSheet {
       this.#main.turn();
       this.#click.start({ tapped: true });
     }
-    if (round) this.#beats.begin(performance.now() + LEAD_IN_MS);
+    if (round) this.#beats.begin(performance.now() + LEAD_IN_MS, { bpm: 60_000 / PERIOD_MS, num: 1 });
     cancelAnimationFrame(this.#frame);
     if (round) this.#frame = requestAnimationFrame(() => this.#draw());
     this.#show();
@@ -139,30 +145,17 @@ export class LineUpSheet {
     for (const each of this.#refresh) each(this.#stage.view);
     const { word, count, fine, again, pad } = this.#parts;
     const left = TAPS - (this.#taps[this.#round]?.length ?? 0);
-    const words = { flash: LINEUP.flash, click: LINEUP.click, fine: "" };
+    const words = { flash: LINEUP.flash, click: LINEUP.click, fine: LINEUP.both };
     write(word, this.#round === null ? LINEUP.start : words[this.#round]);
-    write(count, this.#round === "flash" || this.#round === "click" ? fill(left === 1 ? LINEUP.left.one : LINEUP.left.many, { n: left }) : "");
+    write(
+      count,
+      this.#round === "flash" || this.#round === "click"
+        ? fill(left === 1 ? LINEUP.left.one : LINEUP.left.many, { n: left })
+        : "",
+    );
     pad.dataset.round = this.#round ?? "";
     fine.hidden = this.#round !== "fine";
     again.hidden = this.#round !== "fine";
     if (this.#round === "click" && this.#output.state === "none") write(this.#parts.result, LINEUP.noSound);
-  }
-}
-
-/** Steady beats of this page's own, in the form of a band: the clock is the page's. */
-class Beats extends EventTarget {
-  timeline = null;
-  clock = { now: () => performance.now(), quality: "tight", bound: 0 };
-  /** Performance time of the first beat. */
-  first = Infinity;
-
-  begin(first) {
-    // Whole microseconds, as in every timeline.
-    const t0 = Math.round(1000 * first);
-    this.first = t0 / 1000;
-    const bpm = 60_000_000 / PERIOD_MS;
-    const segment = { t0, p0: 0, b0: 0, rate: 1, bpm0: bpm, bpm1: bpm, ramp: 0 };
-    this.timeline = { epoch: 1, version: t0, segments: [segment], meter: [{ beat: 0, num: 1, den: 4 }] };
-    this.dispatchEvent(new Event("change"));
   }
 }

@@ -46,7 +46,10 @@ export class Offline extends EventTarget {
   }
 
   async #install(workers) {
-    for (const [rel, href] of [["manifest", "/manifest.webmanifest"], ["apple-touch-icon", "/icon.png"]]) {
+    for (const [rel, href] of [
+      ["manifest", "/manifest.webmanifest"],
+      ["apple-touch-icon", "/icon.png"],
+    ]) {
       if (document.querySelector(`link[rel="${rel}"]`)) continue;
       document.head.append(Object.assign(document.createElement("link"), { rel, href }));
     }
@@ -59,7 +62,11 @@ export class Offline extends EventTarget {
       if (data === "new version") this.#is("outdated");
     });
     try {
-      await workers.register("/sw.js", { updateViaCache: "none" });
+      const { installing } = await workers.register("/sw.js", { updateViaCache: "none" });
+      // A worker that could not collect all files is thrown away.
+      installing?.addEventListener("statechange", () => {
+        if (installing.state === "redundant" && this.#state === "installing") this.#is("failed");
+      });
       await workers.ready;
       if (this.#state === "installing") this.#is("ready");
       setTimeout(() => this.refresh(), COLLECT_AFTER_MS);

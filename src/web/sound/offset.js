@@ -10,7 +10,8 @@ export function offsetRow(stage, { id, refresh }) {
   const slider = h("input", { id, type: "range", min: RANGE.min, max: RANGE.max, step: 1, data: { testid: id } });
   const value = h("output", { for: id });
   slider.addEventListener("input", () => set(Number(slider.value)));
-  const step = (by, sign, label) => h("button", { class: "icon", "aria-label": label, onclick: () => set(stage.view.offsetMs + by) }, sign);
+  const step = (by, sign, label) =>
+    h("button", { class: "icon", "aria-label": label, onclick: () => set(stage.view.offsetMs + by) }, sign);
   refresh.push(({ offsetMs }) => {
     if (Number(slider.value) !== offsetMs) slider.value = String(offsetMs);
     write(value, fill(SOUND.ms, { n: String(offsetMs).replace("-", "−") }));

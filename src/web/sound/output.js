@@ -1,9 +1,9 @@
 // The sound output of this device: its state, and a map from the performance clock to the audio clock.
 //
-// A sound that starts at `context.currentTime` is heard later, by a delay that only the browser knows. `getOutputTimestamp`
-// names an audio time and the performance time at which it is heard, but some browsers answer nonsense (Safari 15.1 to
-// 17) or jump about (Chromium). So each answer is checked, and the median of the last 16 counts. Without good answers the
-// map uses `currentTime` and the latency that the context claims.
+// A sound that starts at `context.currentTime` is heard later, by a delay that only the browser knows.
+// `getOutputTimestamp` names an audio time and the performance time at which it is heard, but some browsers answer
+// nonsense (Safari 15.1 to 17) or jump about (Chromium). So each answer is checked, and the median of the last 16
+// counts. Without good answers the map uses `currentTime` and the latency that the context claims.
 
 /** Number of samples whose median is the map. Specified. */
 const MEDIAN_OF = 16;
@@ -49,7 +49,8 @@ export class AudioMap {
     const stamp = this.#context.getOutputTimestamp?.();
     const heard = stamp?.performanceTime;
     const context = 1000 * (stamp?.contextTime ?? NaN);
-    if (!Number.isFinite(heard) || !Number.isFinite(context) || heard <= 0 || Math.abs(heard - now) >= STAMP_NEAR_MS) return;
+    if (!Number.isFinite(heard) || !Number.isFinite(context) || heard <= 0 || Math.abs(heard - now) >= STAMP_NEAR_MS)
+      return;
     // The newest stamp that is old enough is the one to compare with; the older ones are no longer needed.
     while (this.#stamps.length > 1 && now - this.#stamps[1].now >= CHECK_MS) this.#stamps.shift();
     const [old] = this.#stamps;

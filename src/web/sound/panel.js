@@ -1,11 +1,14 @@
 // The sound room: the click with its settings, the screen that stays on, and use without the server.
 //
-// It fills `[data-slot=sound]` of the own-view sheet, and provides `click` (switches it on and off), `awake` and `line-up`.
+// It fills `[data-slot=sound]` of the own-view sheet, and provides `click` (switches it on and off), `awake` (the
+// state of the screen), `line-up` (opens the sheet) and `own-metronome` (`{ bpm, num, den }` or null: beats without a
+// server).
 
 import { h, mark, write } from "../stage/dom.js";
 import { recall, remember } from "../stage/keep.js";
 import { SOUND, fill } from "../texts.js";
 import { Awake } from "./awake.js";
+import { Beats } from "./beats.js";
 import { Click } from "./click.js";
 import { LineUpSheet } from "./lineup-sheet.js";
 import { Offline } from "./offline.js";
@@ -13,6 +16,8 @@ import { offsetRow } from "./offset.js";
 import { Output } from "./output.js";
 import { NAMES } from "./sounds.js";
 
+/** Pause before the first beat of the own metronome. */
+const OWN_LEAD_MS = 300;
 /** Time for which a note about a device without sound covers the song. */
 const NOTE_MS = 8000;
 
@@ -30,6 +35,7 @@ export function mountSound(stage) {
     Object.assign(room, { output, click });
     steerClick(stage, click, output);
     offsetsByDevice(stage);
+    Object.assign(room, { own: ownMetronome(stage, output) });
     const lineUp = new LineUpSheet(stage, { output, click });
     stage.provide("line-up", () => lineUp.open());
     const panel = makePanel(stage, room);
@@ -78,7 +84,11 @@ function keepPage(stage) {
   });
   offline.addEventListener("state", () => {
     if (offline.state !== "outdated") return;
-    stage.toast(SOUND.newVersion, { plain: true, seconds: 0, action: { text: SOUND.reload, run: () => location.reload() } });
+    stage.toast(SOUND.newVersion, {
+      plain: true,
+      seconds: 0,
+      action: { text: SOUND.reload, run: () => location.reload() },
+    });
   });
   return offline;
 }
@@ -100,6 +110,25 @@ function steerClick(stage, click, output) {
   // After a page was hidden, its timers were late.
   document.addEventListener("visibilitychange", () => click.turn());
   output.addEventListener("state", () => click.turn());
+}
+
+/** Beats without a server, for a page that opened offline. They end when the band is back. */
+function ownMetronome(stage, output) {
+  const beats = new Beats();
+  const click = new Click({ band: beats, output, view: () => ({ ...stage.view, click: "on" }) });
+  const end = () => {
+    beats.end();
+    click.stop();
+  };
+  stage.provide("own-metronome", (music) => {
+    if (!music || stage.band.timeline) return end();
+    beats.begin(performance.now() + OWN_LEAD_MS, music);
+    return click.start({ tapped: true });
+  });
+  stage.band.addEventListener("change", () => {
+    if (click.isOn && stage.band.timeline) end();
+  });
+  return { beats, click };
 }
 
 /** Keeps an offset for each output device of which the browser tells the name. */
@@ -157,11 +186,20 @@ function makePanel(stage, { click, output, awake, offline }) {
   const set = (changes) => stage.setView(changes);
   const refresh = [];
   const row = (label, ...controls) =>
-    h("div", { class: "set-row", role: "group", "aria-label": label }, h("span", { class: "set-label" }, label), ...controls);
+    h(
+      "div",
+      { class: "set-row", role: "group", "aria-label": label },
+      h("span", { class: "set-label" }, label),
+      ...controls,
+    );
 
   const choice = (label, name, options) => {
     const buttons = options.map(([value, text]) =>
-      h("button", { "aria-pressed": "false", data: { testid: `${name}-${value}` }, onclick: () => set({ [name]: value }) }, text),
+      h(
+        "button",
+        { "aria-pressed": "false", data: { testid: `${name}-${value}` }, onclick: () => set({ [name]: value }) },
+        text,
+      ),
     );
     refresh.push((view) => {
       for (const [i, button] of buttons.entries()) mark(button, "aria-pressed", String(view[name] === options[i][0]));
@@ -176,7 +214,12 @@ function makePanel(stage, { click, output, awake, offline }) {
     return h("label", { class: "set-row set-check" }, h("span", { class: "set-label" }, label), box);
   };
 
-  const toggle = h("button", { "aria-pressed": "false", data: { testid: "click" }, "aria-label": SOUND.click, onclick: () => stage.call("click") });
+  const toggle = h("button", {
+    "aria-pressed": "false",
+    data: { testid: "click" },
+    "aria-label": SOUND.click,
+    onclick: () => stage.call("click"),
+  });
   refresh.push(({ click: mode }) => {
     mark(toggle, "aria-pressed", String(mode !== "off"));
     write(toggle, mode === "off" ? SOUND.off : SOUND.on);
@@ -184,7 +227,14 @@ function makePanel(stage, { click, output, awake, offline }) {
   const status = h("p", { class: "sound-status", role: "status", data: { testid: "sound-status" } });
   const hint = h("p", { class: "hint" });
 
-  const volume = h("input", { id: "click-volume", type: "range", min: 0, max: 100, step: 1, data: { testid: "click-volume" } });
+  const volume = h("input", {
+    id: "click-volume",
+    type: "range",
+    min: 0,
+    max: 100,
+    step: 1,
+    data: { testid: "click-volume" },
+  });
   const loud = h("output", { for: "click-volume" });
   volume.addEventListener("input", () => set({ volume: Number(volume.value) / 100 }));
   refresh.push((view) => {
@@ -195,7 +245,11 @@ function makePanel(stage, { click, output, awake, offline }) {
 
   const device = h("p", { data: { testid: "awake" } });
   const kept = h("p", { class: "hint", data: { testid: "offline" } });
-  const install = h("button", { hidden: true, data: { testid: "install" }, onclick: () => offline.install() }, SOUND.install);
+  const install = h(
+    "button",
+    { hidden: true, data: { testid: "install" }, onclick: () => offline.install() },
+    SOUND.install,
+  );
 
   const element = h(
     "div",
@@ -205,13 +259,36 @@ function makePanel(stage, { click, output, awake, offline }) {
       { class: "set-group" },
       h("h3", {}, SOUND.title),
       row(SOUND.click, h("div", { class: "set-choice" }, toggle)),
-      check(SOUND.countInOnly, "click-count-in", (view) => view.click === "count-in", (isOnly) => set({ click: isOnly ? "count-in" : "on" })),
+      check(
+        SOUND.countInOnly,
+        "click-count-in",
+        (view) => view.click === "count-in",
+        (isOnly) => set({ click: isOnly ? "count-in" : "on" }),
+      ),
       status,
       hint,
-      h("div", { class: "set-row" }, h("label", { class: "set-label", for: "click-volume" }, SOUND.volume), h("div", { class: "set-range" }, volume, loud)),
-      choice(SOUND.sound, "sound", NAMES.map((name) => [name, SOUND.sounds[name]])),
-      choice(SOUND.accent, "accent", SOUND.accents.map((text, i) => [i, text])),
-      check(SOUND.eighths, "eighths", (view) => view.eighths, (eighths) => set({ eighths })),
+      h(
+        "div",
+        { class: "set-row" },
+        h("label", { class: "set-label", for: "click-volume" }, SOUND.volume),
+        h("div", { class: "set-range" }, volume, loud),
+      ),
+      choice(
+        SOUND.sound,
+        "sound",
+        NAMES.map((name) => [name, SOUND.sounds[name]]),
+      ),
+      choice(
+        SOUND.accent,
+        "accent",
+        SOUND.accents.map((text, i) => [i, text]),
+      ),
+      check(
+        SOUND.eighths,
+        "eighths",
+        (view) => view.eighths,
+        (eighths) => set({ eighths }),
+      ),
       offsetRow(stage, { id: "click-offset", refresh }),
       h("p", { class: "hint" }, SOUND.offsetHint),
       h("button", { data: { testid: "line-up" }, onclick: () => stage.call("line-up") }, SOUND.lineUp),

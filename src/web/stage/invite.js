@@ -35,10 +35,21 @@ export function mountInvite(stage) {
   const local = h("p", { class: "problem", hidden: true }, INVITE.onlyHere);
   const tooLong = h("p", { class: "problem", hidden: true }, INVITE.tooLong);
 
-  const withPasscode = h("input", { type: "checkbox", id: "invite-passcode", data: { testid: "invite-passcode" }, onchange: show });
+  const withPasscode = h("input", {
+    type: "checkbox",
+    id: "invite-passcode",
+    data: { testid: "invite-passcode" },
+    onchange: show,
+  });
   const passcode = h("input", {
-    type: "password", id: "invite-secret", maxlength: 128, autocomplete: "off", "aria-label": INVITE.passcode, placeholder: INVITE.passcode,
-    data: { testid: "invite-secret" }, oninput: show,
+    type: "password",
+    id: "invite-secret",
+    maxlength: 128,
+    autocomplete: "off",
+    "aria-label": INVITE.passcode,
+    placeholder: INVITE.passcode,
+    data: { testid: "invite-secret" },
+    oninput: show,
   });
   const secret = h(
     "form",
@@ -57,11 +68,16 @@ export function mountInvite(stage) {
     h(
       "div",
       { class: "invite-words" },
-      h("p", { class: "hint" }, INVITE.address), address,
-      h("p", { class: "hint" }, INVITE.session), session,
-      local, tooLong, secret,
+      h("p", { class: "hint" }, INVITE.address),
+      address,
+      h("p", { class: "hint" }, INVITE.session),
+      session,
+      local,
+      tooLong,
+      secret,
       h("div", { class: "invite-buttons" }, copy, share),
-      h("p", { class: "hint" }, INVITE.link), link,
+      h("p", { class: "hint" }, INVITE.link),
+      link,
     ),
   );
 
@@ -114,7 +130,9 @@ export function mountInvite(stage) {
 
   function shareLink() {
     // A share that the user gives up is rejected too.
-    navigator.share({ title: "BandSync", text: fill(INVITE.shareText, { session: band.sessionId }), url: current() }).catch(() => {});
+    navigator
+      .share({ title: "BandSync", text: fill(INVITE.shareText, { session: band.sessionId }), url: current() })
+      .catch(() => {});
   }
 
   function forget() {

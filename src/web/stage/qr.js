@@ -105,7 +105,9 @@ function codewords(bytes, version) {
   const checked = parts.map((part) => remainder(part, divisor));
   const woven = [];
   for (const list of [parts, checked]) {
-    for (let i = 0; i < list.at(-1).length; i += 1) woven.push(...list.filter((part) => i < part.length).map((part) => part[i]));
+    for (let i = 0; i < list.at(-1).length; i += 1) {
+      for (const part of list) if (i < part.length) woven.push(part[i]);
+    }
   }
   return woven;
 }

@@ -1,5 +1,5 @@
-// The sound room in a browser: clicks of two devices, a device's own delay, the screen that stays on, the invitation, and
-// the page without its server.
+// The sound room in a browser: clicks of two devices, a device's own delay, the screen that stays on, the invitation,
+// and the page without its server.
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import jsQR from "jsqr";
@@ -24,7 +24,9 @@ let complaints;
 
 before(async () => {
   server = await startServer({ env: { SHARDS: "2", ...(process.env.WEB_DIR && { WEB_DIR: process.env.WEB_DIR }) } });
-  browser = await launchBrowser({ args: [`--host-resolver-rules=MAP ${PLAIN_HOST} 127.0.0.1`, "--ignore-certificate-errors"] });
+  browser = await launchBrowser({
+    args: [`--host-resolver-rules=MAP ${PLAIN_HOST} 127.0.0.1`, "--ignore-certificate-errors"],
+  });
 });
 after(async () => {
   await browser?.close();
@@ -53,7 +55,11 @@ function scene(name, play) {
 
 /** Opens the page in a context of its own, and joins. */
 async function enter(name, { url = server.url, workers = "block", init, argument, bypassCSP = false } = {}) {
-  const context = await browser.newContext({ viewport: { width: 900, height: 700 }, serviceWorkers: workers, bypassCSP });
+  const context = await browser.newContext({
+    viewport: { width: 900, height: 700 },
+    serviceWorkers: workers,
+    bypassCSP,
+  });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE_MS);
   page.on("pageerror", (error) => complaints.push(`${name}: ${error.message}`));
@@ -84,7 +90,8 @@ async function clickOn(page) {
   await page.evaluate(() => window.stage.closeSheet());
 }
 
-const sound = (page, path) => page.evaluate((keys) => keys.split(".").reduce((at, key) => at[key], window.stage.sound), path);
+const sound = (page, path) =>
+  page.evaluate((keys) => keys.split(".").reduce((at, key) => at[key], window.stage.sound), path);
 
 describe("the click", () => {
   /**
@@ -108,14 +115,32 @@ describe("the click", () => {
     });`;
   const record = (source) => {
     window.onsets = [];
-    const connect = AudioNode.prototype.connect;
+    const scheduled = [];
+    const { start } = AudioBufferSourceNode.prototype;
+    const { connect } = AudioNode.prototype;
+    /** Difference between the two clocks, in milliseconds, as the browser tells it at this moment. */
+    const difference = ({ context }) => {
+      const { contextTime, performanceTime } = context.getOutputTimestamp();
+      return performanceTime - 1000 * contextTime;
+    };
+    AudioBufferSourceNode.prototype.start = function noted(at) {
+      scheduled.push({ at, difference: difference(this) });
+      return start.call(this, at);
+    };
     AudioNode.prototype.connect = function tapped(target, ...rest) {
       if (target === this.context.destination && !this.context.recorder) {
         const { context } = this;
-        window.audio = context;
         context.recorder = context.audioWorklet.addModule(source).then(() => {
           const recorder = new AudioWorkletNode(context, "recorder");
-          recorder.port.onmessage = ({ data }) => window.onsets.push(data / context.sampleRate);
+          recorder.port.onmessage = ({ data }) => {
+            const at = data / context.sampleRate;
+            const now = difference(recorder);
+            const plan = scheduled.findLast((each) => Math.abs(each.at - at) < 0.003);
+            window.onsets.push({
+              heardAt: performance.timeOrigin + now + 1000 * at,
+              slip: Math.abs(now - (plan?.difference ?? NaN)),
+            });
+          };
           connect.call(this, recorder);
         });
       }
@@ -126,22 +151,16 @@ describe("the click", () => {
   const recorded = { init: record, argument: `data:text/javascript,${encodeURIComponent(RECORDER)}`, bypassCSP: true };
 
   /**
-   * Times of all onsets so far, in milliseconds of the clock that all pages of this machine share. Each onset is a frame
-   * of the page's own audio clock. The browser tells when that frame is heard (`getOutputTimestamp`, median of some
-   * readings). So this measures all of the page's way from timeline to sample, but not the sound card, of which a
-   * machine without speakers has none.
+   * Onsets so far, in milliseconds of the clock that all pages of this machine share. Each is a frame of the page's own
+   * audio clock, and the browser tells at that moment when the frame is heard (`getOutputTimestamp`). So this measures all
+   * of the page's way from timeline to sample, but not the sound card, of which a machine without speakers has none.
+   * A machine that is too busy to fill its audio buffers in time delays all that is in them. Onsets whose audio clock
+   * slipped like that after they were scheduled say nothing about the page, and are left out.
    */
-  const heard = (page) =>
-    page.evaluate(async () => {
-      const differences = [];
-      for (let i = 0; i < 25; i += 1) {
-        const { contextTime, performanceTime } = window.audio.getOutputTimestamp();
-        differences.push(performanceTime - 1000 * contextTime);
-        await new Promise((done) => setTimeout(done, 7));
-      }
-      differences.sort((a, b) => a - b);
-      return window.onsets.map((at) => performance.timeOrigin + differences[12] + 1000 * at);
-    });
+  const heard = async (page) => {
+    const onsets = await page.evaluate(() => window.onsets);
+    return onsets.filter(({ slip }) => slip < 0.5).map(({ heardAt }) => heardAt);
+  };
 
   async function band() {
     const leader = await enter("Ada", recorded);
@@ -154,44 +173,46 @@ describe("the click", () => {
     return [leader, follower];
   }
 
-  const counted = (page, count) => page.waitForFunction((least) => window.onsets.length >= least, count, { timeout: 2 * PATIENCE_MS });
-
-  /** Checks that onsets of two pages are pairwise together. */
-  async function assertTogether(one, two, least) {
-    const [a, b] = await Promise.all([heard(one), heard(two)]);
-    const apart = a.map((at) => Math.min(...b.map((other) => Math.abs(other - at))));
-    const pairs = apart.filter((ms) => ms < 150);
-    assert.ok(pairs.length >= least, `${pairs.length} pairs: ${apart}`);
-    const worst = Math.max(...pairs);
-    assert.ok(worst <= TOGETHER_MS, `${worst} ms apart: ${pairs}`);
-    return pairs;
+  /** Waits until `least` more clicks were heard by both pages, and checks that they were together. */
+  async function assertTogether(one, two, least, since = 0) {
+    const deadline = performance.now() + 4 * PATIENCE_MS;
+    for (;;) {
+      const [a, b] = await Promise.all([heard(one), heard(two)]);
+      const apart = a.filter((at) => at > since).map((at) => Math.min(...b.map((other) => Math.abs(other - at))));
+      // A page that was held up drops a beat, and then its neighbour is a beat away.
+      const pairs = apart.filter((ms) => ms < 60);
+      const worst = Math.max(...pairs);
+      if (pairs.length > 0) assert.ok(worst <= TOGETHER_MS, `${worst} ms apart: ${apart}`);
+      if (pairs.length >= least) return;
+      if (performance.now() > deadline) assert.fail(`only ${pairs.length} clicks together: ${apart}`);
+      await one.waitForTimeout(500);
+    }
   }
+
+  const clock = (page) => page.evaluate(() => performance.timeOrigin + performance.now());
 
   scene("sounds on two devices within 2 ms, also after a jump and at another tempo", async () => {
     const [leader, follower] = await band();
     await leader.evaluate(() => window.bandsync.play());
-    await Promise.all([counted(leader, 8), counted(follower, 8)]);
+    await assertTogether(leader, follower, 6);
     await leader.evaluate(() => window.bandsync.seekBeat(32, { at: "beat" }));
     await leader.evaluate(() => window.bandsync.setTempo(168));
-    await Promise.all([counted(leader, 18), counted(follower, 18)]);
-    await assertTogether(leader, follower, 14);
+    await assertTogether(leader, follower, 6, await clock(leader));
   });
 
   scene("stops at once with the band, and a follower that comes later is in time", async () => {
     const leader = await enter("Ada", recorded);
     await clickOn(leader);
     await leader.evaluate(() => window.bandsync.play());
-    await counted(leader, 2);
     const follower = await enter("Bo", recorded);
     await clickOn(follower);
     await follower.waitForFunction(() => window.bandsync.clock.samples >= 20);
-    await follower.evaluate(() => (window.onsets.length = 0));
-    await counted(follower, 5);
-    await assertTogether(follower, leader, 5);
+    await assertTogether(follower, leader, 5, await clock(follower));
     await leader.evaluate(() => window.bandsync.pause());
-    const stoppedAt = await leader.evaluate(() => performance.timeOrigin + performance.now());
+    for (const page of [leader, follower]) await page.waitForFunction(() => !window.bandsync.isPlaying);
+    const stoppedAt = await clock(leader);
     await leader.waitForTimeout(1200);
-    for (const page of [leader, follower]) assert.ok((await heard(page)).every((at) => at < stoppedAt + 250));
+    for (const page of [leader, follower]) assert.ok((await heard(page)).every((at) => at < stoppedAt + 60));
   });
 
   scene("is switched by its button and by the key C, and keeps its settings", async () => {
@@ -209,7 +230,10 @@ describe("the click", () => {
     await page.getByTestId("click-volume").fill("35");
     const kept = await page.evaluate(() => JSON.parse(localStorage.getItem("bandsync.view")));
     const { click, sound: name, accent, eighths, offsetMs, volume } = kept;
-    assert.deepEqual({ click, name, accent, eighths, offsetMs, volume }, { click: "count-in", name: "wood", accent: 3, eighths: true, offsetMs: 120, volume: 0.35 });
+    assert.deepEqual(
+      { click, name, accent, eighths, offsetMs, volume },
+      { click: "count-in", name: "wood", accent: 3, eighths: true, offsetMs: 120, volume: 0.35 },
+    );
     assert.equal(await page.getByTestId("click").getAttribute("aria-pressed"), "true");
   });
 
@@ -221,7 +245,11 @@ describe("the click", () => {
       const { get } = Object.getOwnPropertyDescriptor(BaseAudioContext.prototype, "state");
       let isLocked = true;
       addEventListener("click", () => (isLocked = false), true);
-      Object.defineProperty(AudioContext.prototype, "state", { get() { return isLocked ? "suspended" : get.call(this); } });
+      Object.defineProperty(AudioContext.prototype, "state", {
+        get() {
+          return isLocked ? "suspended" : get.call(this);
+        },
+      });
       AudioContext.prototype.resume = function locked() {
         return isLocked ? new Promise(() => {}) : resume.call(this);
       };
@@ -312,7 +340,10 @@ describe("line up my sound", () => {
     const page = await lineUp({ delay: 240, habit: -35, shake: 8 });
     const found = await page.evaluate(() => window.stage.view.offsetMs);
     assert.ok(Math.abs(found - 240) <= LINED_UP_MS, `${found} ms`);
-    await page.getByTestId("lineup-result").filter({ hasText: `${found} ms late` }).waitFor();
+    await page
+      .getByTestId("lineup-result")
+      .filter({ hasText: `${found} ms late` })
+      .waitFor();
     assert.equal(await page.getByTestId("lineup-offset").inputValue(), String(found));
   });
 
@@ -347,10 +378,19 @@ describe("the screen", () => {
         opacity: getComputedStyle(el).opacity,
         visibility: getComputedStyle(el).visibility,
       }));
-    await video.evaluate((el) => new Promise((done) => el.addEventListener("timeupdate", () => el.currentTime > 0.3 && done())));
+    await video.evaluate(
+      (el) => new Promise((done) => el.addEventListener("timeupdate", () => el.currentTime > 0.3 && done())),
+    );
     const { sound: decoded, ...rest } = await state();
     assert.ok(decoded > 0, "a sound track is played");
-    assert.deepEqual(rest, { plays: true, muted: false, loops: false, picture: 64, opacity: "1", visibility: "visible" });
+    assert.deepEqual(rest, {
+      plays: true,
+      muted: false,
+      loops: false,
+      picture: 64,
+      opacity: "1",
+      visibility: "visible",
+    });
     const box = await video.boundingBox();
     assert.equal(box.height, 1);
     assert.equal(box.width, 900);
@@ -360,7 +400,9 @@ describe("the screen", () => {
     await video.evaluate((el) => new Promise((done) => (el.paused ? el.addEventListener("playing", done) : done())));
     // It never ends: it is sent back half way.
     await video.evaluate((el) => (el.currentTime = 14.6));
-    await video.evaluate((el) => new Promise((done) => el.addEventListener("timeupdate", () => el.currentTime < 5 && done())));
+    await video.evaluate(
+      (el) => new Promise((done) => el.addEventListener("timeupdate", () => el.currentTime < 5 && done())),
+    );
     await page.evaluate(() => window.stage.call("view"));
     assert.equal(await page.getByTestId("awake").textContent(), "Screen stays on");
     await page.evaluate(() => window.stage.leave());
@@ -449,7 +491,10 @@ describe("the invitation", () => {
     await guest.getByTestId("name").fill("Bo");
     await guest.getByTestId("join").click();
     await guest.getByTestId("stage").waitFor();
-    assert.ok(asked.every((url) => !/blue/.test(url.split("#")[0])), `${asked}`);
+    assert.ok(
+      asked.every((url) => !/blue/.test(url.split("#")[0])),
+      `${asked}`,
+    );
     // It is not kept for the next time.
     await page.evaluate(() => window.stage.closeSheet());
     await page.evaluate(() => window.stage.call("invite"));
@@ -466,57 +511,75 @@ describe("the page without its server", () => {
     assert.equal(await page.locator("link[rel=manifest]").count(), 0);
   });
 
-  scene("opens over HTTPS, with the files of the last visit and never with older ones while the server is there", async () => {
-    const front = await secureFront(server);
-    let version = 1;
-    front.change = (path, body) => (path === "/app.js" ? `window.version = ${version};\n${body}` : undefined);
-    const page = await enter("Ada", { url: front.url, workers: "allow" });
-    await page.waitForFunction(() => window.stage.sound.offline.state === "ready");
-    const versionNow = () => page.evaluate(() => window.version);
-    const sets = () => page.evaluate(async () => (await caches.keys()).filter((name) => name.startsWith("bandsync-page ")));
-    const opened = async () => {
-      await page.reload();
-      await page.waitForFunction(() => window.stage);
-    };
-    assert.equal((await sets()).length, 1);
-
-    // Without the server, the whole page opens.
-    await front.close();
-    await opened();
-    assert.equal(await versionNow(), 1);
-    const missing = await page.evaluate(async () => {
-      const [name] = (await caches.keys()).filter((each) => each.startsWith("bandsync-page "));
-      const kept = new Set((await (await caches.open(name)).keys()).map(({ url }) => new URL(url).pathname));
-      const used = performance.getEntriesByType("resource").map(({ name: url }) => new URL(url));
-      return used.filter(({ origin, pathname }) => origin === location.origin && !pathname.startsWith("/socket.io") && !kept.has(pathname)).map(String);
-    });
-    assert.deepEqual(missing, []);
-
-    // The server is back with new files: a page that came from the device is told, and the next visit has them.
-    version = 2;
-    await front.open();
-    await page.getByTestId("toast").filter({ hasText: "newer version" }).waitFor({ timeout: 3 * PATIENCE_MS });
-    assert.equal(await versionNow(), 1);
-    await opened();
-    assert.equal(await versionNow(), 2);
-
-    // A newer server is never hidden by what is kept.
-    version = 3;
-    await opened();
-    assert.equal(await versionNow(), 3);
-    await within(2 * PATIENCE_MS, page.evaluate(async () => {
-      const kept = async () => {
-        const names = (await caches.keys()).filter((name) => name.startsWith("bandsync-page "));
-        const texts = await Promise.all(names.map(async (name) => (await (await caches.open(name)).match("/app.js"))?.text()));
-        return texts.length === 1 && texts[0]?.startsWith("window.version = 3;");
+  scene(
+    "opens over HTTPS, with the files of the last visit and never with older ones while the server is there",
+    async () => {
+      const front = await secureFront(server);
+      let version = 1;
+      front.change = (path, body) => (path === "/app.js" ? `window.version = ${version};\n${body}` : undefined);
+      const page = await enter("Ada", { url: front.url, workers: "allow" });
+      await page.waitForFunction(() => window.stage.sound.offline.state === "ready");
+      const versionNow = () => page.evaluate(() => window.version);
+      const sets = () =>
+        page.evaluate(async () => (await caches.keys()).filter((name) => name.startsWith("bandsync-page ")));
+      const opened = async () => {
+        await page.reload();
+        await page.waitForFunction(() => window.stage);
       };
-      while (!(await kept())) await new Promise((done) => setTimeout(done, 200));
-    }), "the third version is kept");
-    await front.close();
-    await opened();
-    assert.equal(await versionNow(), 3);
-    // Without a server the browser logs each failed connection; those are no errors of the page.
-    complaints = complaints.filter((text) => !/ERR_CONNECTION_REFUSED|WebSocket|Failed to load resource/.test(text));
-    await front.open();
-  });
+      assert.equal((await sets()).length, 1);
+
+      // Without the server, the whole page opens.
+      await front.close();
+      await opened();
+      assert.equal(await versionNow(), 1);
+      const missing = await page.evaluate(async () => {
+        const [name] = (await caches.keys()).filter((each) => each.startsWith("bandsync-page "));
+        const kept = new Set((await (await caches.open(name)).keys()).map(({ url }) => new URL(url).pathname));
+        const used = performance.getEntriesByType("resource").map(({ name: url }) => new URL(url));
+        return used
+          .filter(
+            ({ origin, pathname }) =>
+              origin === location.origin && !pathname.startsWith("/socket.io") && !kept.has(pathname),
+          )
+          .map(String);
+      });
+      assert.deepEqual(missing, []);
+
+      // The server is back with new files: a page that came from the device is told, and the next visit has them.
+      version = 2;
+      await front.open();
+      await page
+        .getByTestId("toast")
+        .filter({ hasText: "newer version" })
+        .waitFor({ timeout: 3 * PATIENCE_MS });
+      assert.equal(await versionNow(), 1);
+      await opened();
+      assert.equal(await versionNow(), 2);
+
+      // A newer server is never hidden by what is kept.
+      version = 3;
+      await opened();
+      assert.equal(await versionNow(), 3);
+      await within(
+        2 * PATIENCE_MS,
+        page.evaluate(async () => {
+          const kept = async () => {
+            const names = (await caches.keys()).filter((name) => name.startsWith("bandsync-page "));
+            const texts = await Promise.all(
+              names.map(async (name) => (await (await caches.open(name)).match("/app.js"))?.text()),
+            );
+            return texts.length === 1 && texts[0]?.startsWith("window.version = 3;");
+          };
+          while (!(await kept())) await new Promise((done) => setTimeout(done, 200));
+        }),
+        "the third version is kept",
+      );
+      await front.close();
+      await opened();
+      assert.equal(await versionNow(), 3);
+      // Without a server the browser logs each failed connection; those are no errors of the page.
+      complaints = complaints.filter((text) => !/ERR_CONNECTION_REFUSED|WebSocket|Failed to load resource/.test(text));
+      await front.open();
+    },
+  );
 });

@@ -25,7 +25,13 @@ export async function secureFront(server, { change = () => undefined } = {}) {
     front.asked.push(path);
     // Tags of the server do not fit files that are changed here.
     const { "if-none-match": _, "accept-encoding": __, ...headers } = request.headers;
-    const upstream = http.request({ port: server.port, host: "127.0.0.1", path: request.url, method: request.method, headers });
+    const upstream = http.request({
+      port: server.port,
+      host: "127.0.0.1",
+      path: request.url,
+      method: request.method,
+      headers,
+    });
     upstream.on("response", (from) => {
       const parts = [];
       from.on("data", (part) => parts.push(part));
@@ -45,7 +51,8 @@ export async function secureFront(server, { change = () => undefined } = {}) {
     far.on("close", () => socket.destroy());
     socket.on("close", () => far.destroy());
     const lines = [];
-    for (let i = 0; i < request.rawHeaders.length; i += 2) lines.push(`${request.rawHeaders[i]}: ${request.rawHeaders[i + 1]}`);
+    for (let i = 0; i < request.rawHeaders.length; i += 2)
+      lines.push(`${request.rawHeaders[i]}: ${request.rawHeaders[i + 1]}`);
     far.write(`${request.method} ${request.url} HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\n`);
     far.write(head);
     far.pipe(socket).pipe(far);

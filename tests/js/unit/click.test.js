@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import { Beats } from "../../../src/web/sound/beats.js";
 import { clicksBetween } from "../../../src/web/sound/click.js";
 import { NAMES, samplesOf } from "../../../src/web/sound/sounds.js";
 import * as music from "../../../src/web/timeline.js";
@@ -36,7 +37,8 @@ async function playing(options, { inMs = 1000, fields = {}, meter, view = {} } =
 function assertHeard(device, times, within = EXACT_MS) {
   const heard = device.heard();
   assert.equal(heard.length, times.length, `heard ${heard}\nexpected ${times}`);
-  for (const [i, ms] of times.entries()) assert.ok(Math.abs(heard[i] - ms) <= within, `${i}: ${heard[i]} instead of ${ms}`);
+  for (const [i, ms] of times.entries())
+    assert.ok(Math.abs(heard[i] - ms) <= within, `${i}: ${heard[i]} instead of ${ms}`);
   assert.equal(device.wasLate, false);
 }
 
@@ -61,7 +63,10 @@ test("a timer that is held up for longer drops a beat instead of playing it late
   device.pass(1000 + 1000 + 100);
   device.timers.find(({ every }) => every).at = t0 / 1000 + 1515 - device.band.offsetMs; // the beat is at 1500
   device.pass(1900);
-  assertHeard(device, [0, 1, 2, 4, 5, 6].map((i) => t0 / 1000 + 500 * i));
+  assertHeard(
+    device,
+    [0, 1, 2, 4, 5, 6].map((i) => t0 / 1000 + 500 * i),
+  );
   assert.equal(device.click.dropped, 1);
 });
 
@@ -80,13 +85,19 @@ test("the first beat after play sounds if there is just time for it", async () =
 test("an offset makes clicks earlier, and its device is given them further ahead", async () => {
   const { device, t0 } = await playing({}, { inMs: 2000, view: { offsetMs: 650 } });
   device.pass(2000 - 650 + 1200);
-  assertHeard(device, beats(t0, 3).map((ms) => ms - 650));
+  assertHeard(
+    device,
+    beats(t0, 3).map((ms) => ms - 650),
+  );
 });
 
 test("a negative offset makes clicks later", async () => {
   const { device, t0 } = await playing({}, { view: { offsetMs: -100 } });
   device.pass(1000 + 100 + 1200);
-  assertHeard(device, beats(t0, 3).map((ms) => ms + 100));
+  assertHeard(
+    device,
+    beats(t0, 3).map((ms) => ms + 100),
+  );
 });
 
 test("an offset that changes moves what is scheduled, and no beat sounds twice", async () => {
@@ -94,18 +105,24 @@ test("an offset that changes moves what is scheduled, and no beat sounds twice",
   device.pass(1000 + 500 + 400); // The third beat is scheduled.
   device.view.offsetMs = 40;
   device.pass(700);
-  assertHeard(device, [0, 500, 960, 1460].map((ms) => t0 / 1000 + ms));
+  assertHeard(
+    device,
+    [0, 500, 960, 1460].map((ms) => t0 / 1000 + ms),
+  );
   device.view.offsetMs = -20;
   device.pass(10);
   device.pass(900);
-  assertHeard(device, [0, 500, 960, 1460, 2020, 2520].slice(0, device.heard().length).map((ms) => t0 / 1000 + ms));
+  assertHeard(
+    device,
+    [0, 500, 960, 1460, 2020, 2520].slice(0, device.heard().length).map((ms) => t0 / 1000 + ms),
+  );
 });
 
 test("a pause cancels what is scheduled", async () => {
   const { device, t0 } = await playing({});
   device.pass(1000 + 1400);
   const stopAt = Math.round(1000 * device.serverMs());
-  device.setTimeline(timeline([segment({ t0, }), segment({ t0: stopAt, rate: 0, b0: 2_800_000 })]));
+  device.setTimeline(timeline([segment({ t0 }), segment({ t0: stopAt, rate: 0, b0: 2_800_000 })]));
   device.pass(3000);
   assertHeard(device, beats(t0, 3));
 });
@@ -137,7 +154,10 @@ test("a ramp, a loop and an armed jump are played as the timeline has them", asy
   const loop = { from: 0, to: 4 * BEAT, p: 0 };
   const cut = 21 * BEAT;
   const jumpAt = music.timeOfBeat({ segments }, cut);
-  const armed = timeline([{ ...segments[0], loop }, segment({ t0: jumpAt, b0: 8 * BEAT, bpm0: 160_000, bpm1: 160_000, cut, armed: "jump" })]);
+  const armed = timeline([
+    { ...segments[0], loop },
+    segment({ t0: jumpAt, b0: 8 * BEAT, bpm0: 160_000, bpm1: 160_000, cut, armed: "jump" }),
+  ]);
   device.setTimeline(armed);
   device.pass(12_000);
   const until = Math.floor(1000 * (device.serverMs() + device.latencyMs));
@@ -245,7 +265,8 @@ test("a call interrupts the sound, and the next tap brings it back", async () =>
   assert.equal(device.output.state, "on");
   device.pass(1000);
   const [first, second, ...later] = device.heard();
-  for (const ms of later) assert.ok(Math.abs((ms - t0 / 1000) % 500) < 8 || Math.abs((ms - t0 / 1000) % 500) > 492, `${ms}`);
+  for (const ms of later)
+    assert.ok(Math.abs((ms - t0 / 1000) % 500) < 8 || Math.abs((ms - t0 / 1000) % 500) > 492, `${ms}`);
   assert.equal(later.length, 2);
   assert.ok(first < second);
 });
@@ -262,7 +283,13 @@ test("an audio clock that stands still is no sound", async () => {
 test("a device without Web Audio gives no sound", async () => {
   const device = new Device();
   const { Output } = await import("../../../src/web/sound/output.js");
-  const output = new Output({ make: () => { throw new TypeError("no AudioContext"); }, taps: device.taps, session: null });
+  const output = new Output({
+    make: () => {
+      throw new TypeError("no AudioContext");
+    },
+    taps: device.taps,
+    session: null,
+  });
   output.start({ tapped: true });
   assert.equal(output.state, "none");
 });
@@ -285,18 +312,25 @@ test("the click can be stopped and started again", async () => {
   device.pass(1400);
   assert.equal(before, 2);
   assert.ok(device.heard().length >= 4);
-  assert.ok(device.heard().every((ms) => ((ms - t0 / 1000 + 8) % 500) < 16));
+  assert.ok(device.heard().every((ms) => (ms - t0 / 1000 + 8) % 500 < 16));
 });
 
 test("compound metres click on dotted quarters, and on eighths if wanted", () => {
   const six = timeline([segment({})], [{ beat: 0, num: 6, den: 8 }]);
-  const levels = (options) => clicksBetween(six, 0, 6 * 500_000, options).map(({ t, level }) => `${t / 500_000} ${level}`);
+  const levels = (options) =>
+    clicksBetween(six, 0, 6 * 500_000, options).map(({ t, level }) => `${t / 500_000} ${level}`);
   assert.deepEqual(levels({}), ["0 bar", "3 beat"]);
   assert.deepEqual(levels({ eighths: true }), ["0 bar", "1 half", "2 half", "3 beat", "4 half", "5 half"]);
 });
 
 test("eighths stand between quarters, and other metres in eighths have each beat", () => {
-  const plain = timeline([segment({})], [{ beat: 0, num: 2, den: 4 }, { beat: 2 * BEAT, num: 7, den: 8 }]);
+  const plain = timeline(
+    [segment({})],
+    [
+      { beat: 0, num: 2, den: 4 },
+      { beat: 2 * BEAT, num: 7, den: 8 },
+    ],
+  );
   const found = clicksBetween(plain, 0, 5 * 500_000, { eighths: true }).map(({ t, level }) => `${t / 1000} ${level}`);
   assert.deepEqual(found, ["0 bar", "250 half", "500 beat", "750 half", "1000 bar", "1500 beat", "2000 beat"]);
   const without = clicksBetween(plain, 0, 5 * 500_000).map(({ t }) => t / 1000);
@@ -305,7 +339,9 @@ test("eighths stand between quarters, and other metres in eighths have each beat
 
 test("a half beat alone in the window is found", () => {
   const plain = timeline([segment({ bpm0: 60_000, bpm1: 60_000 })]);
-  assert.deepEqual(clicksBetween(plain, 400_000, 600_000, { eighths: true }), [{ t: 500_000, level: "half", countIn: false }]);
+  assert.deepEqual(clicksBetween(plain, 400_000, 600_000, { eighths: true }), [
+    { t: 500_000, level: "half", countIn: false },
+  ]);
 });
 
 test("whole beats are those of the timeline, with and without eighths, on random timelines", () => {
@@ -351,13 +387,31 @@ test("property: whatever the leader does, each beat sounds once at its time, and
       if (kind === "play") {
         // Until it begins, the segment before it rules.
         const before = old?.segments[music.segmentAt(old, now)] ?? segment({ t0: now, rate: 0 });
-        segments.splice(0, 1, ...(at > now ? [before] : []), segment({ ...base, t0: at, b0: BEAT * Math.round(b0 / BEAT) }));
+        segments.splice(
+          0,
+          1,
+          ...(at > now ? [before] : []),
+          segment({ ...base, t0: at, b0: BEAT * Math.round(b0 / BEAT) }),
+        );
       }
       if (kind === "jump") segments[0].b0 = BEAT * random.int(0, 64) + (((b0 % BEAT) + BEAT) % BEAT);
-      if (kind === "loop") segments[0].loop = { from: BEAT * Math.floor(b0 / BEAT), to: BEAT * (Math.floor(b0 / BEAT) + random.int(1, 5)), p: 0 };
+      if (kind === "loop")
+        segments[0].loop = {
+          from: BEAT * Math.floor(b0 / BEAT),
+          to: BEAT * (Math.floor(b0 / BEAT) + random.int(1, 5)),
+          p: 0,
+        };
       if (kind === "armed") {
         const cut = BEAT * (Math.floor(b0 / BEAT) + random.int(1, 4));
-        segments.push(segment({ ...base, t0: music.timeOfBeat({ segments: [base] }, cut), b0: BEAT * random.int(0, 64), cut, armed: "jump" }));
+        segments.push(
+          segment({
+            ...base,
+            t0: music.timeOfBeat({ segments: [base] }, cut),
+            b0: BEAT * random.int(0, 64),
+            cut,
+            armed: "jump",
+          }),
+        );
       }
       changes.push({ at: now / 1000, value: timeline(segments) });
       device.setTimeline(changes.at(-1).value);
@@ -373,7 +427,12 @@ test("property: whatever the leader does, each beat sounds once at its time, and
     for (const [i, { at, value }] of changes.entries()) {
       const until = changes[i + 1]?.at ?? end - 200;
       const over = i + 1 < changes.length ? 160 : 400;
-      for (const { t } of music.beatsBetween(value, Math.floor(1000 * (at + offsetMs - 20)), Math.ceil(1000 * (until + offsetMs + over)), 999)) {
+      for (const { t } of music.beatsBetween(
+        value,
+        Math.floor(1000 * (at + offsetMs - 20)),
+        Math.ceil(1000 * (until + offsetMs + over)),
+        999,
+      )) {
         if (t < value.segments[0].t0) continue;
         const due = t / 1000 - offsetMs;
         allowed.push(due);
@@ -383,7 +442,11 @@ test("property: whatever the leader does, each beat sounds once at its time, and
         if (!isSoon && !isOver) needed.push(due);
       }
     }
-    for (const ms of heard) assert.ok(allowed.some((due) => Math.abs(due - ms) < 8.1), `seed ${seed}: a sound at ${ms}`);
+    for (const ms of heard)
+      assert.ok(
+        allowed.some((due) => Math.abs(due - ms) < 8.1),
+        `seed ${seed}: a sound at ${ms}`,
+      );
     for (const due of needed) {
       // Where a change brings two beats together, one of them sounds.
       if (allowed.some((other) => other !== due && Math.abs(other - due) < 60)) continue;
@@ -407,4 +470,25 @@ test("sounds begin at once, peak at 1, and end in silence", () => {
       assert.ok(samples.length / rate < 0.075, name);
     }
   }
+});
+
+test("beats of the page's own need no server", async () => {
+  const device = new Device();
+  const beats = new Beats();
+  beats.clock = device.band.clock;
+  device.band.offsetMs = 0;
+  beats.addEventListener("change", () => device.setTimeline(beats.timeline));
+  await device.start();
+  device.pass(600);
+  beats.begin(device.ms + 300, { bpm: 90, num: 3 });
+  const { first } = beats;
+  device.pass(300 + 2100);
+  assertHeard(device, [0, 1, 2, 3].map((i) => first + (i * 60_000) / 90));
+  assert.deepEqual(
+    clicksBetween(beats.timeline, 1000 * first, 1000 * first + 2_700_000).map(({ level }) => level),
+    ["bar", "beat", "beat", "bar", "beat"],
+  );
+  beats.end();
+  device.pass(2000);
+  assert.equal(device.heard().length, 4);
 });

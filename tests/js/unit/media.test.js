@@ -33,7 +33,9 @@ test("the boxes of the video fill it, and the sample tables point to the samples
   const sizes = boxes.get(`${table}stsz`).map(({ at }) => {
     const each = video.readUInt32BE(at + 4);
     const count = video.readUInt32BE(at + 8);
-    return each > 0 ? each * count : Array.from({ length: count }, (_, i) => video.readUInt32BE(at + 12 + 4 * i)).reduce((a, b) => a + b);
+    return each > 0
+      ? each * count
+      : Array.from({ length: count }, (_, i) => video.readUInt32BE(at + 12 + 4 * i)).reduce((a, b) => a + b);
   });
   assert.equal(offsets[1], data.at + sizes[0]);
   assert.equal(sizes[0] + sizes[1], data.size);

@@ -1,4 +1,5 @@
-// A device with a fake audio context: real time passes as the test says, and every sound that it would make is recorded.
+// A device with a fake audio context: real time passes as the test says, and every sound that it would make is
+// recorded.
 
 import { Click } from "../../../src/web/sound/click.js";
 import { Output } from "../../../src/web/sound/output.js";
