@@ -1,7 +1,7 @@
 // Installs the page, so that it opens without the server. Browsers allow that only over HTTPS and on localhost.
 
-/** Time after a visit at which the files are fetched for later, when the page is no longer busy. Guessed. */
-const COLLECT_AFTER_MS = 4000;
+/** Time after a visit at which files are fetched for later, when the page is no longer busy. Guessed. */
+const LATER_MS = 3000;
 
 /**
  * The event `state` reports each change of `state`:
@@ -61,6 +61,7 @@ export class Offline extends EventTarget {
     workers.addEventListener("message", ({ data }) => {
       if (data === "new version") this.#is("outdated");
     });
+    await loaded();
     try {
       const { installing } = await workers.register("/sw.js", { updateViaCache: "none" });
       // A worker that could not collect all files is thrown away.
@@ -69,7 +70,7 @@ export class Offline extends EventTarget {
       });
       await workers.ready;
       if (this.#state === "installing") this.#is("ready");
-      setTimeout(() => this.refresh(), COLLECT_AFTER_MS);
+      if (!installing) this.refresh();
     } catch {
       this.#is("failed");
     }
@@ -83,4 +84,10 @@ export class Offline extends EventTarget {
   #tell() {
     this.dispatchEvent(new Event("state"));
   }
+}
+
+/** Resolves some seconds after the page was loaded, so that the worker takes nothing from a page that opens. */
+async function loaded() {
+  if (document.readyState !== "complete") await new Promise((done) => addEventListener("load", done, { once: true }));
+  await new Promise((done) => setTimeout(done, LATER_MS));
 }
