@@ -347,7 +347,7 @@ export const SONGS = Object.freeze({
   moreOf: "More for {title}",
   moved: "{title} is number {n} of {of}.",
   guessed: "Timing is guessed",
-  looking: "You look at “{title}”. Nobody else moves.",
+  looking: "You are looking at “{title}”. Nobody else moves.",
   mine: "mine",
   mineWhy: "You see your own version of this song",
   draft: "draft",

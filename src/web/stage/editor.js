@@ -689,6 +689,10 @@ export class Editor extends EventTarget {
       h("pre", { tabindex: "0", dir: "auto" }, ...text.split("\n").map((line, i) => h(changed.has(i) ? "mark" : "span", {}, line === "" ? " " : line))),
     );
     both.replaceChildren(column(fill(EDITOR.theirVersion, { name: this.#clash.name }), theirs.body, inTheirs), column(EDITOR.myVersion, mine, inMine));
+    for (const pre of both.querySelectorAll("pre")) {
+      const first = pre.querySelector("mark");
+      if (first) pre.scrollTop += first.getBoundingClientRect().top - pre.getBoundingClientRect().top - pre.clientHeight / 3;
+    }
   }
 
   #settle() {
