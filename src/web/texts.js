@@ -267,6 +267,10 @@ export const SONG = Object.freeze({
   offBeat: "offline",
   oneBar: "1 bar",
   passOf: "{pass}/{of}",
+  music: "♪",
+  next: "→ {name}",
+  tempo: "♩ = {tempo}",
+  dottedTempo: "♩. = {tempo}",
   tempoFrom: "♩ = {tempo}",
   then: "then {title}",
   countIn: "Count-in",
@@ -304,13 +308,13 @@ export const VIEW = Object.freeze({
   themes: { night: "Night", day: "Day", system: "System" },
   scroll: "Scrolling",
   scrolls: { glide: "Glide", line: "Line by line", page: "Half pages", off: "Off" },
-  anchor: "Current line at",
-  anchorAt: "{percent} % of the height",
+  anchor: "Height of the current line",
+  anchorAt: "{percent} %",
   returns: "Return to the music after 10 s without a touch",
   leftHanded: "Controls for the left hand",
+  keys: "Keys and pedals",
   thisSong: "For this song",
   forAll: "For all songs",
-  reset: "Back to the band’s key",
 });
 
 export const SONGS = Object.freeze({

@@ -1,4 +1,4 @@
-// Where the song is scrolled to at each moment: keyframes from the timeline, before anything is drawn. No DOM.
+// When and how the song scrolls: which lines the timeline plays next, and keyframes in server time. No DOM.
 //
 // While a line sounds, nothing moves until half of it; then the text glides, and the next line's start reaches the
 // anchor exactly on its first beat. Every time comes from `timeOfBeat`, so it is right through ramps, loops and jumps.
@@ -10,8 +10,8 @@ import * as music from "../timeline.js";
 const MOVES_FROM = { glide: 1 / 2, line: 7 / 8 };
 /** Duration of a jump of up to one screen, in microseconds. Specified. */
 const JUMP_US = 200_000;
-/** Highest speed of ease-in-out in relation to its mean. */
-const PEAK = 1.72;
+/** Highest speed of `ease-in-out` in relation to its mean: x' = 0.87 and y' = 1.5 in the middle of the curve. */
+const PEAK = 1.5 / 0.87;
 const SETTLE_US = 1000;
 
 const micro = (beat) => Math.round(beat * music.BEAT);
@@ -70,7 +70,8 @@ export function linesBetween(timeline, map, now, until) {
     }
     const here = music.beatAt(timeline, t);
     const there = lineAt(map, (here + SLACK) / music.BEAT);
-    const isBack = here < beat - SLACK;
+    const wraps = event.why === "wrap" && beat >= segment.loop.from - SLACK;
+    const isBack = wraps || here < beat - SLACK;
     beat = here;
     if (there === line && !isBack) continue;
     found.push({ line, t0, t1: t, next: there, jumps: isBack || there !== line + 1 || here > micro(end) + SLACK });
@@ -99,30 +100,38 @@ function songAt(timeline, k) {
  */
 export function keyframes(plan, targets, { timeline, map, height, mode = "glide", steps = false }) {
   const frames = [];
-  const add = (t, y, easing = "linear") => frames.push({ t, y, easing });
+  const add = (t, y, easing = "linear") => frames.push({ t: Math.max(t, frames.at(-1)?.t ?? t), y, easing });
   for (const [i, { line, t0, t1, next, jumps }] of plan.entries()) {
     const y = targets[line];
     if (i === 0) add(t0, y);
     if (next < 0 || t1 === Infinity) {
-      add(Math.max(t0, frames.at(-1).t) + SETTLE_US, y);
+      add(t0 + SETTLE_US, y);
       break;
     }
     const to = targets[next];
     if (jumps) {
       add(t1, y, "ease-out");
-      const isFar = Math.abs(to - y) > height;
-      const lasts = plan[i + 1] ? Math.min(JUMP_US, (plan[i + 1].t1 - t1) / 2) : JUMP_US;
-      add(isFar || steps ? t1 : t1 + lasts, to);
-      continue;
+      const lasts = steps || Math.abs(to - y) > height ? 0 : JUMP_US;
+      add(t1 + Math.min(lasts, plan[i + 1] ? (plan[i + 1].t1 - t1) / 2 : lasts), to);
+    } else if (to === y || steps) {
+      add(t1, y);
+      add(t1, to);
+    } else {
+      const { start, easing } = wayOf(map.lines[line], { t0, t1, timeline, mode, screens: Math.abs(to - y) / height });
+      add(start, y, easing);
+      add(t1, to);
     }
-    if (to !== y && steps) add(t1, y);
-    else if (to !== y) {
-      const { from, to: end } = map.lines[line];
-      const half = music.timeOfBeat(timeline, micro(from + (end - from) * MOVES_FROM[mode]), t0) ?? t1;
-      const slowest = t1 - ((PEAK * Math.abs(to - y)) / height) * 1e6;
-      add(Math.max(Math.min(half, slowest), t0, frames.at(-1).t), y, "ease-in-out");
-    }
-    add(t1, to);
   }
   return frames;
+}
+
+/** When the way to the next line begins, and how it goes: at most one screen a second, and a jump if that is too slow. */
+function wayOf({ from, to }, { t0, t1, timeline, mode, screens }) {
+  const fastest = screens * 1e6;
+  const length = t1 - t0;
+  if (screens > 1) return { start: t1, easing: "linear" };
+  if (fastest > length) return { start: Math.max(t0, t1 - JUMP_US), easing: "ease-out" };
+  if (fastest * PEAK > length) return { start: t0, easing: "linear" };
+  const rests = music.timeOfBeat(timeline, micro(from + (to - from) * MOVES_FROM[mode]), t0) ?? t1;
+  return { start: Math.max(t0, Math.min(rests, t1 - fastest * PEAK)), easing: "ease-in-out" };
 }

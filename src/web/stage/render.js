@@ -9,6 +9,7 @@
 
 import { isNoChord } from "../chart/chord.js";
 import { feltAt } from "../chart/map.js";
+import { SOUNDING } from "../chart/model.js";
 import { SONG, fill } from "../texts.js";
 import { directionOf, joins, syllables } from "./bidi.js";
 import { h } from "./dom.js";
@@ -28,7 +29,7 @@ const CELL_MOST = 7.5;
 const CELL_CHORD = 0.9;
 const TAB_MIN_PX = 11;
 const TAB_FONTS = 'ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace';
-/** Words over this width, in em, are looked at when a line is wider than the page. */
+/** Words and marks over this width, in em, are looked at when a line is wider than the page. */
 const LONG_WORD = 5;
 const JOINER = "\u200d";
 const TATWEEL = "\u0640";
@@ -60,7 +61,18 @@ export function drawSong({ chart, map, writer, show = "both", instrument = "" })
   const drawing = new Drawing();
   const byPass = map.passes.map(() => new Map());
   for (const [index, line] of map.lines.entries()) byPass[line.pass]?.set(line.line, { ...line, index });
+  const silent = silentSections(chart, map, instrument);
+  const drawSilent = (before) => {
+    while (silent.length > 0 && silent[0] < before) {
+      const index = silent.shift();
+      const { name } = chart.sections[index];
+      if (name) drawing.add(heading(name, { of: 1, from: null }));
+      const write = (line) => writer(index, line, index);
+      drawLines(chart.sections[index], new Map(), { chart, map, show, instrument, drawing, write });
+    }
+  };
   for (const [i, pass] of map.passes.entries()) {
+    drawSilent(pass.place ?? pass.section);
     for (const { text } of map.comments?.filter((comment) => comment.pass === i) ?? []) drawing.add(drawComment(text));
     const section = chart.sections[pass.section];
     const name = pass.name || section.name;
@@ -68,8 +80,20 @@ export function drawSong({ chart, map, writer, show = "both", instrument = "" })
     const write = (line) => writer(pass.section, line, pass.place);
     drawLines(section, byPass[i], { chart, map, show, instrument, drawing, write });
   }
+  drawSilent(Infinity);
   drawing.add(h("p", { class: "fine" }, SONG.end));
   return drawing;
+}
+
+/** Sections that take no time, such as comments before the first verse: they are shown once, where they stand. */
+function silentSections(chart, map, instrument) {
+  const played = new Set(map.passes.flatMap(({ section, place }) => [section, place]));
+  return chart.sections.flatMap(({ lines, calls, only }, index) => {
+    const isShown = !played.has(index) && calls < 0 && isFor(only, instrument) && lines.some(({ kind }) => kind !== "change");
+    const sounds = lines.some((line) => SOUNDING.includes(line.kind) && !line.only);
+    // What `flow` leaves out stays out.
+    return isShown && (only || !sounds || map.passes.length === 0) ? [index] : [];
+  });
 }
 
 /** A drawn song. All widths are in em of the song's text. */
@@ -80,8 +104,11 @@ class Drawing {
   lines = [];
   /** Natural widths of lines that wrap. */
   widths = [];
+  /** Width of the widest chord that a row can hold, in pixels. */
+  room = 0;
   #spacers = [];
   #longWords = [];
+  #wideMarks = [];
   #tabs = [];
   #cells = [];
   #cellWidth = CELL;
@@ -96,6 +123,7 @@ class Drawing {
     this.#spacers.push(row);
     this.widths.push(row.space(CHORD_SCALE));
     this.#longWords.push(...row.longWords);
+    this.#wideMarks.push(...row.wideMarks);
   }
 
   addTab(el, width) {
@@ -118,8 +146,15 @@ class Drawing {
   /** Adapts what depends on the size of the text and the width of a row, in pixels. */
   fit(size, width) {
     const scale = chordScale(size);
+    this.room = Math.floor(width - size);
     for (const row of this.#spacers) row.space(scale);
-    for (const { el, ems } of this.#longWords) el.classList.toggle("long", ems * size > width);
+    for (const { box, width: ems } of this.#wideMarks) box.firstChild.classList.toggle("wide", ems * scale * size > this.room);
+    for (const word of this.#longWords) {
+      const isLong = word.ems * size > this.room;
+      if (isLong) word.parts ??= cutAtMarks(word.el);
+      word.el.classList.toggle("long", isLong);
+      for (const part of word.parts ?? []) part.el.classList.toggle("long", part.ems * size > this.room);
+    }
     for (const { el, width: ems } of this.#tabs) {
       const px = Math.min(size * 0.72, Math.max(TAB_MIN_PX, Math.floor((width / ems) * 10) / 10));
       el.style.setProperty("--tab", `${px}px`);
@@ -128,6 +163,8 @@ class Drawing {
     for (const { el, width: own } of this.#cells) {
       const ems = own > CELL_MOST ? own : this.#cellWidth;
       const room = width / (ems * size);
+      // A bar that is wider than the page is drawn smaller.
+      el.style.setProperty("font-size", room < 1 ? `${Math.max(0.4, room - 0.02).toFixed(2)}em` : "");
       el.style.setProperty("--across", room >= 8 ? 8 : room >= 4 ? 4 : room >= 2 ? 2 : 1);
       el.style.setProperty("--cell", `${ems.toFixed(2)}em`);
     }
@@ -261,22 +298,29 @@ function drawMark({ kind, text }, write) {
   return { mark, box: h("span", { class: "at" }, mark) };
 }
 
-/** Builds a line of words: a pen that moves from left to right and keeps chords apart. */
+/**
+ * Builds a line of words: a pen that moves from left to right and keeps chords apart. Words without chords are one text
+ * node, so that a long song has few nodes.
+ */
 class Row {
   /** Words with chords, each with the mark that comes last. */
   words = [];
   longWords = [];
+  wideMarks = [];
   hasMarks = false;
   #into;
   #direction;
   #pieces = [];
-  /** Text before the pen in this word, and the span that keeps the word in one piece. */
+  /** Letters before the pen in this word, the span that keeps the word in one piece, and the text node at the pen. */
   #before = "";
   #word = null;
-  #lastSpace = null;
+  #run = null;
+  /** Bold and italic parts of this word, which begin it. */
+  #styled = [];
+  /** Whether a space is right before the pen. */
+  #afterSpace = false;
   /** Boxes that wait for the letter after them, which decides their side. */
   #waiting = [];
-  #plain = null;
   #joins = false;
 
   constructor(into, el, direction) {
@@ -288,12 +332,14 @@ class Row {
 
   mark(box, width) {
     this.hasMarks = true;
+    const space = this.#afterSpace ? this.#takeSpace() : null;
     this.#startWord();
-    const piece = { kind: "mark", box, width, space: this.#lastSpace, word: this.#word, gap: null, letters: this.#before !== "" };
-    this.#lastSpace = null;
+    const piece = { kind: "mark", box, width, space, word: this.#word, gap: null, side: null, ems: "", letters: this.#before !== "" };
     this.#pieces.push(piece);
     this.#waiting.push(piece);
+    if (width > LONG_WORD) this.wideMarks.push(piece);
     this.#word.append(box);
+    this.#run = null;
     const entry = this.words.find(({ el }) => el === this.#word);
     if (entry) entry.last = box.firstChild;
     else this.words.push({ el: this.#word, last: box.firstChild });
@@ -327,8 +373,8 @@ class Row {
       }
     }
     const over = Math.max(0, width - x);
-    if (over > 0.02) this.el.style.setProperty("--over", `${over.toFixed(2)}em`);
-    else this.el.style.removeProperty("--over");
+    const wanted = over > 0.02 ? `${over.toFixed(2)}em` : "";
+    if (this.el.style.getPropertyValue("--over") !== wanted) this.el.style.setProperty("--over", wanted);
     return Math.max(width, x);
   }
 
@@ -336,34 +382,52 @@ class Row {
     this.#turn("");
     this.#endWord();
     if (this.#pieces.length === 0) return;
-    this.#lastSpace = h("span", { class: "space" }, " ");
-    this.#pieces.push({ kind: "text", width: emWidth(" ") });
-    this.#into.append(this.#lastSpace);
-    this.#plain = null;
+    this.#pieces.push({ kind: "text", width: emWidth(" "), text: " ", before: "", weight: 500 });
+    this.#write(this.#into, " ");
+    this.#afterSpace = true;
+  }
+
+  /** Makes an element of the space before the pen, for it may have to grow. */
+  #takeSpace() {
+    this.#afterSpace = false;
+    const span = h("span", { class: "space" }, " ");
+    this.#run.data = this.#run.data.slice(0, -1);
+    this.#run.after(span);
+    if (this.#run.data === "") this.#run.remove();
+    this.#run = null;
+    return span;
   }
 
   #letters(text, { bold, italic }, isNewWord) {
-    if (isNewWord) {
-      this.#turn(text);
-      this.#endWord();
-    }
     this.#turn(text);
-    this.#lastSpace = null;
+    if (isNewWord) this.#endWord();
+    this.#afterSpace = false;
     const joined = this.#joins ? JOINER : "";
     this.#joins = false;
     const weight = bold ? 800 : 500;
     const before = joined ? TATWEEL : "";
     this.#pieces.push({ kind: "text", text, weight, before, width: joinedWidth(before, text, "", weight) });
-    const inner = bold ? h("b", {}, text) : italic ? h("i", {}, text) : document.createTextNode(joined + text);
-    if (this.#word) this.#word.append(inner);
-    else {
-      // Without a chord so far: plain text, which becomes a word if a chord follows inside it.
-      this.#plain ??= [];
-      this.#plain.push(inner);
-      this.#into.append(inner);
+    const parent = this.#word ?? this.#into;
+    if (bold || italic) {
+      const el = h(bold ? "b" : "i", {}, text);
+      parent.append(el);
+      if (!this.#word) this.#styled.push(el);
+      this.#run = null;
+    } else {
+      this.#write(parent, joined + text);
+      if (!this.#word && this.#styled.length > 0) this.#styled.push(this.#run);
     }
     this.#before += text;
-    if (emWidth(this.#before) > LONG_WORD && this.#word) this.#noteLong();
+    if (this.#word && emWidth(this.#before) > LONG_WORD) this.#noteLong();
+  }
+
+  /** Adds to the text node at the pen. */
+  #write(parent, text) {
+    if (this.#run) this.#run.data += text;
+    else {
+      this.#run = document.createTextNode(text);
+      parent.append(this.#run);
+    }
   }
 
   /** Decides the side of the waiting boxes by the letter that follows. */
@@ -386,16 +450,23 @@ class Row {
     this.#waiting = [];
   }
 
+  /** Makes the letters before the pen a word in one piece. */
   #startWord() {
     if (this.#word) return;
     this.#word = h("span", { class: "word" });
-    if (this.#plain) {
-      this.#plain[0].before(this.#word);
-      this.#word.append(...this.#plain);
-      this.#plain = null;
+    if (this.#styled.length > 0) {
+      this.#styled[0].before(this.#word);
+      this.#word.append(...this.#styled);
+      this.#styled = [];
     } else {
+      if (this.#before !== "") {
+        this.#run.data = this.#run.data.slice(0, -this.#before.length);
+        this.#word.append(this.#before);
+        if (this.#run.data === "") this.#run.remove();
+      }
       this.#into.append(this.#word);
     }
+    this.#run = null;
     if (emWidth(this.#before) > LONG_WORD) this.#noteLong();
   }
 
@@ -407,10 +478,28 @@ class Row {
   }
 
   #endWord() {
+    if (this.#word || this.#styled.length > 0) this.#run = null;
     this.#word = null;
-    this.#plain = null;
+    this.#styled = [];
     this.#before = "";
   }
+}
+
+/** Cuts a word that is wider than the page into parts, so that each chord stays with its letters. */
+function cutAtMarks(word) {
+  const parts = [];
+  for (const node of [...word.childNodes]) {
+    if (parts.length === 0 || node.className === "at") {
+      const el = h("span", { class: "part" });
+      node.before(el);
+      if (parts.length > 0) el.before(h("wbr"));
+      parts.push({ el, ems: 0 });
+    }
+    const part = parts.at(-1);
+    part.el.append(node);
+    if (node.className !== "at") part.ems += emWidth(node.textContent);
+  }
+  return parts;
 }
 
 /** Width of letters in their joined forms. A canvas ignores the joiner, so they are measured with a stroke that joins. */
@@ -420,6 +509,8 @@ const joinedWidth = (before, text, after, weight) =>
 /** A gap before a chord: the space before its word grows, and inside a word a rule fills it. */
 function setGap(piece, gap) {
   const ems = gap > 0.02 ? `${gap.toFixed(2)}em` : "";
+  if (piece.ems === ems) return;
+  piece.ems = ems;
   if (piece.space) {
     piece.space.style.wordSpacing = ems;
     return;

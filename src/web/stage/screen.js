@@ -108,7 +108,7 @@ class Words {
     const text = this.#texts[index] ?? "";
     if (!line) return h("p", { class: "words-line" });
     const data = { testid: "line", from: line.from, to: line.to };
-    return h("p", { class: "words-line", dir: directionOf(text), data, "aria-current": isCurrent && "true" }, text || (isCurrent ? "♪" : ""));
+    return h("p", { class: "words-line", dir: directionOf(text), data, "aria-current": isCurrent && "true" }, text || (isCurrent ? SONG.music : ""));
   }
 }
 
@@ -176,7 +176,7 @@ class Panel {
     const isOver = Boolean(map?.passes.length) && now.songBeat >= map.beats;
     const aimed = armed?.kind === "jump" ? passAt(map, armed.beat) : (map?.passes[pass + 1] ?? null);
     write(parts.section, beat.countIn ? SONG.countIn : isOver ? SONG.end : (map?.passes[pass]?.name ?? ""));
-    write(parts.next, aimed?.name && !isOver ? `→ ${aimed.name}` : "");
+    write(parts.next, aimed?.name && !isOver ? fill(SONG.next, { name: aimed.name }) : "");
     this.#beat(Math.ceil(beat.num / felt), playing ? big - 1 : -1);
   }
 

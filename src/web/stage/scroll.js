@@ -24,7 +24,9 @@ export class Scroll {
   /** `{ targets, height, map }` of the present layout. */
   #place = null;
   #animation = null;
-  /** `{ timeline, t0, until }` of the animation, in microseconds. */
+  /** The animation of a jump, over that of the music. */
+  #easing = null;
+  /** `{ t0, until }` of the animation, in microseconds. */
   #plan = null;
   #correctedAt = 0;
   /** The offset where nothing is animated. */
@@ -62,13 +64,14 @@ export class Scroll {
   /** The offset that is shown, in pixels. */
   get top() {
     if (this.isNative) return this.#frame.scrollTop;
-    if (!this.#animation) return this.#still;
-    return -new DOMMatrixReadOnly(getComputedStyle(this.#sheet).transform).m42;
+    const eased = this.#easing ? shiftOf(this.#shift) : 0;
+    return (this.#animation ? -shiftOf(this.#sheet) : this.#still) - eased;
   }
 
   /**
    * Takes a new layout.
-   * @param {{ targets: number[], height: number, map: object } | null} place the offset that each line wants
+   * @param {{ targets: number[], height: number, map: object | null } | null} place the offset that each line wants;
+   *   the map is null if it is another song's than the one that plays
    * @param {number} [top] the offset to show if the music does not move the song
    */
   place(place, top) {
@@ -87,7 +90,7 @@ export class Scroll {
     const { timeline } = this.#stage.band;
     const now = this.#stage.now();
     const { targets, height, map } = this.#place;
-    const still = targets[Math.max(0, now?.line ?? 0)] ?? 0;
+    const still = (map ? targets[Math.max(0, now?.line ?? 0)] : 0) ?? 0;
     const isMoving = Boolean(timeline && micros !== null && now?.playing && map);
     const plan = isMoving ? linesBetween(timeline, map, micros, micros + AHEAD_US) : [];
     if (plan.length > 0) this.#animate(plan, micros);
@@ -159,7 +162,8 @@ export class Scroll {
 
   #stop() {
     this.#animation?.cancel();
-    this.#animation = null;
+    this.#easing?.cancel();
+    this.#animation = this.#easing = null;
     this.#plan = null;
     if (this.isNative) this.#sheet.style.transform = "none";
   }
@@ -205,6 +209,13 @@ export class Scroll {
     const { height } = this.#place ?? { height: 0 };
     if (Math.abs(way) < 1 || Math.abs(way) > height || this.#calm.matches) return;
     const way0 = { transform: `translateY(${way}px)` };
-    this.#shift.animate([way0, { transform: "none" }], { duration: JUMP_MS, easing: "ease-out" });
+    const easing = this.#shift.animate([way0, { transform: "none" }], { duration: JUMP_MS, easing: "ease-out" });
+    easing.onfinish = () => {
+      if (this.#easing === easing) this.#easing = null;
+    };
+    this.#easing = easing;
   }
 }
+
+/** How far an element is moved down by its transform. */
+const shiftOf = (el) => new DOMMatrixReadOnly(getComputedStyle(el).transform).m42;

@@ -138,7 +138,7 @@ class SongRoom {
     const { sounds, plays, capo } = keysFor(chart, view);
     const facts = [
       plays && sounds.text && keyName(plays, 0, keyNotation(view)) + (plays.guessed ? "?" : ""),
-      chart.tempo && `${map.felt === 3 ? "♩." : "♩"} = ${chart.tempo}`,
+      chart.tempo && fill(map.felt === 3 ? SONG.dottedTempo : SONG.tempo, { tempo: chart.tempo }),
       map.meter[0] && `${map.meter[0].num}/${map.meter[0].den}`,
       capo > 0 && fill(SONG.capo, { capo }),
     ].filter(Boolean);
@@ -196,7 +196,8 @@ class SongRoom {
     this.#current = -1;
     if (line >= 0) this.#go(line);
     const stays = kept && this.#tops[kept.line] !== undefined ? this.#tops[kept.line] - kept.y : 0;
-    this.#scroll.place({ targets: this.#targets, height, map: this.#shown.map }, Math.max(0, stays));
+    const map = this.#shown.isLooked ? null : this.#shown.map;
+    this.#scroll.place({ targets: this.#targets, height, map }, Math.max(0, stays));
     this.#draw(this.#stage.now());
   }
 
@@ -212,8 +213,8 @@ class SongRoom {
   }
 
   #above(above, below) {
-    this.#sheet.style.setProperty("--above", `${above}px`);
-    this.#sheet.style.setProperty("--below", `${below}px`);
+    this.#sheet.style.padding = `${above}px 0 ${below}px`;
+    this.#cover.style.height = `${above}px`;
   }
 
   #size(size, width) {
@@ -223,6 +224,7 @@ class SongRoom {
     for (const [name, value] of Object.entries(px)) this.#sheet.style.setProperty(name, `${Math.round(value)}px`);
     this.#root.dataset.size = size;
     this.#drawing.fit(size, width - PAD_START - PAD_END);
+    this.#sheet.style.setProperty("--room", `${this.#drawing.room}px`);
   }
 
   /** The size of the text for rows of a width: the reader's, or the largest that fits. */
@@ -289,8 +291,11 @@ class SongRoom {
     const { columns, size, wrap } = this.#stage.view;
     if (columns === 1 || (columns === "auto" && width < TWO_FROM_PX)) return false;
     if (columns === "auto") {
-      this.#size(this.#sizeFor(width), width);
-      if (this.#sheetHeight() <= height) return false;
+      const one = this.#sizeFor(width);
+      this.#size(one, width);
+      const tall = this.#sheetHeight();
+      // It fits in one, or can't fit in two: rows only break more often there.
+      if (tall <= height || (tall * Math.min(one, TWO_LEAST_PX)) / one > 2 * height) return false;
     }
     const column = Math.floor(width / 2);
     this.#sheet.style.setProperty("width", `${column}px`);
@@ -355,7 +360,7 @@ class SongRoom {
   #turn() {
     this.#scroll.turn();
     this.#rule.renew();
-    this.#lastBeat = -Infinity;
+    this.#nextMark = -Infinity;
   }
 
   #draw(now) {

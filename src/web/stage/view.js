@@ -7,8 +7,6 @@ import { keyName, keysFor } from "../chart/chord.js";
 import { VIEW, fill } from "../texts.js";
 import { h, mark, write } from "./dom.js";
 
-export { mountScreen } from "./screen.js";
-
 const SHIFT_MOST = 11;
 const CAPO_MOST = 11;
 const SIZE_LEAST = 16;
@@ -106,6 +104,7 @@ class ViewSheet {
       ),
       h("div", { data: { slot: "sound" } }),
       h("div", { data: { slot: "pedals" } }),
+      this.#stage.has("keys") && h("button", { onclick: () => this.#stage.call("keys") }, VIEW.keys),
     );
   }
 
