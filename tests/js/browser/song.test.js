@@ -1,9 +1,12 @@
 // The song room in a browser, with a timeline that the test sets: geometry of chords, scrolling in time, own view,
 // looking elsewhere, and the screens.
 import assert from "node:assert/strict";
+import { readFileSync, readdirSync } from "node:fs";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { launchBrowser, picture } from "../support/browser.js";
 import { serveSong } from "../support/song/serve.js";
+import { decode } from "../../../src/web/chart/decode.js";
+import { toChordPro } from "../../../src/web/chart/convert.js";
 
 let server;
 let browser;
@@ -68,6 +71,13 @@ const frames = (page, count = 2) =>
     step(n);
   }), count);
 
+/** Waits until a jump of the text is over. */
+const settled = async (page) => {
+  await frames(page);
+  await page.evaluate(() => Promise.all(document.getAnimations().filter(({ effect }) => effect.target.className === "song-shift").map(({ finished }) => finished.catch(() => {}))));
+  await frames(page);
+};
+
 const LINES = [
   "[G]Load the last amp in the [D]rain,",
   "[Em]one more town with a [C]borrowed name,",
@@ -86,16 +96,16 @@ const chordsAndLetters = (page) =>
       for (const at of line.querySelectorAll(".at")) {
         const walk = document.createTreeWalker(line, NodeFilter.SHOW_TEXT);
         let node = walk.nextNode();
-        const isLetters = (text) => !text.parentElement.closest(".at") && /[\p{L}\p{N}]/u.test(text.data);
+        const SIGN = /[^\u200d-\u200f]/u;
+        const isLetters = (text) => !text.parentElement.closest(".at") && SIGN.test(text.data);
         while (node && !(at.compareDocumentPosition(node) & 4 && isLetters(node))) node = walk.nextNode();
         // Of several chords on one letter the last one stands over it.
-        const follower = at.nextElementSibling;
-        const isLast = !follower?.matches(".at, .gap") || /[\p{L}\p{N}]/u.test(at.nextSibling.data ?? "");
-        if (!node || !isLast) continue;
+        const isLast = at.nextSibling?.nodeType === 3 ? SIGN.test(at.nextSibling.data) : !at.nextElementSibling?.matches(".at, .gap") && !at.parentElement.nextElementSibling?.matches(".part");
+        if (!node || !isLast || /\s/.test(SIGN.exec(node.data)[0])) continue;
         const range = document.createRange();
-        const i = node.data.search(/[\p{L}\p{N}]/u);
+        const i = node.data.search(SIGN);
         range.setStart(node, i);
-        range.setEnd(node, i + 1);
+        range.setEnd(node, i + String.fromCodePoint(node.data.codePointAt(i)).length);
         const size = parseFloat(getComputedStyle(line).fontSize);
         found.push({
           text: at.textContent,
@@ -231,6 +241,17 @@ describe("a chart", () => {
     assert.deepEqual(await page.locator(".comment").allTextContents(), ["all", "keys only"]);
   });
 
+  scene("shows what stands before the first verse, and what takes no time at all", async () => {
+    const page = await show(`{title: x}\n{comment: capo by ear}\n${verse(1)}`);
+    assert.equal(await page.locator("#song .comment").textContent(), "capo by ear");
+    assert.ok(await page.evaluate(() => {
+      const [comment, heading] = ["#song .comment", "#song h3"].map((name) => document.querySelector(name));
+      return Boolean(comment.compareDocumentPosition(heading) & 4);
+    }));
+    await page.evaluate(() => window.stage.load("{title: y}\n{comment: only this}\n"));
+    assert.equal(await page.locator("#song .comment").textContent(), "only this");
+  });
+
   scene("is drawn pass by pass, with a heading for each", async () => {
     const page = await show(`{title: x}\n${verse(1)}{start_of_chorus: Chorus}\n[C]One\n{end_of_chorus}\n${verse(2)}{chorus}\n`);
     assert.deepEqual(await page.locator("h3").allTextContents(), ["Verse 1", "Chorus 1/2", "Verse 2", "Chorus 2/2"]);
@@ -238,6 +259,39 @@ describe("a chart", () => {
     assert.equal(beats.length, 10);
     beats.forEach(([from], i) => assert.equal(from, beats[i - 1]?.[1] ?? 0));
   });
+});
+
+describe("the corpus of charts", () => {
+  const SONGS = new URL("../../charts/songs/", import.meta.url);
+
+  for (const [width, size] of [[390, 20], [390, 40], [1060, 30]]) {
+    scene(`is drawn within ${width} px at ${size} px, with each chord over its letter`, async () => {
+      const page = await show("{title: x}", { width, view: { size, columns: 1 } });
+      let chords = 0;
+      for (const name of readdirSync(SONGS)) {
+        const body = toChordPro(decode(readFileSync(new URL(name, SONGS)), name).text);
+        await page.evaluate((text) => window.stage.load(text), body);
+        for (const show of ["both", "words", "chords"]) {
+          await page.evaluate((each) => window.stage.setView({ show: each }), show);
+          const over = await page.evaluate(() => {
+            const frame = document.querySelector(".song-frame");
+            const edge = frame.getBoundingClientRect().right + 1;
+            const inTab = (el) => el.closest(".tab");
+            const found = [...frame.querySelectorAll(".chord, .word, .cell, .comment, .heading, .annotation")].find((el) => !inTab(el) && (el.getBoundingClientRect().right > edge || el.getBoundingClientRect().left < -1));
+            return { wide: frame.scrollWidth - frame.clientWidth, found: found?.outerHTML.slice(0, 200) };
+          });
+          assert.deepEqual(over, { wide: 0, found: undefined }, `${name}, ${show}`);
+          if (show !== "both") continue;
+          try {
+            chords += assertChords(await chordsAndLetters(page));
+          } catch (error) {
+            throw new Error(`${name}: ${error.message}`, { cause: error });
+          }
+        }
+      }
+      assert.ok(chords > 100, `${chords} chords were looked at`);
+    });
+  }
 });
 
 describe("scrolling", () => {
@@ -357,6 +411,12 @@ describe("scrolling", () => {
     await frames(page);
     assert.deepEqual(await shown(), [2, 3]);
     assert.equal(await page.locator('[aria-current="true"]').isVisible(), true);
+    await page.locator(".song-frame").hover();
+    await page.mouse.wheel(0, 100);
+    await page.getByTestId("back-to-now").waitFor();
+    assert.deepEqual(await shown(), [], "a reader scrolls through the whole song");
+    await page.getByTestId("back-to-now").click();
+    assert.deepEqual(await shown(), [2, 3]);
   });
 
   scene("marks one line, and the chord that sounds", async () => {
@@ -382,7 +442,7 @@ describe("the own view", () => {
   scene("changes without moving the line from the anchor", async () => {
     const page = await show(SONG, { width: 700, height: 600 });
     await page.evaluate(() => window.stage.at(80));
-    await frames(page);
+    await settled(page);
     const { anchor } = await place(page);
     const changes = [
       { notation: "german" },
@@ -478,7 +538,7 @@ describe("looking elsewhere", () => {
   scene("shows the way back, and returns at a tap", async () => {
     const page = await show(SONG, { height: 500 });
     await page.evaluate(() => window.stage.at(64));
-    await frames(page);
+    await settled(page);
     const { anchor } = await place(page);
     assert.equal(await page.getByTestId("back-to-now").isVisible(), false);
     await page.locator(".song-frame").hover();
@@ -489,7 +549,7 @@ describe("looking elsewhere", () => {
     assert.ok(Math.abs(before.top - moved.top - 120) <= 1, `a wheel scrolls by ${before.top - moved.top} px`);
     assert.equal(await page.getByTestId("back-to-now").textContent(), "Back to bar 17");
     await page.getByTestId("back-to-now").click();
-    await page.waitForTimeout(300);
+    await settled(page);
     assert.ok(Math.abs((await place(page)).top - anchor) <= 1);
     assert.equal(await page.getByTestId("back-to-now").isVisible(), false);
   });
@@ -497,22 +557,26 @@ describe("looking elsewhere", () => {
   scene("returns by itself after 10 s while the music plays, never while it is stopped", async () => {
     const [playing, stopped, stays] = await Promise.all([show(SONG), show(SONG), show(SONG, { view: { returns: false } })]);
     for (const page of [playing, stays]) await page.evaluate(() => window.stage.at(0, { playing: true, bpm: 60 }));
-    for (const page of [playing, stopped, stays]) {
-      await page.locator(".song-frame").hover();
-      await page.mouse.wheel(0, 300);
-      await page.getByTestId("back-to-now").waitFor();
-    }
-    await playing.waitForTimeout(8500);
-    assert.equal(await playing.getByTestId("back-to-now").isVisible(), true);
-    await playing.waitForTimeout(3000);
-    assert.equal(await playing.getByTestId("back-to-now").isVisible(), false);
+    const scroll = (page) =>
+      page.evaluate(() => {
+        document.querySelector(".song-frame").dispatchEvent(new WheelEvent("wheel", { deltaY: 300, cancelable: true }));
+        window.scrolledAt = performance.now();
+      });
+    await Promise.all([playing, stopped, stays].map(scroll));
+    const took = await playing.evaluate(() => new Promise((done) => {
+      const pill = document.querySelector('[data-testid="back-to-now"]');
+      const look = () => (pill.hidden ? done(performance.now() - window.scrolledAt) : requestAnimationFrame(look));
+      look();
+    }));
+    assert.ok(took >= 9990 && took < 12_000, `returned after ${took} ms`);
+    await playing.waitForTimeout(1500);
     for (const page of [stopped, stays]) assert.equal(await page.getByTestId("back-to-now").isVisible(), true);
   });
 
   scene("scrolls with a finger from where the text is, and sizes the text with two", async () => {
     const page = await show(SONG, { width: 390, height: 700, touch: true });
     await page.evaluate(() => window.stage.at(48));
-    await frames(page);
+    await settled(page);
     const before = await place(page);
     const cdp = await page.context().newCDPSession(page);
     const touch = (type, ...ys) => cdp.send("Input.dispatchTouchEvent", { type, touchPoints: ys.map((y, id) => ({ x: 200, y, id })) });

@@ -74,6 +74,9 @@ class FakeStage extends EventTarget {
     this.provided[name] = run;
   }
 
+  has = (name) => name in this.provided;
+  call = (name, ...args) => this.provided[name]?.(...args);
+
   command(promise) {
     return promise.then(() => true);
   }
