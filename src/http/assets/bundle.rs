@@ -1,0 +1,488 @@
+//! Joins the modules of the stage page into one script, so that a page loads in few requests, also
+//! over a slow network, and developers still need no build step.
+//!
+//! A module becomes a function that returns its exports, and runs once, after the modules that it
+//! imports. A module that is loaded by `import("…")` becomes a script of its own, which takes the
+//! modules that it shares with the page from the page's script, so no module exists twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::module::{self, Binding, Link, Module, Takes};
+use super::scan::Trouble;
+
+/// The prefix of names that the bundler makes. No module may use it.
+const OURS: &str = "$$";
+
+/// Finds the text of a file by its path from `src/web`.
+pub type Find<'a> = &'a dyn Fn(&str) -> Option<&'static str>;
+
+/// The scripts of a page.
+#[derive(Debug)]
+pub struct Bundle {
+    /// The script that the page names.
+    pub main: String,
+    /// Scripts that are loaded when they are needed, by the path of their module.
+    pub chunks: BTreeMap<String, String>,
+    /// Other files that the modules name.
+    pub files: BTreeSet<String>,
+}
+
+/// The place of a module's code.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Home {
+    Main,
+    /// The chunk of this number.
+    Chunk(usize),
+}
+
+/// The modules of a page, and where each goes.
+struct Graph<'a> {
+    find: Find<'a>,
+    modules: BTreeMap<String, Module>,
+}
+
+/// Joins the modules that `entry` imports. `name` returns the address at which a script is served:
+/// that of the page for `None`, or of the chunk of a module.
+///
+/// # Errors
+/// A module that is missing, imports in a circle, imports a name that does not exist, or uses a
+/// form that the bundler does not support.
+pub fn join(
+    entry: &str,
+    find: Find<'_>,
+    name: &dyn Fn(Option<&str>) -> String,
+) -> Result<Bundle, Trouble> {
+    let mut graph = Graph { find, modules: BTreeMap::new() };
+    let mut targets = vec![entry.to_owned()];
+    let mut orders: Vec<Vec<String>> = Vec::new();
+    while let Some(target) = targets.get(orders.len()) {
+        let mut order = Vec::new();
+        graph.visit(target, &mut Vec::new(), &mut order)?;
+        for (path, at) in order.iter().flat_map(|path| graph.modules[path].loads.clone()) {
+            if (graph.find)(&path).is_none() {
+                return Err(graph.trouble(&order, &path, at));
+            }
+            if !targets.contains(&path) {
+                targets.push(path);
+            }
+        }
+        orders.push(order);
+    }
+    let homes = homes(&orders);
+    graph.check_names()?;
+    let writer = Writer { graph: &graph, homes: &homes, name };
+    let in_home = |home: Home| {
+        let mut paths: Vec<&String> = Vec::new();
+        for path in orders.iter().flatten().filter(|path| homes[*path] == home) {
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+        paths
+    };
+    let mut chunks = BTreeMap::new();
+    for (index, target) in targets.iter().enumerate().skip(1) {
+        if homes[target] == Home::Chunk(index) {
+            let script = writer.script(&in_home(Home::Chunk(index)), Some(target));
+            chunks.insert(target.clone(), script);
+        }
+    }
+    let main = writer.script(&in_home(Home::Main), None);
+    let files = graph.files()?;
+    Ok(Bundle { main, chunks, files })
+}
+
+/// Decides where each module goes: into the page's script if the page imports it, or if several
+/// chunks share it.
+fn homes(orders: &[Vec<String>]) -> BTreeMap<String, Home> {
+    let mut homes: BTreeMap<String, Home> = BTreeMap::new();
+    for (index, order) in orders.iter().enumerate() {
+        for path in order {
+            let home = match (index, homes.get(path)) {
+                (0, _) | (_, Some(_)) => Home::Main,
+                (index, None) => Home::Chunk(index),
+            };
+            homes.insert(path.clone(), home);
+        }
+    }
+    homes
+}
+
+impl Graph<'_> {
+    /// Reads a module and those that it imports, and lists them in the order in which they run.
+    fn visit(
+        &mut self,
+        path: &str,
+        above: &mut Vec<String>,
+        order: &mut Vec<String>,
+    ) -> Result<(), Trouble> {
+        if order.iter().any(|done| done == path) {
+            return Ok(());
+        }
+        let text = (self.find)(path).unwrap_or_default();
+        let module = match self.modules.get(path) {
+            Some(module) => module.clone(),
+            None => module::read(path, text)?,
+        };
+        if let Some(at) = ours(text) {
+            let why = format!("names that begin with {OURS} belong to the bundler");
+            return Err(Trouble::at(path, text, at, why));
+        }
+        above.push(path.to_owned());
+        for Link { path: other, at, .. } in &module.links {
+            if (self.find)(other).is_none() {
+                return Err(Trouble::at(
+                    path,
+                    text,
+                    *at,
+                    format!("there is no file src/web/{other}"),
+                ));
+            }
+            if let Some(from) = above.iter().position(|one| one == other) {
+                let circle = above[from..].join(", ");
+                let why = format!("these modules import each other in a circle: {circle}");
+                return Err(Trouble::at(path, text, *at, why));
+            }
+            self.visit(other, above, order)?;
+        }
+        above.pop();
+        order.push(path.to_owned());
+        self.modules.insert(path.to_owned(), module);
+        Ok(())
+    }
+
+    /// Reports a missing module that one of these modules loads.
+    fn trouble(&self, order: &[String], missing: &str, at: usize) -> Trouble {
+        let loads =
+            |path: &&String| self.modules[path.as_str()].loads.contains(&(missing.to_owned(), at));
+        let path = order.iter().find(loads).map_or("", String::as_str);
+        let text = (self.find)(path).unwrap_or_default();
+        Trouble::at(path, text, at, format!("there is no file src/web/{missing}"))
+    }
+
+    /// Returns the names that a module exports; `None` if it was not read.
+    fn exports(&self, path: &str) -> Option<BTreeSet<String>> {
+        let module = self.modules.get(path)?;
+        let mut names: BTreeSet<String> =
+            module.exports.iter().map(|export| export.to.clone()).collect();
+        for link in &module.links {
+            match &link.takes {
+                Takes::Passed(passed) => names.extend(passed.iter().map(|one| one.to.clone())),
+                Takes::PassedAll => names.extend(self.exports(&link.path)?),
+                _ => {}
+            }
+        }
+        Some(names)
+    }
+
+    /// Checks that each imported name is exported.
+    fn check_names(&self) -> Result<(), Trouble> {
+        for (path, module) in &self.modules {
+            for link in &module.links {
+                let (Takes::Some(taken) | Takes::Passed(taken)) = &link.takes else { continue };
+                let Some(exports) = self.exports(&link.path) else { continue };
+                if let Some(missing) = taken.iter().find(|one| !exports.contains(&one.from)) {
+                    let text = (self.find)(path).unwrap_or_default();
+                    let why = format!("{} exports no {}", link.path, missing.from);
+                    return Err(Trouble::at(path, text, link.at, why));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the files that the modules name, and the modules that these import.
+    fn files(&self) -> Result<BTreeSet<String>, Trouble> {
+        let mut files = Vec::new();
+        for (path, module) in &self.modules {
+            for (file, at) in &module.files {
+                if (self.find)(file).is_none() {
+                    let text = (self.find)(path).unwrap_or_default();
+                    let why = format!("there is no file src/web/{file}");
+                    return Err(Trouble::at(path, text, *at, why));
+                }
+                files.push(file.clone());
+            }
+        }
+        self.closure(files)
+    }
+
+    /// Returns these files, and the modules that those of them import that are modules.
+    fn closure(&self, mut next: Vec<String>) -> Result<BTreeSet<String>, Trouble> {
+        let mut all = BTreeSet::new();
+        while let Some(path) = next.pop() {
+            if path.ends_with(".js") && !all.contains(&path) {
+                let text = (self.find)(&path).unwrap_or_default();
+                next.extend(module::read(&path, text)?.links.into_iter().map(|link| link.path));
+            }
+            all.insert(path);
+        }
+        Ok(all)
+    }
+}
+
+/// Returns the place of a name that begins like those of the bundler.
+fn ours(text: &str) -> Option<usize> {
+    text.match_indices(OURS).map(|(at, _)| at).find(|at| {
+        // In a template, `$${` is a dollar before an expression.
+        text[at + OURS.len()..].starts_with(|c: char| c.is_ascii_digit())
+    })
+}
+
+/// Writes the scripts.
+struct Writer<'a> {
+    graph: &'a Graph<'a>,
+    homes: &'a BTreeMap<String, Home>,
+    name: &'a dyn Fn(Option<&str>) -> String,
+}
+
+impl Writer<'_> {
+    /// Returns the variable of a module.
+    fn variable(&self, path: &str) -> String {
+        let place = self.graph.modules.keys().position(|one| one == path);
+        format!("{OURS}{}", place.unwrap_or_default())
+    }
+
+    /// Writes the script with these modules, in their order. `target`: the module of a chunk, whose
+    /// exports the script has.
+    fn script(&self, paths: &[&String], target: Option<&str>) -> String {
+        let links = || paths.iter().flat_map(|path| &self.graph.modules[path.as_str()].links);
+        let mut out = String::from("// Made from the modules named below, which are served too.\n");
+        if target.is_some() {
+            let shared: BTreeSet<String> = links()
+                .filter(|link| self.homes.get(&link.path) == Some(&Home::Main))
+                .map(|link| self.variable(&link.path))
+                .collect();
+            if !shared.is_empty() {
+                let shared: Vec<String> = shared.into_iter().collect();
+                let page = (self.name)(None);
+                out.push_str(&format!("import{{{}}}from{page:?};\n", shared.join(",")));
+            }
+        }
+        for path in paths {
+            self.module(&self.graph.modules[path.as_str()], &mut out);
+        }
+        match target {
+            Some(target) => {
+                let names = self.graph.exports(target).unwrap_or_default();
+                let names: Vec<String> = names.into_iter().collect();
+                let own = self.variable(target);
+                out.push_str(&format!("export const{{{}}}={own};\n", names.join(",")));
+            }
+            None => {
+                let shared = self.shared();
+                if !shared.is_empty() {
+                    out.push_str(&format!("export{{{}}};\n", shared.join(",")));
+                }
+            }
+        }
+        out
+    }
+
+    /// Returns the variables of the page's script that chunks import.
+    fn shared(&self) -> Vec<String> {
+        let chunked = self.graph.modules.iter().filter(|(path, _)| self.homes[*path] != Home::Main);
+        let paths = chunked.flat_map(|(_, module)| &module.links).map(|link| &link.path);
+        let shared: BTreeSet<String> = paths
+            .filter(|path| self.homes.get(*path) == Some(&Home::Main))
+            .map(|path| self.variable(path))
+            .collect();
+        shared.into_iter().collect()
+    }
+
+    fn module(&self, module: &Module, out: &mut String) {
+        let own = self.variable(&module.path);
+        let (wait, kind) = if module.waits { ("await ", "async") } else { ("", "") };
+        out.push_str(&format!("// {}\nconst {own}={wait}({kind}()=>{{", module.path));
+        for link in &module.links {
+            let other = self.variable(&link.path);
+            match &link.takes {
+                Takes::Whole(name) => out.push_str(&format!("const {name}={other};")),
+                Takes::Some(names) if !names.is_empty() => {
+                    out.push_str(&format!("const{{{}}}={other};", pairs(names)));
+                }
+                _ => {}
+            }
+        }
+        out.push_str(module.body(|path| self.load(path)).trim_end());
+        let mut exports: Vec<String> = Vec::new();
+        for link in &module.links {
+            let other = self.variable(&link.path);
+            match &link.takes {
+                Takes::PassedAll => exports.push(format!("...{other}")),
+                Takes::Passed(names) => {
+                    let pass = |one: &Binding| format!("{}:{other}.{}", one.to, one.from);
+                    exports.extend(names.iter().map(pass));
+                }
+                _ => {}
+            }
+        }
+        let own = |one: &Binding| match one.from == one.to {
+            true => one.to.clone(),
+            false => format!("{}:{}", one.to, one.from),
+        };
+        exports.extend(module.exports.iter().map(own));
+        // A line break, since the last line may need one to end.
+        out.push_str(&format!("\nreturn{{{}}};}})();\n", exports.join(",")));
+    }
+
+    /// Returns the code that loads a module.
+    fn load(&self, path: &str) -> String {
+        match self.homes.get(path) {
+            Some(Home::Main) => format!("Promise.resolve({})", self.variable(path)),
+            _ => format!("import({:?})", (self.name)(Some(path))),
+        }
+    }
+}
+
+/// Prints names for a pattern that takes them out of an object.
+fn pairs(names: &[Binding]) -> String {
+    let pair = |one: &Binding| match one.from == one.to {
+        true => one.to.clone(),
+        false => format!("{}:{}", one.from, one.to),
+    };
+    names.iter().map(pair).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn bundle(files: &'static [(&'static str, &'static str)]) -> Result<Bundle, String> {
+        let find =
+            |path: &str| files.iter().find(|(other, _)| *other == path).map(|(_, text)| *text);
+        let name = |path: Option<&str>| format!("/{}", path.unwrap_or("all.js"));
+        join("app.js", &find, &name).map_err(|trouble| trouble.to_string())
+    }
+
+    #[track_caller]
+    fn check_trouble(files: &'static [(&'static str, &'static str)], expected: &str) {
+        let found = bundle(files).unwrap_err();
+        assert!(found.starts_with(expected), "{found}");
+    }
+
+    #[test]
+    fn modules_run_after_those_that_they_import_and_once() {
+        let bundle = bundle(&[
+            (
+                "app.js",
+                "// Begins.\nimport { a as b } from \"./x/a.js\";\nimport * as all from \"./b.js\";\n\
+                 import \"./d.js\";\n\nall.go(b /* now */ , 1);\n",
+            ),
+            ("b.js", "import { a } from \"./x/a.js\";\nexport function go(b) {\n  return a + b;\n}\n"),
+            ("x/a.js", "const one = 1;\nexport { one as a };\nexport { go, stop as halt } from \"../c.js\";\n"),
+            ("c.js", "export class go {}\nexport const stop = [1, 2];\n"),
+            ("d.js", "// Nothing.\n"),
+        ])
+        .unwrap();
+        assert_eq!(
+            bundle.main,
+            "// Made from the modules named below, which are served too.\n\
+             // c.js\nconst $$2=(()=>{class go{}\nconst stop=[1,2];\nreturn{go,stop};})();\n\
+             // x/a.js\nconst $$4=(()=>{const one=1;\nreturn{go:$$2.go,halt:$$2.stop,a:one};})();\n\
+             // b.js\nconst $$1=(()=>{const{a}=$$4;\nfunction go(b){\nreturn a + b;\n}\nreturn{go};})();\n\
+             // d.js\nconst $$3=(()=>{\nreturn{};})();\n\
+             // app.js\nconst $$0=(()=>{const{a:b}=$$4;const all=$$1;\nall.go(b,1);\nreturn{};})();\n"
+        );
+    }
+
+    #[test]
+    fn a_module_that_is_loaded_later_is_a_script_of_its_own() {
+        let bundle = bundle(&[
+            (
+                "app.js",
+                "import { one } from \"./one.js\";\nimport(\"./late.js\");\nimport(\"./later.js\");\n\
+                 import(\"./one.js\");\n",
+            ),
+            ("one.js", "export const one = 1;\n"),
+            ("late.js", "import { one } from \"./one.js\";\nimport \"./own.js\";\nimport \"./both.js\";\nexport const go = () => one;\n"),
+            ("later.js", "import \"./both.js\";\nexport * from \"./one.js\";\n"),
+            ("own.js", "1;\n"),
+            ("both.js", "2;\n"),
+        ])
+        .unwrap();
+        let part = |text: &str, part: &str| assert!(text.contains(part), "{part} in {text}");
+        part(&bundle.main, "import(\"/late.js\");\nimport(\"/later.js\");\nPromise.resolve($$4);");
+        part(&bundle.main, "// both.js\n");
+        part(&bundle.main, "export{$$1,$$4};\n");
+        let late = &bundle.chunks["late.js"];
+        part(late, "import{$$1,$$4}from\"/all.js\";\n// own.js\n");
+        part(late, "\nexport const{go}=$$2;\n");
+        part(&bundle.chunks["later.js"], "return{...$$4};})();\nexport const{one}=$$3;\n");
+        assert_eq!(bundle.chunks.len(), 2);
+        assert!(!bundle.main.contains("own.js"), "{}", bundle.main);
+    }
+
+    #[test]
+    fn a_module_keeps_its_address_and_names_other_files_by_it() {
+        let bundle = bundle(&[
+            ("app.js", "import \"./sound/click.js\";\n"),
+            (
+                "sound/click.js",
+                "new Worker(new URL(\"./worker.js\", import.meta.url), { type: \"module\" });\nawait x;\n",
+            ),
+            ("sound/worker.js", "import \"../beat.js\";\n"),
+            ("beat.js", ""),
+        ])
+        .unwrap();
+        let line = "await (async()=>{new Worker(new URL(\"/sound/worker.js\",\
+                    new URL(\"/sound/click.js\",import.meta.url).href),{type:\"module\"});\n";
+        assert!(bundle.main.contains(line), "{}", bundle.main);
+        assert_eq!(bundle.files.into_iter().collect::<Vec<_>>(), ["beat.js", "sound/worker.js"]);
+    }
+
+    #[test]
+    fn what_cannot_be_joined_is_named_with_its_line() {
+        check_trouble(
+            &[("app.js", "1;\nimport a from \"./b.js\";")],
+            "src/web/app.js:2: import { names }",
+        );
+        check_trouble(&[("app.js", "import \"b.js\";")], "src/web/app.js:1: a relative path");
+        check_trouble(&[("app.js", "import \"../b.js\";")], "src/web/app.js:1: this path leaves");
+        check_trouble(
+            &[("app.js", "\nimport \"./b.js\";")],
+            "src/web/app.js:2: there is no file src/web/b.js",
+        );
+        check_trouble(
+            &[("app.js", "\n\nimport(\"./b.js\");")],
+            "src/web/app.js:3: there is no file src/web/b.js",
+        );
+        check_trouble(&[("app.js", "import(name);")], "src/web/app.js:1: a relative path");
+        check_trouble(
+            &[("app.js", "new URL(\"./b.js\", import.meta.url);")],
+            "src/web/app.js:1: there is no file",
+        );
+        check_trouble(&[("app.js", "import.meta.env;")], "src/web/app.js:1: of import.meta only");
+        check_trouble(&[("app.js", "export let a = 1;")], "src/web/app.js:1: the value of a const");
+        check_trouble(
+            &[("app.js", "let a = 1;\nexport { a };")],
+            "src/web/app.js:1: the value of a const",
+        );
+        check_trouble(
+            &[("app.js", "export const a = 1, b = 2;")],
+            "src/web/app.js:1: an exported const is one",
+        );
+        check_trouble(
+            &[("app.js", "export const { a } = b;")],
+            "src/web/app.js:1: an exported const is one",
+        );
+        check_trouble(
+            &[("app.js", "export default {};")],
+            "src/web/app.js:1: an export has a name",
+        );
+        check_trouble(&[("app.js", "import \"./b.js\"")], "src/web/app.js:1: a semicolon");
+        check_trouble(
+            &[("app.js", "const $$1 = 1;")],
+            "src/web/app.js:1: names that begin with $$",
+        );
+        check_trouble(
+            &[("app.js", "import \"./b.js\";"), ("b.js", "\nimport \"./app.js\";")],
+            "src/web/b.js:2: these modules import each other in a circle: app.js, b.js",
+        );
+        check_trouble(
+            &[("app.js", "\nimport { a } from \"./b.js\";"), ("b.js", "export const b = 1;")],
+            "src/web/app.js:2: b.js exports no a",
+        );
+    }
+}
