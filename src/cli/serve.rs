@@ -2,15 +2,21 @@
 //! waits for a signal to stop.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use log::{debug, warn};
 
 use super::MISCONFIGURED;
 use crate::config::Config;
+use crate::ops::mdns::Responder;
 use crate::ops::signals::Stopping;
 use crate::ops::{banner, logging, process};
 use crate::server::start::Server;
 use crate::server::stop;
+
+/// Maximum time for which the text at start waits for the name in the local network. Three
+/// questions take 750 ms.
+const NAME_WAIT: Duration = Duration::from_millis(1_200);
 
 /// Starts the log, then serves.
 pub fn run(config: Config) -> ExitCode {
@@ -46,6 +52,10 @@ fn serve(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // It looks for a free name while the server starts.
+    let responder = config.mdns.then(|| Responder::start(config.host));
+    let mut responder = responder
+        .and_then(|started| started.inspect_err(|error| warn!("cannot start mDNS: {error}")).ok());
     let server = match Server::start(&config, stopping.shard_ended()) {
         Ok(server) => server,
         Err(error) => {
@@ -55,6 +65,7 @@ fn serve(config: Config) -> ExitCode {
         }
     };
     process::notify("READY=1");
-    banner::show(&config, server.port());
+    let name = responder.as_mut().and_then(|responder| responder.name(NAME_WAIT));
+    banner::show(&config, server.port(), name.as_deref());
     stop::run(&stopping, server, config.drain_timeout)
 }

@@ -40,6 +40,8 @@ pub struct Config {
     pub host: IpAddr,
     /// The port asked for; 0 is any free one.
     pub port: u16,
+    /// Whether the server is announced in the local network as `bandsync.local`.
+    pub mdns: bool,
     /// The shards and how they use the machine.
     pub threads: Threads,
     /// Level, form and destination of the log.
@@ -137,6 +139,7 @@ impl Config {
             profile,
             host: connections.host,
             port: connections.port,
+            mdns: connections.mdns,
             threads,
             logging,
             monitoring,
@@ -359,6 +362,23 @@ mod tests {
             assert_eq!((name, shown.as_str()), (&expected, readable));
             assert!(allowed.starts_with(&setting.allowed.to_string()), "{allowed}");
             assert!(!error.to_string().contains('\u{1b}'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_announced_where_others_can_reach_it() {
+        let internet = "SECURITY_PROFILE=internet TRUSTED_PROXIES=127.0.0.1 \
+                        CORS_ORIGIN=https://band.example";
+        for (text, expected) in [
+            ("", true),
+            ("HOST=192.168.1.5", true),
+            ("MDNS=off", false),
+            ("HOST=localhost MDNS=on", false),
+            ("HOST=::1", false),
+            (internet, false),
+            (&format!("{internet} MDNS=on"), true),
+        ] {
+            assert_eq!(config(["", text, ""]).mdns, expected, "{text}");
         }
     }
 

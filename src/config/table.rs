@@ -105,6 +105,20 @@ pub const HOST: Setting = Setting {
     ..PLAIN
 };
 
+/// `MDNS`.
+pub const MDNS: Setting = Setting {
+    option: "mdns",
+    variable: "MDNS",
+    allowed: Allowed::OneOf(&["auto", "on", "off"]),
+    development: "auto",
+    production: "auto",
+    help: "Whether the server is announced in the local network as `bandsync.local` (mDNS), so \
+           that tablets need no address. If another machine has that name, it is \
+           `bandsync-2.local` and so on; the text at start shows the name. A server that \
+           listens on this machine only announces nothing. `auto` is `off` on `internet`.",
+    ..PLAIN
+};
+
 /// `SHARDS`.
 pub const SHARDS: Setting = Setting {
     option: "shards",
@@ -881,10 +895,11 @@ pub const REDIS_TIMEOUT: Setting = Setting {
 };
 
 /// All settings, in the order of the help.
-pub const SETTINGS: [&Setting; 63] = [
+pub const SETTINGS: [&Setting; 64] = [
     &PROFILE,
     &PORT,
     &HOST,
+    &MDNS,
     &DATA_DIR,
     &LOG_LEVEL,
     &ADMIN_TOKEN,

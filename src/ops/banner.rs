@@ -15,17 +15,19 @@ use crate::ops::process::print_line;
 /// Maximum lines, without the code for tablets. One more line is left for the storage's log line.
 const LINES_MAX: usize = 11;
 
-/// Maximum addresses shown.
+/// Maximum addresses shown, the name in the local network included.
 const ADDRESSES_MAX: usize = 3;
 
 /// Columns after which settings continue on the next line.
 const COLUMNS: usize = 90;
 
-/// Prints the text on standard output, whatever the log's level.
-pub fn show(config: &Config, port: u16) {
+/// Prints the text on standard output, whatever the log's level. `name`: the name that is announced
+/// in the local network.
+pub fn show(config: &Config, port: u16, name: Option<&str>) {
     let interfaces = interfaces();
     let tablets = best_for_tablets(config.host, &interfaces);
-    let (addresses, rest) = text(config, port, &reachable(config.host, &interfaces), tablets);
+    let open = Open { name, reachable: &reachable(config.host, &interfaces), tablets };
+    let (addresses, rest) = text(config, port, &open);
     print_line(addresses.trim_end());
     if io::stdout().is_terminal()
         && let Some(address) = tablets
@@ -43,13 +45,19 @@ pub fn show(config: &Config, port: u16) {
     print_line(rest.trim_end());
 }
 
-/// Returns the lines above the code and those below it.
-fn text(
-    config: &Config,
-    port: u16,
-    reachable: &[IpAddr],
+/// The ways to reach the server.
+struct Open<'a> {
+    /// The name in the local network.
+    name: Option<&'a str>,
+    /// All addresses.
+    reachable: &'a [IpAddr],
+    /// The address that tablets can most likely reach.
     tablets: Option<IpAddr>,
-) -> (String, String) {
+}
+
+/// Returns the lines above the code and those below it.
+fn text(config: &Config, port: u16, open: &Open<'_>) -> (String, String) {
+    let Open { name, reachable, tablets } = *open;
     let mut head = format!("BandSync {} ({})\n", env!("CARGO_PKG_VERSION"), config.profile.name());
     let mut rest = String::new();
     let line = |text: &mut String, what: &str, value: &str| {
@@ -58,18 +66,17 @@ fn text(
     };
     let others = reachable.iter().copied().filter(|address| Some(*address) != tablets);
     let addresses: Vec<IpAddr> = tablets.into_iter().chain(others).collect();
-    let hidden = addresses.len().saturating_sub(ADDRESSES_MAX);
-    for (index, address) in addresses.iter().take(ADDRESSES_MAX).enumerate() {
-        let more = match hidden {
-            0 => String::new(),
-            _ if index + 1 < ADDRESSES_MAX => String::new(),
-            _ => format!("  and {hidden} more of this machine's addresses"),
-        };
-        line(
-            &mut head,
-            if index == 0 { "open" } else { "" },
-            &format!("{}{more}", url(*address, port)),
-        );
+    let places = ADDRESSES_MAX - usize::from(name.is_some());
+    let hidden = addresses.len().saturating_sub(places);
+    let shown = addresses.iter().take(places).map(|address| url(*address, port));
+    let mut shown: Vec<String> = shown.collect();
+    if let (Some(last), true) = (shown.last_mut(), hidden > 0) {
+        last.push_str(&format!("  and {hidden} more of this machine's addresses"));
+    }
+    // The name works in that network only, so the address for tablets stays first.
+    shown.splice(1..1, name.map(|name| format!("http://{name}:{port}/")));
+    for (index, text) in shown.iter().enumerate() {
+        line(&mut head, if index == 0 { "open" } else { "" }, text);
     }
     if let Some(hint) = reachability_hint(config.host, &addresses) {
         line(&mut head, "", hint);
@@ -175,16 +182,18 @@ fn reachable(host: IpAddr, interfaces: &[Interface]) -> Vec<IpAddr> {
     addresses
 }
 
+/// Whether an interface belongs to a network for containers and virtual machines of this machine.
+pub fn is_internal(name: &str) -> bool {
+    ["docker", "br-", "veth", "virbr", "vmnet"].iter().any(|start| name.starts_with(start))
+}
+
 /// Returns the address that tablets on the same Wi-Fi can most likely reach: private IPv4, and not
 /// of a network for containers and virtual machines of this machine.
 fn best_for_tablets(host: IpAddr, interfaces: &[Interface]) -> Option<IpAddr> {
-    let inside = |name: &str| {
-        ["docker", "br-", "veth", "virbr", "vmnet"].iter().any(|start| name.starts_with(start))
-    };
     let open = reachable(host, interfaces);
     let fits = |(name, address): &&Interface| {
         open.contains(address)
-            && !inside(name)
+            && !is_internal(name)
             && matches!(address, IpAddr::V4(address) if address.is_private())
     };
     interfaces.iter().find(fits).map(|(_, address)| *address)
@@ -239,8 +248,9 @@ mod tests {
     fn whole(config: &Config, reachable: &[&str], tablets: Option<&str>) -> String {
         let reachable: Vec<IpAddr> =
             reachable.iter().map(|address| address.parse().unwrap()).collect();
-        let (head, rest) =
-            text(config, 4000, &reachable, tablets.map(|address| address.parse().unwrap()));
+        let tablets = tablets.map(|address| address.parse().unwrap());
+        let open = Open { name: None, reachable: &reachable, tablets };
+        let (head, rest) = text(config, 4000, &open);
         head + &rest
     }
 
@@ -281,6 +291,21 @@ mod tests {
         let second = text.lines().nth(1).unwrap();
         assert_eq!(second, "  open     http://192.168.1.5:4000/");
         assert!(text.contains("http://127.0.0.1:4000/\n"), "{text}");
+    }
+
+    #[test]
+    fn the_name_in_the_local_network_is_listed_if_there_is_one() {
+        let reachable = ["127.0.0.1", "192.168.1.5"].map(|address| address.parse().unwrap());
+        let tablets = Some(reachable[1]);
+        let open = Open { name: Some("bandsync-2.local"), reachable: &reachable, tablets };
+        let (head, _) = text(&config(""), 4000, &open);
+        let lines: Vec<&str> = head.lines().skip(1).map(str::trim).collect();
+        let expected = [
+            "open     http://192.168.1.5:4000/",
+            "http://bandsync-2.local:4000/",
+            "http://127.0.0.1:4000/",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]

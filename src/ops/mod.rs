@@ -4,5 +4,6 @@
 pub mod banner;
 pub mod client;
 pub mod logging;
+pub mod mdns;
 pub mod process;
 pub mod signals;

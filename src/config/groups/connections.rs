@@ -17,6 +17,8 @@ pub struct Connections {
     pub host: IpAddr,
     /// The port asked for; 0 is any free one.
     pub port: u16,
+    /// Whether the server is announced in the local network.
+    pub mdns: bool,
     /// Transports and their options.
     pub transports: Transports,
     /// Time between two Engine.IO pings.
@@ -33,9 +35,16 @@ pub struct Connections {
 
 /// Reads the group. `is_internet`: whether the security profile is `internet`.
 pub fn read(values: &mut Values<'_>, is_internet: bool) -> Result<Connections, ConfigError> {
+    let host = values.parsed(&table::HOST, host)?;
+    let is_wanted = match values.one_of(&table::MDNS)?.as_str() {
+        "auto" => !is_internet,
+        word => word == "on",
+    };
     Ok(Connections {
         port: values.whole(&table::PORT)? as u16,
-        host: values.parsed(&table::HOST, host)?,
+        host,
+        // Other machines could not use the name.
+        mdns: is_wanted && !host.is_loopback(),
         transports: transports(values, is_internet)?,
         ping_interval: values.millis(&table::SOCKET_PING_INTERVAL)?,
         ping_timeout: values.millis(&table::SOCKET_PING_TIMEOUT)?,

@@ -180,6 +180,7 @@ describe("the command line", () => {
     const names = [
       "PORT",
       "HOST",
+      "MDNS",
       "SHARDS",
       "LOG_LEVEL",
       "CORS_ORIGIN",
