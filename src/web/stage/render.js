@@ -31,6 +31,8 @@ const TAB_MIN_PX = 11;
 const TAB_FONTS = 'ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace';
 /** Words and marks over this width, in em, are looked at when a line is wider than the page. */
 const LONG_WORD = 5;
+/** A word with a hyphen inside, at which a line must not break. */
+const HYPHEN = /\S[-‐–]\S/;
 const JOINER = "\u200d";
 const TATWEEL = "\u0640";
 const SIDE = { ltr: "\u200e", rtl: "\u200f" };
@@ -402,6 +404,7 @@ class Row {
     this.#turn(text);
     if (isNewWord) this.#endWord();
     this.#afterSpace = false;
+    if (!this.#word && HYPHEN.test(text)) this.#startWord();
     const joined = this.#joins ? JOINER : "";
     this.#joins = false;
     const weight = bold ? 800 : 500;

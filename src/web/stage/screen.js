@@ -11,8 +11,10 @@ import { emWidth } from "./measure.js";
 const CLOCK_MS = 1000;
 const LOST_BOUND_MS = 50;
 /** Sizes of words: part of the height, and of the width that the widest usual line takes. Chosen by eye. */
-const HEIGHT_SHARE = { lyrics: 0.15, screen: 0.085 };
+const HEIGHT_SHARE = { lyrics: 0.13, screen: 0.085 };
 const WIDTH_SHARE = 0.92;
+/** Rows that a line may take: an audience sits far away. Balanced rows are not quite full. */
+const ROWS = { lyrics: 1.7, screen: 1 };
 const LINES_THAT_FIT = 0.9;
 
 /**
@@ -80,7 +82,7 @@ class Words {
     if (clientWidth === 0) return;
     const widths = this.#texts.filter(Boolean).map((text) => emWidth(text, 650)).sort((a, b) => a - b);
     const widest = widths[Math.max(0, Math.ceil(widths.length * LINES_THAT_FIT) - 1)] ?? 1;
-    const size = Math.min(clientHeight * HEIGHT_SHARE[this.#kind], (clientWidth * WIDTH_SHARE) / widest);
+    const size = Math.min(clientHeight * HEIGHT_SHARE[this.#kind], (clientWidth * WIDTH_SHARE * ROWS[this.#kind]) / widest);
     this.el.style.setProperty("font-size", `${Math.max(18, Math.floor(size))}px`);
   }
 
@@ -108,9 +110,14 @@ class Words {
     const text = this.#texts[index] ?? "";
     if (!line) return h("p", { class: "words-line" });
     const data = { testid: "line", from: line.from, to: line.to };
-    return h("p", { class: "words-line", dir: directionOf(text), data, "aria-current": isCurrent && "true" }, text || (isCurrent ? SONG.music : ""));
+    const props = { class: "words-line", dir: directionOf(text), data, "aria-current": isCurrent && "true" };
+    return h("p", props, text ? inWords(text) : isCurrent && SONG.music);
   }
 }
+
+/** A text that breaks only between words, not after the hyphens in them. */
+const inWords = (text) =>
+  text.split(/(\S*\S[-‐–]\S+)/).map((part, i) => (i % 2 ? h("span", { class: "one-word" }, part) : part)).filter(Boolean);
 
 /** Everything of the band's screen but the words. */
 class Panel {

@@ -15,7 +15,7 @@ const PAD_START = 20;
 const PAD_END = 16;
 /** Specified: time without a touch after which a detached song returns while the music plays. */
 const RETURN_MS = 10_000;
-const DOUBLE_TAP_MS = 350;
+const DOUBLE_TAP_MS = 400;
 const TAP_PX = 12;
 const DOUBLE_TAP_PX = 40;
 const SIZE_LEAST = 16;

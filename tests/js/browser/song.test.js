@@ -168,7 +168,7 @@ describe("a chart", () => {
   }
 
   scene("breaks lines between words, indents the rest by 1 em, and has no empty row of chords", async () => {
-    const page = await show(`{title: x}\n${verse(1, [...LINES, "words alone"])}`, { width: 380, view: { size: 30 } });
+    const page = await show(`{title: x}\n${verse(1, [...LINES, "a plain-spoken well-known line-break", "words alone"])}`, { width: 380, view: { size: 30 } });
     const found = await page.evaluate(() => {
       const rows = (el) => [...el.getClientRects()];
       const lines = [...document.querySelectorAll(".line.words")];
@@ -177,6 +177,7 @@ describe("a chart", () => {
       return {
         broken: [...document.querySelectorAll(".word")].filter((word) => new Set(rows(word).map(({ top }) => top)).size > 1).length,
         words: document.querySelectorAll(".word").length,
+        hyphens: [...document.querySelectorAll(".word")].filter((word) => word.textContent.includes("-") && word.getClientRects().length > 1 && new Set(rows(word).map(({ top }) => top)).size > 1).length,
         lefts: lines.slice(0, 4).map((line) => {
           const byRow = new Map();
           for (const { left, top } of rows(line.querySelector(".ink"))) byRow.set(top, Math.min(left, byRow.get(top) ?? left));
@@ -188,6 +189,7 @@ describe("a chart", () => {
       };
     });
     assert.ok(found.words >= 8);
+    assert.equal(found.hyphens, 0, "nor at its hyphen");
     assert.equal(found.broken, 0, "no word is broken");
     assert.ok(found.lefts.some((lefts) => lefts.length > 1), "lines wrap");
     for (const [first, ...rest] of found.lefts) for (const left of rest) assert.equal(Math.round(left - first), 30);
