@@ -28,19 +28,31 @@ export class Reordering {
     list.addEventListener("pointerup", () => this.#end(true));
     list.addEventListener("pointercancel", () => this.#end(false));
     list.addEventListener("contextmenu", (event) => event.target.closest(".song-grip") && event.preventDefault());
-    document.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape" || !this.#drag?.rows) return;
-      event.stopPropagation();
-      event.preventDefault();
-      this.#end(false);
-    }, true);
+    document.addEventListener(
+      "keydown",
+      (event) => {
+        if (event.key !== "Escape" || !this.#drag?.rows) return;
+        event.stopPropagation();
+        event.preventDefault();
+        this.#end(false);
+      },
+      true,
+    );
   }
 
   #press(event) {
     const grip = event.target.closest(".song-grip");
     if (!grip || event.button !== 0 || this.#drag || !this.#options.mayMove()) return;
     const row = grip.closest("[data-song]");
-    this.#drag = { row, pointer: event.pointerId, grip, x: event.clientX, y: event.clientY, at: event.clientY, isTouch: event.pointerType === "touch" };
+    this.#drag = {
+      row,
+      pointer: event.pointerId,
+      grip,
+      x: event.clientX,
+      y: event.clientY,
+      at: event.clientY,
+      isTouch: event.pointerType === "touch",
+    };
     if (this.#drag.isTouch) this.#drag.hold = setTimeout(() => this.#begin(), HOLD_MS);
   }
 

@@ -11,7 +11,17 @@ import { insertChord, setDirective, setSectionDirective, wrapSection } from "../
 import { CHART, EDITOR, SONGS, fill } from "../texts.js";
 import { h, icon, mark, write } from "./dom.js";
 import { recall, remember } from "./keep.js";
-import { TextHistory, bandSong, changedLines, clockText, commented, offsetOfLine, readClock, sectionAt, settled } from "./edits.js";
+import {
+  TextHistory,
+  bandSong,
+  changedLines,
+  clockText,
+  commented,
+  offsetOfLine,
+  readClock,
+  sectionAt,
+  settled,
+} from "./edits.js";
 import { CHART_BYTES_MAX, bytesOf, formatName, readText, save, songFile, songOf } from "./files.js";
 import { bareSong } from "./library.js";
 import { Preview } from "./preview.js";
@@ -26,8 +36,10 @@ const CHORDS_SHOWN = 8;
 const BARS_PER_LINE = 2;
 const SHIFT_MAX = 4096;
 
-const UNDO = "M12.5 8c-2.65 0-5.05 1-6.9 2.6L2 7v9h9l-3.62-3.62A7.95 7.95 0 0 1 12.5 10.5c3.54 0 6.55 2.31 7.6 5.5l2.37-.78C21.08 11.03 17.15 8 12.5 8z";
-const REDO = "M18.4 10.6A10.46 10.46 0 0 0 11.5 8c-4.65 0-8.58 3.03-9.96 7.22L3.9 16a8.02 8.02 0 0 1 7.6-5.5c1.95 0 3.73.72 5.12 1.88L13 16h9V7z";
+const UNDO =
+  "M12.5 8c-2.65 0-5.05 1-6.9 2.6L2 7v9h9l-3.62-3.62A7.95 7.95 0 0 1 12.5 10.5c3.54 0 6.55 2.31 7.6 5.5l2.37-.78C21.08 11.03 17.15 8 12.5 8z";
+const REDO =
+  "M18.4 10.6A10.46 10.46 0 0 0 11.5 8c-4.65 0-8.58 3.03-9.96 7.22L3.9 16a8.02 8.02 0 0 1 7.6-5.5c1.95 0 3.73.72 5.12 1.88L13 16h9V7z";
 
 /** Reads a text; a fault in it must not take the editor down. */
 function read(text) {
@@ -92,7 +104,16 @@ export class Editor extends EventTarget {
     const band = song && bandSong(song);
     const base = song?.body ?? "";
     const was = draft?.was ?? song?.revision ?? null;
-    this.#work = { id, song: band, isNew: isNew || !song, was, base, old: band?.body ?? "", hasOwn: own !== undefined, title: song?.title ?? draft?.title ?? "" };
+    this.#work = {
+      id,
+      song: band,
+      isNew: isNew || !song,
+      was,
+      base,
+      old: band?.body ?? "",
+      hasOwn: own !== undefined,
+      title: song?.title ?? draft?.title ?? "",
+    };
     this.#clash = null;
     this.#build();
     const text = draft?.body ?? base;
@@ -100,7 +121,11 @@ export class Editor extends EventTarget {
     this.#put(text);
     const title = isNew || !song ? EDITOR.newSong : fill(EDITOR.editSong, { title: song.title });
     this.#stage.openSheet(this.#root, { title, wide: true, testid: "editor-sheet", onClose: () => this.#closed() });
-    this.#note(draft ? "draft" : "", draft ? EDITOR.draftNote : "", draft && [EDITOR.discardDraft, () => this.#discardHere()]);
+    this.#note(
+      draft ? "draft" : "",
+      draft ? EDITOR.draftNote : "",
+      draft && [EDITOR.discardDraft, () => this.#discardHere()],
+    );
     this.#refresh();
     if (pasted.trim() !== "") this.#paste(pasted);
     this.#watch();
@@ -130,69 +155,165 @@ export class Editor extends EventTarget {
   #build() {
     const el = {};
     this.#el = el;
-    const button = (text, testid, run, props = {}) => h("button", { type: "button", ...props, data: { testid }, onclick: run }, text);
+    const button = (text, testid, run, props = {}) =>
+      h("button", { type: "button", ...props, data: { testid }, onclick: run }, text);
     const field = (name, label, props, onchange) => {
-      el[name] = h("input", { ...props, "data-testid": `chart-${name}`, autocomplete: "off", oninput: () => onchange(el[name].value.trim(), name) });
+      el[name] = h("input", {
+        ...props,
+        "data-testid": `chart-${name}`,
+        autocomplete: "off",
+        oninput: () => onchange(el[name].value.trim(), name),
+      });
       return h("label", { class: `field field-${name}` }, h("span", {}, label), el[name]);
     };
     el.text = h("textarea", {
-      class: "chart-text", spellcheck: "false", autocapitalize: "off", autocomplete: "off", "aria-label": EDITOR.chart, placeholder: EDITOR.placeholder,
-      data: { testid: "chart" }, oninput: (event) => this.#typed(event), onkeydown: (event) => this.#key(event), onpaste: (event) => this.#pasted(event),
-      onkeyup: () => this.#showPlace(), onclick: () => this.#showPlace(),
+      class: "chart-text",
+      spellcheck: "false",
+      autocapitalize: "off",
+      autocomplete: "off",
+      "aria-label": EDITOR.chart,
+      placeholder: EDITOR.placeholder,
+      data: { testid: "chart" },
+      oninput: (event) => this.#typed(event),
+      onkeydown: (event) => this.#key(event),
+      onpaste: (event) => this.#pasted(event),
+      onkeyup: () => this.#showPlace(),
+      onclick: () => this.#showPlace(),
     });
     el.tempoNote = button("", "tempo-felt", () => this.#switchFelt(), { class: "tempo-note" });
-    el.bars = h("input", { type: "number", min: 1, max: 64, inputmode: "numeric", data: { testid: "bars-per-line" }, oninput: () => this.#setBars(Number(el.bars.value)) });
+    el.bars = h("input", {
+      type: "number",
+      min: 1,
+      max: 64,
+      inputmode: "numeric",
+      data: { testid: "bars-per-line" },
+      oninput: () => this.#setBars(Number(el.bars.value)),
+    });
     const bars = h(
-      "div", { class: "field field-bars", role: "group", "aria-label": EDITOR.barsPerLine }, h("span", { id: "bars-label" }, EDITOR.barsPerLine),
-      h("div", { class: "stepper" },
-        button("−", "bars-less", () => this.#setBars(this.#bars - 1), { "aria-label": EDITOR.fewerBars }), el.bars,
-        button("+", "bars-more", () => this.#setBars(this.#bars + 1), { "aria-label": EDITOR.moreBars })),
+      "div",
+      { class: "field field-bars", role: "group", "aria-label": EDITOR.barsPerLine },
+      h("span", { id: "bars-label" }, EDITOR.barsPerLine),
+      h(
+        "div",
+        { class: "stepper" },
+        button("−", "bars-less", () => this.#setBars(this.#bars - 1), { "aria-label": EDITOR.fewerBars }),
+        el.bars,
+        button("+", "bars-more", () => this.#setBars(this.#bars + 1), { "aria-label": EDITOR.moreBars }),
+      ),
     );
     el.bars.setAttribute("aria-labelledby", "bars-label");
     const set = (name) => (value) => this.#direct(name, value);
     el.fields = h(
-      "div", { class: "editor-fields" },
+      "div",
+      { class: "editor-fields" },
       field("title", EDITOR.title, { maxlength: 200 }, set("title")),
       field("key", EDITOR.key, { maxlength: 8, autocapitalize: "characters" }, set("key")),
-      h("div", { class: "field-tempo-box" }, field("tempo", EDITOR.tempo, { inputmode: "decimal", maxlength: 6 }, (value) => this.#setTempo(value)), el.tempoNote),
-      field("time", EDITOR.time, { maxlength: 5, list: "editor-times", placeholder: "4/4" }, (value) => this.#setTime(value)),
-      h("datalist", { id: "editor-times" }, ...["4/4", "3/4", "6/8", "12/8", "2/4", "5/4", "7/8", "9/8"].map((value) => h("option", { value }))),
+      h(
+        "div",
+        { class: "field-tempo-box" },
+        field("tempo", EDITOR.tempo, { inputmode: "decimal", maxlength: 6 }, (value) => this.#setTempo(value)),
+        el.tempoNote,
+      ),
+      field("time", EDITOR.time, { maxlength: 5, list: "editor-times", placeholder: "4/4" }, (value) =>
+        this.#setTime(value),
+      ),
+      h(
+        "datalist",
+        { id: "editor-times" },
+        ...["4/4", "3/4", "6/8", "12/8", "2/4", "5/4", "7/8", "9/8"].map((value) => h("option", { value })),
+      ),
       field("duration", EDITOR.duration, { maxlength: 8, placeholder: "3:40" }, (value) => this.#setDuration(value)),
       bars,
     );
-    el.section = h("select", { "aria-label": EDITOR.section, data: { testid: "help-section" }, onchange: () => {
-      const kind = el.section.value;
-      el.section.value = "";
-      if (kind) this.#help(kind);
-    } }, h("option", { value: "" }, EDITOR.section), ...["verse", "chorus", "bridge", "grid", "tab"].map((kind) => h("option", { value: kind }, EDITOR.sections[kind])));
+    el.section = h(
+      "select",
+      {
+        "aria-label": EDITOR.section,
+        data: { testid: "help-section" },
+        onchange: () => {
+          const kind = el.section.value;
+          el.section.value = "";
+          if (kind) this.#help(kind);
+        },
+      },
+      h("option", { value: "" }, EDITOR.section),
+      ...["verse", "chorus", "bridge", "grid", "tab"].map((kind) =>
+        h("option", { value: kind }, EDITOR.sections[kind]),
+      ),
+    );
     el.chords = h("span", { class: "chord-chips", role: "group", "aria-label": EDITOR.chords });
     el.undo = button("", "undo", () => this.#undo("undo"), { class: "icon", "aria-label": SONGS.undo });
     el.undo.append(icon(UNDO));
     el.redo = button("", "redo", () => this.#undo("redo"), { class: "icon", "aria-label": EDITOR.redo });
     el.redo.append(icon(REDO));
     el.helpers = h(
-      "div", { class: "editor-helpers", role: "toolbar", "aria-label": EDITOR.helpers }, el.undo, el.redo, el.section,
-      button(EDITOR.chord, "help-chord", () => this.#help("chord")), el.chords,
+      "div",
+      { class: "editor-helpers", role: "toolbar", "aria-label": EDITOR.helpers },
+      el.undo,
+      el.redo,
+      el.section,
+      button(EDITOR.chord, "help-chord", () => this.#help("chord")),
+      el.chords,
       button(EDITOR.bars, "help-bars", () => this.#help("bars")),
       button(EDITOR.comment, "help-comment", () => this.#help("comment")),
       button(EDITOR.tapLines, "tap-lines", () => this.#tap(), { class: "tap-lines" }),
     );
     el.note = h("div", { class: "editor-note", role: "status", hidden: true });
-    el.clash = h("section", { class: "clash", role: "alert", "aria-label": EDITOR.conflict, data: { testid: "conflict" }, hidden: true });
-    el.preview = h("div", { class: "chart-preview", tabindex: "0", role: "region", "aria-label": EDITOR.preview, data: { testid: "chart-preview" } });
-    el.problems = h("ol", { class: "chart-problems", "aria-label": EDITOR.problems, data: { testid: "chart-problems" } });
-    el.tabs = h("div", { class: "editor-tabs", role: "tablist" }, ...["text", "preview"].map((name) => h("button", {
-      type: "button", role: "tab", "aria-selected": String(name === "text"), data: { tab: name, testid: `tab-${name}` }, onclick: () => this.#showPane(name),
-    }, EDITOR.tabs[name])));
+    el.clash = h("section", {
+      class: "clash",
+      role: "alert",
+      "aria-label": EDITOR.conflict,
+      data: { testid: "conflict" },
+      hidden: true,
+    });
+    el.preview = h("div", {
+      class: "chart-preview",
+      tabindex: "0",
+      role: "region",
+      "aria-label": EDITOR.preview,
+      data: { testid: "chart-preview" },
+    });
+    el.problems = h("ol", {
+      class: "chart-problems",
+      "aria-label": EDITOR.problems,
+      data: { testid: "chart-problems" },
+    });
+    el.tabs = h(
+      "div",
+      { class: "editor-tabs", role: "tablist" },
+      ...["text", "preview"].map((name) =>
+        h(
+          "button",
+          {
+            type: "button",
+            role: "tab",
+            "aria-selected": String(name === "text"),
+            data: { tab: name, testid: `tab-${name}` },
+            onclick: () => this.#showPane(name),
+          },
+          EDITOR.tabs[name],
+        ),
+      ),
+    );
     el.forBand = button(EDITOR.saveForBand, "save-for-band", () => this.#saveForBand(), { class: "primary" });
     el.asMine = button(EDITOR.saveAsMine, "save-as-mine", () => this.#saveAsMine());
     el.back = button(EDITOR.backToBand, "drop-mine", () => this.#dropMine(), { class: "quiet" });
     el.file = button(SONGS.saveSong, "chart-save", () => this.#saveFile(), { class: "quiet" });
     el.why = h("p", { class: "hint editor-why" });
     this.#root = h(
-      "div", { class: "editor", data: { pane: "text", testid: "editor" } },
-      el.fields, el.helpers, el.note, el.clash, el.tabs,
-      h("div", { class: "editor-panes" }, h("div", { class: "pane pane-text" }, el.text, el.problems), h("div", { class: "pane pane-preview" }, el.preview)),
+      "div",
+      { class: "editor", data: { pane: "text", testid: "editor" } },
+      el.fields,
+      el.helpers,
+      el.note,
+      el.clash,
+      el.tabs,
+      h(
+        "div",
+        { class: "editor-panes" },
+        h("div", { class: "pane pane-text" }, el.text, el.problems),
+        h("div", { class: "pane pane-preview" }, el.preview),
+      ),
       h("footer", { class: "editor-bar" }, el.forBand, el.asMine, el.back, el.file, el.why),
     );
     this.#preview = new Preview(el.preview, (line) => this.#showLine(line));
@@ -282,7 +403,11 @@ export class Editor extends EventTarget {
     this.#work.source = songs.length === 1 ? songs[0].source : undefined;
     if (format === "chordpro") return;
     const others = ["chordpro", "onsong", "over", "words"].filter((other) => other !== format);
-    const select = h("select", { "aria-label": EDITOR.format, data: { testid: "paste-format" } }, ...[format, ...others].map((one) => h("option", { value: one }, formatName(one))));
+    const select = h(
+      "select",
+      { "aria-label": EDITOR.format, data: { testid: "paste-format" } },
+      ...[format, ...others].map((one) => h("option", { value: one }, formatName(one))),
+    );
     select.addEventListener("change", () => this.#paste(text, select.value));
     this.#note("format", EDITOR.readAs, null, select);
   }
@@ -344,9 +469,22 @@ export class Editor extends EventTarget {
 
   #drawProblems() {
     const problems = this.#chart?.problems ?? [];
-    const items = problems.map(({ line, code, text }) => h("li", {}, h("button", {
-      type: "button", class: "quiet", data: { line, code }, onclick: () => this.#showLine(line),
-    }, fill(CHART.problems?.[code] ?? EDITOR.problem, { n: line, text }))));
+    const items = problems.map(({ line, code, text }) =>
+      h(
+        "li",
+        {},
+        h(
+          "button",
+          {
+            type: "button",
+            class: "quiet",
+            data: { line, code },
+            onclick: () => this.#showLine(line),
+          },
+          fill(CHART.problems?.[code] ?? EDITOR.problem, { n: line, text }),
+        ),
+      ),
+    );
     if (this.#map?.guessed) items.push(h("li", { class: "hint" }, EDITOR.guessed));
     if (this.#map?.tempoGuessed) items.push(h("li", { class: "hint" }, EDITOR.tempoGuessed));
     this.#el.problems.replaceChildren(...items);
@@ -355,13 +493,22 @@ export class Editor extends EventTarget {
 
   #drawChords() {
     const counts = new Map();
-    const marks = (this.#chart?.sections ?? []).flatMap(({ lines }) => lines.flatMap(({ parts }) => parts.map((part) => part.mark)));
+    const marks = (this.#chart?.sections ?? []).flatMap(({ lines }) =>
+      lines.flatMap(({ parts }) => parts.map((part) => part.mark)),
+    );
     for (const one of marks) if (one?.kind === "chord") counts.set(one.text, (counts.get(one.text) ?? 0) + 1);
-    const chords = [...counts].sort((a, b) => b[1] - a[1]).slice(0, CHORDS_SHOWN).map(([text]) => text);
+    const chords = [...counts]
+      .sort((a, b) => b[1] - a[1])
+      .slice(0, CHORDS_SHOWN)
+      .map(([text]) => text);
     const key = chords.join(" ");
     if (this.#el.chords.dataset.key === key) return;
     this.#el.chords.dataset.key = key;
-    this.#el.chords.replaceChildren(...chords.map((chord) => h("button", { type: "button", class: "chord-chip", onclick: () => this.#help("chord", chord) }, chord)));
+    this.#el.chords.replaceChildren(
+      ...chords.map((chord) =>
+        h("button", { type: "button", class: "chord-chip", onclick: () => this.#help("chord", chord) }, chord),
+      ),
+    );
   }
 
   #drawSaving() {
@@ -371,7 +518,13 @@ export class Editor extends EventTarget {
     const leader = band.leader?.displayName;
     forBand.classList.toggle("unfit", !mayEdit || !isOnline);
     back.hidden = !this.#work.hasOwn;
-    const reason = !isOnline ? EDITOR.offline : mayEdit ? "" : leader ? fill(SONGS.noRight, { leader }) : SONGS.noRightNoLeader;
+    const reason = !isOnline
+      ? EDITOR.offline
+      : mayEdit
+        ? ""
+        : leader
+          ? fill(SONGS.noRight, { leader })
+          : SONGS.noRightNoLeader;
     write(why, reason);
     why.hidden = reason === "";
     asMine.classList.toggle("primary", reason !== "");
@@ -387,7 +540,13 @@ export class Editor extends EventTarget {
       note.hidden = true;
       action[1]();
     };
-    note.replaceChildren(h("span", {}, text), ...more, ...(action ? [h("button", { type: "button", class: "quiet", onclick: run, data: { testid: "note-action" } }, action[0])] : []));
+    note.replaceChildren(
+      h("span", {}, text),
+      ...more,
+      ...(action
+        ? [h("button", { type: "button", class: "quiet", onclick: run, data: { testid: "note-action" } }, action[0])]
+        : []),
+    );
   }
 
   /** Scrolls the preview to the line of the caret. */
@@ -479,14 +638,19 @@ export class Editor extends EventTarget {
     const changed = setSectionDirective(text, section, "x_bars", bars);
     const from = changed.indexOf("{x_bars", offsetOfLine(changed, section.source));
     const number = changed.indexOf(bars, from);
-    return from < 0 || number < 0 ? { text: changed, from: at } : { text: changed, from: number, to: number + bars.length };
+    return from < 0 || number < 0
+      ? { text: changed, from: at }
+      : { text: changed, from: number, to: number + bars.length };
   }
 
   #tap() {
     this.#catchUp();
     if (!this.#map || this.#map.lines.length === 0) return void this.#stage.toast(EDITOR.noLines, { plain: true });
     this.#tapping = tapLines(this.#stage, {
-      songId: this.#work.id, chart: this.#chart, map: this.#map, text: this.#text,
+      songId: this.#work.id,
+      chart: this.#chart,
+      map: this.#map,
+      text: this.#text,
       onDone: (text) => {
         this.#tapping = null;
         if (text !== null) this.#change(text);
@@ -532,7 +696,9 @@ export class Editor extends EventTarget {
     const { id, title } = this.#work;
     if (this.#text.trim() === "") return null;
     const { songs } = readText(this.#text, "chordpro");
-    return songs.map(({ body }, i) => (i === 0 ? songOf(id, body, { title }) : { ...songOf(`${id}-${i + 1}`.slice(0, 64), body) }));
+    return songs.map(({ body }, i) =>
+      i === 0 ? songOf(id, body, { title }) : { ...songOf(`${id}-${i + 1}`.slice(0, 64), body) },
+    );
   }
 
   async #saveForBand() {
@@ -547,10 +713,14 @@ export class Editor extends EventTarget {
     if (!songs) return void this.#stage.toast(EDITOR.nothing, { plain: true });
     const [song, ...others] = songs;
     const bytes = bytesOf(song.body);
-    if (bytes > CHART_BYTES_MAX) return void this.#stage.toast(fill(EDITOR.tooLong, { kB: Math.ceil(bytes / 1000), max: Math.floor(CHART_BYTES_MAX / 1000) }));
+    if (bytes > CHART_BYTES_MAX)
+      return void this.#stage.toast(
+        fill(EDITOR.tooLong, { kB: Math.ceil(bytes / 1000), max: Math.floor(CHART_BYTES_MAX / 1000) }),
+      );
     const { isNew, was } = this.#work;
     const isListed = this.#stage.songById(song.id) !== null;
-    const first = isNew && !isListed ? { op: "add", song } : { op: "replace", song, was, ...this.#shift(this.#work.old) };
+    const first =
+      isNew && !isListed ? { op: "add", song } : { op: "replace", song, was, ...this.#shift(this.#work.old) };
     return this.#send([first, ...others.map((other) => ({ op: "add", song: bareSong(other) }))], song);
   }
 
@@ -594,7 +764,8 @@ export class Editor extends EventTarget {
   #said(before, song) {
     const undo = async () => {
       const now = this.#stage.songById(song.id);
-      if (now) await this.#stage.command(this.#stage.band.editSetlist([{ op: "replace", song: before, was: now.revision }]));
+      if (now)
+        await this.#stage.command(this.#stage.band.editSetlist([{ op: "replace", song: before, was: now.revision }]));
     };
     const action = before ? { action: { text: SONGS.undo, run: undo } } : {};
     this.#stage.toast(fill(EDITOR.savedForBand, { title: song.title }), { plain: true, seconds: UNDO_S, ...action });
@@ -653,9 +824,13 @@ export class Editor extends EventTarget {
     if (now && now.body === undefined) return;
     const theirs = now && bandSong(now);
     // Without own changes there is nothing to decide.
-    if (theirs && this.#text === this.#work.base && !this.#work.hasOwn) return void this.#takeTheirs({ ...theirs, revision: now.revision }, true);
+    if (theirs && this.#text === this.#work.base && !this.#work.hasOwn)
+      return void this.#takeTheirs({ ...theirs, revision: now.revision }, true);
     if (this.#clash?.theirs?.revision === now?.revision && this.#clash) return undefined;
-    return void this.#show({ theirs: theirs && { ...theirs, revision: now.revision }, name: this.#stage.keeper.editorOf(this.#work.id) || SONGS.somebody });
+    return void this.#show({
+      theirs: theirs && { ...theirs, revision: now.revision },
+      name: this.#stage.keeper.editorOf(this.#work.id) || SONGS.somebody,
+    });
   }
 
   /** Shows a conflict and its three answers. */
@@ -667,14 +842,18 @@ export class Editor extends EventTarget {
     const { clash: box } = this.#el;
     box.replaceChildren(
       h("p", {}, fill(theirs ? EDITOR.changedMeanwhile : EDITOR.removedMeanwhile, { name })),
-      h("div", { class: "clash-answers" },
+      h(
+        "div",
+        { class: "clash-answers" },
         answer(EDITOR.keepTheirs, "keep-theirs", () => this.#takeTheirs(theirs)),
         answer(EDITOR.keepMine, "keep-mine", () => this.#takeMine(theirs)),
-        theirs && answer(EDITOR.showBoth, "show-both", (event) => {
-          both.hidden = !both.hidden;
-          event.currentTarget.setAttribute("aria-expanded", String(!both.hidden));
-          if (!both.hidden) this.#compare(both, theirs);
-        })),
+        theirs &&
+          answer(EDITOR.showBoth, "show-both", (event) => {
+            both.hidden = !both.hidden;
+            event.currentTarget.setAttribute("aria-expanded", String(!both.hidden));
+            if (!both.hidden) this.#compare(both, theirs);
+          }),
+      ),
       both,
     );
     box.hidden = false;
@@ -684,14 +863,25 @@ export class Editor extends EventTarget {
   #compare(both, theirs) {
     const mine = this.#text;
     const [inTheirs, inMine] = changedLines(theirs.body, mine);
-    const column = (title, text, changed) => h(
-      "div", {}, h("h3", {}, title),
-      h("pre", { tabindex: "0", dir: "auto" }, ...text.split("\n").map((line, i) => h(changed.has(i) ? "mark" : "span", {}, line === "" ? " " : line))),
+    const column = (title, text, changed) =>
+      h(
+        "div",
+        {},
+        h("h3", {}, title),
+        h(
+          "pre",
+          { tabindex: "0", dir: "auto" },
+          ...text.split("\n").map((line, i) => h(changed.has(i) ? "mark" : "span", {}, line === "" ? " " : line)),
+        ),
+      );
+    both.replaceChildren(
+      column(fill(EDITOR.theirVersion, { name: this.#clash.name }), theirs.body, inTheirs),
+      column(EDITOR.myVersion, mine, inMine),
     );
-    both.replaceChildren(column(fill(EDITOR.theirVersion, { name: this.#clash.name }), theirs.body, inTheirs), column(EDITOR.myVersion, mine, inMine));
     for (const pre of both.querySelectorAll("pre")) {
       const first = pre.querySelector("mark");
-      if (first) pre.scrollTop += first.getBoundingClientRect().top - pre.getBoundingClientRect().top - pre.clientHeight / 3;
+      if (first)
+        pre.scrollTop += first.getBoundingClientRect().top - pre.getBoundingClientRect().top - pre.clientHeight / 3;
     }
   }
 
@@ -737,5 +927,8 @@ const isCompoundTime = (time) => time !== null && time.den === 8 && time.num % 3
 
 /** Duration of a song by its own tempos, in milliseconds. */
 function durationOfMap({ beats, tempos }) {
-  return tempos.reduce((ms, { beat, bpm }, i) => ms + ((Math.min(beats, tempos[i + 1]?.beat ?? beats) - beat) * 60_000) / bpm, 0);
+  return tempos.reduce(
+    (ms, { beat, bpm }, i) => ms + ((Math.min(beats, tempos[i + 1]?.beat ?? beats) - beat) * 60_000) / bpm,
+    0,
+  );
 }

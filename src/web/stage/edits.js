@@ -42,7 +42,8 @@ export function moveBy(songs, songId, step) {
  */
 export function dropIndex(rows, from, middle) {
   // The rows below have moved up into the gap that the dragged row left.
-  const isAbove = (row, i) => row.top + row.height / 2 - (i > from ? rows[from].height : 0) < middle - rows[from].height / 2;
+  const isAbove = (row, i) =>
+    row.top + row.height / 2 - (i > from ? rows[from].height : 0) < middle - rows[from].height / 2;
   return rows.filter((row, i) => i !== from && isAbove(row, i)).length;
 }
 
@@ -134,7 +135,7 @@ export function changedLines(one, other) {
       common[i][j] = same ? common[i + 1][j + 1] + 1 : Math.max(common[i + 1][j], common[i][j + 1]);
     }
   }
-  for (let [i, j] = [0, 0]; i < n && j < m; ) {
+  for (let [i, j] = [0, 0]; i < n && j < m;) {
     if (a[begin + i] === b[begin + j]) {
       inA.delete(begin + i);
       inB.delete(begin + j);

@@ -22,7 +22,11 @@ const KEY_MAX = 16;
 const UNSENT = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
 
 /** A chart as the server keeps it: with plain line ends, and without control characters. */
-export const sentText = (text) => text.replace(/\r\n?/g, "\n").replace(/[\u2028\u2029]/g, " ").replace(UNSENT, "");
+export const sentText = (text) =>
+  text
+    .replace(/\r\n?/g, "\n")
+    .replace(/[\u2028\u2029]/g, " ")
+    .replace(UNSENT, "");
 
 export const bytesOf = (text) => new TextEncoder().encode(text).length;
 
@@ -39,7 +43,9 @@ export function songOf(id, body, fallback = {}) {
   const song = { ...fields, id, title, format: "chordpro", body };
   if (song.artist) song.artist = cut(song.artist, TITLE_MAX);
   if (song.key) song.key = cut(song.key, KEY_MAX);
-  return Object.fromEntries(Object.entries(song).filter(([, value]) => value !== undefined && value !== null && value !== ""));
+  return Object.fromEntries(
+    Object.entries(song).filter(([, value]) => value !== undefined && value !== null && value !== ""),
+  );
 }
 
 /**
@@ -57,7 +63,11 @@ export function readText(text, format = detect(text)) {
 }
 
 /** The name of a file without its ending. */
-const stem = (name) => name.replace(/\.[^.]{1,8}$/, "").replace(/[_]+/g, " ").trim();
+const stem = (name) =>
+  name
+    .replace(/\.[^.]{1,8}$/, "")
+    .replace(/[_]+/g, " ")
+    .trim();
 
 /**
  * Reads files in order.
@@ -92,7 +102,8 @@ export async function readFiles(files) {
 export const refusal = ({ code }) => SONGS.refused[code] ?? CHART.refused?.[code] ?? SONGS.refused.unreadable;
 
 /** The text of a library song's source: what the file had, with its line ends. */
-const sourceText = (source) => (typeof source === "string" ? source : new TextDecoder("utf-8", { ignoreBOM: true }).decode(source));
+const sourceText = (source) =>
+  typeof source === "string" ? source : new TextDecoder("utf-8", { ignoreBOM: true }).decode(source);
 
 /**
  * The set list as one ChordPro file.
@@ -118,7 +129,10 @@ export function songFile(song, source) {
 
 /** A title without what file systems refuse. */
 const fileName = (title) =>
-  title.replace(/[\\/:*?"<>|\s\u0000-\u001f]+/g, " ").replace(/^[. ]+|[. ]+$/g, "").slice(0, 100) || SONGS.untitled;
+  title
+    .replace(/[\\/:*?"<>|\s\u0000-\u001f]+/g, " ")
+    .replace(/^[. ]+|[. ]+$/g, "")
+    .slice(0, 100) || SONGS.untitled;
 
 /** Gives a file to the user. */
 export function save({ name, content }) {
@@ -135,7 +149,11 @@ export function save({ name, content }) {
  * @param {{ isOpen: () => boolean, onFiles: (files: File[]) => void, onText: (text: string) => void }} options
  */
 export function takeDrops({ isOpen, onFiles, onText }) {
-  const veil = h("div", { class: "drop-veil", data: { testid: "drop-veil" }, hidden: true }, h("p", {}, SONGS.dropHere));
+  const veil = h(
+    "div",
+    { class: "drop-veil", data: { testid: "drop-veil" }, hidden: true },
+    h("p", {}, SONGS.dropHere),
+  );
   document.body.append(veil);
   const hasFiles = (event) => isOpen() && [...(event.dataTransfer?.types ?? [])].includes("Files");
   let hide = null;

@@ -98,7 +98,19 @@ export function isSameSong(one, other) {
 }
 
 /** A song as the server takes it: without what only this browser knows. */
-export function bareSong({ id, title, artist, key, tempoBpm, timeSignature, format, body, durationMs, meter, endBeat }) {
+export function bareSong({
+  id,
+  title,
+  artist,
+  key,
+  tempoBpm,
+  timeSignature,
+  format,
+  body,
+  durationMs,
+  meter,
+  endBeat,
+}) {
   const song = { id, title, artist, key, tempoBpm, timeSignature, format, body, durationMs, meter, endBeat };
   return Object.fromEntries(Object.entries(song).filter(([, value]) => value !== undefined));
 }

@@ -25,7 +25,9 @@ export class Preview {
   draw(chart, map) {
     const { scrollTop } = this.#el;
     this.#drawing = chart && map ? drawSong({ chart, map, writer: () => (text) => text }) : null;
-    this.#sources = this.#drawing ? map.lines.map(({ section, line }) => chart.sections[section].lines[line].source) : [];
+    this.#sources = this.#drawing
+      ? map.lines.map(({ section, line }) => chart.sections[section].lines[line].source)
+      : [];
     const page = document.createElement("div");
     page.className = "song-sheet preview-song";
     for (const block of this.#drawing?.blocks ?? []) {
@@ -56,8 +58,17 @@ export class Preview {
     const size = this.#drawing.sizeFor(width, { least: SIZE.least, most: SIZE.most });
     // The measures of css/song.css, as the stage sets them.
     const small = Math.max(13, size * 0.64);
-    const px = { size, row: size * 1.24, raise: size * 1.02, top: size * 0.16, foot: size * 0.3, small, "small-row": small * 1.3 };
-    for (const [name, value] of Object.entries(px)) this.#el.firstChild.style.setProperty(`--${name}`, `${Math.round(value)}px`);
+    const px = {
+      size,
+      row: size * 1.24,
+      raise: size * 1.02,
+      top: size * 0.16,
+      foot: size * 0.3,
+      small,
+      "small-row": small * 1.3,
+    };
+    for (const [name, value] of Object.entries(px))
+      this.#el.firstChild.style.setProperty(`--${name}`, `${Math.round(value)}px`);
     this.#drawing.fit(size, width);
   }
 }

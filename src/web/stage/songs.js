@@ -6,12 +6,23 @@
 import { SONGS, fill } from "../texts.js";
 import { Reordering } from "./drag.js";
 import { h, icon, mark, write } from "./dom.js";
-import { bandSong, clockText, durationOf, inPieces, moveBy, moveTo, newSongId, restored, totalDuration } from "./edits.js";
+import {
+  bandSong,
+  clockText,
+  durationOf,
+  inPieces,
+  moveBy,
+  moveTo,
+  newSongId,
+  restored,
+  totalDuration,
+} from "./edits.js";
 import { Editor } from "./editor.js";
 import { formatName, listFile, readFiles, readText, save, songFile, songOf, takeDrops } from "./files.js";
 import { Library, bareSong } from "./library.js";
 import { guard } from "./press.js";
 import { remark } from "./say.js";
+import { openShelf } from "./shelf.js";
 
 /** Time within which a removal can be undone. Specified. */
 const UNDO_S = 10;
@@ -61,9 +72,12 @@ class SongsRoom {
     this.#build();
     stage.provide("songs", () => this.open());
     stage.provide("song-add", (text) => this.add(text));
-    stage.provide("song-import", (files) => (files?.length > 0 ? this.importFiles([...files]) : this.#el.input.click()));
+    stage.provide("song-import", (files) =>
+      files?.length > 0 ? this.importFiles([...files]) : this.#el.input.click(),
+    );
     stage.provide("song-edit", (songId) => this.edit(songId));
-    for (const type of ["setlist", "song", "members", "armed", "status", "look"]) stage.addEventListener(type, () => this.#draw());
+    for (const type of ["setlist", "song", "members", "armed", "status", "look"])
+      stage.addEventListener(type, () => this.#draw());
     stage.addEventListener("setlist", () => this.#keepLater());
     stage.addEventListener("close", () => clearTimeout(this.#keeping));
     stage.addEventListener("open", () => {
@@ -95,7 +109,13 @@ class SongsRoom {
     if (this.#stage.isScreen) return;
     const read = text.trim() === "" ? null : readText(text);
     if (read && read.songs.length > 1) {
-      this.#put(read.songs.map(({ title, body, source }) => ({ ...songOf(newSongId(), body, { title }), source, from: read.format })));
+      this.#put(
+        read.songs.map(({ title, body, source }) => ({
+          ...songOf(newSongId(), body, { title }),
+          source,
+          from: read.format,
+        })),
+      );
       return;
     }
     this.#editor.open({ id: newSongId(), isNew: true, pasted: text });
@@ -141,11 +161,14 @@ class SongsRoom {
       await library.dropMine(id);
       this.#stage.keeper.setMine(id, null);
     }
-    const say = (text, action) => this.#stage.toast(`${text} ${notes}`.trim(), { plain: true, seconds: UNDO_S, action });
+    const say = (text, action) =>
+      this.#stage.toast(`${text} ${notes}`.trim(), { plain: true, seconds: UNDO_S, action });
     if (!this.#stage.mayEdit) return void say(`${this.#noRight()} ${fill(SONGS.keptHere, { n: songs.length })}`);
     const ops = [...songs.map((song) => ({ op: "add", song: bareSong(song) })), ...more];
     if (!(await this.#apply(ops))) return undefined;
-    const named = songs.slice(0, 3).map(({ title, from }) => (from && from !== "chordpro" ? `${title} (${formatName(from)})` : title));
+    const named = songs
+      .slice(0, 3)
+      .map(({ title, from }) => (from && from !== "chordpro" ? `${title} (${formatName(from)})` : title));
     const names = named.join(", ") + (songs.length > 3 ? fill(SONGS.andMore, { n: songs.length - 3 }) : "");
     const run = () => this.#takeBack(songs.map(({ id }) => id));
     return void say(fill(SONGS.added, { names }), { text: SONGS.undo, run });
@@ -153,7 +176,10 @@ class SongsRoom {
 
   /** Removes songs that were just added. */
   #takeBack(ids) {
-    const ops = ids.map((id) => this.#stage.songById(id)).filter(Boolean).map(({ id, revision }) => ({ op: "remove", songId: id, was: revision }));
+    const ops = ids
+      .map((id) => this.#stage.songById(id))
+      .filter(Boolean)
+      .map(({ id, revision }) => ({ op: "remove", songId: id, was: revision }));
     this.#apply(ops);
   }
 
@@ -174,13 +200,22 @@ class SongsRoom {
 
   #build() {
     const el = this.#el;
-    el.title = h("button", { class: "setlist-title", data: { testid: "setlist-title" }, onclick: () => this.#retitle() });
+    el.title = h("button", {
+      class: "setlist-title",
+      data: { testid: "setlist-title" },
+      onclick: () => this.#retitle(),
+    });
     el.sum = h("p", { class: "setlist-sum", data: { testid: "setlist-sum" } });
     el.drafts = h("ul", { class: "song-drafts", hidden: true });
     el.list = h("ol", { class: "song-list", data: { testid: "song-list" } });
     el.empty = h("div", { class: "songs-empty", hidden: true });
     el.input = h("input", {
-      type: "file", multiple: true, class: "unseen", id: "song-import", data: { testid: "song-import" }, onchange: () => {
+      type: "file",
+      multiple: true,
+      class: "unseen",
+      id: "song-import",
+      data: { testid: "song-import" },
+      onchange: () => {
         const files = [...el.input.files];
         el.input.value = "";
         if (files.length > 0) this.importFiles(files);
@@ -195,9 +230,13 @@ class SongsRoom {
     el.more.append(icon(DOTS));
     el.note = h("p", { class: "songs-note hint" });
     this.#root = h(
-      "div", { class: "songs", data: { testid: "songs" } },
+      "div",
+      { class: "songs", data: { testid: "songs" } },
       h("header", { class: "setlist-head" }, el.title, el.sum),
-      el.drafts, el.list, el.empty, el.note,
+      el.drafts,
+      el.list,
+      el.empty,
+      el.note,
       h("footer", { class: "songs-bar" }, el.add, el.import, el.save, el.fresh, el.more),
     );
     new Reordering(el.list, {
@@ -272,13 +311,20 @@ class SongsRoom {
   #makeRow(id) {
     const part = {};
     part.number = h("span", { class: "song-number" });
-    part.grip = h("button", { class: "song-grip", data: { testid: "song-grip" }, onkeydown: (event) => this.#gripKey(event, id) }, part.number, icon(GRIP));
+    part.grip = h(
+      "button",
+      { class: "song-grip", data: { testid: "song-grip" }, onkeydown: (event) => this.#gripKey(event, id) },
+      part.number,
+      icon(GRIP),
+    );
     part.title = h("bdi", { class: "song-title" });
     part.artist = h("bdi", { class: "song-artist" });
     part.facts = h("span", { class: "song-facts" });
     part.look = h(
-      "button", { class: "song-look", data: { testid: "song-look" }, onclick: () => this.#look(id) },
-      h("span", { class: "song-names" }, part.title, part.artist), part.facts,
+      "button",
+      { class: "song-look", data: { testid: "song-look" }, onclick: () => this.#look(id) },
+      h("span", { class: "song-names" }, part.title, part.artist),
+      part.facts,
     );
     part.go = h("button", { class: "song-go", data: { testid: "song-go" } });
     guard(part.go, {
@@ -286,9 +332,14 @@ class SongsRoom {
       isGuarded: () => this.#stage.band.isPlaying && this.#stage.armed?.songId !== id,
       hint: SONGS.pressAgain,
     });
-    part.more = h("button", { class: "icon song-more", data: { testid: "song-more" }, onclick: () => this.#expand(id) }, icon(DOTS));
+    part.more = h(
+      "button",
+      { class: "icon song-more", data: { testid: "song-more" }, onclick: () => this.#expand(id) },
+      icon(DOTS),
+    );
     const el = h(
-      "li", { class: "song-row", data: { testid: "song-row", song: id } },
+      "li",
+      { class: "song-row", data: { testid: "song-row", song: id } },
       h("div", { class: "song-main" }, part.grip, part.look, part.go, part.more),
     );
     const row = { el, actions: null, ...part };
@@ -368,7 +419,13 @@ class SongsRoom {
       song.key && h("span", { class: "song-key" }, song.key),
       tempo && h("span", {}, tempo),
       ms !== null && h("span", {}, clockText(ms)),
-      timing?.guessed && h("span", { class: "song-guessed", title: SONGS.guessed }, h("span", { "aria-hidden": "true" }, "⚠"), h("span", { class: "unseen" }, SONGS.guessed)),
+      timing?.guessed &&
+        h(
+          "span",
+          { class: "song-guessed", title: SONGS.guessed },
+          h("span", { "aria-hidden": "true" }, "⚠"),
+          h("span", { class: "unseen" }, SONGS.guessed),
+        ),
       song.bandBody !== undefined && h("span", { class: "song-badge", title: SONGS.mineWhy }, SONGS.mine),
       this.#drafts.some(({ id }) => id === song.id) && h("span", { class: "song-badge" }, SONGS.draft),
     ].filter(Boolean);
@@ -388,7 +445,8 @@ class SongsRoom {
   #look(id) {
     this.#stage.look(this.#stage.looked === id ? null : id);
     if (matchMedia(`(max-width: ${BESIDE_PX - 1}px)`).matches) this.#stage.closeSheet(this.#root);
-    if (this.#stage.looked) this.#stage.toast(fill(SONGS.looking, { title: this.#stage.songById(id).title }), { plain: true });
+    if (this.#stage.looked)
+      this.#stage.toast(fill(SONGS.looking, { title: this.#stage.songById(id).title }), { plain: true });
   }
 
   #go(id) {
@@ -417,7 +475,9 @@ class SongsRoom {
 
   async #move(op) {
     if (!op) return;
-    const ids = this.#songs().map((song) => song.id).filter((id) => id !== op.songId);
+    const ids = this.#songs()
+      .map((song) => song.id)
+      .filter((id) => id !== op.songId);
     const at = op.before === undefined ? ids.length : ids.indexOf(op.before);
     ids.splice(at, 0, op.songId);
     this.#order = ids;
@@ -447,10 +507,15 @@ class SongsRoom {
     const undo = song.body === undefined ? null : restored(this.#songs(), id);
     if (!(await this.#apply([{ op: "remove", songId: id, was: song.revision }], { onError }))) return;
     const run = async () => {
-      if ((await this.#apply(undo)) && isOn && this.#stage.isLeader && !band.timeline?.song) band.selectSong(id).catch(() => {});
+      if ((await this.#apply(undo)) && isOn && this.#stage.isLeader && !band.timeline?.song)
+        band.selectSong(id).catch(() => {});
     };
     const action = undo && { text: SONGS.undo, run };
-    this.#stage.toast(fill(SONGS.removed, { title: song.title }), { plain: true, seconds: UNDO_S, ...(action && { action }) });
+    this.#stage.toast(fill(SONGS.removed, { title: song.title }), {
+      plain: true,
+      seconds: UNDO_S,
+      ...(action && { action }),
+    });
   }
 
   #editorOf(id) {
@@ -459,7 +524,12 @@ class SongsRoom {
 
   #retitle() {
     const { title } = this.#stage.setlist ?? { title: "" };
-    const input = h("input", { class: "setlist-title-field", maxlength: 200, "aria-label": SONGS.listTitle, data: { testid: "setlist-title-field" } });
+    const input = h("input", {
+      class: "setlist-title-field",
+      maxlength: 200,
+      "aria-label": SONGS.listTitle,
+      data: { testid: "setlist-title-field" },
+    });
     input.value = title;
     let isDone = false;
     const end = (isKept) => {
@@ -506,9 +576,18 @@ class SongsRoom {
   /** Asks for a title, and replaces the list. The old one comes back for ten seconds, and stays in the library. */
   #newList() {
     if (this.#stage.band.isPlaying) return void this.#stage.toast(SONGS.stopFirst);
-    const field = h("input", { maxlength: 200, required: true, placeholder: SONGS.listTitleExample, "aria-label": SONGS.listTitle, data: { testid: "new-list-title" } });
+    const field = h("input", {
+      maxlength: 200,
+      required: true,
+      placeholder: SONGS.listTitleExample,
+      "aria-label": SONGS.listTitle,
+      data: { testid: "new-list-title" },
+    });
     const form = h(
-      "form", { class: "songs-form" }, h("label", {}, SONGS.listTitle, field), h("p", { class: "hint" }, SONGS.newListHint),
+      "form",
+      { class: "songs-form" },
+      h("label", {}, SONGS.listTitle, field),
+      h("p", { class: "hint" }, SONGS.newListHint),
       h("button", { class: "primary", type: "submit", data: { testid: "new-list-make" } }, SONGS.makeList),
     );
     form.addEventListener("submit", (event) => {
@@ -534,52 +613,10 @@ class SongsRoom {
   }
 
   async #more() {
-    const library = await this.#library;
-    const panel = h("div", { class: "songs-more", data: { testid: "songs-more-panel" } });
-    const lists = (await library.lists()).filter(({ songs }) => songs.length > 0);
-    const dates = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-    const listRow = (list) => {
-      const open = h("button", { disabled: !this.#stage.isLeader, data: { testid: "last-list-load" } }, SONGS.loadList);
-      open.addEventListener("click", () => {
-        this.#stage.closeSheet(panel);
-        this.#load({ title: list.title, songs: list.songs.filter(({ body }) => body !== undefined) }, SONGS.loadedList);
-      });
-      const about = [fill(SONGS.countSongs, { n: list.songs.length }), list.sessionId, dates.format(list.at)].join(" · ");
-      return h("li", { data: { testid: "last-list" } }, h("span", { class: "song-names" }, h("bdi", { class: "song-title" }, list.title || SONGS.untitledList), h("span", { class: "hint" }, about)), open);
-    };
-    const songs = await library.songs();
-    const found = h("ul", { class: "library-list" });
-    const search = h("input", { type: "search", placeholder: SONGS.search, "aria-label": SONGS.search, data: { testid: "library-search" } });
-    const songRow = (song) => {
-      const isListed = this.#stage.songById(song.id) !== null;
-      const add = h("button", { disabled: isListed, data: { testid: "library-add" } }, isListed ? SONGS.listed : SONGS.addToList);
-      add.addEventListener("click", async () => {
-        add.disabled = true;
-        await this.#put([song]);
-      });
-      const drop = h("button", { class: "quiet", "aria-label": fill(SONGS.forget, { title: song.title }), data: { testid: "library-forget" } }, "✕");
-      const item = h("li", { data: { testid: "library-song" } }, h("span", { class: "song-names" }, h("bdi", { class: "song-title" }, song.title), h("bdi", { class: "song-artist" }, song.artist ?? "")), add, drop);
-      drop.addEventListener("click", () => {
-        item.remove();
-        library.removeSong(song.id);
-        const run = () => library.keepSongs([song], { isMade: song.isMade });
-        this.#stage.toast(fill(SONGS.forgotten, { title: song.title }), { plain: true, seconds: UNDO_S, action: { text: SONGS.undo, run } });
-      });
-      return item;
-    };
-    const show = () => {
-      const words = search.value.toLowerCase();
-      const fits = songs.filter(({ title, artist = "" }) => `${title} ${artist}`.toLowerCase().includes(words));
-      found.replaceChildren(...fits.slice(0, 200).map(songRow));
-    };
-    search.addEventListener("input", show);
-    show();
-    panel.append(
-      h("h3", {}, SONGS.lastLists), lists.length > 0 ? h("ul", { class: "library-list" }, ...lists.map(listRow)) : h("p", { class: "hint" }, SONGS.noLists),
-      h("h3", {}, SONGS.mySongs), ...(songs.length > 0 ? [search, found] : [h("p", { class: "hint" }, SONGS.noSongs)]),
-      ...(library.isKept ? [] : [h("p", { class: "hint" }, SONGS.notKept)]),
-    );
-    this.#stage.openSheet(panel, { title: SONGS.thisBrowser });
+    openShelf(this.#stage, await this.#library, {
+      onLoad: (list) => this.#load(list, SONGS.loadedList),
+      onAdd: (song) => this.#put([song]),
+    });
   }
 
   // The library.
@@ -602,12 +639,26 @@ class SongsRoom {
   async #loadDrafts() {
     this.#drafts = await (await this.#library).drafts();
     const { drafts } = this.#el;
-    const items = this.#drafts.filter(({ id }) => !this.#stage.songById(id)).map((draft) => h(
-      "li", { data: { testid: "song-draft" } },
-      h("span", { class: "song-names" }, h("bdi", { class: "song-title" }, draft.title || SONGS.untitled), h("span", { class: "hint" }, SONGS.draft)),
-      h("button", { data: { testid: "draft-open" }, onclick: () => this.#editor.open({ id: draft.id, isNew: true }) }, SONGS.goOn),
-      h("button", { class: "quiet", onclick: () => this.#editor.discard(draft.id) }, SONGS.discard),
-    ));
+    const items = this.#drafts
+      .filter(({ id }) => !this.#stage.songById(id))
+      .map((draft) =>
+        h(
+          "li",
+          { data: { testid: "song-draft" } },
+          h(
+            "span",
+            { class: "song-names" },
+            h("bdi", { class: "song-title" }, draft.title || SONGS.untitled),
+            h("span", { class: "hint" }, SONGS.draft),
+          ),
+          h(
+            "button",
+            { data: { testid: "draft-open" }, onclick: () => this.#editor.open({ id: draft.id, isNew: true }) },
+            SONGS.goOn,
+          ),
+          h("button", { class: "quiet", onclick: () => this.#editor.discard(draft.id) }, SONGS.discard),
+        ),
+      );
     drafts.replaceChildren(...items);
     drafts.hidden = items.length === 0;
     this.#draw();
@@ -631,7 +682,11 @@ class SongsRoom {
       const song = this.#stage.songById(draft.id);
       this.#editor.open(song ? { id: draft.id, song } : { id: draft.id, isNew: true });
     };
-    this.#stage.toast(fill(SONGS.draftKept, { title: draft.title || SONGS.untitled }), { plain: true, seconds: UNDO_S, action: { text: SONGS.goOn, run } });
+    this.#stage.toast(fill(SONGS.draftKept, { title: draft.title || SONGS.untitled }), {
+      plain: true,
+      seconds: UNDO_S,
+      action: { text: SONGS.goOn, run },
+    });
   }
 }
 
@@ -644,11 +699,13 @@ function refusals(refused) {
 
 /** The tempo as musicians say it: dotted quarters in 6/8, 9/8 and 12/8. */
 function tempoText({ tempoBpm, timeSignature }, timing) {
-  const isCompound = timeSignature?.denominator === 8 && timeSignature.numerator % 3 === 0 && timeSignature.numerator > 3;
+  const isCompound =
+    timeSignature?.denominator === 8 && timeSignature.numerator % 3 === 0 && timeSignature.numerator > 3;
   const isFelt = timing ? timing.felt === 3 : isCompound;
   const bpm = isFelt ? tempoBpm / 3 : tempoBpm;
   return `${isFelt ? "♩." : "♩"} ${Number.isInteger(bpm) ? bpm : bpm.toFixed(1)}${timing?.tempoGuessed ? "?" : ""}`;
 }
 
 /** Safari has no idle callbacks. */
-const whenIdle = (run) => (globalThis.requestIdleCallback ? requestIdleCallback(run, { timeout: 1000 }) : setTimeout(run, 50));
+const whenIdle = (run) =>
+  globalThis.requestIdleCallback ? requestIdleCallback(run, { timeout: 1000 }) : setTimeout(run, 50);

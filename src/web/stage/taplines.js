@@ -50,7 +50,12 @@ class Pad {
     this.#options = options;
     this.#taps = this.#begin();
     this.#build();
-    stage.openSheet(this.#root, { title: EDITOR.tapTitle, wide: true, testid: "taps-sheet", onClose: () => this.#end(null) });
+    stage.openSheet(this.#root, {
+      title: EDITOR.tapTitle,
+      wide: true,
+      testid: "taps-sheet",
+      onClose: () => this.#end(null),
+    });
     document.addEventListener("keydown", this.#onKey, true);
     document.addEventListener("keyup", this.#onKeyUp, true);
     this.#el.pad.focus();
@@ -63,13 +68,17 @@ class Pad {
 
   #build() {
     const el = this.#el;
-    const button = (text, testid, run, props = {}) => h("button", { type: "button", ...props, data: { testid }, onclick: run }, text);
+    const button = (text, testid, run, props = {}) =>
+      h("button", { type: "button", ...props, data: { testid }, onclick: run }, text);
     el.state = h("p", { role: "status", data: { testid: "taps-state" } });
     el.beats = h("div", { class: "taps-beat", "aria-hidden": "true" });
     el.pad = h(
-      "button", { type: "button", class: "taps-pad", data: { testid: "taps-pad" }, "aria-describedby": "taps-hint" },
-      (el.was = h("span", { class: "taps-was", dir: "auto" })), (el.now = h("span", { class: "taps-now", dir: "auto" })),
-      h("small", {}, EDITOR.tapNext), (el.next = h("span", { class: "taps-next", dir: "auto", data: { testid: "taps-next" } })),
+      "button",
+      { type: "button", class: "taps-pad", data: { testid: "taps-pad" }, "aria-describedby": "taps-hint" },
+      (el.was = h("span", { class: "taps-was", dir: "auto" })),
+      (el.now = h("span", { class: "taps-now", dir: "auto" })),
+      h("small", {}, EDITOR.tapNext),
+      (el.next = h("span", { class: "taps-next", dir: "auto", data: { testid: "taps-next" } })),
       (el.later = h("span", { class: "taps-later", dir: "auto" })),
     );
     el.pad.addEventListener("pointerdown", (event) => {
@@ -77,15 +86,26 @@ class Pad {
       el.pad.focus();
       this.#press();
     });
-    for (const type of ["pointerup", "pointercancel", "pointerleave"]) el.pad.addEventListener(type, () => this.#release());
+    for (const type of ["pointerup", "pointercancel", "pointerleave"])
+      el.pad.addEventListener(type, () => this.#release());
     el.count = h("p", { data: { testid: "taps-count" } });
     el.play = button("", "taps-start", () => this.#start(), { class: "primary" });
     el.back = button(EDITOR.tapBack, "taps-back", () => this.#takeBack());
     el.use = button(EDITOR.tapDone, "taps-use", () => this.#use(), { class: "primary" });
     this.#root = h(
-      "div", { class: "taps", data: { testid: "taps" } },
-      h("header", { class: "taps-head" }, el.state, el.beats), el.pad,
-      h("footer", { class: "taps-bar" }, el.play, el.back, el.use, el.count, h("p", { class: "hint", id: "taps-hint" }, EDITOR.tapHint)),
+      "div",
+      { class: "taps", data: { testid: "taps" } },
+      h("header", { class: "taps-head" }, el.state, el.beats),
+      el.pad,
+      h(
+        "footer",
+        { class: "taps-bar" },
+        el.play,
+        el.back,
+        el.use,
+        el.count,
+        h("p", { class: "hint", id: "taps-hint" }, EDITOR.tapHint),
+      ),
     );
   }
 
@@ -115,7 +135,13 @@ class Pad {
   #begin() {
     const { map } = this.#options;
     const beat = this.#stage.song?.id === this.#options.songId ? (this.#stage.band.beat()?.songBeat ?? 0) : 0;
-    return new LineTap(map, Math.max(0, map.lines.findIndex(({ from }) => from >= beat - LATE)));
+    return new LineTap(
+      map,
+      Math.max(
+        0,
+        map.lines.findIndex(({ from }) => from >= beat - LATE),
+      ),
+    );
   }
 
   #press() {
@@ -157,7 +183,8 @@ class Pad {
     const isBack = BACK.has(event.key) || back.includes(event.key);
     const target = event.target instanceof Element ? event.target.closest("button") : null;
     // Other buttons of the pad are pressed as usual.
-    if ((!isForward && !isBack) || (target && target !== this.#el.pad && (event.key === " " || event.key === "Enter"))) return;
+    if ((!isForward && !isBack) || (target && target !== this.#el.pad && (event.key === " " || event.key === "Enter")))
+      return;
     event.preventDefault();
     event.stopPropagation();
     if (event.repeat) return;
@@ -192,7 +219,10 @@ class Pad {
     write(el.play, isLeading ? EDITOR.tapPlay : EDITOR.tapStart);
     const felt = feltAt(map, 0);
     const bpm = Math.round(map.tempos[0].bpm / felt);
-    write(el.state, this.#isWithBand ? EDITOR.tapBand : fill(EDITOR.tapAlone, { bpm: `${felt === 3 ? "♩." : "♩"} = ${bpm}` }));
+    write(
+      el.state,
+      this.#isWithBand ? EDITOR.tapBand : fill(EDITOR.tapAlone, { bpm: `${felt === 3 ? "♩." : "♩"} = ${bpm}` }),
+    );
     this.#pulse(beat, felt);
   }
 
@@ -219,8 +249,18 @@ class Pad {
 /** The visible text of a line of the map, or its chords. */
 function lineText(chart, { section, line }) {
   const { parts, text } = chart.sections[section].lines[line];
-  const words = parts.map((part) => part.text).join("").trim() || text;
-  return words || parts.map((part) => part.mark?.text ?? "").filter(Boolean).join(" ");
+  const words =
+    parts
+      .map((part) => part.text)
+      .join("")
+      .trim() || text;
+  return (
+    words ||
+    parts
+      .map((part) => part.mark?.text ?? "")
+      .filter(Boolean)
+      .join(" ")
+  );
 }
 
 /** Counts on this device: one bar ahead of beat 0, with a click. */
@@ -266,7 +306,7 @@ class Alone {
     const now = this.beat();
     const bpm = (this.#map.tempos.findLast(({ beat }) => beat <= now) ?? this.#map.tempos[0]).bpm;
     while (this.#next < now + (AHEAD_S * bpm) / 60) {
-      const isOne = this.#next % (this.#map.meter[0].num) === 0;
+      const isOne = this.#next % this.#map.meter[0].num === 0;
       if (this.#next >= now && this.#next % felt === 0) this.#sound(((this.#next - now) * 60) / bpm, isOne);
       this.#next += 1;
     }

@@ -23,9 +23,11 @@ const HARBOUR = `{title: Harbour}
 [F]Hold the [G]light, hold it [Am]here.
 {end_of_chorus}
 `;
-const song = (title, more = "") => `{title: ${title}}\n{key: G}\n{tempo: 120}\n\n[G]one of ${title}\n[D]two of ${title}\n${more}`;
+const song = (title, more = "") =>
+  `{title: ${title}}\n{key: G}\n{tempo: 120}\n\n[G]one of ${title}\n[D]two of ${title}\n${more}`;
 
-const ONSONG = "Lantern\nThe Lamps\nKey: G\nTempo: 84\n\nVerse 1:\n[G]Hold the lantern [D]low,\n[Em]let the river [C]go.\n";
+const ONSONG =
+  "Lantern\nThe Lamps\nKey: G\nTempo: 84\n\nVerse 1:\n[G]Hold the lantern [D]low,\n[Em]let the river [C]go.\n";
 const OPENSONG = `<?xml version="1.0" encoding="UTF-8"?>
 <song><title>Chapel Road</title><author>A. Nother</author><key>D</key><lyrics>[V1]
 .D            G
@@ -88,7 +90,8 @@ async function enter(name, viewport = { width: 1180, height: 820 }, options = {}
   return page;
 }
 
-const entered = (page) => page.waitForFunction(() => window.stage?.isOpen && window.stage.setlist && window.bandsync.position() !== null);
+const entered = (page) =>
+  page.waitForFunction(() => window.stage?.isOpen && window.stage.setlist && window.bandsync.position() !== null);
 
 /** A member without a page. */
 async function player(name, fields = {}) {
@@ -106,14 +109,20 @@ const open = async (page) => {
 const rows = (page) => page.getByTestId("song-row");
 const titles = (page) => page.evaluate(() => window.stage.setlist.songs.map(({ title }) => title));
 const rowOf = (page, title) => rows(page).filter({ hasText: title });
-const idOf = (page, title) => page.evaluate((wanted) => window.stage.setlist.songs.find((one) => one.title === wanted)?.id, title);
-const bodyOf = (page, title) => page.evaluate((wanted) => window.stage.setlist.songs.find((one) => one.title === wanted)?.body, title);
+const idOf = (page, title) =>
+  page.evaluate((wanted) => window.stage.setlist.songs.find((one) => one.title === wanted)?.id, title);
+const bodyOf = (page, title) =>
+  page.evaluate((wanted) => window.stage.setlist.songs.find((one) => one.title === wanted)?.body, title);
 const shows = (page, wanted) =>
-  page.waitForFunction((list) => JSON.stringify(window.stage.setlist?.songs.map(({ title }) => title)) === JSON.stringify(list), wanted);
-const says = (page, text) => page.waitForFunction((wanted) => {
-  const toast = document.querySelector('[data-testid="toast"]');
-  return toast && !toast.hidden && toast.textContent.includes(wanted);
-}, text);
+  page.waitForFunction(
+    (list) => JSON.stringify(window.stage.setlist?.songs.map(({ title }) => title)) === JSON.stringify(list),
+    wanted,
+  );
+const says = (page, text) =>
+  page.waitForFunction((wanted) => {
+    const toast = document.querySelector('[data-testid="toast"]');
+    return toast && !toast.hidden && toast.textContent.includes(wanted);
+  }, text);
 
 /** Adds songs through the editor. */
 async function add(page, ...texts) {
@@ -139,11 +148,14 @@ async function edit(page, title) {
 
 /** Drops files on the page, as a file manager does. */
 async function drop(page, files) {
-  const transfer = await page.evaluateHandle((list) => {
-    const data = new DataTransfer();
-    for (const { name, bytes } of list) data.items.add(new File([new Uint8Array(bytes)], name));
-    return data;
-  }, files.map(([name, content, encoding]) => ({ name, bytes: [...Buffer.from(content, encoding)] })));
+  const transfer = await page.evaluateHandle(
+    (list) => {
+      const data = new DataTransfer();
+      for (const { name, bytes } of list) data.items.add(new File([new Uint8Array(bytes)], name));
+      return data;
+    },
+    files.map(([name, content, encoding]) => ({ name, bytes: [...Buffer.from(content, encoding)] })),
+  );
   await page.dispatchEvent("body", "dragover", { dataTransfer: transfer });
   await page.dispatchEvent("body", "drop", { dataTransfer: transfer });
 }
@@ -166,7 +178,9 @@ describe("adding songs", () => {
     }, OVER);
     await page.waitForFunction(() => document.querySelector('[data-testid="chart"]').value.includes("[C]Café"));
     await at(page, "paste-format").waitFor();
-    await page.waitForFunction(() => document.querySelector('[data-testid="chart-preview"]').textContent.includes("naïve"));
+    await page.waitForFunction(() =>
+      document.querySelector('[data-testid="chart-preview"]').textContent.includes("naïve"),
+    );
     await at(page, "chart-title").fill("Café Lights");
     await at(page, "save-for-band").click();
     await shows(follower, ["Café Lights"]);
@@ -176,7 +190,10 @@ describe("adding songs", () => {
   scene("files of three formats are dropped at once, and a PDF is refused with a sentence", async () => {
     const page = await enter("Ada");
     await drop(page, [
-      ["lantern.onsong", ONSONG], ["chapel.xml", OPENSONG], ["cafe.txt", OVER, "latin1"], ["sheet.pdf", "%PDF-1.7\n\u0001"],
+      ["lantern.onsong", ONSONG],
+      ["chapel.xml", OPENSONG],
+      ["cafe.txt", OVER, "latin1"],
+      ["sheet.pdf", "%PDF-1.7\n\u0001"],
     ]);
     await page.waitForFunction(() => window.stage.setlist.songs.length === 3);
     await says(page, "This is a PDF.");
@@ -196,7 +213,9 @@ describe("adding songs", () => {
     const page = await enter("Ada");
     await open(page);
     await at(page, "song-import").setInputFiles({
-      name: "two.cho", mimeType: "text/plain", buffer: Buffer.from(`${song("One")}{new_song}\n${song("Two")}`),
+      name: "two.cho",
+      mimeType: "text/plain",
+      buffer: Buffer.from(`${song("One")}{new_song}\n${song("Two")}`),
     });
     await shows(page, ["One", "Two"]);
   });
@@ -214,16 +233,28 @@ describe("the list", () => {
     await rows(page).nth(0).getByTestId("song-grip").focus();
     await page.keyboard.press("ArrowDown");
     await shows(page, ["A", "B", "C", "D"]);
-    assert.equal(await page.evaluate(() => document.activeElement.closest("[data-song]")?.querySelector(".song-title").textContent), "B", "the focus stays with the song");
+    assert.equal(
+      await page.evaluate(
+        () => document.activeElement.closest("[data-song]")?.querySelector(".song-title").textContent,
+      ),
+      "B",
+      "the focus stays with the song",
+    );
     await rowOf(page, "B").first().getByTestId("song-more").click();
-    const [from, to] = [await rows(page).nth(0).getByTestId("song-grip").boundingBox(), await rows(page).nth(2).boundingBox()];
+    const [from, to] = [
+      await rows(page).nth(0).getByTestId("song-grip").boundingBox(),
+      await rows(page).nth(2).boundingBox(),
+    ];
     await page.mouse.move(from.x + 20, from.y + 20);
     await page.mouse.down();
     await page.mouse.move(from.x + 20, from.y + 40, { steps: 3 });
     await page.mouse.move(from.x + 20, to.y + to.height / 2, { steps: 8 });
     await page.mouse.up();
     await shows(page, ["B", "C", "A", "D"]);
-    assert.deepEqual((await ben.setlist()).songs.map(({ title }) => title), ["B", "C", "A", "D"]);
+    assert.deepEqual(
+      (await ben.setlist()).songs.map(({ title }) => title),
+      ["B", "C", "A", "D"],
+    );
   });
 
   scene("a finger holds a grip to drag, and holds Go to arm", async () => {
@@ -231,7 +262,8 @@ describe("the list", () => {
     await add(page, song("A"), song("B"), song("C"));
     await open(page);
     const session = await page.context().newCDPSession(page);
-    const touch = (type, x, y) => session.send("Input.dispatchTouchEvent", { type, touchPoints: type === "touchEnd" ? [] : [{ x, y }] });
+    const touch = (type, x, y) =>
+      session.send("Input.dispatchTouchEvent", { type, touchPoints: type === "touchEnd" ? [] : [{ x, y }] });
     const middle = async (locator) => {
       const { x, y, width, height } = await locator.boundingBox();
       return [x + width / 2, y + height / 2];
@@ -340,12 +372,19 @@ describe("the editor", () => {
     assert.equal(await text(), HARBOUR.replace("{key: Am}", "{key: Bm}"));
     await at(page, "chart-tempo").fill("96");
     await at(page, "bars-per-line").fill("4");
-    assert.equal(await text(), HARBOUR.replace("{key: Am}", "{key: Bm}").replace("{tempo: 120}", "{tempo: 96}").replace("{time: 4/4}", "{time: 4/4}\n{x_bars_per_line: 4}"));
+    assert.equal(
+      await text(),
+      HARBOUR.replace("{key: Am}", "{key: Bm}")
+        .replace("{tempo: 120}", "{tempo: 96}")
+        .replace("{time: 4/4}", "{time: 4/4}\n{x_bars_per_line: 4}"),
+    );
     for (let n = 0; n < 3; n += 1) await at(page, "undo").click();
     assert.equal(await text(), HARBOUR);
     await at(page, "redo").click();
     assert.match(await text(), /Bm/);
-    await at(page, "chart").evaluate((el) => el.setSelectionRange(el.value.indexOf("hands"), el.value.indexOf("hands")));
+    await at(page, "chart").evaluate((el) =>
+      el.setSelectionRange(el.value.indexOf("hands"), el.value.indexOf("hands")),
+    );
     await at(page, "help-comment").click();
     await page.keyboard.type("softly");
     assert.match(await text(), /\{comment: softly\}\n\[Am\]hands/);
@@ -355,7 +394,10 @@ describe("the editor", () => {
     const problem = at(page, "chart-problems").getByRole("button").first();
     assert.match(await problem.textContent(), /Line 15: “Xyz” is not a chord/);
     await problem.click();
-    assert.equal(await at(page, "chart").evaluate((el) => el.value.slice(el.selectionStart, el.selectionEnd)), "[Xyz]what");
+    assert.equal(
+      await at(page, "chart").evaluate((el) => el.value.slice(el.selectionStart, el.selectionEnd)),
+      "[Xyz]what",
+    );
   });
 
   scene("of two editors, the second sees both versions and decides", async () => {
@@ -391,7 +433,11 @@ describe("the editor", () => {
 
     await edit(ben, "A");
     await at(ben, "chart").fill(song("A", "mine three\n"));
-    await ada.evaluate(() => window.bandsync.editSetlist([{ op: "remove", songId: window.stage.setlist.songs[0].id, was: window.stage.setlist.songs[0].revision }]));
+    await ada.evaluate(() =>
+      window.bandsync.editSetlist([
+        { op: "remove", songId: window.stage.setlist.songs[0].id, was: window.stage.setlist.songs[0].revision },
+      ]),
+    );
     await at(ben, "conflict").waitFor();
     assert.match(await at(ben, "conflict").textContent(), /Ada removed this song meanwhile\./);
     await at(ben, "keep-mine").click();
@@ -427,11 +473,12 @@ describe("the editor", () => {
     await ada.waitForFunction(() => window.stage.song?.map);
     await ada.evaluate(() => window.bandsync.seekBeat(5 * 16 + 3));
     await ada.evaluate(() => window.bandsync.play());
-    const sounding = (page) => page.evaluate(() => {
-      const { song, now } = window.stage;
-      const line = song.map.lines[window.stage.now().line];
-      return song.chart.sections[line.section].lines[line.line].parts.map(({ text }) => text).join("");
-    });
+    const sounding = (page) =>
+      page.evaluate(() => {
+        const { song, now } = window.stage;
+        const line = song.map.lines[window.stage.now().line];
+        return song.chart.sections[line.section].lines[line.line].parts.map(({ text }) => text).join("");
+      });
     await ben.waitForFunction(() => window.bandsync.isPlaying && window.stage.song?.map);
     assert.equal(await sounding(ben), "line number 5");
     await edit(ada, "Long");
@@ -439,7 +486,10 @@ describe("the editor", () => {
     await at(ada, "save-for-band").click();
     await ben.waitForFunction(() => window.stage.song.body.includes("and another"));
     for (const page of [ada, ben]) assert.equal(await sounding(page), "line number 5");
-    const { beat, isPlaying } = await ben.evaluate(() => ({ beat: window.bandsync.beat().songBeat, isPlaying: window.bandsync.isPlaying }));
+    const { beat, isPlaying } = await ben.evaluate(() => ({
+      beat: window.bandsync.beat().songBeat,
+      isPlaying: window.bandsync.isPlaying,
+    }));
     assert.ok(isPlaying && beat > 7 * 16 && beat < 8 * 16, `beat ${beat}`);
   });
 
@@ -487,17 +537,25 @@ describe("the editor", () => {
     const page = await enter("Ada");
     await open(page);
     await at(page, "song-add").click();
-    await at(page, "chart").fill("{title: Taps}\n{tempo: 120}\n\n{start_of_verse}\n[G]one\n[C]two\n[D]three\n{end_of_verse}\n");
+    await at(page, "chart").fill(
+      "{title: Taps}\n{tempo: 120}\n\n{start_of_verse}\n[G]one\n[C]two\n[D]three\n{end_of_verse}\n",
+    );
     await at(page, "tap-lines").click();
     await at(page, "taps-start").click();
     // Pressed by the page itself: a busy machine answers a test too late.
-    await page.evaluate(async (beats) => {
-      const pad = document.querySelector('[data-testid="taps"]');
-      for (const beat of beats) {
-        while (Number(pad.dataset.beat || -9) < beat) await new Promise(requestAnimationFrame);
-        for (const type of ["keydown", "keyup"]) document.activeElement.dispatchEvent(new KeyboardEvent(type, { key: " ", bubbles: true, cancelable: true }));
-      }
-    }, [0, 2, 6, 8]);
+    await page.evaluate(
+      async (beats) => {
+        const pad = document.querySelector('[data-testid="taps"]');
+        for (const beat of beats) {
+          while (Number(pad.dataset.beat || -9) < beat) await new Promise(requestAnimationFrame);
+          for (const type of ["keydown", "keyup"])
+            document.activeElement.dispatchEvent(
+              new KeyboardEvent(type, { key: " ", bubbles: true, cancelable: true }),
+            );
+        }
+      },
+      [0, 2, 6, 8],
+    );
     assert.match(await at(page, "taps-count").textContent(), /3 of 3/);
     await at(page, "taps-use").click();
     assert.match(await at(page, "chart").inputValue(), /\{start_of_verse\}\n\{x_beats: 2 4 2\}\n\[G\]one/);
@@ -508,12 +566,19 @@ describe("charts", () => {
   scene("a list of 500 songs opens, with all charts", async () => {
     const page = await enter("Ada");
     await page.evaluate(() => {
-      const songs = Array.from({ length: 500 }, (_, n) => ({ id: `s${n}`, title: `Song ${n}`, format: "chordpro", body: `{title: Song ${n}}\n${"[G]word upon word\n".repeat(100)}` }));
+      const songs = Array.from({ length: 500 }, (_, n) => ({
+        id: `s${n}`,
+        title: `Song ${n}`,
+        format: "chordpro",
+        body: `{title: Song ${n}}\n${"[G]word upon word\n".repeat(100)}`,
+      }));
       return window.bandsync.setSetlist({ title: "Long", songs });
     });
     await page.waitForFunction(() => window.stage.setlist.songs.length === 500);
     const ben = await enter("Ben");
-    await ben.waitForFunction(() => window.stage.setlist.songs.length === 500 && window.stage.setlist.songs.every(({ body }) => body));
+    await ben.waitForFunction(
+      () => window.stage.setlist.songs.length === 500 && window.stage.setlist.songs.every(({ body }) => body),
+    );
     await open(ben);
     await ben.waitForFunction(() => document.querySelectorAll('[data-testid="song-row"] .song-guessed').length === 500);
   });
@@ -521,7 +586,12 @@ describe("charts", () => {
   scene("a list that is too long is refused with its size, and nothing is lost", async () => {
     const page = await enter("Ada");
     await page.evaluate(() => {
-      const songs = Array.from({ length: 16 }, (_, n) => ({ id: `s${n}`, title: `Song ${n}`, format: "chordpro", body: "x".repeat(65_000) }));
+      const songs = Array.from({ length: 16 }, (_, n) => ({
+        id: `s${n}`,
+        title: `Song ${n}`,
+        format: "chordpro",
+        body: "x".repeat(65_000),
+      }));
       return window.bandsync.setSetlist({ title: "Long", songs });
     });
     await drop(page, [["more.cho", `{title: More}\n${"[G]word upon word\n".repeat(1000)}`]]);
@@ -535,12 +605,21 @@ describe("charts", () => {
   scene("a follower has all charts of a list of 25 within 5 s of joining", async () => {
     const ada = await player("Ada", { role: "leader" });
     const verse = "[G]word upon word upon [D]word upon word\n".repeat(500);
-    const songs = Array.from({ length: 25 }, (_, n) => ({ id: `s${n}`, title: `Song ${n}`, format: "chordpro", body: `{title: Song ${n}}\n${verse}` }));
+    const songs = Array.from({ length: 25 }, (_, n) => ({
+      id: `s${n}`,
+      title: `Song ${n}`,
+      format: "chordpro",
+      body: `{title: Song ${n}}\n${verse}`,
+    }));
     await ada.setSetlist({ title: "Friday", songs });
     await ada.selectSong("s17");
     const page = await enter("Ben");
     const since = await page.evaluate(() => performance.now());
-    await page.waitForFunction(() => window.stage.setlist?.songs.length === 25 && window.stage.setlist.songs.every(({ body }) => body?.length > 20_000));
+    await page.waitForFunction(
+      () =>
+        window.stage.setlist?.songs.length === 25 &&
+        window.stage.setlist.songs.every(({ body }) => body?.length > 20_000),
+    );
     const ms = (await page.evaluate(() => performance.now())) - since;
     assert.ok(ms < 5000, `${ms} ms`);
     assert.equal(await page.evaluate(() => window.stage.song.id), "s17");
@@ -550,7 +629,11 @@ describe("charts", () => {
     const page = await enter("Ada");
     const windows = song("Windows").replaceAll("\n", "\r\n");
     const odd = "# by hand\n{t:Odd}  \n\n\n   [G]  spaces\t and [Am7/G]tabs   \n{c: x}\n{x_own: kept}";
-    await drop(page, [["windows.cho", windows], ["odd.cho", odd], ["a.cho", song("Ä \u05e9\u05dc\u05d5\u05dd")]]);
+    await drop(page, [
+      ["windows.cho", windows],
+      ["odd.cho", odd],
+      ["a.cho", song("Ä \u05e9\u05dc\u05d5\u05dd")],
+    ]);
     await page.waitForFunction(() => window.stage.setlist.songs.length === 3);
     await open(page);
     await rowOf(page, "Windows").getByTestId("song-more").click();

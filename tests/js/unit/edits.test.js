@@ -3,15 +3,31 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { editedSetlist } from "../../../src/web/bandsync.js";
 import {
-  TextHistory, changedLines, clockText, commented, dropIndex, durationOf, inPieces, moveBy, moveTo, newSongId, offsetOfLine, readClock,
-  restored, settled, totalDuration,
+  TextHistory,
+  changedLines,
+  clockText,
+  commented,
+  dropIndex,
+  durationOf,
+  inPieces,
+  moveBy,
+  moveTo,
+  newSongId,
+  offsetOfLine,
+  readClock,
+  restored,
+  settled,
+  totalDuration,
 } from "../../../src/web/stage/edits.js";
 
-const songs = (ids) => [...ids].map((id) => ({ id, title: id.toUpperCase(), format: "chordpro", body: `la ${id}`, revision: 1 }));
+const songs = (ids) =>
+  [...ids].map((id) => ({ id, title: id.toUpperCase(), format: "chordpro", body: `la ${id}`, revision: 1 }));
 const list = (ids) => ({ revision: 1, title: "Friday", songs: songs(ids) });
 const after = (ids, ...ops) => {
   const sent = ops.map((op) => (op.song ? { ...op, song: { ...op.song, revision: 2 } } : op));
-  return editedSetlist(list(ids), { revision: 2, base: 1, ops: sent }).songs.map(({ id }) => id).join("");
+  return editedSetlist(list(ids), { revision: 2, base: 1, ops: sent })
+    .songs.map(({ id }) => id)
+    .join("");
 };
 
 describe("moves", () => {
@@ -39,7 +55,8 @@ describe("moves", () => {
   test("a dragged row takes the place that it covers most", () => {
     const rows = [0, 60, 160, 220].map((top, i) => ({ top, height: [60, 100, 60, 60][i] }));
     const middle = (from, top) => top + rows[from].height / 2;
-    for (let from = 0; from < 4; from += 1) assert.equal(dropIndex(rows, from, middle(from, rows[from].top)), from, `row ${from} at rest`);
+    for (let from = 0; from < 4; from += 1)
+      assert.equal(dropIndex(rows, from, middle(from, rows[from].top)), from, `row ${from} at rest`);
     assert.equal(dropIndex(rows, 0, middle(0, 49)), 0, "not yet over half of the next row");
     assert.equal(dropIndex(rows, 0, middle(0, 51)), 1);
     assert.equal(dropIndex(rows, 0, middle(0, 1000)), 3);
@@ -51,7 +68,11 @@ describe("moves", () => {
     const all = songs("abc");
     all[1] = { ...all[1], body: "mine", bandBody: "the band's" };
     const [op] = restored(all, "b");
-    assert.deepEqual(op, { op: "add", before: "c", song: { id: "b", title: "B", format: "chordpro", body: "the band's" } });
+    assert.deepEqual(op, {
+      op: "add",
+      before: "c",
+      song: { id: "b", title: "B", format: "chordpro", body: "the band's" },
+    });
     assert.equal(restored(songs("abc"), "c")[0].before, undefined);
   });
 });
@@ -60,7 +81,10 @@ describe("sending", () => {
   test("many operations go in pieces of at most 100, and of a size", () => {
     const add = (n, body = "") => ({ op: "add", song: { id: `s${n}`, body } });
     const small = Array.from({ length: 250 }, (_, n) => add(n));
-    assert.deepEqual(inPieces(small).map((piece) => piece.length), [100, 100, 50]);
+    assert.deepEqual(
+      inPieces(small).map((piece) => piece.length),
+      [100, 100, 50],
+    );
     const large = Array.from({ length: 10 }, (_, n) => add(n, "é".repeat(30_000)));
     const pieces = inPieces(large);
     assert.deepEqual(pieces.flat(), large);
@@ -90,12 +114,29 @@ describe("durations", () => {
     assert.equal(durationOf({ durationMs: 1000, endBeat: 8, tempoBpm: 60 }), 1000);
     assert.equal(durationOf({ endBeat: 8, tempoBpm: 60 }), 8000);
     assert.equal(durationOf({ endBeat: 8 }), null);
-    assert.deepEqual(totalDuration([{ durationMs: 1000 }, { endBeat: 8, tempoBpm: 60 }, {}]), { ms: 9000, isWhole: false });
+    assert.deepEqual(totalDuration([{ durationMs: 1000 }, { endBeat: 8, tempoBpm: 60 }, {}]), {
+      ms: 9000,
+      isWhole: false,
+    });
   });
 
   test("are written and read", () => {
-    for (const [ms, text] of [[220_000, "3:40"], [0, "0:00"], [3_725_000, "1:02:05"], [59_999, "1:00"]]) assert.equal(clockText(ms), text);
-    for (const [text, ms] of [["3:40", 220_000], ["220", 220_000], ["1:02:05", 3_725_000], ["", null], ["3:x", null], ["-1", null], ["1:2:3:4", null]]) {
+    for (const [ms, text] of [
+      [220_000, "3:40"],
+      [0, "0:00"],
+      [3_725_000, "1:02:05"],
+      [59_999, "1:00"],
+    ])
+      assert.equal(clockText(ms), text);
+    for (const [text, ms] of [
+      ["3:40", 220_000],
+      ["220", 220_000],
+      ["1:02:05", 3_725_000],
+      ["", null],
+      ["3:x", null],
+      ["-1", null],
+      ["1:2:3:4", null],
+    ]) {
       assert.equal(readClock(text), ms, text);
     }
   });
@@ -145,7 +186,10 @@ describe("the text of an editor", () => {
   });
 
   test("lines are found by number", () => {
-    assert.deepEqual([1, 2, 3, 9].map((line) => offsetOfLine("ab\n\ncd", line)), [0, 3, 4, 4]);
+    assert.deepEqual(
+      [1, 2, 3, 9].map((line) => offsetOfLine("ab\n\ncd", line)),
+      [0, 3, 4, 4],
+    );
   });
 
   test("a comment goes around the selection, or before the line", () => {

@@ -9,14 +9,29 @@ const HARBOUR = "{title: Harbour}\n{artist: The Lamps}\n{key: Am}\n{tempo: 92}\n
 
 test("files of several formats are read in order, and others are refused with a sentence", async () => {
   const { songs, refused, title } = await readFiles([
-    file("harbour.cho", HARBOUR), file("lantern.onsong", "Lantern\nThe Lamps\nKey: G\n\nVerse 1:\n[G]low\n"),
-    file("x.pdf", "%PDF-1.7"), file("cafe.txt", "Café\n\nC     G\nna\u00efve low\nAm    F\nas I know\n", "latin1"), file("empty.cho", "\n"),
+    file("harbour.cho", HARBOUR),
+    file("lantern.onsong", "Lantern\nThe Lamps\nKey: G\n\nVerse 1:\n[G]low\n"),
+    file("x.pdf", "%PDF-1.7"),
+    file("cafe.txt", "Café\n\nC     G\nna\u00efve low\nAm    F\nas I know\n", "latin1"),
+    file("empty.cho", "\n"),
   ]);
-  assert.deepEqual(songs.map((one) => one.from), ["chordpro", "onsong", "over"]);
-  assert.deepEqual(songs.slice(0, 2).map((one) => [one.title, one.artist]), [["Harbour", "The Lamps"], ["Lantern", "The Lamps"]]);
+  assert.deepEqual(
+    songs.map((one) => one.from),
+    ["chordpro", "onsong", "over"],
+  );
+  assert.deepEqual(
+    songs.slice(0, 2).map((one) => [one.title, one.artist]),
+    [
+      ["Harbour", "The Lamps"],
+      ["Lantern", "The Lamps"],
+    ],
+  );
   assert.match(songs[2].body, /naïve/);
   assert.equal(new Set(songs.map(({ id }) => id)).size, 3);
-  assert.deepEqual(refused.map((one) => one.text), [CHART.refused.pdf, SONGS.refused.empty]);
+  assert.deepEqual(
+    refused.map((one) => one.text),
+    [CHART.refused.pdf, SONGS.refused.empty],
+  );
   assert.equal(title, null);
   assert.equal(refusal({}), SONGS.refused.unreadable);
 });
@@ -32,7 +47,9 @@ test("a song has the fields that the server takes, within their bounds", () => {
 
 test("the file of a song comes back byte for byte if the chart is the same", async () => {
   const windows = HARBOUR.replaceAll("\n", "\r\n");
-  const { songs: [song] } = await readFiles([file("harbour.cho", windows)]);
+  const {
+    songs: [song],
+  } = await readFiles([file("harbour.cho", windows)]);
   assert.equal(song.body, HARBOUR, "the server keeps plain line ends");
   assert.deepEqual(Buffer.from(songFile(song, song.source).content), Buffer.from(windows));
   assert.equal(songFile(song).content, HARBOUR);
@@ -46,7 +63,10 @@ test("a list is one file, and the same list again", async () => {
   assert.equal(name, "Friday, Lighthouse.cho");
   const read = await readFiles([file(name, content)]);
   assert.equal(read.title, "Friday, Lighthouse");
-  assert.deepEqual(read.songs.map(({ title, body }) => [title, body]), songs.map(({ title, body }) => [title, body]));
+  assert.deepEqual(
+    read.songs.map(({ title, body }) => [title, body]),
+    songs.map(({ title, body }) => [title, body]),
+  );
 });
 
 test("a text for the server has no control characters, and loses nothing else", () => {

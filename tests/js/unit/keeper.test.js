@@ -4,7 +4,14 @@ import { describe, test } from "node:test";
 import { setTimeout as later } from "node:timers/promises";
 import { SetlistKeeper, missingCharts, withCharts, withKnownCharts } from "../../../src/web/stage/setlist.js";
 
-const song = (id, revision = 1, more = {}) => ({ id, title: id.toUpperCase(), format: "chordpro", body: `la ${id} ${revision}`, revision, ...more });
+const song = (id, revision = 1, more = {}) => ({
+  id,
+  title: id.toUpperCase(),
+  format: "chordpro",
+  body: `la ${id} ${revision}`,
+  revision,
+  ...more,
+});
 const bare = ({ body, ...rest }) => rest;
 const turn = () => later(0);
 
@@ -28,7 +35,10 @@ class FakeBand extends EventTarget {
   join(served) {
     this.served = served;
     const { revision, title, songs } = served;
-    this.tell("snapshot", { setlistRevision: revision || undefined, setlist: revision ? { revision, title, songs: songs.map(bare) } : undefined });
+    this.tell("snapshot", {
+      setlistRevision: revision || undefined,
+      setlist: revision ? { revision, title, songs: songs.map(bare) } : undefined,
+    });
   }
 
   async setlist() {
@@ -76,7 +86,10 @@ describe("a newcomer", () => {
     assert.equal(keeper.setlist, null);
     band.timeline = { song: "d" };
     band.join({ revision: 1, title: "Friday", songs: ["a", "b", "c", "d"].map((id) => song(id)) });
-    assert.deepEqual(keeper.setlist.songs.map(({ body }) => body), [undefined, undefined, undefined, undefined]);
+    assert.deepEqual(
+      keeper.setlist.songs.map(({ body }) => body),
+      [undefined, undefined, undefined, undefined],
+    );
     await settled(keeper);
     assert.deepEqual(band.asked, ["d a b c", "b c"]);
     assert.equal(keeper.songById("c").body, "la c 1");
@@ -119,7 +132,13 @@ describe("edits", () => {
 
   test("are applied without a request, and name their editor", async () => {
     const { band, keeper } = await joined();
-    band.tell("setlist_changed", band.edit([{ op: "replace", song: song("a", 1, { body: "new" }), was: 1 }, { op: "add", song: song("c") }]));
+    band.tell(
+      "setlist_changed",
+      band.edit([
+        { op: "replace", song: song("a", 1, { body: "new" }), was: 1 },
+        { op: "add", song: song("c") },
+      ]),
+    );
     assert.deepEqual(bodies(keeper), ["new", "la b 1", "la c 1"]);
     assert.equal(keeper.editorOf("a"), "Ben");
     assert.equal(keeper.editorOf("b"), "");
@@ -143,7 +162,10 @@ describe("edits", () => {
     band.tell("snapshot", { setlistRevision: 2 });
     await turn();
     await settled(keeper);
-    assert.deepEqual(keeper.setlist.songs.map(({ id }) => id), ["b"]);
+    assert.deepEqual(
+      keeper.setlist.songs.map(({ id }) => id),
+      ["b"],
+    );
   });
 
   test("during a request win over its answer", async () => {
@@ -217,10 +239,20 @@ test("a member's own version is shown in place of the band's", async () => {
 
 test("charts are known by all that the list says of them", () => {
   const held = { songs: [song("a"), song("b")] };
-  const list = { revision: 3, title: "", songs: [bare(song("a")), bare(song("b", 1, { title: "Other" })), bare(song("c"))] };
+  const list = {
+    revision: 3,
+    title: "",
+    songs: [bare(song("a")), bare(song("b", 1, { title: "Other" })), bare(song("c"))],
+  };
   const merged = withKnownCharts(list, held);
-  assert.deepEqual(merged.songs.map(({ body }) => body), ["la a 1", undefined, undefined]);
+  assert.deepEqual(
+    merged.songs.map(({ body }) => body),
+    ["la a 1", undefined, undefined],
+  );
   assert.deepEqual(missingCharts(merged, "c"), ["c", "b"]);
   assert.deepEqual(missingCharts(merged, "a"), ["b", "c"]);
-  assert.deepEqual(withCharts(merged, [song("b", 2), song("c")]).songs.map(({ body }) => body), ["la a 1", undefined, "la c 1"]);
+  assert.deepEqual(
+    withCharts(merged, [song("b", 2), song("c")]).songs.map(({ body }) => body),
+    ["la a 1", undefined, "la c 1"],
+  );
 });

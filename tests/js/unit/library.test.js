@@ -13,7 +13,10 @@ function fresh() {
 test("songs are kept by id, and what only the server knows is left out", async () => {
   const library = fresh();
   await library.keepSongs([song("b", { revision: 4, bandBody: "x" }), song("a"), song("c", { body: undefined })]);
-  assert.deepEqual((await library.songs()).map(({ id }) => id), ["a", "b"]);
+  assert.deepEqual(
+    (await library.songs()).map(({ id }) => id),
+    ["a", "b"],
+  );
   const kept = await library.song("b");
   assert.deepEqual([kept.revision, kept.bandBody, kept.isMade], [undefined, undefined, false]);
   await library.keepSongs([song("b")], { isMade: true });
@@ -47,7 +50,13 @@ test("the last ten lists are kept, each session and title once", async () => {
   await library.keepList("stage", { title: "Empty", songs: [] });
   const lists = await library.lists();
   assert.equal(lists.length, 10);
-  assert.deepEqual(lists.slice(0, 2).map(({ title, songs }) => [title, songs[0].id]), [["List 5", "b"], ["List 11", "a11"]]);
+  assert.deepEqual(
+    lists.slice(0, 2).map(({ title, songs }) => [title, songs[0].id]),
+    [
+      ["List 5", "b"],
+      ["List 11", "a11"],
+    ],
+  );
 });
 
 test("a list with a new title is no new list", async () => {
@@ -55,7 +64,10 @@ test("a list with a new title is no new list", async () => {
   await library.keepList("stage", { title: "", songs: [song("a"), song("b")] });
   await library.keepList("stage", { title: "Friday", songs: [song("a"), song("b")] });
   await library.keepList("other", { title: "Saturday", songs: [song("a"), song("b")] });
-  assert.deepEqual((await library.lists()).map(({ title }) => title), ["Saturday", "Friday"]);
+  assert.deepEqual(
+    (await library.lists()).map(({ title }) => title),
+    ["Saturday", "Friday"],
+  );
 });
 
 test("drafts and own versions are kept and dropped", async () => {
@@ -65,13 +77,23 @@ test("drafts and own versions are kept and dropped", async () => {
   await library.dropDraft("a");
   assert.equal(await library.draft("a"), undefined);
   await library.keepMine("a", "mine", "theirs");
-  assert.deepEqual((await library.mine()).map(({ id, body, was }) => [id, body, was]), [["a", "mine", "theirs"]]);
+  assert.deepEqual(
+    (await library.mine()).map(({ id, body, was }) => [id, body, was]),
+    [["a", "mine", "theirs"]],
+  );
   await library.dropMine("a");
   assert.deepEqual(await library.mine(), []);
 });
 
 test("a browser that refuses its database gets a library in memory", async () => {
-  for (const factory of [undefined, { open: () => { throw new Error("denied"); } }]) {
+  for (const factory of [
+    undefined,
+    {
+      open: () => {
+        throw new Error("denied");
+      },
+    },
+  ]) {
     const library = await Library.open(factory);
     assert.equal(library.isKept, false);
     await library.keepSongs([song("a")]);
@@ -88,5 +110,8 @@ test("a database that fails later is replaced by memory, with what it had", asyn
   };
   await library.keepSongs([song("b")]);
   assert.equal(library.isKept, false);
-  assert.deepEqual((await library.songs()).map(({ id }) => id), ["a", "b"]);
+  assert.deepEqual(
+    (await library.songs()).map(({ id }) => id),
+    ["a", "b"],
+  );
 });
