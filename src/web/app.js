@@ -6,16 +6,14 @@ import { mountCues } from "./stage/cues.js";
 import { mountDock } from "./stage/dock.js";
 import { mountDoor } from "./stage/door.js";
 import { mountHeader } from "./stage/header.js";
-import { mountInvite } from "./stage/invite.js";
 import { mountKeyboard } from "./stage/keyboard.js";
+import { mountLater } from "./stage/later.js";
 import { mountLead } from "./stage/lead.js";
 import { mountMembers } from "./stage/members.js";
 import { Stage } from "./stage/model.js";
 import { mountRail } from "./stage/rail.js";
-import { mountScreen } from "./stage/screen.js";
 import { mountSettings } from "./stage/settings.js";
 import { mountSong } from "./stage/song.js";
-import { mountSongs } from "./stage/songs.js";
 import { mountStates } from "./stage/states.js";
 import { Steer } from "./stage/steer.js";
 import { mountTempos } from "./stage/tempos.js";
@@ -27,6 +25,18 @@ const $ = (id) => document.getElementById(id);
 /** Features that set the minimum versions of browsers. */
 const isNewEnough = () =>
   typeof [].findLast === "function" && CSS.supports("selector(:has(*))") && CSS.supports("height: 1dvh");
+
+/** Time after which the songs' rooms are fetched if nothing needed them before. Guessed. */
+const SONGS_LATEST_MS = 2000;
+
+/** The songs' rooms are fetched with the first song, when somebody opens them or drags a file, or a little later. */
+function mountSongsLater(stage) {
+  const names = ["songs", "song-add", "song-import", "song-edit"];
+  const mount = mountLater(stage, names, async () => (await import("./stage/songs.js")).mountSongs(stage));
+  stage.addEventListener("setlist", () => stage.setlist?.songs.length > 0 && mount());
+  stage.addEventListener("open", () => setTimeout(mount, SONGS_LATEST_MS));
+  addEventListener("dragenter", mount, { once: true });
+}
 
 function start() {
   const view = new URLSearchParams(location.search).get("view");
@@ -51,7 +61,7 @@ function start() {
   if (view !== null) {
     document.documentElement.dataset.view = view;
     mountCues(stage, $("cue-room"));
-    mountScreen(stage, $("song"), view);
+    import("./stage/screen.js").then(({ mountScreen }) => mountScreen(stage, $("song"), view));
     mountSound(stage);
   } else {
     mountStates(stage, $("over-song"), steer);
@@ -63,10 +73,10 @@ function start() {
     mountLead(stage, $("over-song"));
     mountMembers(stage);
     mountSettings(stage);
-    mountSongs(stage);
+    mountSongsLater(stage);
     mountView(stage);
     mountSound(stage);
-    mountInvite(stage);
+    mountLater(stage, ["invite"], async () => (await import("./stage/invite.js")).mountInvite(stage));
     mountTempos(stage);
     mountKeyboard(stage, steer);
   }

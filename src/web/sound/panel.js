@@ -6,11 +6,11 @@
 
 import { h, mark, write } from "../stage/dom.js";
 import { recall, remember } from "../stage/keep.js";
+import { mountLater } from "../stage/later.js";
 import { SOUND, fill } from "../texts.js";
 import { Awake } from "./awake.js";
 import { Beats } from "./beats.js";
 import { Click } from "./click.js";
-import { LineUpSheet } from "./lineup-sheet.js";
 import { Offline } from "./offline.js";
 import { offsetRow } from "./offset.js";
 import { Output } from "./output.js";
@@ -36,8 +36,11 @@ export function mountSound(stage) {
     steerClick(stage, click, output);
     offsetsByDevice(stage);
     Object.assign(room, { own: ownMetronome(stage, output) });
-    const lineUp = new LineUpSheet(stage, { output, click });
-    stage.provide("line-up", () => lineUp.open());
+    mountLater(stage, ["line-up"], async () => {
+      const { LineUpSheet } = await import("./lineup-sheet.js");
+      const sheet = new LineUpSheet(stage, { output, click });
+      stage.provide("line-up", () => sheet.open());
+    });
     const panel = makePanel(stage, room);
     stage.addEventListener("view-sheet", ({ detail: { element, isOpen } }) => {
       const slot = element.querySelector("[data-slot=sound]");

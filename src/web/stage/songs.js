@@ -80,10 +80,12 @@ class SongsRoom {
       stage.addEventListener(type, () => this.#draw());
     stage.addEventListener("setlist", () => this.#keepLater());
     stage.addEventListener("close", () => clearTimeout(this.#keeping));
-    stage.addEventListener("open", () => {
+    const offer = () => {
       this.#offerDraft();
       this.#offerList();
-    });
+    };
+    stage.addEventListener("open", offer);
+    if (stage.isOpen) offer();
     this.#editor.addEventListener("drafts", () => this.#loadDrafts());
     takeDrops({
       isOpen: () => stage.isOpen && !stage.isScreen,

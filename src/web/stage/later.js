@@ -1,0 +1,33 @@
+// Rooms that are fetched when they are needed, so that the page opens fast over a slow network.
+
+import { STAGE } from "../texts.js";
+
+/**
+ * Lets a room be called by its names before its module is here: the first call fetches and mounts it. If it cannot be
+ * fetched, the page says so, and the next call tries again.
+ *
+ * @param {import("./model.js").Stage} stage
+ * @param {string[]} names of the functions that the room provides
+ * @param {() => Promise} mount fetches the module and mounts the room
+ * @returns {() => Promise<boolean>} fetches and mounts the room, and says whether it is mounted
+ */
+export function mountLater(stage, names, mount) {
+  let mounting = null;
+  const ready = () => {
+    mounting ??= mount().then(
+      () => true,
+      () => {
+        mounting = null;
+        return false;
+      },
+    );
+    return mounting;
+  };
+  for (const name of names) {
+    stage.provide(name, async (...args) => {
+      if (await ready()) stage.call(name, ...args);
+      else stage.toast(STAGE.notFetched);
+    });
+  }
+  return ready;
+}
