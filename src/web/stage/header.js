@@ -27,7 +27,7 @@ export function mountHeader(stage, root, steer) {
   const key = h("output", { class: "key", data: { testid: "key" } });
   const note = h("span", { class: "note" }, STAGE.note);
   const tempo = h("output", { data: { testid: "tempo" } });
-  const clock = h("span", { class: "clock", title: STAGE.clockTitle, data: { testid: "clock" } });
+  let clock = h("span", { class: "clock", title: STAGE.clockTitle, data: { testid: "clock" } });
   const people = h("span", { class: "count", data: { testid: "member-count" } });
   const members = h("button", { class: "members-open quiet", data: { testid: "members-open" }, onclick: () => stage.call("members") }, h("i", { class: "sync-dot" }), people);
   const role = h("p", { class: "role", data: { testid: "role" } });
@@ -154,8 +154,13 @@ export function mountHeader(stage, root, steer) {
     clock.dataset.boundMs = bound;
     const isAway = !stage.isOnline && stage.isOpen;
     const poor = quality === "loose" || quality === "lost";
-    if (isAway) write(clock, band.status === "connecting" ? STAGE.connecting : STAGE.offline);
-    else write(clock, poor ? fill(STAGE.quality[quality], { ms: Math.round(bound) }) : "");
+    const away = band.status === "connecting" ? STAGE.connecting : STAGE.offline;
+    const words = isAway ? away : poor ? fill(STAGE.quality[quality], { ms: Math.round(bound) }) : "";
+    if (clock.textContent !== words) {
+      // Its left edge depends on its width.
+      clock = renewed(clock);
+      write(clock, words);
+    }
     mark(clock, "data-away", isAway);
     mark(clock, "data-poor", poor);
   }
