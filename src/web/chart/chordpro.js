@@ -361,7 +361,7 @@ class Reader {
       if (this.#isExplicit) this.#settleTiming();
     } else if (name === "x_felt") {
       if (!["", "1", "3"].includes(value)) return wrong();
-      chart.felt = value === "3" ? 3 : null;
+      chart.felt = value === "" ? null : Number(value);
     } else if (name === "x_notation") {
       const notation = value.toLowerCase();
       if (notation !== "german" && notation !== "letters") return wrong();

@@ -18,7 +18,8 @@
  * @property {number | null} tempo as written
  * @property {Meter | null} time
  * @property {number | null} durationMs
- * @property {3 | null} felt 3 if the tempo counts dotted beats (`x_felt`)
+ * @property {1 | 3 | null} felt 3 if the tempo counts dotted beats (`x_felt`), 1 if it counts the beats of the meter; null
+ *   leaves it to the tempo
  * @property {"letters" | "german"} notation of the chords in the file
  * @property {number | null} barsPerLine (`x_bars_per_line`)
  * @property {number} transpose semitones, of a `{transpose}` before the first sounding line

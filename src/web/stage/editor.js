@@ -35,6 +35,8 @@ const CHORDS_SHOWN = 8;
 /** Bars per line without a directive. Specified. */
 const BARS_PER_LINE = 2;
 const SHIFT_MAX = 4096;
+/** Highest tempo that counts dotted beats in 6/8, 9/8 and 12/8. Specified. */
+const DOTTED_MAX = 120;
 
 const UNDO =
   "M12.5 8c-2.65 0-5.05 1-6.9 2.6L2 7v9h9l-3.62-3.62A7.95 7.95 0 0 1 12.5 10.5c3.54 0 6.55 2.31 7.6 5.5l2.37-.78C21.08 11.03 17.15 8 12.5 8z";
@@ -460,10 +462,10 @@ export class Editor extends EventTarget {
     show("bars", String(this.#bars));
     const isCompound = isCompoundTime(time);
     el.tempoNote.hidden = !isCompound || tempo === null;
-    const isFelt = this.#map?.felt === 3;
-    write(el.tempoNote, isFelt ? "♩." : "♪");
-    mark(el.tempoNote, "aria-label", isFelt ? EDITOR.tempoDotted : EDITOR.tempoEighths);
-    mark(el.tempoNote, "title", isFelt ? EDITOR.tempoDotted : EDITOR.tempoEighths);
+    const isDotted = this.#chart !== null && this.#isDotted;
+    write(el.tempoNote, isDotted ? "♩." : "♪");
+    mark(el.tempoNote, "aria-label", isDotted ? EDITOR.tempoDotted : EDITOR.tempoEighths);
+    mark(el.tempoNote, "title", isDotted ? EDITOR.tempoDotted : EDITOR.tempoEighths);
     this.#root.classList.toggle("guessed", this.#map?.guessed === true);
   }
 
@@ -599,14 +601,19 @@ export class Editor extends EventTarget {
     if (document.activeElement !== this.#el.bars) this.#el.bars.value = bars;
   }
 
+  /** Whether the number of the tempo means dotted quarters. Without a directive, a number up to 120 does. */
+  get #isDotted() {
+    const { tempo, felt } = this.#chart;
+    return felt === 3 || (felt !== 1 && (tempo ?? 0) <= DOTTED_MAX);
+  }
+
   /** Changes whether the number of the tempo means dotted quarters or eighths. */
   #switchFelt() {
     this.#catchUp();
     const { tempo } = this.#chart;
-    const isFelt = this.#map.felt === 3;
-    let text = setDirective(this.#text, "tempo", String(isFelt ? tempo * 3 : Math.round((tempo / 3) * 10) / 10));
-    text = setDirective(text, "x_felt", isFelt ? null : "3");
-    this.#change(text);
+    const felt = this.#isDotted ? 1 : 3;
+    const isUsual = (felt === 3) === tempo <= DOTTED_MAX;
+    this.#change(setDirective(this.#text, "x_felt", isUsual ? null : String(felt)));
   }
 
   #help(kind, value = "") {

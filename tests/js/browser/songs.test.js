@@ -400,6 +400,22 @@ describe("the editor", () => {
     );
   });
 
+  scene("in 6/8 the editor shows what the tempo counts, and switches it", async () => {
+    const page = await enter("Ada");
+    await open(page);
+    await at(page, "song-add").click();
+    const text = "{title: Six}\n{time: 6/8}\n{tempo: 60}\n\n[G]one\n";
+    await at(page, "chart").fill(text);
+    await page.waitForFunction(() => document.querySelector('[data-testid="tempo-felt"]').textContent === "♩.");
+    await at(page, "tempo-felt").click();
+    assert.equal(await at(page, "chart").inputValue(), text.replace("60}\n", "60}\n{x_felt: 1}\n"));
+    await page.waitForFunction(() => document.querySelector('[data-testid="tempo-felt"]').textContent === "♪");
+    await at(page, "tempo-felt").click();
+    assert.equal(await at(page, "chart").inputValue(), text);
+    await at(page, "save-for-band").click();
+    await page.waitForFunction(() => window.stage.setlist.songs[0]?.tempoBpm === 180);
+  });
+
   scene("of two editors, the second sees both versions and decides", async () => {
     const ada = await enter("Ada");
     await add(ada, song("A"));
