@@ -12,12 +12,10 @@ import { mountLead } from "./stage/lead.js";
 import { mountMembers } from "./stage/members.js";
 import { Stage } from "./stage/model.js";
 import { mountRail } from "./stage/rail.js";
-import { mountSettings } from "./stage/settings.js";
 import { mountSong } from "./stage/song.js";
 import { mountStates } from "./stage/states.js";
 import { Steer } from "./stage/steer.js";
 import { mountTempos } from "./stage/tempos.js";
-import { mountView } from "./stage/view.js";
 import { mountSound } from "./sound/panel.js";
 
 const $ = (id) => document.getElementById(id);
@@ -72,9 +70,9 @@ function start() {
     mountCues(stage, $("cue-room"));
     mountLead(stage, $("over-song"));
     mountMembers(stage);
-    mountSettings(stage);
+    mountLater(stage, ["settings"], async () => (await import("./stage/settings.js")).mountSettings(stage));
     mountSongsLater(stage);
-    mountView(stage);
+    mountLater(stage, ["view"], async () => (await import("./stage/view.js")).mountView(stage));
     mountSound(stage);
     mountLater(stage, ["invite"], async () => (await import("./stage/invite.js")).mountInvite(stage));
     mountTempos(stage);

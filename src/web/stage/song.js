@@ -9,7 +9,7 @@ import { h, mark, write } from "./dom.js";
 import { drawSong } from "./render.js";
 import { Rule } from "./rule.js";
 import { Scroll } from "./scroll.js";
-import { keyNotation, ownView } from "./view.js";
+import { keyNotation, ownView } from "./own-view.js";
 
 const PAD_START = 20;
 const PAD_END = 16;

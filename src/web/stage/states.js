@@ -2,7 +2,6 @@
 // seat that another device took. Nothing of it pushes the song.
 
 import { STAGE, fill } from "../texts.js";
-import { demoSong } from "./demo.js";
 import { h, mark, write } from "./dom.js";
 import { nameOf } from "./model.js";
 import { speakIn } from "./say.js";
@@ -58,9 +57,15 @@ export function mountStates(stage, root, steer) {
 
   /** Adds our own song to the list, and selects it. */
   async function addDemo(source) {
-    const song = demoSong();
-    const done = await stage.command(band.editSetlist([{ op: "add", song }]), { source });
-    if (done && stage.isLeader) await stage.command(band.selectSong(song.id), { source });
+    const add = async () => {
+      const { demoSong } = await import("./demo.js");
+      const song = demoSong();
+      await band.editSetlist([{ op: "add", song }]);
+      return song;
+    };
+    const adding = add();
+    const done = await stage.command(adding, { source });
+    if (done && stage.isLeader) await stage.command(band.selectSong((await adding).id), { source });
   }
   stage.provide("demo", () => addDemo(demo));
 

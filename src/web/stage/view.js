@@ -1,4 +1,4 @@
-// This browser's own view: what each setting means for a song, and the sheet in which it is set.
+// The sheet with the settings of this browser's own view.
 //
 // Key and capo belong to a song, and are kept by its id; everything else holds for all songs. Settings take effect at
 // once. Nothing here reaches the server or another member.
@@ -6,6 +6,7 @@
 import { keyName, keysFor } from "../chart/chord.js";
 import { VIEW, fill } from "../texts.js";
 import { h, mark, write } from "./dom.js";
+import { keyNotation, ownView } from "./own-view.js";
 
 const SHIFT_MOST = 11;
 const CAPO_MOST = 11;
@@ -14,12 +15,6 @@ const SIZE_MOST = 64;
 const SIZE_STEP = 2;
 const ANCHOR_LEAST = 20;
 const ANCHOR_MOST = 60;
-
-/** The view with what is set for one song. */
-export const ownView = (view, songId) => ({ ...view, ...view.perSong?.[songId] });
-
-/** The notation in which a view names keys: numbers name chords, not keys. */
-export const keyNotation = ({ notation }) => (notation === "nashville" ? "letters" : notation);
 
 /** Provides `view`, which opens the sheet. */
 export function mountView(stage) {
