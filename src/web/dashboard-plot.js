@@ -1,6 +1,7 @@
 // A plot of lines over time on a canvas, with a grid, round numbers at the side, and the values under the pointer.
 
-const SIDE = 46; // px for the numbers at the left
+const SIDE_MIN = 30; // px for the numbers at the left, more if they are longer
+const GAP = 6; // px between them and the plot
 const FOOT = 18; // px for the times below
 
 /** The next greater round number whose half is round too. */
@@ -35,7 +36,7 @@ export class Plot {
     Object.assign(this, { unit, lines, mark, floor, times: [], values: lines.map(() => []), at: null });
     const card = parent.appendChild(document.createElement("article"));
     card.className = "card plot";
-    card.appendChild(document.createElement("h2")).textContent = title;
+    card.appendChild(document.createElement("h3")).textContent = title;
     const legend = card.appendChild(document.createElement("p"));
     legend.className = "legend";
     this.numbers = lines.map((name, i) => {
@@ -47,10 +48,11 @@ export class Plot {
     this.items = [...legend.children];
     this.canvas = card.appendChild(document.createElement("canvas"));
     this.canvas.setAttribute("role", "img");
-    this.canvas.setAttribute("aria-label", `${title}: ${lines.join(", ")}`);
+    this.canvas.setAttribute("aria-label", `Plot: ${title}, ${lines.join(", ")}; the newest values are in the line above`);
     this.canvas.addEventListener("pointermove", (event) => this.point(event.offsetX));
     this.canvas.addEventListener("pointerleave", () => this.point(null));
     new ResizeObserver(() => this.draw()).observe(this.canvas);
+    addEventListener("theme", () => this.draw());
   }
 
   /** `times` in ms of Unix time, rising; one list of as many values for each line. */
@@ -79,21 +81,24 @@ export class Plot {
     pen.clearRect(0, 0, width, height);
     pen.font = "11px system-ui, sans-serif";
     const look = (item, name) => getComputedStyle(item).getPropertyValue(name).trim();
-    const ink = { grid: look(canvas, "--grid"), dim: look(canvas, "--dim") };
+    const ink = { grid: look(canvas, "--hair"), dim: look(canvas, "--coming") };
 
     const known = this.values.flat().filter((value) => value !== null);
     const highest = Math.max(this.floor, this.mark ?? 0, ...known);
     const top = roundUp(highest * 1.05);
     const [from, to] = [times[0] ?? 0, times.at(-1) ?? 1];
-    const x = (time) => SIDE + ((time - from) / Math.max(1, to - from)) * (width - SIDE - 4);
+    const numbers = [0, 0.5, 1].map((part) => ({ value: top * part, text: this.words(top * part, part === 1) }));
+    const side = Math.max(SIDE_MIN, ...numbers.map(({ text }) => Math.ceil(pen.measureText(text).width) + GAP + 1));
+    const x = (time) => side + ((time - from) / Math.max(1, to - from)) * (width - side - 4);
     const y = (value) => 6 + (1 - value / top) * (height - FOOT - 10);
 
-    this.grid(pen, ink, top, y, width);
-    this.clock(pen, ink, from, to, width, height);
+    this.canvas.dataset.side = String(side);
+    this.grid(pen, ink, numbers, y, side, width);
+    this.clock(pen, ink, from, to, side, width, height);
     if (this.mark !== undefined) {
       pen.strokeStyle = ink.dim;
       pen.setLineDash([4, 4]);
-      stroke(pen, [[SIDE, y(this.mark)], [width - 4, y(this.mark)]]);
+      stroke(pen, [[side, y(this.mark)], [width - 4, y(this.mark)]]);
       pen.setLineDash([]);
     }
     this.values.forEach((values, i) => {
@@ -110,26 +115,30 @@ export class Plot {
     this.readOut(pen, ink, x, height);
   }
 
-  grid(pen, ink, top, y, width) {
+  /** A number of the axis; the topmost has the unit. */
+  words(value, withUnit) {
+    return `${short(value)}${withUnit && this.unit ? ` ${this.unit}` : ""}`;
+  }
+
+  grid(pen, ink, numbers, y, side, width) {
     pen.lineWidth = 1;
     pen.textAlign = "right";
     pen.textBaseline = "middle";
-    for (const part of [0, 0.5, 1]) {
+    for (const { value, text } of numbers) {
       pen.strokeStyle = ink.grid;
-      stroke(pen, [[SIDE, y(top * part)], [width - 4, y(top * part)]]);
+      stroke(pen, [[side, y(value)], [width - 4, y(value)]]);
       pen.fillStyle = ink.dim;
-      const unit = part === 1 && this.unit ? ` ${this.unit}` : "";
-      pen.fillText(`${short(top * part)}${unit}`, SIDE - 6, y(top * part));
+      pen.fillText(text, side - GAP, y(value));
     }
   }
 
-  clock(pen, ink, from, to, width, height) {
+  clock(pen, ink, from, to, side, width, height) {
     if (to <= from) return;
     pen.fillStyle = ink.dim;
     pen.textBaseline = "alphabetic";
     const words = (time) => new Date(time).toLocaleTimeString([], { hour12: false, hour: "2-digit", minute: "2-digit", second: to - from < 600_000 ? "2-digit" : undefined });
     pen.textAlign = "left";
-    pen.fillText(words(from), SIDE, height - 3);
+    pen.fillText(words(from), side, height - 3);
     pen.textAlign = "right";
     pen.fillText(words(to), width - 4, height - 3);
   }

@@ -1,5 +1,6 @@
 // The dashboard: requests the server's data once a second and shows it.
 import { Plot, short } from "./dashboard-plot.js";
+import { followSystem, make, reachScrollers } from "./operators.js";
 
 const EVERY_MS = 1000;
 const LIVE_POINTS = 180;
@@ -7,13 +8,8 @@ const HISTORY_EVERY_MS = 10_000;
 
 const $ = (id) => document.getElementById(id);
 
-/** An element with a class and contents: texts and elements. Texts are never parsed as HTML. */
-function make(tag, className, ...contents) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  element.append(...contents.filter((one) => one !== null));
-  return element;
-}
+followSystem();
+const lookForScrollers = reachScrollers(".scroll, .events");
 
 // Requests, with the token if one was given.
 
@@ -35,7 +31,7 @@ class Refused extends Error {
 }
 
 function showGate(refused) {
-  $("main").hidden = true;
+  $("state").hidden = true;
   $("gate").hidden = false;
   $("gate-why").textContent = token && refused.status === 401 ? "Wrong token." : refused.message;
   setStatus("lost", "closed");
@@ -132,7 +128,12 @@ for (const button of document.querySelectorAll(".ranges button")) {
 
 function setStatus(status, word) {
   $("status").dataset.status = status;
-  $("status-word").textContent = word;
+  write("status-word", word);
+}
+
+/** Writes a text only if it is another one: screen readers read what is written there. */
+function write(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
 }
 
 function span(seconds) {
@@ -144,14 +145,15 @@ function span(seconds) {
 }
 
 function tile(label, value, unit = "") {
-  return make("div", "tile", make("p", "", label), make("strong", "", value, unit ? make("small", "", unit) : null));
+  return make("div", "tile", make("dt", "", label), make("dd", "", value, unit ? make("small", "", unit) : null));
 }
 
 function showTop({ health, version }) {
-  setStatus(health.status, health.status);
+  const count = health.reasons.length;
+  setStatus(health.status, count === 0 ? health.status : `${health.status}: ${count} ${count === 1 ? "problem" : "problems"}`);
   $("uptime").textContent = `up ${span(health.uptime)}`;
-  const { place, status, reason } = health.storage;
-  $("storage").textContent = `storage: ${place}, ${reason ?? status}`;
+  const { place, status } = health.storage;
+  $("storage").textContent = `storage: ${place}, ${status}`;
   $("version").textContent = `v${version}`;
   document.title = health.status === "healthy" ? "BandSync dashboard" : `(${health.status}) BandSync dashboard`;
 }
@@ -172,15 +174,46 @@ function showTiles({ health, metrics }) {
   );
 }
 
-function showAlerts({ health, metrics, events }) {
-  $("alerts").replaceChildren(
-    ...metrics.alerts.map((alert) => {
-      const numbers = `${measured(alert.value, alert.unit)}, limit ${short(alert.limit)}, for ${span(health.uptime - alert.raisedAt)}`;
-      const item = make("li", "", make("b", "", alert.name), alert.message, " ", make("span", "", `(${numbers})`));
-      item.dataset.severity = alert.severity;
-      return item;
-    }),
+const STATES = {
+  healthy: ["Everything works", "No alert is raised. If one is, this place says what it means for the band, and what to do."],
+  degraded: ["The band can play, but look into this", "Members may notice it, or will if it goes on."],
+  unhealthy: ["The server does not do its work", "Bands cannot rely on it now."],
+};
+
+/** The parts of an alert's message: what is measured, what members notice, and what to do. */
+function parts(message) {
+  const colon = message.indexOf(": ");
+  const [condition, advice] = colon < 0 ? [message, ""] : [message.slice(0, colon), message.slice(colon + 2)];
+  const stop = advice.indexOf(". ");
+  return stop < 0 ? [condition, advice, ""] : [condition, advice.slice(0, stop), advice.slice(stop + 2)];
+}
+
+const sentence = (text) => (text === "" ? "" : `${text[0].toUpperCase()}${text.slice(1).replace(/\.?$/, ".")}`);
+
+/** One problem: a heading, what it means, and what to do. */
+function problem(reason, { uptime, storage }) {
+  const [condition, harm, remedy] = parts(reason.message);
+  const figures = [
+    reason.unit ? `now ${measured(reason.value, reason.unit)}, limit ${measured(reason.limit, reason.unit)}` : "",
+    `for ${span(Math.max(0, uptime - reason.raisedAt))}`,
+  ].filter(Boolean);
+  const item = make(
+    "li", "",
+    make("h3", "", sentence(condition), " ", make("span", "", `(${figures.join(", ")})`)),
+    harm ? make("p", "", sentence(harm)) : null,
+    remedy ? make("p", "", make("span", "todo", "What to do: "), sentence(remedy)) : null,
+    reason.name === "storage" && storage.reason ? make("p", "none", `The storage says: ${storage.reason}`) : null,
   );
+  Object.assign(item.dataset, { severity: reason.severity, name: reason.name });
+  return item;
+}
+
+function showAlerts({ health, events }) {
+  const [title, text] = STATES[health.status] ?? STATES.degraded;
+  $("verdict").dataset.status = health.status;
+  write("verdict-title", title);
+  write("verdict-text", text);
+  $("alerts").replaceChildren(...health.reasons.map((reason) => problem(reason, health)));
   const line = (event) => {
     const when = make("time", "", new Date(event.timestamp).toLocaleTimeString([], { hour12: false }));
     const value = event.event === "raised" ? measured(event.value, event.unit) : "";
@@ -197,6 +230,7 @@ function row(...cells) {
 
 function load(percent) {
   const meter = make("meter");
+  meter.setAttribute("aria-hidden", "true");
   Object.assign(meter, { min: 0, max: 100, low: 50, high: 80, optimum: 0, value: percent });
   return [meter, `${percent.toFixed(1)} %`];
 }
@@ -259,14 +293,14 @@ function showLost() {
   const since = answeredAt === null ? "" : ` since ${new Date(answeredAt).toLocaleTimeString([], { hour12: false })}; the numbers below are from then`;
   $("lost").textContent = `The server does not answer${since}. This page keeps trying.`;
   $("lost").hidden = false;
-  $("main").classList.add("stale");
+  $("state").classList.add("stale");
 }
 
 function showFound() {
   answeredAt = Date.now();
   $("lost").hidden = true;
-  $("main").classList.remove("stale");
-  $("main").hidden = false;
+  $("state").classList.remove("stale");
+  $("state").hidden = false;
   $("gate").hidden = true;
 }
 
@@ -287,6 +321,7 @@ async function step() {
       showAlerts(data);
       showShards(data);
       showSessions(data);
+      lookForScrollers();
       const { targetLatency } = data.metrics.performance;
       for (const { plan, plot } of plots) if (plan.target) plot.mark = targetLatency;
       if (minutes === 0) showLive();

@@ -5,6 +5,7 @@ import { mkdirSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { launchBrowser, picture } from "../support/browser.js";
 import { emit, freshSession, join } from "../support/client.js";
+import { faults } from "../support/gig/axe.js";
 import { TOP, target } from "../support/paths.js";
 import { startServer } from "../support/server.js";
 import { assertDone } from "../support/shape.js";
@@ -59,7 +60,7 @@ async function open(options) {
 
 const tile = async (page, label) => {
   const found = page.locator(".tile", { hasText: label });
-  return Number.parseFloat(await found.locator("strong").innerText());
+  return Number.parseFloat(await found.locator("dd").innerText());
 };
 
 /** Counts the pixels of a plot that have the colour of its first line. */
@@ -127,6 +128,63 @@ describe("the dashboard", () => {
     await page.screenshot({ path: target("browser", "dashboard-phone.png"), fullPage: true });
     assert.deepEqual(page.complaints, []);
     await page.context().close();
+  });
+
+  test("clips no axis and no column at 1024 px, and has no barrier in either colour scheme", async () => {
+    for (const colorScheme of ["dark", "light"]) {
+      const page = await open({ viewport: { width: 1024, height: 768 }, colorScheme });
+      await until("all sessions are listed", async () => (await page.locator(".session").count()) === 3);
+      const clipped = await page.evaluate(() => {
+        const wide = [...document.querySelectorAll(".scroll, .card, .tile, .plot")].filter((one) => one.scrollWidth > one.clientWidth + 1);
+        return wide.map((one) => `${one.className}: ${one.scrollWidth} in ${one.clientWidth} px`);
+      });
+      assert.deepEqual(clipped, []);
+      // The longest number of an axis is as wide as the place that is kept for it.
+      const axes = await page.evaluate(async () => {
+        const { Plot } = await import("/dashboard-plot.js");
+        const box = document.body.appendChild(document.createElement("div"));
+        const plot = new Plot(box, { title: "A test", unit: "ms", lines: ["one"] });
+        plot.show([0, 1000], [[1000, 12345]]);
+        const pen = plot.canvas.getContext("2d");
+        const needed = pen.measureText("15 k ms").width;
+        const { side } = plot.canvas.dataset;
+        const first = pen.getImageData(0, 0, 1, plot.canvas.height).data.some((value) => value !== 0);
+        box.remove();
+        return { side: Number(side), needed, first };
+      });
+      assert.ok(axes.side > axes.needed && !axes.first, JSON.stringify(axes));
+      assert.deepEqual(await faults(page), []);
+      await page.screenshot({ path: target("browser", `dashboard-1024-${colorScheme}.png`), fullPage: true });
+      await page.context().close();
+    }
+  });
+
+  test("says in words what is wrong and what to do", async () => {
+    const context = await browser.newContext({ viewport: { width: 1024, height: 768 } });
+    // Without a band nothing is late, however busy the machine is.
+    const idle = await startServer();
+    const well = await context.newPage();
+    await well.goto(`${idle.url}/dashboard`);
+    await well.locator("#verdict", { hasText: "Everything works" }).waitFor();
+    assert.equal(await well.locator("#alerts li").count(), 0);
+    await idle.stop();
+    // /dev/null is not a directory, so nothing can be stored.
+    const degraded = await startServer({ env: { STORAGE: "file", DATA_DIR: "/dev/null" } });
+    const sick = await context.newPage();
+    await sick.goto(`${degraded.url}/dashboard`);
+    const problem = sick.locator('#alerts li[data-name="storage"]');
+    await problem.waitFor();
+    const text = await problem.innerText();
+    assert.match(text, /^The storage is unavailable\. \(for \d+ s\)/);
+    assert.match(text, /The band plays on, but a restart loses changes\./);
+    assert.match(text, /What to do: The/);
+    assert.match(text, /The storage says: .*dev.null/);
+    assert.match(await sick.locator("#verdict").innerText(), /look into this/);
+    assert.match(await sick.locator("#status").innerText(), /degraded: 1 problem/);
+    assert.deepEqual(await faults(sick), []);
+    await sick.screenshot({ path: target("browser", "dashboard-degraded.png") });
+    await context.close();
+    await degraded.stop();
   });
 
   test("shows the history on request", async () => {
