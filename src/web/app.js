@@ -7,7 +7,7 @@ import { mountDock } from "./stage/dock.js";
 import { mountDoor } from "./stage/door.js";
 import { mountHeader } from "./stage/header.js";
 import { mountKeyboard } from "./stage/keyboard.js";
-import { mountLater } from "./stage/later.js";
+import { mountLater, withStyle } from "./stage/later.js";
 import { mountLead } from "./stage/lead.js";
 import { mountMembers } from "./stage/members.js";
 import { Stage } from "./stage/model.js";
@@ -30,7 +30,11 @@ const SONGS_LATEST_MS = 2000;
 /** The songs' rooms are fetched with the first song, when somebody opens them or drags a file, or a little later. */
 function mountSongsLater(stage) {
   const names = ["songs", "song-add", "song-import", "song-edit"];
-  const mount = mountLater(stage, names, async () => (await import("./stage/songs.js")).mountSongs(stage));
+  const mount = mountLater(stage, names, async () => {
+    const { mountSongs, STYLE } = await import("./stage/songs.js");
+    await withStyle(STYLE);
+    mountSongs(stage);
+  });
   stage.addEventListener("setlist", () => stage.setlist?.songs.length > 0 && mount());
   stage.addEventListener("open", () => setTimeout(mount, SONGS_LATEST_MS));
   addEventListener("dragenter", mount, { once: true });

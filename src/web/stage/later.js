@@ -31,3 +31,17 @@ export function mountLater(stage, names, mount) {
   }
   return ready;
 }
+
+/** Adds styles to the page, and waits until they hold. @param {string} href */
+export function withStyle(href) {
+  const link = document.createElement("link");
+  Object.assign(link, { rel: "stylesheet", href });
+  return new Promise((resolve, reject) => {
+    link.onload = () => resolve();
+    link.onerror = () => {
+      link.remove();
+      reject(new Error(`${href} could not be fetched`));
+    };
+    document.head.append(link);
+  });
+}

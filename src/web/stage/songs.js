@@ -40,6 +40,9 @@ const REFUSALS_SHOWN = 3;
 const DOTS = "M6 10a2 2 0 1 1 0 4 2 2 0 0 1 0-4zm6 0a2 2 0 1 1 0 4 2 2 0 0 1 0-4zm6 0a2 2 0 1 1 0 4 2 2 0 0 1 0-4z";
 const GRIP = "M4 8h16v1.6H4zm0 3.2h16v1.6H4zm0 3.2h16V16H4z";
 
+/** The room's styles, which its mounting needs. */
+export const STYLE = new URL("../css/songs.css", import.meta.url).href;
+
 /** Mounts the room. It provides `songs`, `song-add`, `song-import` and `song-edit`. */
 export function mountSongs(stage) {
   return new SongsRoom(stage);
