@@ -381,9 +381,9 @@ mod tests {
             "// Made from the modules named below, which are served too.\n\
              // c.js\nconst $$2=(()=>{class go{}\nconst stop=[1,2];\nreturn{go,stop};})();\n\
              // x/a.js\nconst $$4=(()=>{const one=1;\nreturn{go:$$2.go,halt:$$2.stop,a:one};})();\n\
-             // b.js\nconst $$1=(()=>{const{a}=$$4;\nfunction go(b){\nreturn a + b;\n}\nreturn{go};})();\n\
+             // b.js\nconst $$1=(()=>{const{a}=$$4;function go(b){return a+b;}\nreturn{go};})();\n\
              // d.js\nconst $$3=(()=>{\nreturn{};})();\n\
-             // app.js\nconst $$0=(()=>{const{a:b}=$$4;const all=$$1;\nall.go(b,1);\nreturn{};})();\n"
+             // app.js\nconst $$0=(()=>{const{a:b}=$$4;const all=$$1;all.go(b,1);\nreturn{};})();\n"
         );
     }
 
@@ -403,7 +403,7 @@ mod tests {
         ])
         .unwrap();
         let part = |text: &str, part: &str| assert!(text.contains(part), "{part} in {text}");
-        part(&bundle.main, "import(\"/late.js\");\nimport(\"/later.js\");\nPromise.resolve($$4);");
+        part(&bundle.main, "import(\"/late.js\");import(\"/later.js\");Promise.resolve($$4);");
         part(&bundle.main, "// both.js\n");
         part(&bundle.main, "export{$$1,$$4};\n");
         let late = &bundle.chunks["late.js"];
@@ -427,7 +427,7 @@ mod tests {
         ])
         .unwrap();
         let line = "await (async()=>{new Worker(new URL(\"/sound/worker.js\",\
-                    new URL(\"/sound/click.js\",import.meta.url).href),{type:\"module\"});\n";
+                    new URL(\"/sound/click.js\",import.meta.url).href),{type:\"module\"});await x;\n";
         assert!(bundle.main.contains(line), "{}", bundle.main);
         assert_eq!(bundle.files.into_iter().collect::<Vec<_>>(), ["beat.js", "sound/worker.js"]);
     }

@@ -403,7 +403,7 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let after = text.bytes().next().unwrap_or_default();
-            body.push_str(&space(&gap, before, after));
+            body.push_str(space(&gap, before, after));
             gap.clear();
             match hole {
                 Some((_, hole)) => {
@@ -423,18 +423,22 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Returns the space that is needed between two tokens: a line break if there was one, since it may
-/// end a statement, or a space if the tokens could become one.
-fn space(gap: &str, before: u8, after: u8) -> String {
-    if gap.contains('\n') {
-        return "\n".to_owned();
+/// Returns the space that is needed between two tokens: a line break if there was one that may end
+/// a statement, or a space if the tokens could become one.
+fn space(gap: &str, before: u8, after: u8) -> &'static str {
+    let opens = b";,({[=:?".contains(&before);
+    let closes = b")}]".contains(&after);
+    if gap.contains('\n') && !opens && !closes {
+        return "\n";
     }
     let splits = |byte: u8| b"(){}[];,".contains(&byte);
     let is_value = |byte: u8| is_word(byte) || b"\"'`".contains(&byte);
+    // Two operators could become another one, or a comment.
+    let is_operator = |byte: u8| b"+-*/%<>&|^=!?:~".contains(&byte);
     let is_needed = !gap.is_empty()
         && !splits(before)
         && !splits(after)
-        && !(b"=:?".contains(&before) && is_value(after))
-        && !(is_value(before) && b"=:?".contains(&after));
-    if is_needed { " ".to_owned() } else { String::new() }
+        && !(is_operator(before) && is_value(after))
+        && !(is_value(before) && is_operator(after));
+    if is_needed { " " } else { "" }
 }
