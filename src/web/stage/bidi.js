@@ -22,16 +22,19 @@ export function joins(before, after) {
   return ARABIC.test(next) && ARABIC.test(last) && !NO_JOIN_AFTER.test(last) && next !== "ء";
 }
 
+/** Small kana and long marks, which belong to the letter before them. */
+const STICKS = /[ーゃゅょっャュョッァィゥェォぁぃぅぇぉ]/u;
+const OPENS = /[（「『【〈《(]$/u;
+
 /** Splits a word where a line may break inside it: between letters of scripts without spaces. */
 export function syllables(word) {
   if (!NO_SPACES.test(word)) return [word];
   const found = [];
   for (const letter of word) {
-    const last = found.at(-1);
-    const opens = last !== undefined && /[（「『【〈《(]$/u.test(last);
-    const breaks = NO_SPACES.test(letter) || (last !== undefined && NO_SPACES.test(last) && !/[\p{M}\p{P}ーゃゅょっャュョッァィゥェォぁぃぅぇぉ]/u.test(letter));
-    const sticks = /[ーゃゅょっャュョッァィゥェォぁぃぅぇぉ]/u.test(letter);
-    if (last === undefined || (breaks && !opens && !sticks)) found.push(letter);
+    const last = found.at(-1) ?? "";
+    const isSign = STICKS.test(letter) || /[\p{M}\p{P}]/u.test(letter);
+    const breaks = !STICKS.test(letter) && (NO_SPACES.test(letter) || (NO_SPACES.test(last) && !isSign));
+    if (last === "" || (breaks && !OPENS.test(last))) found.push(letter);
     else found[found.length - 1] += letter;
   }
   return found;

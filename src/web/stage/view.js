@@ -68,7 +68,10 @@ class ViewSheet {
       const shift = (this.#view.shift ?? 0) + by;
       this.#setOwn({ shift: Math.abs(shift) > SHIFT_MOST ? 0 : shift });
     };
-    const frets = Array.from({ length: CAPO_MOST + 1 }, (_, fret) => [fret, fret === 0 ? VIEW.noCapo : fill(VIEW.capoFret, { fret })]);
+    const fretText = (fret) => (fret === 0 ? VIEW.noCapo : fill(VIEW.capoFret, { fret }));
+    const frets = Array.from({ length: CAPO_MOST + 1 }, (_, fret) => [fret, fretText(fret)]);
+    const columns = [["auto", VIEW.columnCounts.auto], [1, VIEW.columnCounts[1]], [2, VIEW.columnCounts[2]]];
+    const keyNames = { id: "transpose", down: VIEW.keyDown, up: VIEW.keyUp };
     return h(
       "div",
       { class: "own-view" },
@@ -76,7 +79,7 @@ class ViewSheet {
         "section",
         { class: "set-group" },
         h("h3", {}, VIEW.thisSong),
-        this.#stepper(VIEW.key, { id: "transpose", down: VIEW.keyDown, up: VIEW.keyUp }, turn, (view) => this.#keyText(view)),
+        this.#stepper(VIEW.key, keyNames, turn, (view) => this.#keyText(view)),
         this.#select(VIEW.capo, "capo", frets, (value) => this.#setOwn({ capo: Number(value) })),
         this.#note((view) => this.#plays(view)),
       ),
@@ -86,11 +89,11 @@ class ViewSheet {
         h("h3", {}, VIEW.forAll),
         this.#select(VIEW.notation, "notation", Object.entries(VIEW.notations), (notation) => set({ notation })),
         this.#check(VIEW.minorAsRelative, "minorAsRelative", (view) => view.notation === "nashville"),
-        this.#choice(VIEW.instrument, "instrument", Object.keys(VIEW.instruments).map((value) => [value, VIEW.instruments[value]])),
+        this.#choice(VIEW.instrument, "instrument", Object.entries(VIEW.instruments)),
         this.#choice(VIEW.show, "show", Object.entries(VIEW.shows)),
         this.#sizes(),
         this.#choice(VIEW.wrap, "wrap", [[true, VIEW.wraps.true], [false, VIEW.wraps.false]]),
-        this.#choice(VIEW.columns, "columns", [["auto", VIEW.columnCounts.auto], [1, VIEW.columnCounts[1]], [2, VIEW.columnCounts[2]]]),
+        this.#choice(VIEW.columns, "columns", columns),
         this.#choice(VIEW.theme, "theme", Object.entries(VIEW.themes)),
         this.#choice(VIEW.scroll, "scroll", Object.entries(VIEW.scrolls)),
         this.#anchor(),
@@ -146,7 +149,8 @@ class ViewSheet {
 
   #select(label, name, options, run) {
     const id = `view-${name}`;
-    const select = h("select", { id, data: { testid: name }, onchange: () => run(select.value) }, ...options.map(([value, text]) => h("option", { value: String(value) }, text)));
+    const choices = options.map(([value, text]) => h("option", { value: String(value) }, text));
+    const select = h("select", { id, data: { testid: name }, onchange: () => run(select.value) }, ...choices);
     this.#refresh.push((view) => {
       select.value = String(view[name] ?? options[0][0]);
     });
@@ -154,11 +158,12 @@ class ViewSheet {
   }
 
   #choice(label, name, options) {
-    const buttons = options.map(([value, text]) =>
-      h("button", { "aria-pressed": "false", data: { testid: `${name}-${value}` }, onclick: () => this.#stage.setView({ [name]: value }) }, text),
-    );
+    const buttons = options.map(([value, text]) => {
+      const data = { testid: `${name}-${value}` };
+      return h("button", { "aria-pressed": "false", data, onclick: () => this.#stage.setView({ [name]: value }) }, text);
+    });
     this.#refresh.push((view) => {
-      for (const [i, button] of buttons.entries()) mark(button, "aria-pressed", view[name] === options[i][0] ? "true" : "false");
+      for (const [i, button] of buttons.entries()) mark(button, "aria-pressed", String(view[name] === options[i][0]));
     });
     const row = this.#row(label, h("div", { class: "set-choice" }, ...buttons));
     row.dataset.testid = name;
@@ -166,7 +171,8 @@ class ViewSheet {
   }
 
   #check(label, name, isOffered = () => true) {
-    const box = h("input", { type: "checkbox", data: { testid: name }, onchange: () => this.#stage.setView({ [name]: box.checked }) });
+    const onchange = () => this.#stage.setView({ [name]: box.checked });
+    const box = h("input", { type: "checkbox", data: { testid: name }, onchange });
     const row = h("label", { class: "set-row set-check" }, h("span", { class: "set-label" }, label), box);
     this.#refresh.push((view) => {
       box.checked = Boolean(view[name]);
@@ -183,14 +189,16 @@ class ViewSheet {
     };
     const text = ({ size }) => fill(VIEW.pixels, { size: Math.round(size ?? shown()) });
     const row = this.#stepper(VIEW.size, { id: "size", down: VIEW.sizeDown, up: VIEW.sizeUp }, turn, text);
-    const auto = h("button", { "aria-pressed": "false", data: { testid: "size-auto" }, onclick: () => this.#stage.setView({ size: null }) }, VIEW.sizeAuto);
+    const onclick = () => this.#stage.setView({ size: null });
+    const auto = h("button", { "aria-pressed": "false", data: { testid: "size-auto" }, onclick }, VIEW.sizeAuto);
     this.#refresh.push(({ size }) => mark(auto, "aria-pressed", size === null ? "true" : "false"));
     row.querySelector(".set-steps").append(auto);
     return row;
   }
 
   #anchor() {
-    const range = h("input", { id: "view-anchor", type: "range", min: ANCHOR_LEAST, max: ANCHOR_MOST, step: "5", data: { testid: "anchor" } });
+    const [min, max, step] = [ANCHOR_LEAST, ANCHOR_MOST, 5];
+    const range = h("input", { id: "view-anchor", type: "range", min, max, step, data: { testid: "anchor" } });
     const value = h("output", { class: "set-value", for: "view-anchor" });
     range.addEventListener("input", () => this.#stage.setView({ anchor: Number(range.value) / 100 }));
     this.#refresh.push(({ anchor }) => {
@@ -198,6 +206,7 @@ class ViewSheet {
       range.value = String(percent);
       write(value, fill(VIEW.anchorAt, { percent }));
     });
-    return h("div", { class: "set-row" }, h("label", { class: "set-label", for: "view-anchor" }, VIEW.anchor), h("div", { class: "set-range" }, range, value));
+    const label = h("label", { class: "set-label", for: "view-anchor" }, VIEW.anchor);
+    return h("div", { class: "set-row" }, label, h("div", { class: "set-range" }, range, value));
   }
 }
