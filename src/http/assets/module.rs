@@ -19,13 +19,13 @@ pub struct Binding {
 pub struct Link {
     /// Path of the other module, from `src/web`.
     pub path: String,
-    /// What is taken from it.
+    /// The names that are taken from it.
     pub takes: Takes,
     /// The place of the statement, for errors.
     pub at: usize,
 }
 
-/// What a link takes from the other module.
+/// The names that a link takes from the other module.
 #[derive(Clone, Debug)]
 pub enum Takes {
     /// Nothing: the module runs.

@@ -26,12 +26,12 @@ const MANY: u32 = 15;
 
 /// Seconds for which others may keep an address. Specified for hosts.
 const TTL: u32 = 120;
-/// The same for askers that do not listen to announcements. Specified as a maximum.
+/// TTL for askers that do not listen to announcements. Specified as a maximum.
 const LEGACY_TTL: u32 = 10;
 
 /// Minimum time between two answers to everybody. Specified.
 const ANSWER_INTERVAL: Duration = Duration::from_secs(1);
-/// The same for answers to a host that asks whether the name is free. Specified.
+/// Minimum time between two answers to a host that asks whether the name is free. Specified.
 const DEFENCE_INTERVAL: Duration = Duration::from_millis(250);
 /// Time after an answer to everybody in which single askers are answered alone. Specified.
 const FRESH: Duration = Duration::from_secs(TTL as u64 / 4);

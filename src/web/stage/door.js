@@ -99,13 +99,14 @@ export function mountDoor(stage, root, room) {
   }
 
   /** Joins, and opens the stage. */
-  async function enter({ sessionId, name: called, instrument, passcode: typed }) {
+  async function enter({ sessionId, name: called, instrument, passcode: typed }, { isBack = false } = {}) {
     const mine = (attempt += 1);
     const secret = typed ?? recall("passcode", null, "tab") ?? undefined;
     problem("");
     join.setAttribute("aria-busy", "true");
     band.leave();
-    const slow = setTimeout(() => problem(DOOR.slow), SLOW_MS);
+    // A member that comes back may read its songs while the server is away.
+    const slow = setTimeout(() => (isBack ? open() : problem(DOOR.slow)), SLOW_MS);
     try {
       await band.join({
         sessionId,
@@ -135,6 +136,10 @@ export function mountDoor(stage, root, room) {
   }
 
   function refused(failure, { secret, sessionId, again }) {
+    if (stage.isOpen) {
+      stage.leave();
+      keepBack(null);
+    }
     show();
     if (failure.code === "bad_passcode") {
       remember("passcode", null, "tab");
@@ -199,7 +204,7 @@ export function mountDoor(stage, root, room) {
   function goBack(before) {
     document.documentElement.classList.add("returning");
     setTimeout(() => document.documentElement.classList.remove("returning"), SLOW_MS / 2);
-    enter(before);
+    enter(before, { isBack: true });
   }
 
   const before = recall("in", null, "tab");
