@@ -96,6 +96,11 @@ impl Assets {
             let name = Cow::Borrowed("Access-Control-Allow-Origin");
             headers.push((name, Cow::Borrowed("*")));
         }
+        if path == "/" {
+            // Safari plays a film only from a server that answers parts of it, or from a blob.
+            let policy = Cow::Borrowed("media-src 'self' blob:");
+            headers.push((Cow::Borrowed("Content-Security-Policy"), policy));
+        }
         if packed && !unchanged {
             headers.push((Cow::Borrowed("Content-Encoding"), Cow::Borrowed("gzip")));
         }

@@ -122,7 +122,7 @@ export class Awake extends EventTarget {
     video.tabIndex = -1;
     video.preload = "auto";
     video.muted = false;
-    video.src = this.#source;
+    this.#load(video);
     video.addEventListener("timeupdate", () => {
       if (video.currentTime > video.duration / 2) video.currentTime = 0;
     });
@@ -134,6 +134,17 @@ export class Awake extends EventTarget {
     });
     this.#document.body.append(video);
     return video;
+  }
+
+  /** Gives the video its file as a blob: Safari does not play files of servers that answer no parts of them. */
+  async #load(video) {
+    try {
+      const answer = await fetch(this.#source);
+      if (!answer.ok) throw new Error(`status ${answer.status}`);
+      video.src = URL.createObjectURL(await answer.blob());
+    } catch {
+      video.src = this.#source;
+    }
   }
 
   #played(video, plays) {

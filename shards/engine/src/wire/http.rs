@@ -399,21 +399,27 @@ fn is_at(origin: &str, host: &str) -> bool {
 }
 
 /// Headers of every answer that restrict what a browser may do with it.
-const SECURITY_HEADERS: &str = "X-Content-Type-Options: nosniff\r\n\
+const SECURITY_HEADERS: [&str; 2] = [
+    "X-Content-Type-Options: nosniff\r\n\
     X-Frame-Options: DENY\r\n\
     Referrer-Policy: no-referrer\r\n\
     Content-Security-Policy: default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; \
-    base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "\r\n\
     Cross-Origin-Opener-Policy: same-origin\r\n\
     Origin-Agent-Cluster: ?1\r\n\
     X-DNS-Prefetch-Control: off\r\n\
     X-Download-Options: noopen\r\n\
     X-Permitted-Cross-Domain-Policies: none\r\n\
     X-XSS-Protection: 0\r\n\
-    Permissions-Policy: camera=(), geolocation=(), microphone=(), payment=(), usb=(), screen-wake-lock=(self)\r\n";
+    Permissions-Policy: camera=(), geolocation=(), microphone=(), payment=(), usb=(), screen-wake-lock=(self)\r\n",
+];
 
 /// The header with the pages that may read an answer.
 const ALLOWED_ORIGIN: &str = "Access-Control-Allow-Origin";
+
+/// The header with the sources from which a page may load.
+const POLICY: &str = "Content-Security-Policy";
 
 /// An answer to print.
 #[derive(Clone, Copy, Debug)]
@@ -422,7 +428,7 @@ pub struct Response<'a> {
     pub status: u16,
     /// Headers besides the common ones, such as `Content-Type`. Neither names nor values may
     /// contain line ends. If `Access-Control-Allow-Origin` is among them, pages of every origin may
-    /// read the answer.
+    /// read the answer. The directives of a `Content-Security-Policy` are added to the common ones.
     pub headers: &'a [(Cow<'static, str>, Cow<'static, str>)],
     /// The body. For `HEAD` it is left out, but its length is sent.
     pub body: &'a [u8],
@@ -444,7 +450,10 @@ impl Response<'_> {
     pub fn print(&self, out: &mut Vec<u8>, now: UnixMillis, delivery: Delivery<'_>) {
         print_status(out, self.status);
         let is_shared = self.headers.iter().any(|(name, _)| name == ALLOWED_ORIGIN);
-        for (name, value) in self.headers.iter().filter(|(name, _)| name != ALLOWED_ORIGIN) {
+        let policy = self.headers.iter().find(|(name, _)| name == POLICY);
+        let own =
+            |(name, _): &&(Cow<'_, str>, Cow<'_, str>)| name != ALLOWED_ORIGIN && name != POLICY;
+        for (name, value) in self.headers.iter().filter(own) {
             print_header(out, name, value);
         }
         // A 304 has the length of the answer that it stands for, which is unknown here.
@@ -452,7 +461,8 @@ impl Response<'_> {
             print_header(out, "Content-Length", &self.body.len().to_string());
         }
         print_header(out, "Connection", if delivery.keep_alive { "keep-alive" } else { "close" });
-        print_common(out, now, if is_shared { Cors::Any } else { delivery.cors });
+        let cors = if is_shared { Cors::Any } else { delivery.cors };
+        print_common(out, now, cors, policy.map_or("", |(_, more)| more));
         out.extend_from_slice(b"\r\n");
         if !delivery.head && self.status != 304 {
             out.extend_from_slice(self.body);
@@ -477,14 +487,21 @@ pub fn print_preflight(
         }
         print_header(out, "Vary", "Access-Control-Request-Headers");
     }
-    print_common(out, now, delivery.cors);
+    print_common(out, now, delivery.cors, "");
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the headers of every answer: the date, and the policies for browsers.
-fn print_common(out: &mut Vec<u8>, now: UnixMillis, cors: Cors<'_>) {
+/// Appends the headers of every answer: the date, and the policies for browsers. `policy` has more
+/// directives of the content security policy, or is empty.
+fn print_common(out: &mut Vec<u8>, now: UnixMillis, cors: Cors<'_>, policy: &str) {
     print_date(out, now);
-    out.extend_from_slice(SECURITY_HEADERS.as_bytes());
+    let [before, after] = SECURITY_HEADERS;
+    out.extend_from_slice(before.as_bytes());
+    if !policy.is_empty() {
+        out.extend_from_slice(b"; ");
+        out.extend_from_slice(policy.as_bytes());
+    }
+    out.extend_from_slice(after.as_bytes());
     let shared = match cors {
         Cors::Silent | Cors::Denied => "same-origin",
         Cors::Any => {
@@ -719,7 +736,7 @@ impl Upgrade<'_> {
         if let Some(extension) = extension {
             print_header(out, "Sec-WebSocket-Extensions", extension);
         }
-        print_common(out, now, cors);
+        print_common(out, now, cors, "");
         out.extend_from_slice(b"\r\n");
     }
 }
@@ -1140,6 +1157,10 @@ mod tests {
         let head = printed(response, Delivery { head: true, ..delivery });
         assert_eq!(head, answer.strip_suffix("hello").unwrap());
 
+        let policy = [(Cow::Borrowed("Content-Security-Policy"), Cow::Borrowed("media-src blob:"))];
+        let page = printed(Response { status: 200, headers: &policy, body: b"" }, delivery);
+        assert_eq!(page.matches("Content-Security-Policy").count(), 1, "{page}");
+        assert!(page.contains("frame-ancestors 'none'; media-src blob:\r\nCross-Origin"), "{page}");
         let unchanged = printed(Response { status: 304, headers: &[], body: b"" }, delivery);
         assert!(!unchanged.contains("Content-Length"));
 
