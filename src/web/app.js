@@ -27,17 +27,30 @@ const isNewEnough = () =>
 /** Time after which the songs' rooms are fetched if nothing needed them before. Guessed. */
 const SONGS_LATEST_MS = 2000;
 
-/** The songs' rooms are fetched with the first song, when somebody opens them or drags a file, or a little later. */
+/** The songs' rooms are fetched with the first song, when somebody opens them or brings a file, or a little later. */
 function mountSongsLater(stage) {
   const names = ["songs", "song-add", "song-import", "song-edit"];
+  // What is dropped or pasted before the room is here waits for it.
+  const early = (event) => {
+    if (!stage.isOpen || event.target.closest?.("input, textarea")) return;
+    const brought = event.dataTransfer ?? event.clipboardData;
+    const [files, text] = [[...(brought?.files ?? [])], brought?.getData("text/plain") ?? ""];
+    if (files.length > 0) stage.call("song-import", files);
+    else if (text.trim() !== "") stage.call("song-add", text);
+    else return;
+    event.preventDefault();
+  };
+  const allowDrop = (event) => stage.isOpen && event.preventDefault();
+  const listeners = [["dragover", allowDrop], ["drop", early], ["paste", early]];
   const mount = mountLater(stage, names, async () => {
     const { mountSongs, STYLE } = await import("./stage/songs.js");
     await withStyle(STYLE);
+    for (const [type, listener] of listeners) removeEventListener(type, listener);
     mountSongs(stage);
   });
+  for (const [type, listener] of listeners) addEventListener(type, listener);
   stage.addEventListener("setlist", () => stage.setlist?.songs.length > 0 && mount());
   stage.addEventListener("open", () => setTimeout(mount, SONGS_LATEST_MS));
-  addEventListener("dragenter", mount, { once: true });
 }
 
 function start() {
