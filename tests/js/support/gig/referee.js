@@ -83,9 +83,8 @@ export class Referee {
     return placeAt(timeline, this.scoreAt(reading.from, timeline), reading.from);
   }
 
-  /** Checks one reading of a screen against the timeline that it had. Returns whether the referee knows that one. */
-  judge(screen, reading) {
-    const timeline = this.known.get(`${reading.epoch} ${reading.version}`);
+  /** Checks one reading of a screen, against the timeline that it had or another one. Returns false if that is unknown. */
+  judge(screen, reading, timeline = this.known.get(`${reading.epoch} ${reading.version}`)) {
     if (!timeline) return false;
     const times = [];
     for (let t = reading.from - FRAME_US; t <= reading.to + FRAME_US; t += STEP_US) times.push(t);
