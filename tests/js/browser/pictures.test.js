@@ -42,7 +42,11 @@ async function enter(name, viewport, view) {
   return page;
 }
 
-const take = (page, name) => page.screenshot({ path: `${FOLDER}/${name}.png` });
+async function take(page, name) {
+  // Sheets slide in; the song's own animations last as long as it plays.
+  await page.evaluate(() => Promise.all(document.querySelector("#sheets")?.getAnimations({ subtree: true }).map(({ finished }) => finished) ?? []));
+  await page.screenshot({ path: `${FOLDER}/${name}.png` });
+}
 
 /** Waits until the pages show the line that sounds at `BEAT`. */
 const shown = (page) =>
