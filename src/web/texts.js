@@ -34,7 +34,7 @@ export const STAGE = Object.freeze({
   close: "Close",
   cancel: "Cancel",
   noAnswerYet: "No answer yet",
-  notFetched: "This part of the page could not be fetched. Try again when the connection is back.",
+  notFetched: "This part of the page could not be fetched. Try again when the connection is back, or load the page again.",
   pressAgain: "Press again to confirm",
   somebody: "Somebody",
   noSong: "No song",

@@ -435,10 +435,9 @@ fn space(gap: &str, before: u8, after: u8) -> &'static str {
     let is_value = |byte: u8| is_word(byte) || b"\"'`".contains(&byte);
     // Two operators could become another one, or a comment.
     let is_operator = |byte: u8| b"+-*/%<>&|^=!?:~".contains(&byte);
-    let is_needed = !gap.is_empty()
-        && !splits(before)
-        && !splits(after)
-        && !(is_operator(before) && is_value(after))
-        && !(is_value(before) && is_operator(after));
-    if is_needed { " " } else { "" }
+    let are_apart = splits(before)
+        || splits(after)
+        || is_operator(before) && is_value(after)
+        || is_value(before) && is_operator(after);
+    if gap.is_empty() || are_apart { "" } else { " " }
 }

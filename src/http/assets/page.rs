@@ -122,9 +122,9 @@ fn without_comments(path: &str, text: &str) -> Result<String, Trouble> {
             let end = end.ok_or_else(|| Trouble::at(path, text, place, "a comment has no end"))?;
             out.extend(inside[..end].matches('\n'));
             rest = &inside[end + 2..];
-        } else if from.starts_with('/') {
+        } else if let Some(after) = from.strip_prefix('/') {
             out.push('/');
-            rest = &from[1..];
+            rest = after;
         } else {
             let end = string_end(from);
             let end = end.ok_or_else(|| Trouble::at(path, text, place, "a string has no end"))?;

@@ -217,7 +217,7 @@ impl Host {
         self.probe(now);
         if !was_announced {
             self.number += 1;
-            if self.number % MANY == 0 {
+            if self.number.is_multiple_of(MANY) {
                 self.next = Some(now + MANY_PAUSE);
             }
         }
