@@ -25,8 +25,6 @@ const SEED = Number(process.env.GIG_SEED ?? 19);
 /** Steps that are played; those that fill the stage always are. */
 const PLAYED = process.env.GIG_STEPS ? new Set(["2", "3", ...process.env.GIG_STEPS.split(",")]) : null;
 const IS_LONG = process.env.GIG === "long";
-/** A server made for it reads the page from this folder. */
-const WEB = process.env.WEB_DIR ? { WEB_DIR: process.env.WEB_DIR } : {};
 const TABLET = { width: 1180, height: 820 };
 const PHONE = { width: 390, height: 844 };
 const LAPTOP = { width: 1440, height: 900 };
@@ -36,7 +34,7 @@ const ANCHOR_PX = 1.5;
 const EARLY = /No answer yet/;
 
 const folder = mkdtempSync(join(tmpdir(), "bandsync-gig-"));
-const env = { SHARDS: "2", STORAGE: "file", DATA_DIR: folder, EVENT_RATES: "other=0", ...WEB };
+const env = { SHARDS: "2", STORAGE: "file", DATA_DIR: folder, EVENT_RATES: "other=0" };
 const session = freshSession("gig");
 
 let server;
@@ -215,7 +213,7 @@ test("a gig", { timeout: 600_000 }, async (t) => {
       family === "IPv4" && !internal && /^(10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.)/.test(address);
     const addresses = Object.entries(networkInterfaces()).filter(([name]) => !/^(docker|br-|veth|virbr|vmnet)/.test(name)).flatMap(([, list]) => list);
     if (!addresses.some(isPrivate)) return cannot(sub, "without a private IPv4 address the server prints no code");
-    return onTerminal({ HOST: "all", ...WEB }, (text) => text.includes("Ctrl-C"), async (text) => {
+    return onTerminal({ HOST: "all" }, (text) => text.includes("Ctrl-C"), async (text) => {
       const address = codeOf(text);
       assert.match(String(address), /^http:\/\/[\d.]+:\d+\/$/, text);
       const answer = await fetch(address);

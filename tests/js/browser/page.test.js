@@ -13,8 +13,6 @@ import { PATIENCE_MS } from "../support/wait.js";
 
 // Guessed: two tablets that differ by less look in step.
 const IN_STEP_MS = 50;
-/** A server made for it reads the page from this folder. */
-const WEB = process.env.WEB_DIR ? { WEB_DIR: process.env.WEB_DIR } : {};
 const TABLET = { width: 1180, height: 820 };
 const PHONE = { width: 390, height: 844 };
 
@@ -32,7 +30,7 @@ let pages;
 let complaints;
 
 before(async () => {
-  server = await startServer({ env: { SHARDS: "3", ...WEB } });
+  server = await startServer({ env: { SHARDS: "3" } });
   browser = await launchBrowser();
 });
 after(async () => {
@@ -530,7 +528,7 @@ describe("seats", () => {
 
   scene("a leader leads again after kill -9 and a start of the server", async () => {
     const folder = mkdtempSync(join(tmpdir(), "bandsync-page-"));
-    const env = { SHARDS: "1", STORAGE: "file", DATA_DIR: folder, ...WEB };
+    const env = { SHARDS: "1", STORAGE: "file", DATA_DIR: folder };
     let running = await startServer({ env });
     try {
       const options = { url: running.url, lost: true };

@@ -9,7 +9,6 @@ import { MARK, pseudo, pseudoSource, textsOf } from "../support/gig/pseudo.js";
 import { HARBOUR, VAN } from "../support/gig/songs.js";
 import { startServer } from "../support/server.js";
 
-const WEB = process.env.WEB_DIR ? { WEB_DIR: process.env.WEB_DIR } : {};
 const TEXTS = textsOf(texts);
 /**
  * Visible texts that are not of the page: names of programs, keys, formats, units, and what the songs and members are
@@ -21,7 +20,7 @@ let server;
 let browser;
 
 before(async () => {
-  server = await startServer({ env: { SHARDS: "1", STORAGE: "memory", ...WEB } });
+  server = await startServer({ env: { SHARDS: "1", STORAGE: "memory" } });
   browser = await launchBrowser();
 });
 after(async () => {

@@ -45,8 +45,7 @@ let bands;
 let complaints;
 
 before(async () => {
-  const { WEB_DIR } = process.env;
-  server = await startServer({ env: { SHARDS: "2", ...(WEB_DIR && { WEB_DIR }) } });
+  server = await startServer();
   browser = await launchBrowser();
 });
 after(async () => {
@@ -669,7 +668,7 @@ describe("charts", () => {
   });
 
   scene("songs stay readable when the server is gone", async () => {
-    const own = await startServer({ env: { ...(process.env.WEB_DIR && { WEB_DIR: process.env.WEB_DIR }) } });
+    const own = await startServer();
     const before = server;
     server = own;
     try {

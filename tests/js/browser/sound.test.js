@@ -23,7 +23,7 @@ let pages;
 let complaints;
 
 before(async () => {
-  server = await startServer({ env: { SHARDS: "2", ...(process.env.WEB_DIR && { WEB_DIR: process.env.WEB_DIR }) } });
+  server = await startServer();
   browser = await launchBrowser({
     args: [`--host-resolver-rules=MAP ${PLAIN_HOST} 127.0.0.1`, "--ignore-certificate-errors"],
   });
