@@ -119,6 +119,10 @@ export class BandSync extends EventTarget {
   #joined = null;
   /** Whether the next snapshot's timeline counts, whatever its version: it may come from another server. */
   #fresh = true;
+  /** Whether the server's clock was heard on this connection. */
+  #hearsClock = false;
+  /** A timeline of a server that was started again, which waits for that server's clock. */
+  #early = null;
   #resumedAt = -Infinity;
   #askedAt = -Infinity;
   /**
@@ -560,6 +564,8 @@ export class BandSync extends EventTarget {
   }
 
   #connected(recovered) {
+    this.#hearsClock = false;
+    this.#early = null;
     this.#plan.start(this.#now());
     this.#resumedAt = this.#now();
     this.#probeWhenDue();
@@ -723,7 +729,10 @@ export class BandSync extends EventTarget {
       this.memberCount = payload.memberCount ?? this.members.length;
       this.leaderId = payload.leaderSocketId ?? null;
       if (this.#fresh && music.isTimeline(payload.timeline)) {
-        this.timeline = null;
+        // By the clock of the server before, its times would be anywhere.
+        const isEarly = !this.#hearsClock && this.clock.now() !== null && this.timeline && this.timeline.epoch !== payload.timeline.epoch;
+        if (isEarly) this.#early = payload.timeline;
+        else this.timeline = null;
         this.#fresh = false;
       }
     } else if (name === "session_update" && this.snapshot) {
@@ -767,15 +776,27 @@ export class BandSync extends EventTarget {
   /** Keeps the newest timeline, from any message. */
   #take(payload) {
     const { timeline } = payload ?? {};
-    if (!music.isTimeline(timeline) || !music.isNewer(timeline, this.timeline)) return;
-    this.timeline = timeline;
+    if (!music.isTimeline(timeline) || !music.isNewer(timeline, this.#early ?? this.timeline)) return;
+    if (this.#early) this.#early = timeline;
+    else {
+      this.timeline = timeline;
+      this.#dispatch("change");
+    }
+  }
+
+  /** The clock of this connection's server is known from now on. */
+  #hearClock() {
+    this.#hearsClock = true;
+    if (!this.#early) return;
+    this.timeline = this.#early;
+    this.#early = null;
     this.#dispatch("change");
   }
 
   /** A message with a newer (epoch, version) than ours means that a change was missed. */
   #catchUp({ epoch, version }) {
     if (this.#fresh || !Number.isSafeInteger(epoch) || !Number.isSafeInteger(version)) return;
-    if (!music.isNewer({ epoch, version }, this.timeline) || this.#now() - this.#askedAt < CATCH_UP_MS) return;
+    if (!music.isNewer({ epoch, version }, this.#early ?? this.timeline) || this.#now() - this.#askedAt < CATCH_UP_MS) return;
     this.#askedAt = this.#now();
     this.request("sync_request").catch(() => {});
   }
@@ -794,6 +815,7 @@ export class BandSync extends EventTarget {
     this.#socket.emit("clock_sync", { t0: c0 }, (answer, c3) => {
       if (!answer || answer.ok === false) return;
       const stepped = this.clock.add(c0, answer.t1, answer.t2, c3);
+      this.#hearClock();
       if (!stepped) return;
       this.#plan.burst(c3);
       this.#probeWhenDue();

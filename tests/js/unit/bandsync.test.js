@@ -510,6 +510,26 @@ test("plays on while the connection is lost, and joins again with the same name 
     assert.equal(band.timeline.version, 0, "a restarted server starts from version 0");
   }));
 
+test("a server that was started again is believed when its clock is known", () =>
+  onStage(async (server, band) => {
+    await until(() => band.clock.ready);
+    const old = band.timeline;
+    const { clock_sync: clock } = server.answers;
+    server.answers.clock_sync = undefined;
+    server.snapshot = { ...server.snapshot, timeline: timeline({ epoch: 2 }) };
+    server.sockets.at(-1).drop();
+    const rejoined = once(band, "snapshot");
+    await rejoined;
+    server.event("session_update", { sessionId: "stage", timeline: timeline({ epoch: 2, version: 2 }) });
+    assert.equal(band.timeline, old, "times of the new timeline mean nothing by the old clock");
+    // Its clock began anew.
+    server.serverClock = () => performance.now() - 5_000_000;
+    server.answers.clock_sync = clock;
+    await until(() => band.timeline !== old);
+    assert.deepEqual([band.timeline.epoch, band.timeline.version], [2, 2]);
+    assert.ok(band.serverMicros() < 0, "and the clock is the new one");
+  }));
+
 test("a leader that was away for longer than the grace period asks for no role", async () => {
   let asleep = 0;
   await onStage(
