@@ -23,6 +23,13 @@ export function write(el, text) {
   if (el.textContent !== text) el.textContent = text;
 }
 
+/** A copy in the place of an element: where the old one would have moved, the new one appears, which shifts no layout. */
+export function renewed(el) {
+  const copy = el.cloneNode(true);
+  el.replaceWith(copy);
+  return copy;
+}
+
 /** Sets an attribute only if it changes; null removes it. */
 export function mark(el, name, value) {
   if (value === null || value === false) {

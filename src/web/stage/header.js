@@ -3,7 +3,7 @@
 
 import { STAGE, fill } from "../texts.js";
 import { keyName, keysFor } from "../chart/chord.js";
-import { h, mark, write } from "./dom.js";
+import { h, mark, renewed, write } from "./dom.js";
 import { barAt, feltHere, nameOf } from "./model.js";
 import { armedText, tempoText } from "./steer.js";
 
@@ -55,6 +55,8 @@ export function mountHeader(stage, root, steer) {
       slow();
     }
     if (!here) return;
+    // In 6/8 the beats within a big one change nothing that is drawn.
+    if (beat.dataset.beat !== String(here.beat.beat)) beat.dataset.beat = here.beat.beat;
     const felt = feltHere(stage, here);
     const big = Math.floor((here.beat.beat - 1) / felt) + 1;
     const tempoNow = (steer.wanted ?? here.beat.tempoBpm) / felt;
@@ -73,7 +75,6 @@ export function mountHeader(stage, root, steer) {
     digits[Number(beat.dataset.shown ?? 1) - 1].classList.remove("shown");
     digits[Math.min(DIGITS, big) - 1].classList.add("shown");
     beat.dataset.shown = Math.min(DIGITS, big);
-    beat.dataset.beat = here.beat.beat;
     beat.dataset.of = here.beat.num;
     tempo.dataset.bpm = here.beat.tempoBpm;
     write(note, felt === 3 ? STAGE.dottedNote : STAGE.note);
@@ -121,7 +122,10 @@ export function mountHeader(stage, root, steer) {
     const song = stage.songAfter(1)?.title;
     const loops = here.beat.pass > 0 && stage.loop !== null;
     const name = loops ? pass?.name : isOver ? song : following || (pass && song ? fill(STAGE.then, { name: song }) : "");
-    write(next, loops ? `⟳ ${times(Math.max(1, here.beat.pass))}` : name ? fill(STAGE.next, { name }) : "");
+    const nextText = loops ? `⟳ ${times(Math.max(1, here.beat.pass))}` : name ? fill(STAGE.next, { name }) : "";
+    // On a narrow screen the two are pushed to and fro by what the other one says.
+    if (next.textContent !== nextText) [of, next] = [of, next].map(renewed);
+    write(next, nextText);
     mark(next, "data-loop", loops ? here.beat.pass : null);
     showArmed();
   }
@@ -220,12 +224,6 @@ export function mountHeader(stage, root, steer) {
     showMembers();
     slow();
   });
-}
-
-function renewed(el) {
-  const copy = el.cloneNode(true);
-  el.replaceWith(copy);
-  return copy;
 }
 
 const ordinal = new Intl.PluralRules("en", { type: "ordinal" });

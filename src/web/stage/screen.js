@@ -5,8 +5,9 @@
 import { feltAt } from "../chart/map.js";
 import { SONG, fill } from "../texts.js";
 import { directionOf } from "./bidi.js";
-import { h, mark, write } from "./dom.js";
+import { h, mark, renewed, write } from "./dom.js";
 import { emWidth } from "./measure.js";
+import { barAt } from "./model.js";
 
 const CLOCK_MS = 1000;
 const LOST_BOUND_MS = 50;
@@ -159,6 +160,8 @@ class Panel {
   load() {
     const { song, armed } = this.#stage;
     this.#shown = "";
+    const { map } = song ?? {};
+    this.top.style.setProperty("--bar-digits", map && barAt(map.meter, map.beats) >= 100 ? 3 : 2);
     write(this.#parts.title, song?.title || SONG.nothing);
     const after = armed?.kind === "song" ? this.#stage.songById(armed.songId) : this.#stage.songAfter(1);
     write(this.#parts.then, song && after?.title ? fill(SONG.then, { title: after.title }) : "");
@@ -176,7 +179,10 @@ class Panel {
     const felt = map ? feltAt(map, now.songBeat) : 1;
     const big = Math.floor((beat.beat - 1) / felt) + 1;
     const parts = this.#parts;
-    write(parts.bar, String(beat.bar));
+    const bar = String(beat.bar);
+    // Digits stand at the end, so another length moves them: a new element.
+    if (bar.length !== parts.bar.textContent.length) parts.bar = renewed(parts.bar);
+    write(parts.bar, bar);
     write(parts.beat, String(big));
     Object.assign(parts.bar.dataset, { bar: beat.bar });
     Object.assign(parts.beat.dataset, { beat: beat.beat, of: beat.num });

@@ -164,6 +164,8 @@ export function mountStates(stage, root, steer) {
   stage.addEventListener("toast", ({ detail: { text, plain = false, action, seconds = TOAST_SECONDS } }) => {
     clearTimeout(toastTimer);
     toast.hidden = text === "";
+    // A toast of another size that takes the place of one that is shown appears anew, and does not move.
+    toast.parentNode.append(toast);
     toast.classList.toggle("plain", plain);
     toastText.textContent = text;
     act = action?.run ?? null;
@@ -202,7 +204,8 @@ export function mountStates(stage, root, steer) {
     stage.addEventListener(type, () => {
       showEmpty();
       top.dataset.song = stage.song?.id ?? "";
-      ended = nextShown = null;
+      // Neither is a state that is shown: both are drawn again.
+      ended = nextShown = undefined;
     });
   }
   stage.addEventListener("status", showStatus);
