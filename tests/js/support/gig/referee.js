@@ -128,8 +128,10 @@ export class Referee {
         }
         if (isNewer(this.timeline, reading)) continue;
         const off = reading.skew - this.skew;
-        assert.ok(Math.abs(off) <= FRAME_US / 1000, `the clock of ${screen.name} is off by ${off} ms`);
-        break;
+        if (Math.abs(off) <= FRAME_US / 1000) break;
+        // Right after a connection the clock knows little.
+        assert.ok(performance.now() < end, `the clock of ${screen.name} is off by ${off} ms`);
+        await pause(20);
       }
     }
   }
