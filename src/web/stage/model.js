@@ -204,14 +204,20 @@ export class Stage extends EventTarget {
     if (at - this.#nowAt < NOW_MS) return this.#now;
     this.#nowAt = at;
     this.#follow();
-    const beat = this.band.beat();
+    // Two questions are answered at two instants, and the music may begin or end between them.
+    let playing;
+    let beat;
+    do {
+      playing = this.band.isPlaying;
+      beat = this.band.beat();
+    } while (playing !== this.band.isPlaying);
     const map = this.song?.map ?? null;
     this.#now = beat && {
       beat,
       songBeat: beat.songBeat,
       line: map ? lineAt(map, beat.songBeat) : -1,
       pass: passAt(map, beat.songBeat),
-      playing: this.band.isPlaying,
+      playing,
     };
     return this.#now;
   }
