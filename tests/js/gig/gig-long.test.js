@@ -13,7 +13,6 @@ import { pause } from "../support/gig/screen.js";
 import { HARBOUR, VAN } from "../support/gig/songs.js";
 import { startServer } from "../support/server.js";
 
-const WEB = process.env.WEB_DIR ? { WEB_DIR: process.env.WEB_DIR } : {};
 const SECONDS = Number(process.env.GIG_SECONDS ?? 480);
 const SLOWDOWN = 4;
 /** Specified. */
@@ -26,7 +25,7 @@ if (process.env.GIG === "long") {
   let server;
   let browser;
   before(async () => {
-    server = await startServer({ env: { SHARDS: "1", STORAGE: "memory", EVENT_RATES: "other=0", ...WEB } });
+    server = await startServer({ env: { SHARDS: "1", STORAGE: "memory", EVENT_RATES: "other=0" } });
     browser = await launchBrowser();
   });
   after(async () => {

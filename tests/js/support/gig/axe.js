@@ -5,13 +5,9 @@ import { createRequire } from "node:module";
 const source = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
 
-/** Faults of a page as texts. The content security policy of the page allows no script of others, so Chromium alone can do it. */
+/** Faults of a page at rest, as texts. The content security policy of the page allows no script of others, so Chromium alone can do it. */
 export async function faults(page) {
   const session = await page.context().newCDPSession(page);
-  // A panel that fades in has no contrast yet.
-  await page.waitForFunction(() => document.getAnimations().every((one) =>
-    one.playState !== "running" || one.effect.getComputedTiming().endTime === Infinity
-    || !(one instanceof CSSAnimation || one instanceof CSSTransition)));
   try {
     const { result, exceptionDetails } = await session.send("Runtime.evaluate", {
       expression: `(async () => {

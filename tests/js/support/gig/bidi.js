@@ -116,10 +116,10 @@ export class Firefox {
     this.#listeners.add(listener);
   }
 
-  /** Opens a screen with storage of its own. */
+  /** Opens a screen with storage of its own, in a window: a tab behind another one draws seldom. */
   async screen(name, { size, origin }) {
     const { userContext } = await this.send("browser.createUserContext");
-    const { context } = await this.send("browsingContext.create", { type: "tab", userContext });
+    const { context } = await this.send("browsingContext.create", { type: "window", userContext });
     const screen = new FirefoxScreen(this, context, name);
     screen.origin = origin;
     await screen.resize(size);
@@ -200,18 +200,13 @@ export class FirefoxScreen extends Screen {
   }
 
   async click(selector) {
-    let at = null;
-    await this.#whenHit(selector, (place) => {
-      at = place;
-    });
-    return this.clickAt(at.x, at.y);
-  }
-
-  async #whenHit(selector, take) {
     const end = performance.now() + PATIENCE_MS;
+    let last = null;
     for (;;) {
+      // What still moves is not where it will be.
       const place = await this.eval(middleOf, selector);
-      if (place) return take(place);
+      if (place && place.x === last?.x && place.y === last.y) return this.clickAt(place.x, place.y);
+      last = place;
       if (performance.now() > end) throw new Error(`${this.name}: nothing to press at ${selector}`);
       await new Promise((done) => setTimeout(done, 50));
     }

@@ -57,6 +57,13 @@ export class Screen {
     return this.click(`[data-testid="${id}"]`, options);
   }
 
+  /** Waits until nothing slides or fades any more. */
+  rests() {
+    return this.until(() => document.getAnimations().every((one) =>
+      one.playState !== "running" || one.effect.getComputedTiming().endTime === Infinity
+      || !(one instanceof CSSAnimation || one instanceof CSSTransition)));
+  }
+
   /** Writes into a field with a test id, as if it was pasted. */
   async fill(id, text) {
     await this.shows(id);

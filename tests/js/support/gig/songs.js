@@ -97,7 +97,7 @@ export const SCORES = Object.fromEntries([
   score("Harbour", { meter: [[0, 6], [24, 9]], lines: linesOf([6, 4], [9, 4]), sections: [["Swell", 4], ["Tide", 4]] }),
   score("Lantern", { lines: linesOf([8, 2]), sections: [["Verse 1", 2]] }),
   score("Chapel Road", { lines: linesOf([8, 2]), sections: [["Verse 1", 2]] }),
-  score("Café Lights", { lines: linesOf([8, 2]), sections: [["", 2]] }),
+  score("Café Lights", { lines: linesOf([8, 2]), sections: [["Verse 1", 2]] }),
 ].map((one) => [one.title, one]));
 
 /** The text in Windows-1252; all its letters are in Latin-1 too. */

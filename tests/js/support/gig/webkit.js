@@ -1,6 +1,6 @@
-// A screen in WebKitGTK's MiniBrowser, through its WebDriver: plain HTTP, one session for each screen.
+// A screen in WebKitGTK's MiniBrowser, through its WebDriver: plain HTTP.
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -18,33 +18,41 @@ const freePort = () => new Promise((done, fail) => {
   });
 });
 
-/** Runs WebKitWebDriver on an X server of its own, because MiniBrowser has no headless mode. */
+/** MiniBrowser on an X server of its own, because it has no headless mode. A driver has one session, so each screen has one. */
 export class WebKit {
   #children = [];
   #home;
-  url;
+  #env;
 
   static async start() {
     const webkit = new WebKit();
     webkit.#home = mkdtempSync(join(tmpdir(), "bandsync-webkit-"));
+    try {
+      const DISPLAY = await webkit.#display();
+      webkit.#env = {
+        ...process.env, DISPLAY, HOME: webkit.#home, XDG_RUNTIME_DIR: webkit.#home, GDK_BACKEND: "x11", LIBGL_ALWAYS_SOFTWARE: "1", NO_AT_BRIDGE: "1",
+        // As root there is no sandbox.
+        ...(process.getuid() === 0 && { WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS: "1" }),
+      };
+    } catch (error) {
+      await webkit.close();
+      throw error;
+    }
+    return webkit;
+  }
+
+  /** Starts a driver, and returns its address. */
+  async #driver() {
     const port = await freePort();
-    webkit.url = `http://127.0.0.1:${port}`;
-    const env = { ...process.env, HOME: webkit.#home, XDG_RUNTIME_DIR: webkit.#home, GDK_BACKEND: "x11", WEBKIT_DISABLE_COMPOSITING_MODE: "1", LIBGL_ALWAYS_SOFTWARE: "1", NO_AT_BRIDGE: "1", WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS: "1" };
-    env.DISPLAY = await webkit.#display();
-    const child = spawn(...leashed(webkitPath(), [`--port=${port}`]), { env, stdio: ["ignore", "ignore", "pipe"] });
-    webkit.#children.push(child);
-    webkit.said = "";
-    child.stderr.setEncoding("utf8").on("data", (text) => (webkit.said = (webkit.said + text).slice(-10_000)));
+    const url = `http://127.0.0.1:${port}`;
+    this.#children.push(spawn(...leashed(webkitPath(), [`--port=${port}`]), { env: this.#env, stdio: "ignore" }));
     const end = performance.now() + PATIENCE_MS;
     for (;;) {
       try {
-        await fetch(`${webkit.url}/status`);
-        return webkit;
+        await fetch(`${url}/status`);
+        return url;
       } catch (error) {
-        if (performance.now() > end) {
-          await webkit.close();
-          throw error;
-        }
+        if (performance.now() > end) throw error;
         await pause(50);
       }
     }
@@ -61,17 +69,12 @@ export class WebKit {
     return `:${await within(PATIENCE_MS, number, "Xvfb starts")}`;
   }
 
-  async send(method, path, body) {
-    const answer = await fetch(`${this.url}${path}`, { method, ...(body && { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } }) });
-    const { value } = await answer.json();
-    if (!answer.ok) throw new Error(`${value.error}: ${value.message}`);
-    return value;
-  }
-
   async screen(name, { size }) {
-    const { sessionId } = await this.send("POST", "/session", { capabilities: { alwaysMatch: { "webkitgtk:browserOptions": { binary: await miniBrowser(), args: ["--automation"] } } } });
-    const screen = new WebKitScreen(this, `/session/${sessionId}`, name);
-    await this.send("POST", `/session/${sessionId}/timeouts`, { script: 3 * PATIENCE_MS, pageLoad: 3 * PATIENCE_MS });
+    const url = await this.#driver();
+    const options = { binary: miniBrowser(), args: ["--automation"] };
+    const { sessionId } = await send("POST", `${url}/session`, { capabilities: { alwaysMatch: { "webkitgtk:browserOptions": options } } });
+    const screen = new WebKitScreen(`${url}/session/${sessionId}`, name);
+    await screen.send("POST", "/timeouts", { script: 3 * PATIENCE_MS, pageLoad: 3 * PATIENCE_MS });
     await screen.resize(size);
     return screen;
   }
@@ -88,42 +91,45 @@ export class WebKit {
   }
 }
 
+async function send(method, url, body) {
+  const answer = await fetch(url, { method, ...(body && { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } }) });
+  const { value } = await answer.json();
+  if (!answer.ok) throw new Error(`${value.error}: ${value.message}`);
+  return value;
+}
+
 /** MiniBrowser is in a folder of the library, which has the version of its interface in its name. */
-async function miniBrowser() {
-  const { globSync, readdirSync } = await import("node:fs");
+function miniBrowser() {
   const folders = readdirSync("/usr/lib", { withFileTypes: true }).filter((one) => one.isDirectory()).map(({ name }) => `/usr/lib/${name}`);
   for (const folder of ["/usr/libexec", "/usr/lib", ...folders]) {
-    const names = globSync ? readdirSync(folder).filter((name) => name.startsWith("webkit2gtk-")) : [];
-    for (const name of names.sort().reverse()) {
-      const path = join(folder, name, "MiniBrowser");
-      if (readdirSync(join(folder, name)).includes("MiniBrowser")) return path;
-    }
+    const names = existsSync(folder) ? readdirSync(folder).filter((name) => name.startsWith("webkit2gtk-")) : [];
+    const found = names.sort().reverse().map((name) => join(folder, name, "MiniBrowser")).find((path) => existsSync(path));
+    if (found) return found;
   }
   throw new Error("no MiniBrowser found");
 }
 
 export class WebKitScreen extends Screen {
   browser = "WebKitGTK";
-  #webkit;
-  #path;
+  #url;
 
-  constructor(webkit, path, name) {
+  /** @param {string} url address of the driver's session */
+  constructor(url, name) {
     super(name);
-    this.#webkit = webkit;
-    this.#path = path;
+    this.#url = url;
   }
 
-  #send(method, path, body) {
-    return this.#webkit.send(method, this.#path + path, body);
+  send(method, path, body) {
+    return send(method, this.#url + path, body);
   }
 
   async open(url) {
-    await this.#send("POST", "/url", { url });
+    await this.send("POST", "/url", { url });
     await this.#watch();
   }
 
   async reload() {
-    await this.#send("POST", "/refresh", {});
+    await this.send("POST", "/refresh", {});
     await this.#watch();
   }
 
@@ -145,7 +151,7 @@ export class WebKitScreen extends Screen {
     const script = `const done = arguments[arguments.length - 1]; const given = arguments[0];
       (async () => (${fn})(given === "" ? undefined : JSON.parse(given)))()
         .then((value) => done(JSON.stringify({ value })), (error) => done(JSON.stringify({ error: String(error.stack ?? error) })));`;
-    const text = await this.#send("POST", "/execute/async", { script, args: [arg === undefined ? "" : JSON.stringify(arg)] });
+    const text = await this.send("POST", "/execute/async", { script, args: [arg === undefined ? "" : JSON.stringify(arg)] });
     const { value, error } = JSON.parse(text);
     if (error) throw new Error(`${this.name}: ${error}`);
     return value;
@@ -154,14 +160,17 @@ export class WebKitScreen extends Screen {
   press(key) {
     const value = KEYS[key] ?? key;
     const actions = [{ type: "keyDown", value }, { type: "keyUp", value }];
-    return this.#send("POST", "/actions", { actions: [{ type: "key", id: "keys", actions }] });
+    return this.send("POST", "/actions", { actions: [{ type: "key", id: "keys", actions }] });
   }
 
   async click(selector) {
     const end = performance.now() + PATIENCE_MS;
+    let last = null;
     for (;;) {
+      // What still moves is not where it will be.
       const at = await this.eval(middleOf, selector);
-      if (at) return this.clickAt(at.x, at.y);
+      if (at && at.x === last?.x && at.y === last.y) return this.clickAt(at.x, at.y);
+      last = at;
       if (performance.now() > end) throw new Error(`${this.name}: nothing to press at ${selector}`);
       await pause(50);
     }
@@ -169,12 +178,12 @@ export class WebKitScreen extends Screen {
 
   clickAt(x, y) {
     const actions = [{ type: "pointerMove", duration: 0, x, y }, { type: "pointerDown", button: 0 }, { type: "pointerUp", button: 0 }];
-    return this.#send("POST", "/actions", { actions: [{ type: "pointer", id: "mouse", parameters: { pointerType: "mouse" }, actions }] });
+    return this.send("POST", "/actions", { actions: [{ type: "pointer", id: "mouse", parameters: { pointerType: "mouse" }, actions }] });
   }
 
   /** Resizes the window, so that the page has this size where the screen allows it. */
   async resize({ width, height }) {
-    await this.#send("POST", "/window/rect", { width, height });
+    await this.send("POST", "/window/rect", { width, height });
   }
 
   async quietly() {
@@ -182,6 +191,6 @@ export class WebKitScreen extends Screen {
   }
 
   close() {
-    return this.#send("DELETE", "");
+    return this.send("DELETE", "");
   }
 }
