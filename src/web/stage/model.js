@@ -5,8 +5,9 @@
 // each animation frame asks the timeline where the music is, once, and passes the answer on in the event `frame`.
 //
 // Events: `song` (another song, or another text of it), `setlist`, `view`, `frame` (detail: `now()`), `armed`, `members`
-// (members, roles, settings), `status` (connection), `timeline`, `look` (another song is looked at), `toast` and `busy`
-// (for the room that shows them), `open` and `close` (the stage was entered or left).
+// (members, roles, settings), `status` (connection), `timeline` (another one, or the music begins or ends by it), `look`
+// (another song is looked at), `toast` and `busy` (for the room that shows them), `open` and `close` (the stage was
+// entered or left).
 
 import { parseChart } from "../chart/chordpro.js";
 import { feltAt, lineAt, songMap } from "../chart/map.js";
@@ -82,6 +83,8 @@ export class Stage extends EventTarget {
   #screen;
   /** Timeline for which `armed` and the song were last worked out. */
   #seen = null;
+  /** Whether the music ran when `armed` and the song were worked out. */
+  #runs = false;
   /** Server time in microseconds at which the next scheduled segment begins. */
   #turnsAt = Infinity;
   #now = null;
@@ -372,13 +375,19 @@ export class Stage extends EventTarget {
     const { timeline } = this.band;
     const t = this.band.serverMicros();
     if (!timeline || t === null || (timeline === this.#seen && t < this.#turnsAt)) return;
-    const isNew = timeline !== this.#seen;
-    this.#seen = timeline;
     const ruling = music.segmentAt(timeline, t);
+    // A start that was scheduled begins by itself, and so does an end.
+    const runs = timeline.segments[ruling].rate === 1;
+    const isNew = timeline !== this.#seen || runs !== this.#runs;
+    this.#seen = timeline;
+    this.#runs = runs;
     this.#turnsAt = timeline.segments[ruling + 1]?.t0 ?? Infinity;
     this.#arm(timeline, ruling);
     this.#choose(songOf(timeline, ruling));
-    if (isNew) this.#tell("timeline");
+    if (!isNew) return;
+    // Rooms ask where the music is by this timeline, also if this runs within `now()`.
+    this.#nowAt = -Infinity;
+    this.#tell("timeline");
   }
 
   #arm(timeline, ruling) {
