@@ -526,7 +526,9 @@ describe("the page without its server", () => {
         page.evaluate(async () => (await caches.keys()).filter((name) => name.startsWith("bandsync-page ")));
       const opened = async () => {
         await page.reload();
-        await page.waitForFunction(() => window.stage);
+        // The page goes back to the stage and sets its history right, which would cut the next reload off.
+        const isBack = () => window.stage?.isOpen && history.state?.depth === 1;
+        await page.waitForFunction(isBack, undefined, { timeout: 2 * PATIENCE_MS });
       };
       assert.equal((await sets()).length, 1);
       await page.evaluate(async () => {
