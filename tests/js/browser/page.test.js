@@ -789,7 +789,7 @@ describe("the stage", () => {
       assert.equal((await reading(follower)).isPlaying, true);
       network.thaw();
       await until(follower, () => window.bandsync.status === "online");
-      await until(leader, () => window.bandsync.beat().bar >= 12);
+      await until(leader, () => window.bandsync.beat().bar >= 10);
       assert.deepEqual(await ofFollower(), []);
       assert.deepEqual(await ofLeader(), []);
       await assertInStep(leader, follower);
