@@ -68,6 +68,13 @@ function look(mark) {
       if (/\p{L}{2}/u.test(text) && !text.includes(mark) && !el.closest(ofBand)) plain.add(text);
     }
   }
+  /** Whether it is in a row that scrolls sideways on purpose; a sheet must not. */
+  const rows = (el) => {
+    for (let up = el.parentElement; up && !up.matches(".sheet-body, body"); up = up.parentElement) {
+      if (/auto|scroll/.test(getComputedStyle(up).overflowX) && up.scrollWidth > up.clientWidth) return true;
+    }
+    return false;
+  };
   // A control whose text is wider than itself shows only a part of it. Names may be cut by an ellipsis.
   for (const el of document.querySelectorAll("button, label, summary, legend, h1, h2, h3, p, dt, dd, span, small, b")) {
     if (!isSeen(el) || inert(el) || el.closest(ofBand) || !el.textContent.includes(mark)) continue;
@@ -77,7 +84,7 @@ function look(mark) {
     const high = el.scrollHeight > el.clientHeight + 1 && cuts("Y");
     if ((wide || high) && style.display !== "inline") clipped.push(`${el.tagName}.${el.className} ${el.dataset.testid ?? ""}: ${el.textContent.slice(0, 60)}`);
     const box = el.getBoundingClientRect();
-    if (box.width > 0 && (box.left < -1 || box.right > innerWidth + 1) && !el.closest("[data-testid=sections], .chord-chips")) clipped.push(`outside: ${el.tagName}.${el.className} ${el.textContent.slice(0, 60)}`);
+    if (box.width > 0 && (box.left < -1 || box.right > innerWidth + 1) && !rows(el)) clipped.push(`outside: ${el.tagName}.${el.className} ${el.textContent.slice(0, 60)}`);
   }
   return { plain: [...plain], clipped };
 }

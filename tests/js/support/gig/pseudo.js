@@ -4,6 +4,8 @@ const ACCENTS = { a: "á", c: "ç", e: "é", i: "í", n: "ñ", o: "ö", u: "ü",
 /** Begins what was added. No text of the page has it. */
 export const MARK = "ŧ";
 const LONGER = 0.4;
+/** Letters of a word that is added. */
+const WORD = 5;
 
 const accented = (text) => text.replace(/[aceinouyACEINOUY]/g, (letter) => ACCENTS[letter]);
 
@@ -13,7 +15,9 @@ export function pseudo(text) {
   const parts = text.split(/(\{\w+\})/);
   const long = parts.map((part, i) => (i % 2 ? part : accented(part))).join("");
   const letters = parts.filter((_, i) => i % 2 === 0).join("").length;
-  return `${long}${MARK.repeat(Math.max(1, Math.ceil(letters * LONGER)))}`;
+  const more = MARK.repeat(Math.max(1, Math.ceil(letters * LONGER)));
+  // In words, as a language has them, so that a line can be broken.
+  return long + more.replace(new RegExp(`(${MARK}{${WORD}})(?=${MARK})`, "g"), "$1 ");
 }
 
 /** The source of a module with its string literals in the pseudo-language, where `isText(literal)` says so. */
