@@ -8,6 +8,9 @@ const OF_A_CUT = /WebSocket|ERR_|Failed to load/;
 export class ChromiumScreen extends Screen {
   /** Whether the network of this screen is cut at times. */
   isCut = false;
+  /** Connections of this page so far, and what it received over them. */
+  sockets = 0;
+  received = [];
 
   /** @param {import("playwright-core").Browser} browser */
   static async make(browser, name, { size, origin, ...options }) {
@@ -26,8 +29,8 @@ export class ChromiumScreen extends Screen {
       const url = request.url();
       if (!url.startsWith(`${origin}/`) && !/^(data|blob):/.test(url)) screen.foreign.push(`${name}: ${url}`);
     });
-    screen.received = [];
     page.on("websocket", (socket) => {
+      screen.sockets += 1;
       if (!socket.url().startsWith(origin.replace("http", "ws"))) screen.foreign.push(`${name}: ${socket.url()}`);
       socket.on("framereceived", ({ payload }) => screen.received.push(String(payload)));
     });

@@ -177,7 +177,7 @@ export class WebKitScreen extends Screen {
   }
 
   clickAt(x, y) {
-    const actions = [{ type: "pointerMove", duration: 0, x, y }, { type: "pointerDown", button: 0 }, { type: "pointerUp", button: 0 }];
+    const actions = [{ type: "pointerMove", duration: 0, x, y }, { type: "pause", duration: 50 }, { type: "pointerDown", button: 0 }, { type: "pointerUp", button: 0 }];
     return this.send("POST", "/actions", { actions: [{ type: "pointer", id: "mouse", parameters: { pointerType: "mouse" }, actions }] });
   }
 
