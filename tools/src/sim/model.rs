@@ -828,7 +828,7 @@ impl Model {
         problems.into_iter().find(|(differs, _)| *differs).map(|(_, what)| what).or_else(|| {
             let times = [0, 1_000_000, 31_000_000].into_iter();
             times
-                .filter(|_| !self.music.is_lost())
+                .filter(|_| !self.music.is_unknown())
                 .find_map(|ahead| self.music_differs(real, now + ahead))
         })
     }

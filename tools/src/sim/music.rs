@@ -1,11 +1,11 @@
-//! The model's music: the current position, and a list of wishes for later.
+//! The model's music: the current position, and a list of changes for later.
 //!
 //! The engine keeps a list of segments, and plans it again with every change. The model plans
-//! nothing: a change for later stays a wish, and every question is answered by applying the wishes
-//! from the start.
+//! nothing: it keeps later changes as they are, and answers every question by applying them in
+//! order.
 //!
 //! The model does not know how far ahead an armed change must be, nor time signatures that wait for
-//! the next pass of a loop. If a change depends on these, the music is *lost*: it is not compared
+//! the next pass of a loop. If a change depends on these, the music is *unknown*: it is not compared
 //! until it is [taken over](Music::take_over) from the real session.
 
 use bandsync_engine::words::music::{Change, Loop, Timeline};
@@ -55,7 +55,7 @@ struct Looped {
 
 /// A change for later.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Wish {
+enum Scheduled {
     Start,
     Seek(i128),
     /// A jump to a beat.
@@ -64,7 +64,7 @@ enum Wish {
     Tempo(i128, i128),
 }
 
-/// The condition of a wish.
+/// The time of a scheduled change.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum When {
     /// A time.
@@ -78,12 +78,12 @@ enum When {
 pub struct Music {
     here: Piece,
     /// Changes for later, in the order of their times. Armed ones come before scheduled ones.
-    wishes: Vec<(When, Wish)>,
+    scheduled: Vec<(When, Scheduled)>,
     /// Whether the model does not know how the music continues.
-    lost: bool,
-    /// Whether the music was lost since it was last stopped.
-    was_lost: bool,
-    /// Number of armed changes that have begun and are wishes no longer.
+    is_unknown: bool,
+    /// Whether the music was unknown since it was last stopped.
+    was_unknown: bool,
+    /// Number of armed changes that have begun and left the list.
     begun: u64,
     /// Number of beats of the count-in.
     count_in: i128,
@@ -106,64 +106,64 @@ impl Music {
         };
         Self {
             here,
-            wishes: Vec::new(),
-            lost: false,
-            was_lost: false,
+            scheduled: Vec::new(),
+            is_unknown: false,
+            was_unknown: false,
             begun: 0,
             count_in: 0,
             meter: vec![(0, 4, 4)],
         }
     }
 
-    /// Returns the music at an instant, with all wishes up to then applied.
+    /// Returns the music at an instant, with all changes up to then applied.
     pub fn at(&self, t: u64) -> Piece {
         let (piece, due) = self.ruling(t);
         go_on(piece, t.into(), self.cap(due))
     }
 
-    /// Returns the piece that holds at an instant, and the number of wishes that are due by then.
+    /// Returns the piece that holds at an instant, and the number of changes that are due by then.
     fn ruling(&self, t: u64) -> (Piece, usize) {
         let mut piece = self.here;
-        for (due, (when, wish)) in self.wishes.iter().enumerate() {
+        for (due, (when, change)) in self.scheduled.iter().enumerate() {
             let at = time_of(piece, *when);
             if at > i128::from(t) {
                 return (piece, due);
             }
-            piece = come_true(piece, at, (*when, *wish), self.count_in);
+            piece = carry_out(piece, at, (*when, *change), self.count_in);
         }
-        (piece, self.wishes.len())
+        (piece, self.scheduled.len())
     }
 
-    /// Returns the count at which the wish of this index comes true, if it waits for one.
+    /// Returns the count at which the change of this index begins, if it waits for one.
     fn cap(&self, index: usize) -> Option<i128> {
-        match self.wishes.get(index)?.0 {
+        match self.scheduled.get(index)?.0 {
             When::Count(count) => Some(count),
             When::At(_) => None,
         }
     }
 
     /// Whether the music is not known until it is taken over from the real session.
-    pub fn is_lost(&self) -> bool {
-        self.lost
+    pub fn is_unknown(&self) -> bool {
+        self.is_unknown
     }
 
     /// Whether a change is armed.
     pub fn is_armed(&self) -> bool {
-        self.wishes.iter().any(|(when, _)| matches!(when, When::Count(_)))
+        self.scheduled.iter().any(|(when, _)| matches!(when, When::Count(_)))
     }
 
     /// Returns the number of armed changes that have begun up to an instant; `None` if it is not
     /// known.
     pub fn begun(&self, t: u64) -> Option<u64> {
-        let due = self.wishes[..self.ruling(t).1].iter();
+        let due = self.scheduled[..self.ruling(t).1].iter();
         let begun = due.filter(|(when, _)| matches!(when, When::Count(_))).count() as u64;
-        (!self.was_lost && !self.lost).then_some(self.begun + begun)
+        (!self.was_unknown && !self.is_unknown).then_some(self.begun + begun)
     }
 
     /// Takes the music over from a real timeline as it is now. If that has changes ahead which the
-    /// model does not know, the music remains lost.
+    /// model does not know, the music remains unknown.
     pub fn take_over(&mut self, real: &Timeline, now: u64) {
-        self.was_lost = true;
+        self.was_unknown = true;
         let looped = |looped: Loop| Looped {
             from: looped.from.into(),
             to: looped.to.into(),
@@ -171,20 +171,20 @@ impl Music {
         };
         let index = real.segment_index_at(Micros::from_micros(now));
         let (first, later) = (&real.segments[index], &real.segments[index + 1..]);
-        let mut wishes = Vec::new();
+        let mut scheduled = Vec::new();
         for segment in later {
             let Some(armed) = &segment.armed else { return };
             if armed.meter.is_some() {
                 return;
             }
-            let wish = match armed.change {
-                Change::Jump => Wish::Jump(segment.b0.into()),
+            let change = match armed.change {
+                Change::Jump => Scheduled::Jump(segment.b0.into()),
                 Change::Tempo(_) => {
-                    Wish::Tempo(segment.bpm1.milli_bpm().into(), segment.ramp.into())
+                    Scheduled::Tempo(segment.bpm1.milli_bpm().into(), segment.ramp.into())
                 }
                 Change::Song { .. } | Change::Meter | Change::End => return,
             };
-            wishes.push((When::Count(armed.cut.into()), wish));
+            scheduled.push((When::Count(armed.cut.into()), change));
         }
         self.here = Piece {
             t: first.t0.as_micros().into(),
@@ -205,7 +205,7 @@ impl Music {
                 (entry.beat.into(), signature.numerator, signature.denominator)
             })
             .collect();
-        (self.wishes, self.lost, self.count_in) = (wishes, false, real.count_in.into());
+        (self.scheduled, self.is_unknown, self.count_in) = (scheduled, false, real.count_in.into());
     }
 
     /// Returns the number of beats of the count-in.
@@ -213,15 +213,15 @@ impl Music {
         self.count_in
     }
 
-    /// Whether a wish is left at an instant.
+    /// Whether a change is still ahead at an instant.
     pub fn is_anything_planned(&self, t: u64) -> bool {
-        self.ruling(t).1 < self.wishes.len()
+        self.ruling(t).1 < self.scheduled.len()
     }
 
-    /// Returns the time of the next wish.
+    /// Returns the time of the next change.
     pub fn next_wish(&self, t: u64) -> Option<u64> {
         let (piece, due) = self.ruling(t);
-        let (when, _) = self.wishes.get(due)?;
+        let (when, _) = self.scheduled.get(due)?;
         Some(time_of(piece, *when) as u64)
     }
 
@@ -245,13 +245,15 @@ impl Music {
                 self.settle(Piece { position, beat: still.beat - into, ..still });
             }
         }
-        // This replaces an earlier wish for a start, and all wishes after that.
+        // This replaces an earlier change for a start, and all changes after that.
         self.fold(now);
-        if let Some(start) = self.wishes.iter().position(|(_, wish)| *wish == Wish::Start) {
-            self.wishes.truncate(start);
+        if let Some(start) =
+            self.scheduled.iter().position(|(_, change)| *change == Scheduled::Start)
+        {
+            self.scheduled.truncate(start);
         }
         self.count_in = i128::from(bars) * i128::from(self.signature(at).0);
-        self.wish(now, at, Wish::Start);
+        self.schedule(now, at, Scheduled::Start);
         true
     }
 
@@ -309,7 +311,7 @@ impl Music {
         }
         self.fold(now);
         self.forget_jumps();
-        self.wish(now, at, Wish::Seek(to.into()));
+        self.schedule(now, at, Scheduled::Seek(to.into()));
         true
     }
 
@@ -322,7 +324,7 @@ impl Music {
         self.fold(now);
         if !self.here.playing {
             let here = moved(self.here, to, position_of(to, self.here.from));
-            if here == self.here && self.wishes.is_empty() {
+            if here == self.here && self.scheduled.is_empty() {
                 *self = before;
                 return Ok(false);
             }
@@ -331,10 +333,10 @@ impl Music {
             return Ok(*self != before);
         }
         let count = self.reached(from)?;
-        self.wishes.retain(|(when, wish)| {
-            matches!((when, wish), (When::Count(other), Wish::Tempo(..)) if *other < count)
+        self.scheduled.retain(|(when, change)| {
+            matches!((when, change), (When::Count(other), Scheduled::Tempo(..)) if *other < count)
         });
-        self.wishes.push((When::Count(count), Wish::Jump(to)));
+        self.scheduled.push((When::Count(count), Scheduled::Jump(to)));
         Ok(*self != before)
     }
 
@@ -356,32 +358,33 @@ impl Music {
         self.fold(now);
         let count = self.reached(from)?;
         let at = time_of(self.here, When::Count(count));
-        let leaves = |(when, wish): &(When, Wish)| match when {
-            When::Count(other) => *other <= count && matches!(wish, Wish::Jump(_)),
+        let leaves = |(when, change): &(When, Scheduled)| match when {
+            When::Count(other) => *other <= count && matches!(change, Scheduled::Jump(_)),
             When::At(other) => *other <= at,
         };
-        if self.wishes.iter().any(leaves) {
+        if self.scheduled.iter().any(leaves) {
             return Err("a tempo was armed behind a jump".into());
         }
-        self.wishes.retain(|(when, _)| *when != When::Count(count));
-        let is_after = |(when, _): &(When, Wish)| match when {
+        self.scheduled.retain(|(when, _)| *when != When::Count(count));
+        let is_after = |(when, _): &(When, Scheduled)| match when {
             When::Count(other) => *other > count,
             When::At(_) => true,
         };
-        let index = self.wishes.iter().position(is_after).unwrap_or(self.wishes.len());
-        self.wishes.insert(index, (When::Count(count), Wish::Tempo(tempo.into(), fade.into())));
+        let index = self.scheduled.iter().position(is_after).unwrap_or(self.scheduled.len());
+        self.scheduled
+            .insert(index, (When::Count(count), Scheduled::Tempo(tempo.into(), fade.into())));
         Ok(*self != before)
     }
 
     /// Cancels armed changes. Returns false if there are none.
     pub fn cancel(&mut self, now: u64) -> bool {
         let due = self.ruling(now).1;
-        if !self.wishes[due..].iter().any(|(when, _)| matches!(when, When::Count(_))) {
+        if !self.scheduled[due..].iter().any(|(when, _)| matches!(when, When::Count(_))) {
             return false;
         }
         let before = self.clone();
         self.fold(now);
-        self.wishes.retain(|(when, _)| matches!(when, When::At(_)));
+        self.scheduled.retain(|(when, _)| matches!(when, When::At(_)));
         *self != before
     }
 
@@ -400,17 +403,19 @@ impl Music {
         self.fold(now);
         let (beat, old) = (self.here.folded(), self.here.looped);
         let by = self.here.beat - beat;
-        for (when, wish) in &mut self.wishes {
+        for (when, change) in &mut self.scheduled {
             let When::Count(count) = when else { continue };
             *count -= by;
             // A change of a later pass takes the next bar line, which depends on the lead.
-            self.lost |= old.is_some_and(|old| *count > old.to) && matches!(wish, Wish::Jump(_));
+            self.is_unknown |=
+                old.is_some_and(|old| *count > old.to) && matches!(change, Scheduled::Jump(_));
         }
         if let Some(old) = old {
             let is_later = |when: &When| matches!(when, When::Count(count) if *count > old.to);
-            self.wishes.retain(|(when, wish)| matches!(wish, Wish::Jump(_)) || !is_later(when));
+            self.scheduled
+                .retain(|(when, change)| matches!(change, Scheduled::Jump(_)) || !is_later(when));
         }
-        for (when, _) in &mut self.wishes {
+        for (when, _) in &mut self.scheduled {
             if let (When::Count(count), Some((_, to))) = (when, bounds) {
                 *count = to.min(*count);
             }
@@ -422,7 +427,7 @@ impl Music {
             position: position_of(from, self.here.from),
         });
         // Two changes at one place become one, and which one is the engine's affair.
-        self.lost |= self.wishes.windows(2).any(|pair| pair[0].0 == pair[1].0);
+        self.is_unknown |= self.scheduled.windows(2).any(|pair| pair[0].0 == pair[1].0);
         self.drop_overtaken();
         Ok(*self != before)
     }
@@ -443,7 +448,7 @@ impl Music {
         Ok(*self != before)
     }
 
-    /// Moves the place, the loop and all wishes by whole beats after an edit of the song's chart, but
+    /// Moves the place, the loop and all changes by whole beats after an edit of the song's chart, but
     /// not to before the song.
     pub fn follow_chart(&mut self, now: u64, beats: i128) {
         let here = self.at(now);
@@ -466,14 +471,14 @@ impl Music {
             to: looped.to + by,
             position: moved(looped.position),
         });
-        for (when, wish) in &mut self.wishes {
+        for (when, change) in &mut self.scheduled {
             if let When::Count(count) = when {
                 *count += by;
             }
-            match wish {
-                Wish::Jump(to) => *to = (*to + by).max(0),
-                Wish::Seek(to) => *to = moved(*to),
-                Wish::Start | Wish::Tempo(..) => {}
+            match change {
+                Scheduled::Jump(to) => *to = (*to + by).max(0),
+                Scheduled::Seek(to) => *to = moved(*to),
+                Scheduled::Start | Scheduled::Tempo(..) => {}
             }
         }
     }
@@ -523,10 +528,10 @@ impl Music {
     /// up to the next change. Returns false if a bar of this signature begins there anyway.
     pub fn signature_from_here(&mut self, now: u64, numerator: u8, denominator: u8) -> bool {
         let here = self.at(now);
-        let is_armed = matches!(self.wishes.get(self.ruling(now).1), Some((When::Count(_), _)));
+        let is_armed = matches!(self.scheduled.get(self.ruling(now).1), Some((When::Count(_), _)));
         if here.playing && (here.looped.is_some() || is_armed) {
             // The change may wait for the next pass, or go along with a jump.
-            self.lost = true;
+            self.is_unknown = true;
             return true;
         }
         let place = here.folded();
@@ -556,10 +561,10 @@ impl Music {
         ((beat - start).rem_euclid(i128::from(numerator) * BEAT), numerator, denominator)
     }
 
-    /// Applies the wishes up to now, and continues from now, as every change does.
+    /// Applies the changes up to now, and continues from now, as every change does.
     pub fn fold(&mut self, now: u64) {
         let (here, due) = (self.at(now), self.ruling(now).1);
-        let begun = self.wishes.drain(..due).filter(|(when, _)| matches!(when, When::Count(_)));
+        let begun = self.scheduled.drain(..due).filter(|(when, _)| matches!(when, When::Count(_)));
         self.begun += begun.count() as u64;
         self.here = here;
     }
@@ -569,7 +574,7 @@ impl Music {
         self.fold(then);
         let by = i128::from(now) - i128::from(then);
         self.here.t = now.into();
-        for (when, _) in &mut self.wishes {
+        for (when, _) in &mut self.scheduled {
             if let When::At(at) = when {
                 *at += by;
             }
@@ -580,18 +585,18 @@ impl Music {
     fn settle(&mut self, here: Piece) {
         self.fold(here.t as u64);
         self.here = here;
-        self.wishes.clear();
-        self.was_lost = self.lost;
+        self.scheduled.clear();
+        self.was_unknown = self.is_unknown;
     }
 
-    /// Adds a wish. A wish for now is applied at once, and a newer wish replaces a jump.
-    fn wish(&mut self, now: u64, at: u64, wish: Wish) {
+    /// Adds a change. A change for now is applied at once, and a newer change replaces a jump.
+    fn schedule(&mut self, now: u64, at: u64, change: Scheduled) {
         self.fold(now);
         if at <= now {
             let by = self.here.beat - self.here.folded();
             let when = When::At(now.into());
-            self.here = come_true(self.here, now.into(), (when, wish), self.count_in);
-            for (when, _) in &mut self.wishes {
+            self.here = carry_out(self.here, now.into(), (when, change), self.count_in);
+            for (when, _) in &mut self.scheduled {
                 if let When::Count(count) = when {
                     *count -= by;
                 }
@@ -599,15 +604,16 @@ impl Music {
             return self.look_for_overtaken(now);
         }
         let at = i128::from(at);
-        self.wishes.retain(|(other, old)| *other != When::At(at) || *old == Wish::Start);
-        let is_after = |(when, _): &(When, Wish)| matches!(when, When::At(other) if *other >= at);
-        let index = self.wishes.iter().position(is_after).unwrap_or(self.wishes.len());
-        self.wishes.insert(index, (When::At(at), wish));
+        self.scheduled.retain(|(other, old)| *other != When::At(at) || *old == Scheduled::Start);
+        let is_after =
+            |(when, _): &(When, Scheduled)| matches!(when, When::At(other) if *other >= at);
+        let index = self.scheduled.iter().position(is_after).unwrap_or(self.scheduled.len());
+        self.scheduled.insert(index, (When::At(at), change));
         self.drop_overtaken();
     }
 
     fn forget_jumps(&mut self) {
-        self.wishes.retain(|(_, wish)| !matches!(wish, Wish::Jump(_)));
+        self.scheduled.retain(|(_, change)| !matches!(change, Scheduled::Jump(_)));
     }
 
     /// Returns the count at which the song is next at a beat.
@@ -632,8 +638,8 @@ impl Music {
     /// line.
     fn look_for_overtaken(&mut self, now: u64) {
         let beat = go_on(self.here, now.into(), None).beat;
-        self.lost |= self
-            .wishes
+        self.is_unknown |= self
+            .scheduled
             .iter()
             .any(|(when, _)| matches!(when, When::Count(count) if *count <= beat));
         self.drop_overtaken();
@@ -641,25 +647,25 @@ impl Music {
 
     /// Drops armed changes that a scheduled one comes before.
     fn drop_overtaken(&mut self) {
-        if self.lost {
+        if self.is_unknown {
             return;
         }
-        let (mut piece, mut kept) = (self.here, Vec::<(i128, (When, Wish))>::new());
-        for wish in std::mem::take(&mut self.wishes) {
-            let at = time_of(piece, wish.0);
-            if matches!(wish.0, When::At(_)) {
-                let is_overtaken = |(other, (when, _)): &mut (i128, (When, Wish))| {
+        let (mut piece, mut kept) = (self.here, Vec::<(i128, (When, Scheduled))>::new());
+        for change in std::mem::take(&mut self.scheduled) {
+            let at = time_of(piece, change.0);
+            if matches!(change.0, When::At(_)) {
+                let is_overtaken = |(other, (when, _)): &mut (i128, (When, Scheduled))| {
                     *other >= at && matches!(when, When::Count(_))
                 };
                 while kept.pop_if(is_overtaken).is_some() {}
-                piece = kept.iter().fold(self.here, |piece, (at, wish)| {
-                    come_true(piece, *at, *wish, self.count_in)
+                piece = kept.iter().fold(self.here, |piece, (at, change)| {
+                    carry_out(piece, *at, *change, self.count_in)
                 });
             }
-            piece = come_true(piece, at, wish, self.count_in);
-            kept.push((at, wish));
+            piece = carry_out(piece, at, change, self.count_in);
+            kept.push((at, change));
         }
-        self.wishes = kept.into_iter().map(|(_, wish)| wish).collect();
+        self.scheduled = kept.into_iter().map(|(_, change)| change).collect();
     }
 }
 
@@ -686,7 +692,7 @@ fn wrap_after(looped: Looped, count: i128) -> i128 {
     if count < looped.to { looped.to } else { count - (count - looped.from) % size + size }
 }
 
-/// Returns the time at which a wish comes true.
+/// Returns the time at which a change begins.
 fn time_of(piece: Piece, when: When) -> i128 {
     match when {
         When::At(at) => at,
@@ -769,24 +775,24 @@ fn wait(piece: Piece, beat: i128) -> i128 {
     low
 }
 
-/// Returns the music after a wish that comes true at `at`.
-fn come_true(piece: Piece, at: i128, (when, wish): (When, Wish), count_in: i128) -> Piece {
+/// Returns the music after a change that begins at `at`.
+fn carry_out(piece: Piece, at: i128, (when, change): (When, Scheduled), count_in: i128) -> Piece {
     let there = go_on(piece, at, None);
-    match wish {
-        Wish::Start if there.playing => there,
-        Wish::Start => {
+    match change {
+        Scheduled::Start if there.playing => there,
+        Scheduled::Start => {
             let beats = count_in * BEAT;
             let position = there.position - length_of(beats, there.from);
             let start = (beats > 0).then_some(there.beat);
             Piece { position, beat: there.beat - beats, playing: true, start, ..there }
         }
-        Wish::Seek(to) => sought(there, to),
-        Wish::Jump(to) => {
+        Scheduled::Seek(to) => sought(there, to),
+        Scheduled::Jump(to) => {
             let position = position_of(to, there.from);
             let looped = loop_around(there.looped, to);
             Piece { position, beat: to, start: None, looped, ..there }
         }
-        Wish::Tempo(tempo, fade) => {
+        Scheduled::Tempo(tempo, fade) => {
             let When::Count(count) = when else { return there };
             let from = if fade == 0 { tempo } else { there.from };
             let wrapped = there.looped.filter(|looped| wrap_after(*looped, count - 1) == count);

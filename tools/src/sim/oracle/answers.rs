@@ -176,7 +176,7 @@ impl Oracle {
             CallContent::Say(Say::Heartbeat | Say::Quality, ..) => Done::Nothing,
             CallContent::Say(say, at, other) => {
                 let model = self.model(session)?;
-                let was_lost = model.music.is_lost();
+                let was_lost = model.music.is_unknown();
                 match model.say(now, &wire.sid, say, *at, other) {
                     Ok(done) => done,
                     Err(_) if was_lost && is_arrangement(say) => Done::Version(ack.version.1),
@@ -198,7 +198,7 @@ impl Oracle {
         }
         // How the music continues is not known, so whether it changed is not either.
         let mut done = done;
-        if let Some(model) = oracle.model.as_mut().filter(|model| model.music.is_lost())
+        if let Some(model) = oracle.model.as_mut().filter(|model| model.music.is_unknown())
             && matches!(done, Done::Version(_))
         {
             model.version = ack.version.1;
@@ -222,7 +222,7 @@ impl Oracle {
                 ));
             }
         }
-        let known = oracle.model.as_ref().filter(|model| !model.music.is_lost());
+        let known = oracle.model.as_ref().filter(|model| !model.music.is_unknown());
         let expected = known.map(|model| model.music.at(now).position);
         if let (CallContent::Say(Say::Sync { .. }, ..), Some(position), Some(expected)) =
             (&ask.what, ack.position, expected)
@@ -268,7 +268,7 @@ impl Oracle {
                     model.leads(sid) && model.clone().say(now, sid, say, *at, other).is_ok()
                 };
                 let is_reachable =
-                    model.is_none_or(|model| !model.music.is_lost() && may_follow(model));
+                    model.is_none_or(|model| !model.music.is_unknown() && may_follow(model));
                 is_premature() && is_reachable
             }
             (CallContent::Say(Say::Edit(edit), ..), "conflict") => {

@@ -132,7 +132,7 @@ impl Oracle {
                     (oracle.epoch, model.version)
                 )
             }
-            () if model.music.is_lost() => return,
+            () if model.music.is_unknown() => return,
             () if snapshot.position != music.position => {
                 format!("a snapshot says {}, should be {music:?}", snapshot.position)
             }

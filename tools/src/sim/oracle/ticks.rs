@@ -8,7 +8,7 @@ use super::session::SessionOracle;
 impl SessionOracle {
     /// Checks that a tick has exactly the position of the music.
     pub fn check_place(&self, now: u64, version: (u64, u64), position: i128) -> Result<(), Breach> {
-        let Some(model) = self.settled().filter(|model| !model.music.is_lost()) else {
+        let Some(model) = self.settled().filter(|model| !model.music.is_unknown()) else {
             return Ok(());
         };
         let should = model.music.at(now);
@@ -29,7 +29,7 @@ impl SessionOracle {
     pub fn check_beat(&self, now: u64, at: u64, batch: u64) -> Result<(), Breach> {
         // A change may overtake a beat that was announced ahead and waits for the end of a window.
         let is_settled = now > self.owed.changed_at + batch + LATE && at >= now;
-        let is_known = |model: &&Model| is_settled && !model.music.is_lost();
+        let is_known = |model: &&Model| is_settled && !model.music.is_unknown();
         let Some(model) = self.settled().filter(is_known) else { return Ok(()) };
         let beat = model.music.at(at).beat.rem_euclid(1_000_000);
         if beat.min(1_000_000 - beat) > 100 {

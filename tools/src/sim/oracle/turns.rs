@@ -108,7 +108,7 @@ impl Oracle {
             let owed = seated.any(|wire| wire.version != newest);
             (oracle.owed.since, oracle.owed.changed_at) = (owed.then_some(now), now);
         }
-        if model.music.is_lost() {
+        if model.music.is_unknown() {
             self.journal.seen.add("music: taken over from the session", 1);
             model.music.take_over(&real.state().timeline, now);
         }
@@ -147,7 +147,7 @@ impl Oracle {
             return Err(("I27 armed changes are announced", what));
         }
         let Some(model) = &oracle.model else { return Ok(()) };
-        let is_known = !model.music.is_lost();
+        let is_known = !model.music.is_unknown();
         let ticking = is_known && model.music.at(now).playing && model.has_tick_listeners();
         match (ticking, oracle.ticking.since) {
             (true, None) => (oracle.ticking.since, oracle.ticking.count) = (Some(now), 0),
