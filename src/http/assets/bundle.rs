@@ -23,8 +23,6 @@ pub struct Bundle {
     pub main: String,
     /// Scripts that are loaded when they are needed, by the path of their module.
     pub chunks: BTreeMap<String, String>,
-    /// Other files that the modules name.
-    pub files: BTreeSet<String>,
 }
 
 /// The place of a module's code.
@@ -70,6 +68,7 @@ pub fn join(
     }
     let homes = homes(&orders);
     graph.check_names()?;
+    graph.check_files()?;
     let writer = Writer { graph: &graph, homes: &homes, name };
     let in_home = |home: Home| {
         let mut paths: Vec<&String> = Vec::new();
@@ -88,8 +87,7 @@ pub fn join(
         }
     }
     let main = writer.script(&in_home(Home::Main), None);
-    let files = graph.files()?;
-    Ok(Bundle { main, chunks, files })
+    Ok(Bundle { main, chunks })
 }
 
 /// Decides where each module goes: into the page's script if the page imports it, or if several
@@ -191,9 +189,8 @@ impl Graph<'_> {
         Ok(())
     }
 
-    /// Returns the files that the modules name, and the modules that these import.
-    fn files(&self) -> Result<BTreeSet<String>, Trouble> {
-        let mut files = Vec::new();
+    /// Checks that the files which the modules name exist.
+    fn check_files(&self) -> Result<(), Trouble> {
         for (path, module) in &self.modules {
             for (file, at) in &module.files {
                 if (self.find)(file).is_none() {
@@ -201,23 +198,9 @@ impl Graph<'_> {
                     let why = format!("there is no file src/web/{file}");
                     return Err(Trouble::at(path, text, *at, why));
                 }
-                files.push(file.clone());
             }
         }
-        self.closure(files)
-    }
-
-    /// Returns these files, and the modules that those of them import that are modules.
-    fn closure(&self, mut next: Vec<String>) -> Result<BTreeSet<String>, Trouble> {
-        let mut all = BTreeSet::new();
-        while let Some(path) = next.pop() {
-            if path.ends_with(".js") && !all.contains(&path) {
-                let text = (self.find)(&path).unwrap_or_default();
-                next.extend(module::read(&path, text)?.links.into_iter().map(|link| link.path));
-            }
-            all.insert(path);
-        }
-        Ok(all)
+        Ok(())
     }
 }
 
@@ -429,7 +412,6 @@ mod tests {
         let line = "await (async()=>{new Worker(new URL(\"/sound/worker.js\",\
                     new URL(\"/sound/click.js\",import.meta.url).href),{type:\"module\"});await x;\n";
         assert!(bundle.main.contains(line), "{}", bundle.main);
-        assert_eq!(bundle.files.into_iter().collect::<Vec<_>>(), ["beat.js", "sound/worker.js"]);
     }
 
     #[test]

@@ -46,9 +46,6 @@ fn is_served(path: &str) -> bool {
     path != "package.json" && !path.ends_with(".md")
 }
 
-/// The service worker. It may have a place for the list of the page's files.
-const WORKER: &str = "sw.js";
-
 /// Digits of the version in names.
 const VERSION_DIGITS: usize = 10;
 
@@ -191,16 +188,6 @@ fn make(files: &[(&str, &'static [u8])]) -> Result<BTreeMap<String, Asset>, Trou
     let style_name = format!("/stage.{version}.css");
     let index = page::with_joined(index, &name(None), &style_name);
 
-    let mut needed = vec![address("index.html"), style_name.clone(), name(None)];
-    needed.extend(bundle.chunks.keys().map(|path| name(Some(path))));
-    needed.extend(bundle.files.iter().map(|path| address(path)));
-    let is_picture =
-        |path: &&str| [".svg", ".png", ".webmanifest"].iter().any(|ending| path.ends_with(ending));
-    needed.extend(files.iter().map(|(path, _)| *path).filter(is_picture).map(address));
-    if let Some(worker) = find(WORKER) {
-        let worker = page::with_files(worker, &version, &needed);
-        made.insert(address(WORKER), Asset::of(WORKER, worker.into_bytes()));
-    }
     made.insert(address("index.html"), Asset::of("index.html", index.into_bytes()));
     let chunks = bundle.chunks.into_iter().map(|(path, text)| (name(Some(&path)), text));
     for (path, text) in chunks.chain([(name(None), bundle.main), (style_name, style)]) {
@@ -304,8 +291,8 @@ mod tests {
                     continue;
                 }
                 let answer = answer.unwrap_or_else(|| panic!("{path} is not served"));
-                // These two are served with the names of the joined files in them.
-                if !["index.html", WORKER].contains(&path) {
+                // It is served with the names of the joined files in it.
+                if path != "index.html" {
                     assert!(answer.body == std::fs::read(&full).unwrap(), "{path}");
                     assert_eq!(header(&answer, "Cache-Control").as_deref(), Some("no-cache"));
                 }
@@ -332,7 +319,6 @@ mod tests {
     const PAGE: &[u8] = b"<html>\n  <link rel=\"stylesheet\" href=\"/css/a.css\">\n  \
         <link rel=\"stylesheet\" href=\"/css/b.css\">\n  \
         <script type=\"module\" src=\"/app.js\"></script>\n</html>\n";
-    const WORKER_TEXT: &[u8] = b"const STAGE = { version: \"\", files: [] };\n";
 
     const SMALL: [(&str, &[u8]); 11] = [
         ("app.js", b"import { say } from \"./stage/say.js\";\nsay(await import(\"./stage/late.js\"));\n"),
@@ -345,7 +331,7 @@ mod tests {
         ("package.json", b"{}"),
         ("stage/late.js", b"import { say } from \"./say.js\";\nexport const late = () => say(1);\n"),
         ("stage/say.js", b"import { band } from \"../bandsync.js\";\nexport const say = (what) => what + band;\n"),
-        ("sw.js", WORKER_TEXT),
+        ("sw.js", b"1;\n"),
     ];
 
     fn text(asset: &Asset) -> &str {
@@ -378,22 +364,6 @@ mod tests {
             );
         }
         assert!(!made.contains_key("/package.json"));
-    }
-
-    #[test]
-    fn the_service_worker_knows_all_files_of_the_page() {
-        let version = version(&SMALL);
-        assert_eq!(
-            text(&make(&SMALL).unwrap()["/sw.js"]),
-            format!(
-                "const STAGE = {{ version: \"{version}\", files: [\"/\", \"/stage.{version}.css\", \
-                 \"/stage.{version}.js\", \"/stage/late.{version}.js\", \
-                 \"/icon.png\"] }};\n"
-            )
-        );
-        let without =
-            SMALL.map(|(path, body)| (path, if path == "sw.js" { b"1;".as_slice() } else { body }));
-        assert_eq!(text(&make(&without).unwrap()["/sw.js"]), "1;", "it may find them itself");
     }
 
     #[test]

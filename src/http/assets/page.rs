@@ -1,4 +1,4 @@
-//! The page at `/` and its service worker, with the names of the joined files in them.
+//! The page at `/`, with the names of the joined files in it.
 
 use super::scan::Trouble;
 
@@ -11,9 +11,6 @@ const SCRIPT: [&str; 2] = ["<script type=\"module\" src=\"/", "\"></script>"];
 
 /// Parts of a line that names a style or a module in another form.
 const OTHERS: [&str; 2] = ["rel=\"stylesheet\"", "type=\"module\""];
-
-/// The words of the service worker that the list of files replaces.
-const PLACEHOLDER: &str = "{ version: \"\", files: [] }";
 
 /// The files that the page names.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -149,11 +146,4 @@ fn string_end(text: &str) -> Option<usize> {
         }
     }
     None
-}
-
-/// Returns the service worker with the version of the page and the addresses of its files, if it
-/// has a place for them.
-pub fn with_files(text: &str, version: &str, files: &[String]) -> String {
-    let list = format!("{{ version: {version:?}, files: {files:?} }}");
-    text.replacen(PLACEHOLDER, &list, 1)
 }
