@@ -3,7 +3,8 @@
 import { parseChart } from "../chart/chordpro.js";
 import { songFields, songMap } from "../chart/map.js";
 
-const CHART = `{title: Van at Midnight}
+/** The chart. */
+export const CHART = `{title: Van at Midnight}
 {artist: Demo}
 {key: G}
 {tempo: 120}
