@@ -184,7 +184,9 @@ class ViewSheet {
   #sizes() {
     const shown = () => Number(document.querySelector(".song-room")?.dataset.size) || 24;
     const turn = (by) => {
-      const size = Math.round(this.#stage.view.size ?? shown()) + by * SIZE_STEP;
+      // An automatic size may lie between two steps.
+      const steps = (this.#stage.view.size ?? shown()) / SIZE_STEP;
+      const size = SIZE_STEP * (by > 0 ? Math.floor(steps) + 1 : Math.ceil(steps) - 1);
       this.#stage.setView({ size: Math.min(SIZE_MOST, Math.max(SIZE_LEAST, size)) });
     };
     const text = ({ size }) => fill(VIEW.pixels, { size: Math.round(size ?? shown()) });
