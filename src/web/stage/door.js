@@ -94,7 +94,6 @@ export function mountDoor(stage, root, room) {
     const instrument = chosen?.value ?? "";
     remember("name", called);
     remember("instrument", instrument);
-    if (!stage.isScreen) stage.call("touched");
     return enter({ name: called, sessionId, instrument: instrument && DOOR.instruments[instrument], passcode: passcode.value || undefined });
   }
 
@@ -118,7 +117,8 @@ export function mountDoor(stage, root, room) {
         view: stage.isScreen ? "screen" : "member",
       });
       if (mine !== attempt) return;
-      remember("passcode", null, "tab");
+      // A member has a token from now on. A screen has none, and needs the passcode after a reload of its tab.
+      remember("passcode", stage.isScreen ? (secret ?? null) : null, "tab");
       passcode.value = "";
       passcodeRow.hidden = true;
       remember("in", { sessionId, name: called, instrument }, "tab");

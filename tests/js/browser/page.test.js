@@ -277,6 +277,17 @@ describe("a screen", () => {
     await screen.getByTestId("cue").filter({ hasText: "HOLD" }).waitFor();
     assert.equal(await leader.evaluate(() => window.bandsync.memberCount), 1);
   });
+
+  scene("that needed the passcode is back after a reload by itself", async () => {
+    const leader = await enter("Ada");
+    await leader.evaluate(() => window.bandsync.updateSettings({ passcode: "chorus" }));
+    const screen = await atDoor("screen", { search: "&view=screen" });
+    await screen.getByTestId("passcode").fill("chorus");
+    await screen.getByTestId("join").click();
+    await onStage(screen);
+    await screen.reload();
+    await onStage(screen);
+  });
 });
 
 describe("two pages", () => {
