@@ -75,7 +75,7 @@ const SHARD = ["FILES-OF-ONE-SHARD", "recording/*"];
 const RECORDING = ["DIR", "recording"];
 // Takes root, debootstrap and half an hour, so only its options are checked, by a `--help` after them.
 const FRESH = here({ folder: ".", replace: [["sudo ", ""], [/( -- .*)?$/, " --help$1"]], prints: /^Usage: sudo/ });
-const NEEDS_SYSTEMD = byHand("needs root and systemd; deploy.test.js checks the unit");
+const BY_SYSTEMD = shown("tools/deploy/README.md", "Active: active (running)");
 const OVERHEAD = shown("perf/README.md", "| 125 sessions × 8, all ticks | 45.3 % |");
 const BESIDE = shown("perf/README.md", "ticks were late by 0.6 and 1.1 ms at p99");
 
@@ -151,11 +151,11 @@ const COMMANDS = {
   "target/release/perf compare --capacity --seconds 2 --without node,socketioxide -- --warm-up 1": shown("perf/README.md", "members that a core carries"),
 
   "cargo build --release -p bandsync": by("tools/test"),
-  "sudo install target/release/bandsync /usr/local/bin/": NEEDS_SYSTEMD,
-  "sudo install -m 644 tools/deploy/bandsync.service /etc/systemd/system/": NEEDS_SYSTEMD,
-  "sudo systemctl daemon-reload": NEEDS_SYSTEMD,
-  "sudo systemctl enable --now bandsync": NEEDS_SYSTEMD,
-  "systemctl status bandsync": NEEDS_SYSTEMD,
+  "sudo install target/release/bandsync /usr/local/bin/": BY_SYSTEMD,
+  "sudo install -m 644 tools/deploy/bandsync.service /etc/systemd/system/": BY_SYSTEMD,
+  "sudo systemctl daemon-reload": BY_SYSTEMD,
+  "sudo systemctl enable --now bandsync": BY_SYSTEMD,
+  "systemctl status bandsync": BY_SYSTEMD,
   "curl http://127.0.0.1:3001/readyz": by("tests/js/integration/readme.test.js"),
 };
 
