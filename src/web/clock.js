@@ -9,6 +9,10 @@
 const RING = 64;
 const PRIOR_SKEW = 50e-6;
 const MAX_SKEW = 110e-6;
+/** Rounds of the search for a skew that agrees. The width is then exact to a thousandth of a millisecond. */
+const SKEW_ROUNDS = 30;
+/** Smallest width of what samples allow, in ms: below zero because timestamps are rounded. */
+const LEAST_WIDTH = -0.3;
 /** Rounding of timestamps in ms, by browsers without cross-origin isolation. */
 const STAMP = 0.1;
 
@@ -194,12 +198,16 @@ export class ProbePlan {
 }
 
 /**
- * The newest samples that are consistent. The interval that they allow can never be narrower than the minimum round
- * trip. If an older sample makes it narrower, a clock has stepped or slept, or the route has changed, so this sample and
- * all older ones are dropped. From 20 samples on, the round trip is known well enough to require three quarters of it.
+ * The newest samples that are consistent. A sample that no skew and offset can bring into line with the others shows a
+ * step for certain. Then only the newest is surely from after it: a slow one from before may agree with it, and be wrong.
+ *
+ * The interval that samples allow can hardly be narrower than the minimum round trip. If an older sample makes it
+ * narrower, the route may have changed, so this sample and all older ones are dropped. From 20 samples on, the round trip
+ * is known well enough to require three quarters of it.
  */
 function sinceStep(ring, at) {
-  const least = ring.length >= SETTLED_SAMPLES ? Math.max(0.75 * leastRtt(ring) - 0.5, -0.3) : -0.3;
+  if (!agree(ring, at)) return ring.slice(-1);
+  const least = ring.length >= SETTLED_SAMPLES ? Math.max(0.75 * leastRtt(ring) - 0.5, LEAST_WIDTH) : LEAST_WIDTH;
   let upper = Infinity;
   let lower = -Infinity;
   for (let i = ring.length - 1; i >= 0; i -= 1) {
@@ -210,6 +218,24 @@ function sinceStep(ring, at) {
     if (upper - lower < least && i < ring.length - 1) return ring.slice(i + 1);
   }
   return ring.slice();
+}
+
+/** Whether some skew and offset agree with all samples. */
+function agree(ring, at) {
+  const width = (skew) => {
+    const { lower, upper } = intersect(ring, at, skew, 0);
+    return upper - lower;
+  };
+  // The width is a concave function of the skew: of the two outer thirds, the worse one cannot hold its maximum.
+  let [from, to] = [-MAX_SKEW, MAX_SKEW];
+  for (let i = 0; i < SKEW_ROUNDS; i += 1) {
+    const third = (to - from) / 3;
+    const [low, high] = [width(from + third), width(to - third)];
+    if (Math.max(low, high) >= LEAST_WIDTH) return true;
+    if (low < high) from += third;
+    else to -= third;
+  }
+  return ring.length === 1;
 }
 
 /**

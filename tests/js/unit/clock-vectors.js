@@ -16,7 +16,24 @@ function widest(samples, at, slope, slack) {
   return [lo, hi];
 }
 
+/** Whether some skew and offset agree with all samples. The widest interval is at a skew where two limits cross. */
+function possible(samples) {
+  const newest = samples.at(-1)[3];
+  const highs = samples.map((s) => [upper(s), newest - s[0]]);
+  const lows = samples.map((s) => [lower(s), newest - s[3]]);
+  const crossings = (limits) => {
+    const pairs = limits.flatMap(([a, x], i) => limits.slice(i + 1).map(([b, y]) => (b - a) / (x - y)));
+    return pairs.filter((skew) => Math.abs(skew) <= 110e-6);
+  };
+  const width = (skew) => {
+    const at = ([limit, age]) => limit + skew * age;
+    return Math.min(...highs.map(at)) - Math.max(...lows.map(at));
+  };
+  return [-110e-6, 110e-6, ...crossings(highs), ...crossings(lows)].some((skew) => width(skew) >= -0.3);
+}
+
 function agreeing(samples) {
+  if (samples.length > 1 && !possible(samples)) return samples.slice(-1);
   const newest = samples.at(-1)[3];
   const floor = samples.length < 20 ? -0.3 : Math.max(-0.3, 0.75 * Math.min(...samples.map(rtt)) - 0.5);
   for (let n = 2; n <= samples.length; n += 1) {
@@ -71,6 +88,7 @@ export function makeClockVectors() {
     ["goodWifi, the client's clock steps by 200 ms", recorded("goodWifi", 200, 22_000, [12_000, 200])],
     ["mobile, the client's clock steps back by 12 ms", recorded("mobile", 202, 60_000, [12_000, -12])],
     ["badWifi, the client's clock steps back by 80 ms", recorded("badWifi", 201, 40_000, [11_000, -80])],
+    ["badWifi, the client's clock steps by 20 ms", recorded("badWifi", 204, 60_000, [40_000, 20])],
   ];
   const micro = (x) => Number(x.toFixed(9));
   return {

@@ -85,6 +85,26 @@ test("a step of the client's clock is noticed and corrected", () => {
   }
 });
 
+test("a slow answer from before a step does not outlive it, though it agrees with the first one after", () => {
+  const clock = new BandClock();
+  const add = (c0, up, down, offset) => clock.add(c0, c0 + up + offset, c0 + up + offset, c0 + up + down);
+  add(0, 1, 1, 0);
+  add(1_000, 2, 28, 0);
+  assert.equal(add(2_000, 5, 18.2, 20), true, "no offset agrees with the first and the third");
+  const { offset, bound } = clock.estimate(2_024);
+  assert.ok(Math.abs(offset - 20) <= bound, `off by ${Math.abs(offset - 20)}, bound ${bound}`);
+});
+
+test("a step is noticed that is small for any skew, but not for the measured one", () => {
+  const clock = new BandClock();
+  const add = (c0, up, down, offset) => clock.add(c0, c0 + up + offset, c0 + up + offset, c0 + up + down);
+  // These two leave at most 67 ppm, and so at most 3.1 ms by the third. With 110 ppm, it would be 4.4 ms.
+  add(0, 1, 1, 0);
+  add(30_000, 1, 1, 0);
+  assert.equal(add(61_000, 10, 2, 4.5), false, "2.5 ms are possible");
+  assert.equal(add(61_050, 10, 1.1, 5), true, "3.9 ms are not");
+});
+
 // Error beyond the bound of a clock that is wrong by 500 ppm. The bound allows for 110 ppm, which
 // covers every quartz.
 const UNFORESEEN_MS = 0.05;

@@ -14,6 +14,12 @@ const RING: usize = 64;
 const PRIOR_SKEW: f64 = 50e-6;
 const MAX_SKEW: f64 = 110e-6;
 
+/// Rounds of the search for a skew that agrees.
+const SKEW_ROUNDS: usize = 30;
+
+/// Smallest width of what samples allow, in milliseconds: below zero because stamps are rounded.
+const LEAST_WIDTH: f64 = -0.3;
+
 /// Resolution of time stamps in browsers without isolation, in milliseconds.
 const STAMP: f64 = 0.1;
 
@@ -113,13 +119,18 @@ impl BandClock {
 
     /// Counts the oldest samples that contradict the newest.
     ///
-    /// The range that consistent samples allow is never narrower than the round trip of the path.
+    /// If no skew and offset agree with all samples, a clock has stepped, and only the newest
+    /// sample is surely from after the step: a slow one from before may agree with it, and be
+    /// wrong. The range that samples allow can hardly be narrower than the round trip of the path.
     /// With 20 samples, that is known well enough to demand three quarters of it.
     fn void_at(&self, at: f64) -> usize {
+        if !self.agrees(at) {
+            return self.ring.len() - 1;
+        }
         let least = if self.ring.len() >= SETTLED {
-            (0.75 * self.round_trip() - 0.5).max(-0.3)
+            (0.75 * self.round_trip() - 0.5).max(LEAST_WIDTH)
         } else {
-            -0.3
+            LEAST_WIDTH
         };
         let (mut upper, mut lower) = (f64::INFINITY, f64::NEG_INFINITY);
         for (index, sample) in self.ring.iter().enumerate().rev() {
@@ -132,6 +143,26 @@ impl BandClock {
             }
         }
         0
+    }
+
+    /// Whether some skew and offset agree with all samples.
+    fn agrees(&self, at: f64) -> bool {
+        let width = |skew: f64| {
+            let (lower, upper) = self.intersect(at, skew, 0.0);
+            upper - lower
+        };
+        // The width is a concave function of the skew: of the two outer thirds, the worse one
+        // cannot hold its maximum.
+        let (mut from, mut to) = (-MAX_SKEW, MAX_SKEW);
+        for _ in 0..SKEW_ROUNDS {
+            let third = (to - from) / 3.0;
+            let (low, high) = (width(from + third), width(to - third));
+            if low.max(high) >= LEAST_WIDTH {
+                return true;
+            }
+            if low < high { from += third } else { to -= third }
+        }
+        self.ring.len() == 1
     }
 
     /// Fits a line to the midpoints by weighted least squares. A sample's deviation grows with the
