@@ -44,7 +44,7 @@ async function measure({ plan, BandSync, WebSocket, monotonic }) {
       const t = local(monotonic());
       return stampMs > 0 ? Math.floor(t / stampMs) * stampMs : t;
     };
-    const seen = { stampMs, probes: [], looks: [], steps: [] };
+    const seen = { stampMs, skew: rate - 1, probes: [], looks: [], steps: [] };
     let answered = () => {};
     const band = new BandSync({ url, sessionId, name: `${name}, ${label}`, WebSocket, now });
     const { clock } = band;

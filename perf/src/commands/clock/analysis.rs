@@ -16,6 +16,12 @@ const RECOVERED_MS: f64 = 5.0;
 /// Maximum time between two looks that count as one. Errors change by less than 0.01 ms meanwhile.
 const SAME_TIME_MS: f64 = 60.0;
 
+/// Maximum skew of a clock, for which clients allow.
+const SKEW_MAX: f64 = 110e-6;
+
+/// Contradiction that rounded timestamps may explain, for which clients allow.
+const ROUNDED_MS: f64 = 0.3;
+
 /// Unit to which browsers round their clocks. An answer is this much later than it seems.
 const ROUNDING_MS: f64 = 0.1;
 
@@ -34,6 +40,8 @@ pub struct Found {
 pub struct Seen {
     /// The unit to which the member's clock is rounded down; 0 if its rounding is not known.
     pub stamp_ms: f64,
+    /// How much faster the member's clock is than the machine's: 0.0001 for 100 ppm.
+    pub skew: f64,
     /// Answered probes: sent, received and answered by the server's clock, and answer received.
     pub probes: Vec<[f64; 4]>,
     /// Looks: their time, the server's time by estimate and as shown, and the shown bound.
@@ -59,7 +67,7 @@ pub struct Look {
     /// Error of the best estimate from the same data.
     pub limit: f64,
     /// Whether a client can know of the last step: the probes before and after it contradict each
-    /// other.
+    /// other at every rate that its clock may have.
     pub is_informed: bool,
 }
 
@@ -87,28 +95,45 @@ impl Oracle {
     fn offset(&self) -> f64 {
         self.lower.midpoint(self.upper)
     }
-
-    /// Whether no offset agrees with all probes.
-    fn is_contradicted(&self) -> bool {
-        self.lower > self.upper
-    }
 }
 
-/// The offset by all probes, in the belief that the clock does not step. A step shows when they
-/// contradict each other; with slow probes a small one may stay hidden.
+/// All probes since a step showed. A step shows when no rate that a clock may have brings them into
+/// agreement; with slow probes a small one may stay hidden.
+#[derive(Default)]
 struct Belief {
-    oracle: Oracle,
+    probes: Vec<[f64; 4]>,
     /// The steps since the belief began. They move the clock, and so the times of later probes.
     stepped: f64,
 }
 
 impl Belief {
-    const IGNORANT: Self = Self { oracle: Oracle::IGNORANT, stepped: 0.0 };
+    /// Adds a probe. Returns false if it shows that the clock has stepped. `skew` is the clock's
+    /// true one, which its owner does not know.
+    fn add(&mut self, [sent, t1, t2, received]: [f64; 4], skew: f64) -> bool {
+        self.probes.push([sent + self.stepped, t1, t2, received + self.stepped]);
+        // The times of the probes have the true rate, so rates are relative to it.
+        let (mut from, mut to) = (skew - SKEW_MAX, skew + SKEW_MAX);
+        // The width is a concave function of the rate.
+        for _ in 0..40 {
+            let third = (to - from) / 3.0;
+            let (low, high) = (self.width(from + third), self.width(to - third));
+            if low.max(high) >= -ROUNDED_MS {
+                return true;
+            }
+            if low < high { from += third } else { to -= third }
+        }
+        false
+    }
 
-    /// Adds a probe. Returns false if it shows that the clock has stepped.
-    fn add(&mut self, [sent, t1, t2, received]: [f64; 4], stamp: f64) -> bool {
-        self.oracle.add([sent + self.stepped, t1, t2, received + self.stepped], stamp);
-        !self.oracle.is_contradicted()
+    /// Returns the width of the range of offsets that all probes allow at a rate.
+    fn width(&self, rate: f64) -> f64 {
+        let now = self.probes.last().map_or(0.0, |probe| probe[3]);
+        let (mut lower, mut upper) = (f64::NEG_INFINITY, f64::INFINITY);
+        for [sent, t1, t2, received] in &self.probes {
+            upper = upper.min(t1 - sent + rate * (now - sent));
+            lower = lower.max(t2 - received + rate * (now - received));
+        }
+        upper - lower
     }
 }
 
@@ -116,17 +141,18 @@ impl Belief {
 pub fn looks(seen: &Seen, truth: &Truth) -> Vec<Look> {
     let offset = truth.offset();
     let (mut probes, mut steps) = (seen.probes.iter().peekable(), seen.steps.iter().peekable());
-    let (mut oracle, mut belief) = (Oracle::IGNORANT, Belief::IGNORANT);
+    let (mut oracle, mut belief) = (Oracle::IGNORANT, Belief::default());
     let (mut is_answered, mut is_hidden) = (false, false);
-    let mut last_step = f64::NEG_INFINITY;
+    let (mut last_step, mut since_step) = (f64::NEG_INFINITY, Vec::new());
     let mut found = Vec::new();
     for &[at, estimated, shown, bound] in &seen.looks {
         while let Some([step, size]) = steps.next_if(|[step, _]| *step <= at) {
             // Answers from before the step say nothing about the clock after it.
             while let Some(probe) = probes.next_if(|probe| probe[3] <= *step) {
-                belief.add(*probe, seen.stamp_ms);
+                belief.add(*probe, seen.skew);
             }
             oracle = Oracle::IGNORANT;
+            since_step.clear();
             (is_answered, is_hidden) = (false, true);
             belief.stepped += size;
             last_step = *step;
@@ -138,8 +164,9 @@ pub fn looks(seen: &Seen, truth: &Truth) -> Vec<Look> {
             }
             oracle.add(*probe, seen.stamp_ms);
             is_answered = true;
-            if !belief.add(*probe, seen.stamp_ms) {
-                belief = Belief { oracle, stepped: 0.0 };
+            since_step.push(*probe);
+            if !belief.add(*probe, seen.skew) {
+                belief = Belief { probes: since_step.clone(), stepped: 0.0 };
                 is_hidden = false;
             }
         }
