@@ -5,7 +5,7 @@
 // do not count.
 
 import { parseChart } from "./chordpro.js";
-import { songMap } from "./map.js";
+import { readSong } from "./unfold.js";
 import { setSectionDirective } from "./write.js";
 
 /** Share of half a bar within which a press is moved to it. Specified. */
@@ -187,7 +187,7 @@ export function writeBeats(text, lists) {
 
 /** Whether a text with new `x_beats` has the lengths that were tapped. */
 export function hasLengths(text, lists) {
-  const { lines } = songMap(parseChart(text));
+  const { lines } = readSong(text).map;
   for (const [section, list] of lists) {
     const first = lines.find((line) => line.section === section)?.pass;
     const own = lines.filter((line) => line.section === section && line.pass === first);

@@ -1,7 +1,7 @@
 // The song that the page offers to try: our own, words and chords.
 
-import { parseChart } from "../chart/chordpro.js";
-import { songFields, songMap } from "../chart/map.js";
+import { songFields } from "../chart/map.js";
+import { readSong } from "../chart/unfold.js";
 
 /** The chart. */
 export const CHART = `{title: Van at Midnight}
@@ -49,6 +49,6 @@ export const CHART = `{title: Van at Midnight}
 /** The demo as a song of a set list, with an id of its own. */
 export function demoSong() {
   const id = `demo-${Date.now().toString(36)}`;
-  const chart = parseChart(CHART);
-  return { id, format: "chordpro", body: CHART, ...songFields(chart, songMap(chart)) };
+  const { chart, map } = readSong(CHART);
+  return { id, format: "chordpro", body: CHART, ...songFields(chart, map) };
 }

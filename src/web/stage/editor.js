@@ -6,7 +6,9 @@
 
 import { parseChart } from "../chart/chordpro.js";
 import { detect } from "../chart/decode.js";
-import { shiftOf, songMap } from "../chart/map.js";
+import { markAt } from "../chart/filemark.js";
+import { shiftOf } from "../chart/map.js";
+import { readSong } from "../chart/unfold.js";
 import { insertChord, setDirective, setSectionDirective, wrapSection } from "../chart/write.js";
 import { CHART, EDITOR, SONGS, fill } from "../texts.js";
 import { h, icon, mark, write } from "./dom.js";
@@ -46,8 +48,7 @@ const REDO =
 /** Reads a text; a fault in it must not take the editor down. */
 function read(text) {
   try {
-    const chart = parseChart(text);
-    return { chart, map: songMap(chart) };
+    return readSong(text);
   } catch (error) {
     console.warn("chart not readable", error);
     return { chart: null, map: null };

@@ -3,10 +3,11 @@
 // A file is read here, never by the server. What is no text chart is refused with a sentence. A ChordPro file that comes
 // back unedited is the same, byte for byte: the library keeps what the server does not, such as line ends.
 
-import { parseChart } from "../chart/chordpro.js";
 import { toChordPro } from "../chart/convert.js";
-import { decode, detect } from "../chart/decode.js";
-import { songFields, songMap } from "../chart/map.js";
+import { decode, detect, encode } from "../chart/decode.js";
+import { marked, sentText, unmarked } from "../chart/filemark.js";
+import { songFields } from "../chart/map.js";
+import { readSong } from "../chart/unfold.js";
 import { exportSetlist, importFile } from "../chart/write.js";
 import { CHART, SONGS } from "../texts.js";
 import { h } from "./dom.js";
@@ -37,8 +38,8 @@ const cut = (text, max) => [...text].slice(0, max).join("");
  * directives, comes from `fallback`.
  */
 export function songOf(id, body, fallback = {}) {
-  const chart = parseChart(body);
-  const fields = songFields(chart, songMap(chart));
+  const { chart, map } = readSong(body);
+  const fields = songFields(chart, map);
   const title = cut((fields.title || fallback.title || SONGS.untitled).trim(), TITLE_MAX);
   const song = { ...fields, id, title, format: "chordpro", body };
   if (song.artist) song.artist = cut(song.artist, TITLE_MAX);

@@ -9,8 +9,8 @@
 // (another song is looked at), `toast` and `busy` (for the room that shows them), `open` and `close` (the stage was
 // entered or left).
 
-import { parseChart } from "../chart/chordpro.js";
-import { feltAt, lineAt, songMap } from "../chart/map.js";
+import { feltAt, lineAt } from "../chart/map.js";
+import { readSong } from "../chart/unfold.js";
 import { ERRORS, STAGE, fill } from "../texts.js";
 import * as music from "../timeline.js";
 import { recall, remember } from "./keep.js";
@@ -447,8 +447,7 @@ function songOf(timeline, ruling) {
 /** A chart that can't be read must not take the stage down. */
 function readChart(body) {
   try {
-    const chart = parseChart(body);
-    return { chart, map: songMap(chart) };
+    return readSong(body);
   } catch (error) {
     console.warn("chart not readable", error);
     return { chart: null, map: null };

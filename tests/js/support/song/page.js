@@ -1,7 +1,7 @@
 // A stage without a server: the room of the song alone, with a timeline that a test sets. The timeline's functions and
 // the song map are the real ones, and the clock is the page's.
-import { parseChart } from "/chart/chordpro.js";
-import { lineAt, songMap } from "/chart/map.js";
+import { lineAt } from "/chart/map.js";
+import { readSong } from "/chart/unfold.js";
 import * as music from "/timeline.js";
 
 const BPM = 120;
@@ -85,8 +85,7 @@ class FakeStage extends EventTarget {
   songAfter = () => this.setlist?.songs[1] ?? null;
   chartOf = (id) => {
     const { body } = this.songById(id) ?? {};
-    const chart = body && parseChart(body);
-    return chart ? { chart, map: songMap(chart) } : null;
+    return body ? readSong(body) : null;
   };
   look(id) {
     this.looked = id;
@@ -98,8 +97,8 @@ class FakeStage extends EventTarget {
 
   /** Shows a song. */
   load(body, id = "one") {
-    const chart = parseChart(body);
-    this.song = { id, title: chart.title, artist: chart.artist, body, chart, map: songMap(chart) };
+    const { chart, map } = readSong(body);
+    this.song = { id, title: chart.title, artist: chart.artist, body, chart, map };
     this.tell("song");
   }
 

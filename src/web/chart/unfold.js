@@ -1,0 +1,98 @@
+// Repeat signs are real bars: `|: G | C :|` is played twice, and `:| x3` three times. The lines of a section are written
+// out as they are played, so nothing else needs to know of the signs.
+//
+// A repeat without a beginning goes back to the end of the one before, or to the first bar line of the section. A first
+// ending (`|1 … :|2`) is left out in the second pass.
+
+import { parseChart } from "./chordpro.js";
+import { songMap } from "./map.js";
+import { SOUNDING } from "./model.js";
+
+/** Maximum number of lines that repeats add to a song. Guessed: a long song has 300. */
+const ADDED_MAX = 2000;
+/** Maximum number of passes of a repeat, as for sections. Guessed. */
+const TIMES_MAX = 32;
+const TIMES = /^\s*\(?(?:[x×]\s?(\d{1,2})|(\d{1,2})\s?[x×])\)?/i;
+
+/** Reads a song: its chart, with repeats written out, and its map. */
+export function readSong(text) {
+  const chart = unfold(parseChart(text));
+  return { chart, map: songMap(chart) };
+}
+
+/** Writes the repeats of a chart out. Changes the chart, and returns it. */
+export function unfold(chart) {
+  let room = ADDED_MAX;
+  for (const section of chart.sections) {
+    const runs = runsOf(section.lines);
+    const sum = runs.reduce((lines, [from, to]) => lines + to.line - from.line + 1, 0);
+    if (runs.length === 1 || sum > room + section.lines.length) continue;
+    room -= sum;
+    section.lines = written(section.lines, runs);
+  }
+  return chart;
+}
+
+const signOf = ({ mark }) => (mark?.kind === "bar" ? mark.text : "");
+
+/** How often a repeat is played, as the words after its end say. */
+function timesAfter(parts, at) {
+  const next = parts[at + 1];
+  const [, before, after] = TIMES.exec(parts[at].text || (next?.mark ? "" : next?.text) || "") ?? [];
+  const times = Number(before ?? after ?? 2);
+  return times >= 1 && times <= TIMES_MAX ? times : 2;
+}
+
+/** The places `[from, to]` between which the lines are played, in order. A place is a line and a part of it. */
+function runsOf(lines) {
+  const runs = [];
+  let start = { line: 0, part: 0 };
+  let begin = null;
+  let ending = null;
+  for (const [line, { parts }] of lines.entries()) {
+    for (const [part, each] of parts.entries()) {
+      const sign = signOf(each);
+      const here = { line, part };
+      if (sign.startsWith(":|")) {
+        begin ??= { line, part: 0 };
+        const times = timesAfter(parts, part);
+        for (let n = 1; n < times; n += 1) runs.push([n === 1 ? start : begin, here]);
+        if (times > 1) start = begin;
+        if (times > 1 && ending) {
+          runs.push([start, ending]);
+          start = here;
+        }
+      }
+      if (sign !== "" && (begin === null || sign.includes(":"))) [begin, ending] = [here, null];
+      else if (/^\|1(?!\d)/.test(sign)) ending = here;
+    }
+  }
+  runs.push([start, { line: lines.length - 1, part: Infinity }]);
+  return runs;
+}
+
+/** The lines of all runs. What takes no time is shown once, but a change of key or tempo comes again. */
+function written(lines, runs) {
+  const shown = new Set();
+  return runs.flatMap(([from, to]) =>
+    lines.slice(from.line, to.line + 1).flatMap((line, i) => {
+      const at = from.line + i;
+      if (!SOUNDING.includes(line.kind) && line.kind !== "change") {
+        if (shown.has(line)) return [];
+        shown.add(line);
+      }
+      const parts = line.parts.slice(at === from.line ? from.part : 0, at === to.line ? to.part + 1 : Infinity);
+      // A bar line alone is left of a line whose end begins the next repeat.
+      const isRest = parts.length < line.parts.length && parts.every((part) => signOf(part) !== "" && part.text.trim() === "");
+      return isRest ? [] : [{ ...line, parts: parts.map(plainSign).filter(({ text, mark }) => mark || text !== "") }];
+    }),
+  );
+}
+
+/** A part without its repeat sign, and without the words that count its passes. */
+function plainSign(part, i, parts) {
+  const sign = signOf(part);
+  const isAfterEnd = sign.startsWith(":|") || (!part.mark && i > 0 && signOf(parts[i - 1]).startsWith(":|"));
+  const text = isAfterEnd ? part.text.replace(TIMES, "") : part.text;
+  return { ...part, text, mark: /[:\d]/.test(sign) ? { ...part.mark, text: "|" } : part.mark };
+}
