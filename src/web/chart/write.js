@@ -14,9 +14,10 @@ import { isNewSong, lineEnd, readDirective, readDirectives, splitLines } from ".
  *
  * Each song follows a `{new_song}` line. An `{x_song}` line comes first if a reader could not tell otherwise where the
  * song ends or what the list calls it: `songs` is the number of `{new_song}` lines inside plus one, `end="none"` says
- * that the last line end is not part of the song, `title` is the title in the list.
+ * that the last line end is not part of the song, `title` is the title in the list, `encoding` is that of the file from
+ * which the song came.
  *
- * @param {{ title: string, songs: { title: string, body: string }[] }} setlist
+ * @param {{ title: string, songs: { title: string, body: string, encoding?: string }[] }} setlist
  * @returns {string}
  */
 export function exportSetlist({ title, songs }) {
@@ -33,7 +34,8 @@ export function exportSetlist({ title, songs }) {
  * letter. A file without a set list's name and with one song is that song, whole.
  *
  * @param {string} text
- * @returns {{ title: string | null, songs: { title: string, body: string }[] }} title null if the file names no list
+ * @returns {{ title: string | null, songs: { title: string, body: string, encoding?: string }[] }} title null if the
+ *   file names no list
  */
 export function importFile(text) {
   const lines = splitLines(text);
@@ -56,7 +58,7 @@ export function importFile(text) {
     }
     let body = lines.slice(from, end).map(joined).join("");
     if (facts?.isOpen) body = withoutLineEnd(body, lines[i + 1].end);
-    songs.push(named(body, facts?.title));
+    songs.push({ ...named(body, facts?.title), ...(facts?.encoding && { encoding: facts.encoding }) });
     i = end;
   }
   return { title, songs };
@@ -85,13 +87,14 @@ function withoutLineEnd(body, end) {
 }
 
 /** The content of the `{x_song}` line that a song needs, or "". */
-function factsOf({ title, body }) {
+function factsOf({ title, body, encoding = "utf-8" }) {
   const lines = splitLines(body);
   const songs = 1 + lines.filter((line) => isNewSong(line.text)).length;
   const facts = [];
   if (songs > 1) facts.push(` songs="${songs}"`);
   if (!endsLine(body)) facts.push(' end="none"');
   if (title !== parseChart(body).title) facts.push(` title="${escape(title)}"`);
+  if (encoding !== "utf-8") facts.push(` encoding="${encoding}"`);
   // A line of the song that looks like this one would be taken for it.
   if (facts.length === 0 && readFacts(lines[0]?.text ?? "")) facts.push(' songs="1"');
   return facts.join("");
@@ -103,7 +106,8 @@ function readFacts(line) {
   const fact = (name) => new RegExp(`(?:^|\\s)${name}="([^"]*)"`).exec(directive.value)?.[1];
   const title = fact("title");
   const songs = Number(fact("songs") ?? 1);
-  return { songs: songs >= 1 ? songs : 1, isOpen: fact("end") === "none", title: title && unescape(title) };
+  const encoding = fact("encoding");
+  return { songs: songs >= 1 ? songs : 1, isOpen: fact("end") === "none", title: title && unescape(title), encoding };
 }
 
 const escape = (text) => text.replace(/[%"{}\r\n]/g, (sign) => `%${sign.charCodeAt(0).toString(16).padStart(2, "0")}`);

@@ -62,6 +62,8 @@ export class Editor extends EventTarget {
   #root = null;
   #el = {};
   #history;
+  /** What the chart says of its file. */
+  #mark = "";
   /** What is edited: `{ id, song, isNew, was, base, title, source }`, `song` as the band had it when it was opened. */
   #work = null;
   #chart = null;
@@ -339,12 +341,16 @@ export class Editor extends EventTarget {
   // The text.
 
   get #text() {
-    return this.#el.text.value;
+    const { value } = this.#el.text;
+    if (this.#mark === "" || value.trim() === "") return value;
+    return `${value}${value.endsWith("\n") ? "" : "\n"}${this.#mark}`;
   }
 
   /** Shows a text, without a step of undo. */
   #put(text, from, to = from) {
-    this.#el.text.value = text;
+    const at = markAt(text);
+    this.#mark = text.slice(at);
+    this.#el.text.value = text.slice(0, at);
     if (from !== undefined) this.#el.text.setSelectionRange(from, to);
   }
 

@@ -1,7 +1,8 @@
 // Songs from files and from the clipboard, and back into files.
 //
 // A file is read here, never by the server. What is no text chart is refused with a sentence. A ChordPro file that comes
-// back unedited is the same, byte for byte: the library keeps what the server does not, such as line ends.
+// back unedited is the same, byte for byte, on any device: a mark in the chart says what the server does not keep, such as
+// line ends.
 
 import { toChordPro } from "../chart/convert.js";
 import { decode, detect, encode } from "../chart/decode.js";
@@ -18,16 +19,6 @@ export const CHART_BYTES_MAX = 65_536;
 const FILE_BYTES_MAX = 4 << 20;
 const TITLE_MAX = 200;
 const KEY_MAX = 16;
-
-/** Characters that the server leaves out of a chart. Line ends are changed before. */
-const UNSENT = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
-
-/** A chart as the server keeps it: with plain line ends, and without control characters. */
-export const sentText = (text) =>
-  text
-    .replace(/\r\n?/g, "\n")
-    .replace(/[\u2028\u2029]/g, " ")
-    .replace(UNSENT, "");
 
 export const bytesOf = (text) => new TextEncoder().encode(text).length;
 
@@ -51,16 +42,19 @@ export function songOf(id, body, fallback = {}) {
 
 /**
  * The songs of a text in any format: `{ title, format, songs: [{ title, body, source? }] }`. The title is that of an
- * exported set list, or null; that of a song is "" if nothing names it. `source` is the song as the file has it, if the
- * chart differs in what the server leaves out.
+ * exported set list, or null; that of a song is "" if nothing names it. With an encoding the text is a file's: what the
+ * server leaves out is then marked in the chart; `source` is the song as the file has it, if no mark can say it.
  */
-export function readText(text, format = detect(text)) {
+export function readText(text, format = detect(text), encoding = null) {
   const { title, songs } = importFile(format === "chordpro" ? text : toChordPro(text, format));
-  const read = songs.map(({ title: own, body }) => {
-    const chart = sentText(body);
-    return { title: own, body: chart, ...(format === "chordpro" && chart !== body && { source: body }) };
+  const filled = songs.filter(({ body }) => sentText(body).trim() !== "");
+  const read = filled.map(({ title: own, body, encoding: of = songs.length === 1 ? encoding : "utf-8" }) => {
+    if (format !== "chordpro" || encoding === null) return { title: own, body: sentText(body) };
+    const chart = marked(body, of);
+    const isShort = bytesOf(chart) <= CHART_BYTES_MAX && unmarked(chart).text === body;
+    return isShort ? { title: own, body: chart } : { title: own, body: sentText(body), source: body };
   });
-  return { title, format, songs: read.filter(({ body }) => body.trim() !== "") };
+  return { title, format, songs: read };
 }
 
 /** The name of a file without its ending. */
@@ -82,14 +76,15 @@ export async function readFiles(files) {
     try {
       if (file.size > FILE_BYTES_MAX) throw Object.assign(new Error("too large"), { code: "too_large" });
       const bytes = new Uint8Array(await file.arrayBuffer());
-      const { text } = decode(bytes, file.name);
-      const read = readText(text);
+      const { text, encoding } = decode(bytes, file.name);
+      const read = readText(text, detect(text), encoding);
       if (read.songs.length === 0) throw Object.assign(new Error("empty"), { code: "empty" });
       for (const { title, body, source } of read.songs) {
         if (bytesOf(body) > CHART_BYTES_MAX) throw Object.assign(new Error("too long"), { code: "too_long" });
         const song = songOf(newSongId(), body, { title: title || stem(file.name) });
-        const isSame = read.format === "chordpro" && read.songs.length === 1;
-        songs.push({ ...song, file: file.name, from: read.format, source: isSame ? bytes : source });
+        const isWhole = read.format === "chordpro" && (source ?? unmarked(body).text) === text;
+        const isUnlike = isWhole && !sameBytes(bytesOfFile(body), bytes);
+        songs.push({ ...song, file: file.name, from: read.format, source: isUnlike ? bytes : source });
       }
       titles.push(read.title);
     } catch (error) {
@@ -113,20 +108,36 @@ const sourceText = (source) =>
  *   the same
  */
 export function listFile({ title, songs }, sourceOf = () => undefined) {
-  const bodyOf = (song) => {
+  const fileOf = (song) => {
     const source = sourceOf(song);
     const text = source === undefined ? song.body : sourceText(source);
     // Bytes of another encoding can't stand in a file with other songs.
-    return sentText(text) === song.body ? text : song.body;
+    if (source !== undefined && sentText(text) === song.body) return { body: text };
+    const file = unmarked(song.body);
+    return { body: file.text, encoding: file.encoding };
   };
-  const text = exportSetlist({ title, songs: songs.map((song) => ({ title: song.title, body: bodyOf(song) })) });
+  const text = exportSetlist({ title, songs: songs.map((song) => ({ title: song.title, ...fileOf(song) })) });
   return { name: `${fileName(title || SONGS.listFile)}.cho`, content: text };
 }
 
 /** One song as a ChordPro file. */
 export function songFile(song, source) {
-  return { name: `${fileName(song.title)}.cho`, content: source ?? song.body };
+  return { name: `${fileName(song.title)}.cho`, content: source ?? contentOf(song.body) };
 }
+
+/** The file of a chart: text, or bytes if it came from a file of another encoding. */
+function contentOf(body) {
+  const { text, encoding } = unmarked(body);
+  // An edited chart may have letters that the encoding lacks.
+  return encoding === "utf-8" ? text : (encode(text, encoding) ?? text);
+}
+
+const bytesOfFile = (body) => {
+  const content = contentOf(body);
+  return typeof content === "string" ? new TextEncoder().encode(content) : content;
+};
+
+const sameBytes = (one, other) => one.length === other.length && one.every((byte, i) => byte === other[i]);
 
 /** A title without what file systems refuse. */
 const fileName = (title) =>

@@ -667,6 +667,68 @@ describe("charts", () => {
     assert.equal((await saved(other, () => at(other, "setlist-save").click())).text, list.text);
   });
 
+  scene("a file comes back byte for byte on a device that did not import it", async () => {
+    const ada = await enter("Ada");
+    const ben = await enter("Ben");
+    const windows = song("Windows").replaceAll("\n", "\r\n");
+    const latin = "{title: Caf\u00e9}\r\n[G]na\u00efve\r\n";
+    await drop(ada, [
+      ["windows.cho", windows],
+      ["latin.cho", latin, "latin1"],
+    ]);
+    await ben.waitForFunction(() => window.stage.setlist?.songs.length === 2 && window.stage.setlist.songs.every(({ body }) => body));
+    await open(ben);
+    for (const [title, bytes] of [["Windows", Buffer.from(windows)], ["Café", Buffer.from(latin, "latin1")]]) {
+      await rowOf(ben, title).getByTestId("song-more").click();
+      const save = () => rowOf(ben, title).getByTestId("song-save").click();
+      const [download] = await Promise.all([ben.waitForEvent("download"), save()]);
+      assert.deepEqual(readFileSync(await download.path()), bytes, title);
+    }
+    // The editor shows the song without the mark, and an edit keeps the line ends.
+    await edit(ada, "Windows");
+    assert.equal(await at(ada, "chart").inputValue(), song("Windows"));
+    await at(ada, "chart").fill(song("Windows", "[G]three\n"));
+    await at(ada, "save-for-band").click();
+    await ben.waitForFunction(() => window.stage.setlist.songs[0].body.includes("three"));
+    await rowOf(ben, "Windows").getByTestId("song-more").click();
+    const one = await saved(ben, () => rowOf(ben, "Windows").getByTestId("song-save").click());
+    assert.equal(one.text, song("Windows", "[G]three\n").replaceAll("\n", "\r\n"));
+  });
+
+  scene("the leader moves a song to another key for everybody", async () => {
+    const ada = await enter("Ada");
+    const ben = await enter("Ben");
+    await add(ada, song("Pier"));
+    await ada.evaluate(() => window.bandsync.selectSong(window.stage.setlist.songs[0].id));
+    for (const page of [ada, ben]) await page.waitForFunction(() => window.stage.song?.chart);
+    await ada.keyboard.press("Escape");
+    for (const page of [ada, ben]) {
+      await page.evaluate(() => window.stage.call("view"));
+      await at(page, "view").waitFor();
+    }
+    assert.equal(await at(ben, "band-key").isVisible(), false, "a member without the right is offered nothing");
+    for (let i = 0; i < 2; i += 1) await at(ada, "band-key-up").click();
+    await at(ada, "band-key").filter({ hasText: "A · +2" }).waitFor();
+    await ben.waitForFunction(() => document.querySelector("[data-testid=key]").textContent === "A");
+    await ben.waitForFunction(() => [...document.querySelectorAll("#song .chord")].map((el) => el.textContent).join(" ") === "A E");
+    assert.match(await bodyOf(ben, "Pier"), /\{transpose: 2\}/);
+    assert.equal(await ben.evaluate(() => window.stage.setlist.songs[0].key), "A");
+    for (let i = 0; i < 2; i += 1) await at(ada, "band-key-down").click();
+    await ben.waitForFunction((text) => window.stage.setlist.songs[0].body === text, song("Pier"));
+  });
+
+  scene("bars per line take the place of a length, and give it back", async () => {
+    const page = await enter("Ada");
+    await add(page, song("Pier").replace("{tempo: 120}", "{tempo: 120}\n{duration: 0:16}"));
+    await edit(page, "Pier");
+    assert.equal(await at(page, "bars-per-line").inputValue(), "4", "what the length gives");
+    await at(page, "bars-more").click();
+    assert.equal(await at(page, "bars-per-line").inputValue(), "5");
+    assert.equal((await at(page, "chart").inputValue()).includes("{duration"), false);
+    await at(page, "note-action").click();
+    assert.match(await at(page, "chart").inputValue(), /\{duration: 0:16\}/);
+  });
+
   scene("songs stay readable when the server is gone", async () => {
     const own = await startServer();
     const before = server;
