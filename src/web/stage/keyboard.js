@@ -4,7 +4,6 @@
 import { STAGE, fill } from "../texts.js";
 import { h, write } from "./dom.js";
 import { AGAIN_MS } from "./press.js";
-import { remark } from "./say.js";
 import { topSheet } from "./sheet.js";
 
 const FORWARD = ["PageDown", "ArrowDown", "ArrowRight"];
@@ -13,12 +12,15 @@ const BACK = ["PageUp", "ArrowUp", "ArrowLeft"];
 const BOUNCE_MS = 250;
 const FIELDS = "input, textarea, select, [contenteditable]";
 
+/** Whether a learned key is a message of a MIDI pedal. */
+const isMidi = (key) => key.startsWith("midi:");
+
 export function mountKeyboard(stage, steer) {
   const { band } = stage;
   let pressed = { key: null, at: -Infinity };
   let confirmed = { song: null, at: -Infinity };
-  /** While a pedal is learned: `"forward"` or `"back"`. */
-  let learns = null;
+  /** Takes all keys while a pedal is learned. */
+  let learner = null;
 
   /** Runs a change of song only with the second press while the music plays. */
   function confirmSong(step, always) {
@@ -79,7 +81,7 @@ export function mountKeyboard(stage, steer) {
     k: () => stage.call("cues"),
     l: () => stage.call("songs"),
     f: fullScreen,
-    "?": () => openKeys(),
+    "?": () => stage.call("keys"),
   };
   for (let n = 1; n <= 9; n += 1) leads[n] = () => section(n);
 
@@ -90,7 +92,10 @@ export function mountKeyboard(stage, steer) {
     if (!stage.isOpen || stage.isScreen || event.defaultPrevented) return;
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     const { key } = event;
-    if (learns && key !== "Escape") return learn(event);
+    if (learner) {
+      pressed = { key, at: performance.now() };
+      return learner(event);
+    }
     if (key === "Escape") return escape(event);
     const target = event.target instanceof Element ? event.target : document.body;
     if (target.closest(FIELDS)) return;
@@ -119,69 +124,22 @@ export function mountKeyboard(stage, steer) {
   }
 
   function escape(event) {
-    if (learns) {
-      learns = null;
-      showPedals();
-    } else if (topSheet()) stage.closeSheet();
+    if (topSheet()) stage.closeSheet();
     else if (stage.armed && stage.isLeader) steer.cancel();
     else return;
     event.preventDefault();
   }
 
-  // ---- the list of keys, and learning a pedal
+  stage.provide("learn-key", (run) => {
+    learner = run;
+  });
 
-  const rows = STAGE.keyList.map(([keys, text, leadsOnly]) => [leadsOnly, h("div", {}, h("dt", {}, ...keys.split("  ").map((key) => h("kbd", {}, key))), h("dd", {}, text))]);
-  const letters = h("input", { type: "checkbox", data: { testid: "letters" }, onchange: () => stage.setView({ letters: letters.checked }) });
-  const learned = h("p", { class: "hint", role: "status", data: { testid: "learned" } });
-  const learnButton = (way, text) => h("button", { data: { testid: `learn-${way}` }, onclick: () => {
-    learns = learns === way ? null : way;
-    showPedals();
-  } }, text);
-  const forward = learnButton("forward", STAGE.learnForward);
-  const back = learnButton("back", STAGE.learnBack);
-  const forget = h("button", { class: "quiet", data: { testid: "learn-forget" }, onclick: () => {
-    stage.setView({ pedals: { forward: [], back: [] } });
-    showPedals();
-  } }, STAGE.forget);
-  const sheet = h("div", { class: "keys", data: { testid: "keys" } },
-    h("h3", {}, STAGE.pedals), h("p", { class: "hint" }, STAGE.pedalsHint),
-    h("div", { class: "more-row" }, forward, back, forget), learned,
-    h("h3", {}, STAGE.keysLead), h("dl", {}, ...rows.filter(([lead]) => lead).map(([, el]) => el)),
-    h("h3", {}, STAGE.keysAll), h("dl", {}, ...rows.filter(([lead]) => !lead).map(([, el]) => el)),
-    h("label", { class: "check" }, letters, h("span", {}, STAGE.letters)), h("p", { class: "hint" }, STAGE.lettersHint));
-
-  function showPedals() {
-    const { pedals } = stage.view;
-    write(forward, learns === "forward" ? STAGE.learnNow : STAGE.learnForward);
-    write(back, learns === "back" ? STAGE.learnNow : STAGE.learnBack);
-    forward.setAttribute("aria-pressed", String(learns === "forward"));
-    back.setAttribute("aria-pressed", String(learns === "back"));
-    const names = (keys) => keys.map((key) => (key === " " ? "Space" : key)).join(", ") || STAGE.learnedNone;
-    write(learned, fill(STAGE.learned, { forward: names(pedals.forward), back: names(pedals.back) }));
-    forget.hidden = pedals.forward.length + pedals.back.length === 0;
+  /** MIDI pedals that were learned before work again without a question. */
+  function reopenMidi() {
+    const { forward, back } = stage.view.pedals;
+    if ([...forward, ...back].some(isMidi)) import("./midi.js").then(({ midiOf }) => midiOf(stage).reopen(), () => {});
   }
-
-  function learn(event) {
-    event.preventDefault();
-    if (event.repeat || ["Shift", "Control", "Alt", "Meta", "Tab"].includes(event.key)) return;
-    const without = (keys) => keys.filter((key) => key !== event.key);
-    const { pedals } = stage.view;
-    const next = { forward: without(pedals.forward), back: without(pedals.back) };
-    next[learns].push(event.key);
-    learns = null;
-    pressed = { key: event.key, at: performance.now() };
-    stage.setView({ pedals: next });
-    showPedals();
-    remark(learned.textContent);
-  }
-
-  function openKeys() {
-    letters.checked = stage.view.letters;
-    showPedals();
-    stage.openSheet(sheet, { title: STAGE.keysTitle, testid: "keys-sheet", onClose: () => {
-      learns = null;
-    } });
-  }
+  stage.addEventListener("open", reopenMidi);
 
   // ---- leaving
 
@@ -197,7 +155,6 @@ export function mountKeyboard(stage, steer) {
     return stay.focus({ preventScroll: true });
   });
 
-  stage.provide("keys", openKeys);
   stage.provide("full-screen", fullScreen);
   document.addEventListener("keydown", onKey);
   // After a touch or a click on the stage, the keyboard and pedals steer the stage again and do not press that button.

@@ -59,7 +59,7 @@ function scene(name, play) {
 }
 
 /** Opens the page in a browser context of its own, at the door. */
-async function atDoor(name, { size = TABLET, url = server.url, search = "", hash = "", lost = false, ...options } = {}) {
+async function atDoor(name, { size = TABLET, url = server.url, search = "", hash = "", lost = false, init, ...options } = {}) {
   const context = await browser.newContext({ viewport: size, ...options });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE_MS);
@@ -101,6 +101,22 @@ async function withSongs(leader, others = [], bodies = { van: VAN, harbour: HARB
   }, bodies);
   const [first] = Object.keys(bodies);
   for (const page of [leader, ...others]) await page.waitForFunction((id) => window.stage.song?.id === id && window.stage.song.chart, first);
+}
+
+/** Puts a MIDI pedal into a page, whose cable can be pulled. */
+function fakeMidi() {
+  const input = { id: "1", name: "Stomp", state: "connected", onmidimessage: null, open: async () => input };
+  const access = { inputs: new Map([["1", input]]), onstatechange: null };
+  window.midiAsked = 0;
+  navigator.requestMIDIAccess = async () => {
+    window.midiAsked += 1;
+    return access;
+  };
+  window.midiSends = (...data) => input.onmidimessage?.({ data: Uint8Array.from(data) });
+  window.midiPulls = () => {
+    input.state = "disconnected";
+    access.onstatechange();
+  };
 }
 
 async function pair(options) {
@@ -754,6 +770,27 @@ describe("keys and pedals", () => {
     await leader.waitForTimeout(300);
     await leader.keyboard.press("F9");
     await until(leader, () => window.stage.armed !== null);
+  });
+
+  scene("a MIDI pedal is learned like a key, and a pulled cable is told", async () => {
+    const leader = await enter("Ada", { init: fakeMidi });
+    await withSongs(leader);
+    await play(leader);
+    await leader.keyboard.press("?");
+    assert.equal(await leader.evaluate(() => window.midiAsked), 0, "nothing is asked before the button is pressed");
+    await leader.getByTestId("midi-open").click();
+    await leader.getByTestId("midi-state").filter({ hasText: "Stomp" }).waitFor();
+    await leader.getByTestId("learn-forward").click();
+    await leader.evaluate(() => window.midiSends(0xb0, 64, 127));
+    await leader.getByTestId("learned").filter({ hasText: "controller 64, channel 1 (Stomp)" }).waitFor();
+    await leader.evaluate(() => window.midiSends(0xb0, 64, 0));
+    await leader.keyboard.press("Escape");
+    await leader.waitForTimeout(300);
+    assert.equal(await leader.evaluate(() => window.stage.armed), null);
+    await leader.evaluate(() => window.midiSends(0xb0, 64, 127));
+    await until(leader, () => window.stage.armed !== null);
+    await leader.evaluate(() => window.midiPulls());
+    await leader.getByTestId("toast").filter({ hasText: "Stomp is unplugged." }).waitFor();
   });
 
   scene("space plays and pauses, letters steer, and can be switched off", async () => {
