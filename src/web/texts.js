@@ -331,6 +331,10 @@ export const VIEW = Object.freeze({
   leftHanded: "Controls for the left hand",
   keys: "Keys and pedals",
   thisSong: "For this song",
+  forBand: "For this song, for everybody",
+  bandKey: "Key of the band",
+  bandKeyUp: "A semitone up for everybody",
+  bandKeyDown: "A semitone down for everybody",
   forAll: "For all songs",
 });
 

@@ -18,7 +18,7 @@ const TIMES_MAX = 32;
 const FLOW_MAX = 500;
 
 /** Sections in languages of their own, which are not shown. */
-const DELEGATES = new Set(["abc", "ly", "svg", "textblock", "musicxml"]);
+export const DELEGATES = new Set(["abc", "ly", "svg", "textblock", "musicxml"]);
 
 const STYLES = { comment: "", comment_italic: "italic", comment_box: "box", highlight: "highlight" };
 

@@ -3,7 +3,7 @@
 // An edit replaces the characters that it is about and no others, so a text keeps its line ends, its order and its own
 // way of writing directives.
 
-import { isBlank, parseChart, splitSongs } from "./chordpro.js";
+import { DELEGATES, isBlank, parseChart, splitSongs } from "./chordpro.js";
 import { SOUNDING } from "./model.js";
 import { isNewSong, lineEnd, readDirective, readDirectives, splitLines } from "./source.js";
 
@@ -133,7 +133,7 @@ const TOP = [
 export function setDirective(text, name, value) {
   const lines = splitLines(text);
   const { from, to, offset } = topOf(text, lines);
-  const top = lines.slice(from, to);
+  const top = readable(lines.slice(from, to));
   const found = top.flatMap((line) => occurrences(line, name));
   if (value === null || value === "") return found.reduceRight((rest, place) => cut(rest, place), text);
   const written = oneLine(String(value));
@@ -158,6 +158,41 @@ function topOf(text, lines) {
   const end = lines.findIndex((line) => line.from >= song.to);
   const last = end < 0 ? lines.length : end;
   return { from, to: sounding ? from + sounding.source - 1 : last, last, offset: song.from };
+}
+
+/**
+ * Moves a song by semitones: its `{transpose}`, and those further down, which count from the written key as well.
+ *
+ * @param {string} text a text with one song
+ * @param {number} by
+ * @returns {string}
+ */
+export function transposeBy(text, by) {
+  const lines = splitLines(text);
+  const { to, last } = topOf(text, lines);
+  // From the last one on, so that the places of the others stay.
+  const moved = lines.slice(to, last).flatMap((line) => occurrences(line, "transpose")).reduceRight((rest, place) => {
+    const number = /^[+-]?\d{1,2}/.exec(place.value);
+    if (!number) return rest;
+    return rest.slice(0, place.from) + place.before + octave(Number(number[0]) + by) + place.after + rest.slice(place.to);
+  }, text);
+  const now = octave(parseChart(text).transpose + by);
+  return setDirective(moved, "transpose", now === 0 ? null : now);
+}
+
+/** Semitones within an octave: chords are the same an octave higher. */
+const octave = (semitones) => semitones % 12;
+
+/** The lines outside of sections in other languages, whose directives are theirs. */
+function readable(lines) {
+  const names = (line) => (line.text.includes("{") ? (readDirectives(line.text) ?? []).map(({ name }) => name) : []);
+  let end = -1;
+  return lines.filter((line, i) => {
+    if (i <= end) return false;
+    const kind = names(line).find((name) => DELEGATES.has(name.replace("start_of_", "")) && name.startsWith("start_of_"))?.slice(9);
+    if (kind) end = lines.findIndex((other, at) => at > i && names(other).includes(`end_of_${kind}`));
+    return true;
+  });
 }
 
 /** The places of a directive in a line, also as `{meta: name …}`. */

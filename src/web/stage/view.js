@@ -3,8 +3,9 @@
 // Key and capo belong to a song, and are kept by its id; everything else holds for all songs. Settings take effect at
 // once. Nothing here reaches the server or another member.
 
-import { keyName, keysFor } from "../chart/chord.js";
+import { keyName, keysFor, soundingKey } from "../chart/chord.js";
 import { VIEW, fill } from "../texts.js";
+import { BandKey } from "./bandkey.js";
 import { h, mark, write } from "./dom.js";
 import { keyNotation, ownView } from "./own-view.js";
 
@@ -22,15 +23,23 @@ export function mountView(stage) {
   stage.provide("view", () => sheet.open());
 }
 
+/** A key, and by how many semitones it was moved. */
+function keyText(key, steps, view) {
+  const text = steps === 0 ? VIEW.asWritten : `${steps > 0 ? "+" : "−"}${Math.abs(steps)}`;
+  return key ? `${keyName(key, 0, keyNotation(view))} · ${text}` : text;
+}
+
 class ViewSheet {
   #stage;
   #el = null;
   #refresh = [];
   #isOpen = false;
+  #bandKey;
 
   constructor(stage) {
     this.#stage = stage;
-    for (const event of ["view", "song"]) stage.addEventListener(event, () => this.#isOpen && this.#show());
+    this.#bandKey = new BandKey(stage, { onChange: () => this.#isOpen && this.#show() });
+    for (const event of ["view", "song", "members"]) stage.addEventListener(event, () => this.#isOpen && this.#show());
   }
 
   /** Opens the sheet. Other rooms fill `[data-slot=sound]` and `[data-slot=pedals]` on the event `view-sheet`. */
@@ -83,6 +92,7 @@ class ViewSheet {
         this.#select(VIEW.capo, "capo", frets, (value) => this.#setOwn({ capo: Number(value) })),
         this.#note((view) => this.#plays(view)),
       ),
+      this.#forBand(),
       h(
         "section",
         { class: "set-group" },
@@ -106,12 +116,31 @@ class ViewSheet {
     );
   }
 
+  /** The key of the band: offered to members that may edit, because it changes the song for all. */
+  #forBand() {
+    const turn = (by) => {
+      this.#bandKey.move(this.#stage.song.id, by);
+      this.#show();
+    };
+    const names = { id: "band-key", down: VIEW.bandKeyDown, up: VIEW.bandKeyUp };
+    const text = (view) => {
+      const { id, chart } = this.#stage.song ?? {};
+      if (!chart || !this.#stage.mayEdit) return "";
+      const transpose = this.#bandKey.of(id);
+      const sounds = soundingKey({ ...chart, transpose });
+      return keyText(sounds.text && sounds, transpose, view);
+    };
+    const group = h("section", { class: "set-group" }, h("h3", {}, VIEW.forBand), this.#stepper(VIEW.bandKey, names, turn, text));
+    this.#refresh.push(() => {
+      group.hidden = !this.#stage.mayEdit || !this.#stage.song?.chart;
+    });
+    return group;
+  }
+
   #keyText(view) {
     const { shift = 0 } = view;
     const { chart } = this.#stage.song ?? {};
-    const steps = shift === 0 ? VIEW.asWritten : `${shift > 0 ? "+" : "−"}${Math.abs(shift)}`;
-    const key = chart && keysFor(chart, { shift }).plays;
-    return key ? `${keyName(key, 0, keyNotation(view))} · ${steps}` : steps;
+    return keyText(chart && keysFor(chart, { shift }).plays, shift, view);
   }
 
   #plays(view) {

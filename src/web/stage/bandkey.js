@@ -1,0 +1,82 @@
+// The key in which the band plays: the `{transpose}` of a song's chart, which its leader and editors change for all.
+//
+// Presses that follow each other are one edit. If somebody else edits the song meanwhile, the rest is added to that
+// version, for both edits are wanted.
+
+import { parseChart } from "../chart/chordpro.js";
+import { transposeBy } from "../chart/write.js";
+import { songOf } from "./files.js";
+
+/** Pause after a press before it is sent. Guessed: shorter than it takes to hear the new key. */
+const WAIT_MS = 250;
+/** Edits of others to which one press gives way. */
+const TRIES = 3;
+
+export class BandKey {
+  #stage;
+  #later;
+  #onChange;
+  /** Semitones by song id that are not sent yet. */
+  #wanted = new Map();
+  #isBusy = false;
+
+  /**
+   * @param {import("./model.js").Stage} stage
+   * @param {{ onChange?: function, later?: (run: function, ms: number) => void }} [options] `onChange` is called when
+   *   what is on its way was applied or rejected
+   */
+  constructor(stage, { onChange = () => {}, later = (run, ms) => setTimeout(run, ms) } = {}) {
+    this.#stage = stage;
+    this.#onChange = onChange;
+    this.#later = later;
+  }
+
+  /** Semitones by which the band plays a song above its written chords, with those on their way. */
+  of(songId) {
+    const body = this.#bodyOf(this.#stage.songById(songId));
+    return body === undefined ? 0 : (parseChart(body).transpose + (this.#wanted.get(songId) ?? 0)) % 12;
+  }
+
+  /** Moves a song by semitones, for all. */
+  move(songId, by) {
+    this.#wanted.set(songId, (this.#wanted.get(songId) ?? 0) + by);
+    if (this.#isBusy) return;
+    this.#isBusy = true;
+    this.#later(() => this.#send(), WAIT_MS);
+  }
+
+  #bodyOf(song) {
+    return song?.bandBody ?? song?.body;
+  }
+
+  async #send() {
+    for (const [songId, by] of this.#wanted) {
+      const isDone = by === 0 || (await this.#edit(songId, by));
+      // Presses came meanwhile; those of a rejected edit are dropped with it.
+      const rest = isDone ? (this.#wanted.get(songId) ?? 0) - by : 0;
+      if (rest === 0) this.#wanted.delete(songId);
+      else this.#wanted.set(songId, rest);
+    }
+    this.#isBusy = this.#wanted.size > 0;
+    if (this.#isBusy) this.#later(() => this.#send(), WAIT_MS);
+    this.#onChange();
+  }
+
+  async #edit(songId, by) {
+    let song = this.#stage.songById(songId);
+    for (let tries = 1; this.#bodyOf(song) !== undefined; tries += 1) {
+      const made = songOf(songId, transposeBy(this.#bodyOf(song), by), { title: song.title });
+      let theirs = null;
+      const onError = (error) => {
+        if (error.code !== "conflict" || !error.song || tries >= TRIES) return false;
+        theirs = error.song;
+        return true;
+      };
+      const ops = [{ op: "replace", song: made, was: song.revision }];
+      if (await this.#stage.command(this.#stage.band.editSetlist(ops), { onError })) return true;
+      if (!theirs) return false;
+      song = theirs;
+    }
+    return false;
+  }
+}
