@@ -16,6 +16,7 @@ import { recall, remember } from "./keep.js";
 import {
   TextHistory,
   bandSong,
+  barsByLength,
   changedLines,
   clockText,
   commented,
@@ -340,6 +341,7 @@ export class Editor extends EventTarget {
 
   // The text.
 
+  /** The text, with the mark of its file, which is not shown. */
   get #text() {
     const { value } = this.#el.text;
     if (this.#mark === "" || value.trim() === "") return value;
@@ -448,8 +450,9 @@ export class Editor extends EventTarget {
     this.#timers.draft = setTimeout(() => this.#keepDraft(), DRAFT_MS);
   }
 
+  /** Bars per line: on average where the length of the song decides, otherwise the song's number. */
   get #bars() {
-    return this.#chart?.barsPerLine ?? BARS_PER_LINE;
+    return (this.#map && barsByLength(this.#map)) ?? this.#chart?.barsPerLine ?? BARS_PER_LINE;
   }
 
   #drawFields() {
@@ -494,7 +497,10 @@ export class Editor extends EventTarget {
         ),
       ),
     );
-    if (this.#map?.guessed) items.push(h("li", { class: "hint" }, EDITOR.guessed));
+    const isByLength = this.#map !== null && barsByLength(this.#map) !== null;
+    if (this.#map?.guessed) items.push(h("li", { class: "hint" }, isByLength ? EDITOR.guessedByLength : EDITOR.guessed));
+    const isIdle = this.#chart?.durationMs > 0 && this.#chart.tempo === null && this.#map?.guessed;
+    if (isIdle) items.push(h("li", { class: "hint" }, EDITOR.lengthNeedsTempo));
     if (this.#map?.tempoGuessed) items.push(h("li", { class: "hint" }, EDITOR.tempoGuessed));
     this.#el.problems.replaceChildren(...items);
     this.#el.problems.hidden = items.length === 0 || this.#text.trim() === "";
@@ -604,7 +610,12 @@ export class Editor extends EventTarget {
 
   #setBars(bars) {
     if (!Number.isInteger(bars) || bars < 1 || bars > 64) return;
-    this.#direct("x_bars_per_line", String(bars));
+    this.#catchUp();
+    // A length would go on deciding, and this number would change nothing.
+    const isByLength = this.#map !== null && barsByLength(this.#map) !== null;
+    const text = isByLength ? setDirective(this.#text, "duration", null) : this.#text;
+    this.#change(setDirective(text, "x_bars_per_line", String(bars)), { kind: "field x_bars_per_line" });
+    if (isByLength) this.#note("length", EDITOR.lengthOut, [SONGS.undo, () => this.#undo("undo")]);
     if (document.activeElement !== this.#el.bars) this.#el.bars.value = bars;
   }
 

@@ -99,6 +99,14 @@ export function totalDuration(songs) {
   return { ms: durations.reduce((sum, ms) => sum + (ms ?? 0), 0), isWhole: !durations.includes(null) };
 }
 
+/** Bars of a line on average where the length of the song decides; null where it does not. */
+export function barsByLength({ lines, meter }) {
+  const shared = lines.filter(({ rule }) => rule === 3);
+  if (shared.length === 0) return null;
+  const barsOf = ({ from, to }) => (to - from) / meter.findLast(({ beat }) => beat <= from).num;
+  return Math.max(1, Math.round(shared.reduce((sum, line) => sum + barsOf(line), 0) / shared.length));
+}
+
 /** `3:40`, or `1:02:05`. */
 export function clockText(ms) {
   const seconds = Math.round(ms / 1000);

@@ -2,8 +2,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { editedSetlist } from "../../../src/web/bandsync.js";
+import { readSong } from "../../../src/web/chart/unfold.js";
 import {
   TextHistory,
+  barsByLength,
   changedLines,
   clockText,
   commented,
@@ -196,5 +198,21 @@ describe("the text of an editor", () => {
     assert.deepEqual(commented("one\ntwo\n", 5, 5), { text: "one\n{comment: }\ntwo\n", from: 14, to: 14 });
     assert.deepEqual(commented("one\ntwo\n", 4, 7), { text: "one\n{comment: two}\n", from: 14, to: 17 });
     assert.deepEqual(commented("", 0, 0), { text: "{comment: }\n", from: 10, to: 10 });
+  });
+});
+
+describe("bars per line", () => {
+  const lines = "\n[G]one\n[D]two\n[G]three\n[D]four\n";
+  const bars = (top) => barsByLength(readSong(`${top}${lines}`).map);
+
+  test("are those of the length where it decides", () => {
+    assert.equal(bars("{tempo: 120}\n{duration: 0:32}"), 4, "16 bars over four lines");
+    assert.equal(bars("{tempo: 120}\n{time: 3/4}\n{duration: 0:24}"), 4);
+  });
+
+  test("are not, if a length has no tempo or every line says its bars", () => {
+    assert.equal(bars("{duration: 0:32}"), null);
+    assert.equal(bars("{tempo: 120}\n{x_bars_per_line: 4}"), null);
+    assert.equal(bars("{tempo: 120}\n{duration: 0:32}\n{x_bars: 2}"), null);
   });
 });
