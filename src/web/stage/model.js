@@ -35,6 +35,7 @@ export const VIEW_DEFAULTS = Object.freeze({
   columns: "auto",
   wrap: true,
   show: "both",
+  chorus: "full",
   theme: "night",
   scroll: "glide",
   anchor: 0.3,

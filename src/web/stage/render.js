@@ -7,7 +7,7 @@
 // All text becomes text nodes. The result is flat: blocks in the order of the page, so that the scroller can put them
 // into columns and half pages.
 
-import { isNoChord } from "../chart/chord.js";
+import { isNoChord, keyName, readKey } from "../chart/chord.js";
 import { feltAt } from "../chart/map.js";
 import { SOUNDING } from "../chart/model.js";
 import { SONG, fill } from "../texts.js";
@@ -57,10 +57,14 @@ export function isFor(selector, instrument) {
  * @param {(section: number, line: number, place: number) => (text: string) => string} options.writer of `chartWriter`
  * @param {"both" | "chords" | "words"} [options.show]
  * @param {string} [options.instrument] of the member, for comments with a selector
+ * @param {boolean} [options.isShort] whether a chorus that comes again is a heading alone
+ * @param {function} [options.keyWriter] as `writer`, for names of keys
+ * @param {string} [options.tabKey] the key of tabs if chords are shown in another one
  * @returns {Drawing}
  */
-export function drawSong({ chart, map, writer, show = "both", instrument = "" }) {
+export function drawSong({ chart, map, writer, show = "both", instrument = "", isShort = false, keyWriter = writer, tabKey = "" }) {
   const drawing = new Drawing();
+  const context = { chart, map, show, instrument, drawing, tabKey };
   const byPass = map.passes.map(() => new Map());
   for (const [index, line] of map.lines.entries()) byPass[line.pass]?.set(line.line, { ...line, index });
   const silent = silentSections(chart, map, instrument);
@@ -70,7 +74,8 @@ export function drawSong({ chart, map, writer, show = "both", instrument = "" })
       const { name } = chart.sections[index];
       if (name) drawing.add(heading(name, { of: 1, from: null }));
       const write = (line) => writer(index, line, index);
-      drawLines(chart.sections[index], new Map(), { chart, map, show, instrument, drawing, write });
+      const writeKey = (line) => keyWriter(index, line, index);
+      drawLines(chart.sections[index], new Map(), { ...context, write, writeKey });
     }
   };
   for (const [i, pass] of map.passes.entries()) {
@@ -78,9 +83,15 @@ export function drawSong({ chart, map, writer, show = "both", instrument = "" })
     for (const { text } of map.comments?.filter((comment) => comment.pass === i) ?? []) drawing.add(drawComment(text));
     const section = chart.sections[pass.section];
     const name = pass.name || section.name;
-    if (name) drawing.add(heading(name, pass));
     const write = (line) => writer(pass.section, line, pass.place);
-    drawLines(section, byPass[i], { chart, map, show, instrument, drawing, write });
+    // Another key has other chords, so that chorus is drawn.
+    const isSame = () => section.lines.every((_, line) => write(line) === writer(pass.section, line, pass.section));
+    if (isShort && section.kind === "chorus" && pass.pass > 1 && name && isSame()) {
+      drawing.add(drawAgain(name, pass, [...byPass[i].values()], drawing));
+      continue;
+    }
+    if (name) drawing.add(heading(name, pass));
+    drawLines(section, byPass[i], { ...context, write, writeKey: (line) => keyWriter(pass.section, line, pass.place) });
   }
   drawSilent(Infinity);
   drawing.add(h("p", { class: "fine" }, SONG.end));
@@ -201,6 +212,16 @@ function heading(name, { pass, of, from }) {
   return h("h3", { class: "heading", dir: "auto", data: { from } }, h("span", {}, name), many && " ", many);
 }
 
+/** A section as one line, which stands for all its lines. */
+function drawAgain(name, { pass, of, from, to }, lines, drawing) {
+  const ink = h("span", { class: "ink" }, name);
+  const timed = { ...lines[0], from, to };
+  const el = lineOf(timed, { drawing }, { class: "again", role: "heading", "aria-level": "3" }, ink, " ", h("small", {}, fill(SONG.passOf, { pass, of })));
+  drawing.lines[timed.index].ink = ink;
+  for (const { index } of lines) drawing.lines[index] = drawing.lines[timed.index];
+  return el;
+}
+
 function drawLines(section, sounding, context) {
   const { drawing, instrument } = context;
   const { lines } = section;
@@ -212,8 +233,15 @@ function drawLines(section, sounding, context) {
       // All strings of a tab are one block.
       let end = i + (timed?.rows ?? 1);
       while (!timed && lines[end]?.kind === "tab" && !sounding.has(end)) end += 1;
+      if (context.tabKey) drawing.add(h("p", { class: "note" }, fill(SONG.tabKey, { key: context.tabKey })));
       drawing.add(drawTab(lines.slice(i, end).map(({ text }) => text), timed, context));
       i = end - 1;
+      continue;
+    }
+    if (line.kind === "change") {
+      const next = lines.findIndex((_, at) => at > i && sounding.has(at));
+      const note = drawChange(line.change, { ...context, write: context.writeKey(i), from: sounding.get(next)?.from });
+      if (note) drawing.add(note);
       continue;
     }
     const el = drawLine(line, timed, { ...context, write: context.write(i) });
@@ -236,18 +264,32 @@ function drawLine(line, timed, context) {
       return h("p", { class: "note", dir: "auto" }, line.text);
     case "empty":
       return h("div", { class: "empty" });
-    case "change":
-      return drawChange(line.change);
     default:
       return null;
   }
 }
 
-function drawChange(change) {
+/** What changes at a beat, if a line follows in the section. */
+function drawChange(change, { chart, map, write, from }) {
   if (!change) return null;
   const { key, tempo, time } = change;
-  const text = key ? fill(SONG.keyFrom, { key }) : tempo ? fill(SONG.tempoFrom, { tempo }) : time && `${time.num}/${time.den}`;
+  const text = key ? fill(SONG.keyFrom, { key: keyText(key, chart, write) }) : tempo ? tempoOf(map, from, tempo) : time && `${time.num}/${time.den}`;
   return text ? h("p", { class: "note change" }, text) : null;
+}
+
+/** A key as written, or in the view's key and notation. */
+function keyText(key, { notation }, write) {
+  const name = keyName(readKey(key, notation), 0, notation) || key;
+  const shown = write(name);
+  return shown === name ? key : shown;
+}
+
+/** The tempo at a beat as musicians count it; without a beat, as the chart has it. */
+export function tempoOf(map, from, written) {
+  if (from === undefined) return fill(SONG.tempo, { tempo: written });
+  const felt = feltAt(map, from);
+  const bpm = map.tempos.findLast(({ beat }) => beat <= from).bpm / felt;
+  return fill(felt === 3 ? SONG.dottedTempo : SONG.tempo, { tempo: Math.round(10 * bpm) / 10 });
 }
 
 /** Makes the element of a line, and lists it if it sounds. */

@@ -3,10 +3,10 @@
 // Three layouts: a flow that scrolls, pages of two columns, and half pages that are replaced in turn. `Scroll` moves the
 // flow and the pages, `Rule` draws the progress under the words. A frame in which nothing changes costs two comparisons.
 
-import { chartWriter, keyName, keysFor } from "../chart/chord.js";
+import { chartWriter, keyName, keysFor, writtenKey } from "../chart/chord.js";
 import { SONG, fill } from "../texts.js";
 import { h, mark, write } from "./dom.js";
-import { drawSong } from "./render.js";
+import { drawSong, tempoOf } from "./render.js";
 import { Rule } from "./rule.js";
 import { Scroll } from "./scroll.js";
 import { keyNotation, ownView } from "./own-view.js";
@@ -23,7 +23,7 @@ const SIZE_MOST = 64;
 /** Two columns: least width of the page (specified), and least size that is chosen to make a song fit. */
 const TWO_FROM_PX = 1000;
 const TWO_LEAST_PX = 24;
-const REDRAWS = ["shift", "capo", "instrument", "notation", "show", "perSong", "minorAsRelative"];
+const REDRAWS = ["shift", "capo", "instrument", "notation", "show", "perSong", "minorAsRelative", "chorus"];
 
 /** Shows the song in `root`. Provides `page` (1 or -1: a screen less two lines) and `now` (back to the music). */
 export function mountSong(stage, root) {
@@ -126,7 +126,13 @@ class SongRoom {
     const view = ownView(this.#stage.view, id);
     this.#instrument = this.#stage.me?.instrument ?? "";
     const writer = chartWriter(chart, view);
-    this.#drawing = drawSong({ chart, map, writer, show: view.show, instrument: this.#instrument });
+    const notation = keyNotation(view);
+    const keyWriter = notation === view.notation ? writer : chartWriter(chart, { ...view, notation });
+    const { plays } = keysFor(chart, view);
+    const written = writtenKey(chart);
+    const tabKey = plays && plays.tonic !== written.tonic ? keyName(written, 0, notation) : "";
+    const isShort = view.chorus === "heading";
+    this.#drawing = drawSong({ chart, map, writer, keyWriter, show: view.show, instrument: this.#instrument, isShort, tabKey });
     this.#cover = this.#drawCover(chart, map, view);
     this.#sheet.replaceChildren(this.#cover, ...this.#drawing.blocks, this.#count);
     mark(this.#frame, "aria-label", chart.title || SONG.song);
@@ -138,7 +144,7 @@ class SongRoom {
     const { sounds, plays, capo } = keysFor(chart, view);
     const facts = [
       plays && sounds.text && keyName(plays, 0, keyNotation(view)) + (plays.guessed ? "?" : ""),
-      chart.tempo && fill(map.felt === 3 ? SONG.dottedTempo : SONG.tempo, { tempo: chart.tempo }),
+      !map.tempoGuessed && tempoOf(map, 0),
       map.meter[0] && `${map.meter[0].num}/${map.meter[0].den}`,
       capo > 0 && fill(SONG.capo, { capo }),
     ].filter(Boolean);

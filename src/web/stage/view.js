@@ -101,6 +101,7 @@ class ViewSheet {
         this.#check(VIEW.minorAsRelative, "minorAsRelative", (view) => view.notation === "nashville"),
         this.#choice(VIEW.instrument, "instrument", Object.entries(VIEW.instruments)),
         this.#choice(VIEW.show, "show", Object.entries(VIEW.shows)),
+        this.#choice(VIEW.chorus, "chorus", Object.entries(VIEW.choruses)),
         this.#sizes(),
         this.#choice(VIEW.wrap, "wrap", [[true, VIEW.wraps.true], [false, VIEW.wraps.false]]),
         this.#choice(VIEW.columns, "columns", columns),

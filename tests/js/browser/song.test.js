@@ -78,6 +78,25 @@ const settled = async (page) => {
   await frames(page);
 };
 
+const CHORUS = `{title: Swell}
+{key: G}
+{tempo: 120}
+{start_of_verse: Verse}
+[G]one
+{end_of_verse}
+{start_of_chorus}
+[C]two
+[D]three
+{end_of_chorus}
+{chorus}
+{transpose: 2}
+{chorus}
+`;
+
+/** The lines of the page: their text and beats. */
+const drawnLines = (page) =>
+  page.evaluate(() => [...document.querySelectorAll('[data-testid="line"]')].map(({ textContent, dataset: { from, to } }) => `${textContent} ${from}-${to}`));
+
 const LINES = [
   "[G]Load the last amp in the [D]rain,",
   "[Em]one more town with a [C]borrowed name,",
@@ -145,6 +164,48 @@ const place = (page) =>
     const anchor = Math.round(window.stage.view.anchor * room.height);
     return { from: Number(line.dataset.from), top: line.getBoundingClientRect().top - room.top, anchor };
   });
+
+describe("what comes again", () => {
+  scene("a chorus is drawn in full, or as a heading that sounds as long", async () => {
+    const full = await show(CHORUS);
+    assert.equal((await drawnLines(full)).length, 7);
+    const page = await show(CHORUS, { view: { chorus: "heading" } });
+    assert.deepEqual(await drawnLines(page), ["Gone 0-8", "Ctwo 8-16", "Dthree 16-24", "Chorus 2/3 24-40", "Dtwo 40-48", "Ethree 48-56"], "a chorus in another key has its chords");
+    for (const beat of [24, 30, 39]) {
+      await page.evaluate((at) => window.stage.at(at), beat);
+      await frames(page);
+      assert.equal(await page.locator('[aria-current="true"]').textContent(), "Chorus 2/3", `beat ${beat}`);
+    }
+    await page.evaluate(() => window.stage.at(41));
+    await frames(page);
+    assert.equal(await page.locator('[aria-current="true"]').getAttribute("data-from"), "40");
+    assert.equal(await page.locator(".line.again.past").count(), 1);
+    await page.evaluate(() => window.stage.setView({ chorus: "full" }));
+    assert.equal((await drawnLines(page)).length, 7);
+  });
+
+  scene("repeat signs are written out", async () => {
+    const page = await show("{tempo: 120}\n{start_of_grid}\n|: G . . . | C . . . :|\n{end_of_grid}\n");
+    const beats = await page.evaluate(() => [...document.querySelectorAll('[data-testid="line"]')].map(({ dataset }) => [dataset.from, dataset.to]));
+    assert.deepEqual(beats, [["0", "8"], ["8", "16"]]);
+  });
+});
+
+describe("what the song says of itself", () => {
+  scene("the tempo is that of the beats which are felt", async () => {
+    const page = await show(`{title: Tide}\n{tempo: 180}\n{time: 6/8}\n${verse(1)}{tempo: 90}\n${verse(2)}${verse(3)}${verse(4)}`, { height: 400 });
+    assert.match(await page.locator(".cover .facts").textContent(), /♩\. = 60/);
+    assert.equal(await page.locator(".note.change").textContent(), "♩. = 90");
+  });
+
+  scene("a key that changes is named in the reader's key, and a tab in its own", async () => {
+    const body = "{key: G}\n[G]one\n{key: Am}\n[Am]two\n{start_of_tab}\ne|--0--|\n{end_of_tab}\n";
+    const note = (page) => page.locator(".note").allTextContents();
+    assert.deepEqual(await note(await show(body)), ["Key Am"]);
+    assert.deepEqual(await note(await show(body, { view: { shift: 2 } })), ["Key Bm", "The tab is in G"]);
+    assert.deepEqual(await note(await show(body, { view: { shift: 2, notation: "nashville" } })), ["Key Bm", "The tab is in G"]);
+  });
+});
 
 describe("a chart", () => {
   const HARD = [
