@@ -558,6 +558,7 @@ export const SOUND = Object.freeze({
   silentSwitch: "The silent switch mutes the click on this iPhone.",
   lost: "No click: the beat may be off by {ms} ms.",
   lostUnknown: "No click until the clock of the server is known.",
+  alone: "Without the server this click is yours alone, at {bpm}.",
   stopsMusic: "While the click is on, other apps on this device stop playing.",
   device: "This device",
   awake: "Screen stays on",

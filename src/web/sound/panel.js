@@ -1,8 +1,7 @@
 // The sound room: the click with its settings, the screen that stays on, and use without the server.
 //
 // It fills `[data-slot=sound]` of the own-view sheet, and provides `click` (switches it on and off), `awake` (the
-// state of the screen), `line-up` (opens the sheet) and `own-metronome` (`{ bpm, num, den }` or null: beats without a
-// server).
+// state of the screen) and `line-up` (opens the sheet). Without the server, the click counts for this page alone.
 
 import { h, write } from "../stage/dom.js";
 import { recall, remember } from "../stage/keep.js";
@@ -16,6 +15,8 @@ import { Output } from "./output.js";
 
 /** Pause before the first beat of the own metronome. */
 const OWN_LEAD_MS = 300;
+/** Its tempo, if no song is looked at. */
+const OWN_BPM = 120;
 /** Time for which a note about a device without sound covers the song. */
 const NOTE_MS = 8000;
 
@@ -122,11 +123,21 @@ function ownMetronome(stage, output) {
     beats.end();
     click.stop();
   };
-  stage.provide("own-metronome", (music) => {
-    if (!music || stage.band.timeline) return end();
-    beats.begin(performance.now() + OWN_LEAD_MS, music);
+  /** Begins or ends as the click is switched, with the tempo of the song that is looked at. */
+  const follow = () => {
+    const isAlone = stage.isOpen && !stage.band.timeline && !stage.isOnline;
+    if (!isAlone || stage.view.click === "off") return end();
+    const map = stage.chartOf(stage.looked)?.map;
+    const { num = 4, den = 4 } = map?.meter.at(-1) ?? {};
+    const bpm = map?.tempos[0].bpm ?? OWN_BPM;
+    beats.begin(performance.now() + OWN_LEAD_MS, { bpm, num, den });
+    stage.toast(fill(SOUND.alone, { bpm: Math.round(bpm / (map?.felt ?? 1)) }), { plain: true });
     return click.start({ tapped: true });
-  });
+  };
+  // Only a press begins it: nobody wants a click because the network is slow.
+  stage.addEventListener("view", ({ detail }) => detail && "click" in detail && follow());
+  stage.addEventListener("look", () => click.isOn && follow());
+  stage.addEventListener("close", end);
   stage.band.addEventListener("change", () => {
     if (click.isOn && stage.band.timeline) end();
   });

@@ -557,6 +557,15 @@ describe("the page without its server", () => {
       await page.getByTestId("songs-open").click();
       await page.getByTestId("song-look").click();
       await page.locator("#song").getByText("Lamps").first().waitFor();
+      // The click counts by itself, at the tempo of the song that is looked at.
+      const own = () => page.evaluate(() => window.stage.sound.own.click.isOn);
+      assert.equal(await own(), false, "no click begins because the server is away");
+      await page.evaluate(() => window.stage.call("click"));
+      await page.getByTestId("toast").filter({ hasText: "at 120" }).waitFor();
+      assert.equal(await own(), true);
+      assert.equal(await page.evaluate(() => window.stage.sound.own.beats.timeline.segments[0].bpm0), 120_000);
+      await page.evaluate(() => window.stage.call("click"));
+      assert.equal(await own(), false);
       const missing = await page.evaluate(async () => {
         const [name] = (await caches.keys()).filter((each) => each.startsWith("bandsync-page "));
         const kept = new Set((await (await caches.open(name)).keys()).map(({ url }) => new URL(url).pathname));
