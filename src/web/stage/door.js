@@ -150,9 +150,17 @@ export function mountDoor(stage, root, room) {
     } else if (failure.code === "session_not_found" && stage.isScreen) {
       problem(fill(DOOR.screenWaits, { session: sessionId }));
       setTimeout(again, SCREEN_RETRY_MS);
-    } else {
-      problem(failure.code === "session_full" ? DOOR.full : stage.reason(failure));
-    }
+    } else if (failure.code === "session_full") full(failure, sessionId);
+    else problem(stage.reason(failure));
+  }
+
+  /** All places are taken, or those of screens, or the server has no room: its words say which. */
+  function full({ message = "" }, sessionId) {
+    const n = /(\d+) members/.exec(message)?.[1];
+    if (!n || stage.isScreen) return problem(stage.reason({ message }));
+    problem(fill(DOOR.full, { n }));
+    const search = new URLSearchParams({ session: sessionId, view: "screen" });
+    return error.append(" ", h("a", { href: `?${search}`, data: { testid: "watch" } }, DOOR.watch));
   }
 
   /** Makes a reload come back to the same session. */

@@ -229,6 +229,19 @@ describe("the door", () => {
     assert.equal(await page.evaluate(() => window.bandsync.sessionId), `${sessionId}-b`);
   });
 
+  scene("says how many places a full session has, and offers to watch", async () => {
+    const leader = await enter("Ada");
+    await leader.evaluate(() => window.bandsync.updateSettings({ maxMembers: 2 }));
+    await enter("Bo");
+    const third = await atDoor("Cleo");
+    await third.getByTestId("name").fill("Cleo");
+    await third.getByTestId("join").click();
+    await third.getByTestId("join-error").filter({ hasText: "All 2 places are taken." }).waitFor();
+    await third.getByTestId("watch").click();
+    await third.waitForFunction(() => window.stage?.isOpen && window.stage.isScreen);
+    assert.equal(await third.evaluate(() => window.bandsync.sessionId), sessionId);
+  });
+
   scene("takes a passcode from the link's fragment, and asks again if it is wrong", async () => {
     const leader = await enter("Ada");
     await leader.evaluate(() => window.bandsync.updateSettings({ passcode: "chorus" }));
