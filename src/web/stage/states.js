@@ -4,7 +4,7 @@
 import { STAGE, fill } from "../texts.js";
 import { h, mark, write } from "./dom.js";
 import { nameOf } from "./model.js";
-import { speakIn } from "./say.js";
+import { remark, speakIn } from "./say.js";
 
 /** Specified. */
 const FETCHING_MS = 400;
@@ -108,6 +108,20 @@ export function mountStates(stage, root, steer) {
     else write(upNext, name || song ? fill(STAGE.upNext, { name: name || song }) : "");
   }
 
+  // ---- what a screen reader says: the song, and each section that begins
+
+  let said = { song: null, pass: null };
+  function say(here) {
+    const { song } = stage;
+    const id = song?.id ?? null;
+    const pass = here?.playing && !here.beat.countIn ? here.pass : null;
+    const isNew = id !== said.song;
+    if (!isNew && (pass === null || pass === said.pass)) return;
+    said = { song: id, pass: pass ?? (isNew ? null : said.pass) };
+    const words = [isNew && song?.title, pass !== null && song?.map?.passes[pass]?.name].filter(Boolean);
+    if (words.length > 0) remark(words.join(": "));
+  }
+
   // ---- the connection
 
   const banner = h("p", { class: "unseen", role: "status", data: { testid: "banner" } });
@@ -191,6 +205,7 @@ export function mountStates(stage, root, steer) {
   stage.addEventListener("frame", ({ detail: here }) => {
     showEnd(here);
     showNext(here);
+    say(here);
     if (here) {
       mark(top, "data-playing", String(here.playing));
       top.dataset.beat = here.songBeat;
