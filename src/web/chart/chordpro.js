@@ -119,7 +119,7 @@ class Reader {
   #checkChords() {
     // A song has few chords, each of them many times.
     const texts = [...new Set(this.#chords.map(({ text }) => text))];
-    const isGerman = texts.some(isGermanChord);
+    const isGerman = texts.some((text) => isGermanChord(text) || isSmallGerman(text));
     const notation = this.#notation || (isGerman ? "german" : "letters");
     this.#chart.notation = notation;
     const unreadable = new Set(texts.filter((text) => !readChord(text, notation) && !isNoChord(text)));
@@ -483,6 +483,9 @@ const INVISIBLE = /^[\s\0-\x1F]*$/;
 /** Bar lines, with repeats and endings ("|1"). */
 const BAR = /^(?::?\|[:.|]?|:\|:|:?\|\d{1,2}>?)$/;
 const GRID_TOKEN = /:\|:|:?\|(?:\d{1,2}>?|[:.|])?|(?:(?!:\|)[^\s|])+/g;
+
+/** Whether a text is a minor chord that only German writes so: `h`, `h7`, `fis`. */
+const isSmallGerman = (text) => /^\(?(?:h|[cdfg]is)/.test(text) && readChord(text, "german") !== null;
 
 const NOTHING = Object.freeze({});
 
