@@ -300,7 +300,9 @@ export class Stage extends EventTarget {
   /** The text for a rejection. */
   reason(error) {
     const { leader } = this.band;
-    const text = Object.hasOwn(ERRORS, error.code) ? ERRORS[error.code] : sentence(error.message || ERRORS.unknown);
+    // A list that is too large in bytes says how many it has.
+    const code = error.code === "too_large" && error.bytes === undefined ? "too_many" : error.code;
+    const text = Object.hasOwn(ERRORS, code) ? ERRORS[code] : sentence(error.message || ERRORS.unknown);
     return fill(text, {
       leader: leader ? nameOf(leader) : STAGE.somebody,
       n: this.settings?.maxMembers ?? "",

@@ -38,7 +38,8 @@ const names = (title, below) => h("span", { class: "song-names" }, h("bdi", { cl
 
 function listRow(stage, list, load) {
   const dates = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-  const about = [fill(SONGS.countSongs, { n: list.songs.length }), list.sessionId, dates.format(list.at)].join(" · ");
+  const { length: n } = list.songs;
+  const about = [fill(n === 1 ? SONGS.oneSong : SONGS.countSongs, { n }), list.sessionId, dates.format(list.at)].join(" · ");
   const button = h(
     "button",
     { disabled: !stage.isLeader, data: { testid: "last-list-load" }, onclick: () => load(list) },

@@ -70,6 +70,7 @@ async function atDoor(name, { size = TABLET, url = server.url, search = "", hash
     if (message.type() === "error" && !isExpected(message.text())) complaints.push(`${name}: ${message.text()}`);
   });
   pages.push(page);
+  if (init) await page.addInitScript(init);
   await page.goto(`${url}/?session=${sessionId}${search}${hash}`);
   return page;
 }
