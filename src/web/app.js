@@ -9,7 +9,6 @@ import { mountHeader } from "./stage/header.js";
 import { mountKeyboard } from "./stage/keyboard.js";
 import { mountLater, withStyle } from "./stage/later.js";
 import { mountLead } from "./stage/lead.js";
-import { mountMembers } from "./stage/members.js";
 import { Stage } from "./stage/model.js";
 import { mountRail } from "./stage/rail.js";
 import { mountSong } from "./stage/song.js";
@@ -86,7 +85,7 @@ function start() {
     mountDock(stage, $("dock"), steer);
     mountCues(stage, $("cue-room"));
     mountLead(stage, $("over-song"));
-    mountMembers(stage);
+    mountLater(stage, ["members"], async () => (await import("./stage/members.js")).mountMembers(stage));
     mountLater(stage, ["settings"], async () => (await import("./stage/settings.js")).mountSettings(stage));
     mountSongsLater(stage);
     mountLater(stage, ["view"], async () => (await import("./stage/view.js")).mountView(stage));

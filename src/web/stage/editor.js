@@ -7,7 +7,7 @@
 import { parseChart } from "../chart/chordpro.js";
 import { detect } from "../chart/decode.js";
 import { markAt } from "../chart/filemark.js";
-import { shiftOf } from "../chart/map.js";
+import { shiftOf } from "../chart/shift.js";
 import { readSong } from "../chart/unfold.js";
 import { insertChord, setDirective, setSectionDirective, wrapSection } from "../chart/write.js";
 import { CHART, EDITOR, SONGS, fill } from "../texts.js";

@@ -11,7 +11,6 @@ export function mountMembers(stage) {
   const invite = h("button", { data: { testid: "members-invite" }, onclick: () => stage.call("invite") }, STAGE.invite);
   const giveUp = h("button", { data: { testid: "give-up" }, onclick: () => stage.call("give-up") }, STAGE.giveUp);
   const sheet = h("div", { class: "members-room" }, list, alone, h("div", { class: "more-row" }, invite, giveUp));
-  let screens = 0;
 
   function show() {
     if (!sheet.isConnected) return;
@@ -21,6 +20,7 @@ export function mountMembers(stage) {
     list.replaceChildren(...leaderFirst.map(row));
     const others = band.memberCount - band.members.length;
     if (others > 0) list.append(h("li", { class: "hint" }, fill(others === 1 ? STAGE.others.one : STAGE.others.many, { n: others })));
+    const { screens } = stage;
     if (screens > 0) list.append(h("li", { class: "hint" }, fill(screens === 1 ? STAGE.screens.one : STAGE.screens.many, { n: screens })));
     alone.hidden = band.memberCount > 1;
     giveUp.hidden = !stage.isLeader || band.memberCount < 2;
@@ -44,11 +44,6 @@ export function mountMembers(stage) {
       acts && h("div", { class: "acts" }, !stage.settings?.anyoneMayEdit && h("label", { class: "check" }, mayEdit, h("span", {}, STAGE.mayEdit)), hand));
   }
 
-  band.addEventListener("room_stats", ({ detail }) => {
-    if (!Number.isInteger(detail.screens) || detail.screens === screens) return;
-    screens = detail.screens;
-    show();
-  });
   stage.addEventListener("members", show);
   stage.provide("members", () => {
     stage.openSheet(sheet, { title: fill(STAGE.membersTitle, { n: band.memberCount }), testid: "members-sheet" });

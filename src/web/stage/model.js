@@ -110,6 +110,8 @@ export class Stage extends EventTarget {
   armedAll = [];
   /** Id of the song that is looked at while another one is on; null for none. */
   looked = null;
+  /** Number of screens in the session. */
+  screens = 0;
   /** Whether the stage is entered. */
   isOpen = false;
 
@@ -122,6 +124,11 @@ export class Stage extends EventTarget {
     this.view = { ...VIEW_DEFAULTS, ...kept, pedals: { ...VIEW_DEFAULTS.pedals, ...pedals } };
     band.addEventListener("change", () => this.#changed());
     band.addEventListener("status", ({ detail }) => this.#tell("status", detail));
+    band.addEventListener("room_stats", ({ detail: { screens } }) => {
+      if (!Number.isInteger(screens) || screens === this.screens) return;
+      this.screens = screens;
+      this.#tell("members");
+    });
     this.keeper = new SetlistKeeper(band);
     this.keeper.addEventListener("setlist", () => this.#listed());
     globalThis.document?.addEventListener("click", (event) => this.#press(event.target), true);

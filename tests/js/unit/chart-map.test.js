@@ -4,7 +4,8 @@ import { chartWriter, chordWriter, keyName, keysFor, readChord, soundingKey, wri
 import { toChordPro } from "../../../src/web/chart/convert.js";
 import { parseChart, parseSongs } from "../../../src/web/chart/chordpro.js";
 import { playedLines } from "../../../src/web/chart/model.js";
-import { shiftOf, songFields, songMap } from "../../../src/web/chart/map.js";
+import { songFields, songMap } from "../../../src/web/chart/map.js";
+import { shiftOf } from "../../../src/web/chart/shift.js";
 import { readCorpus } from "./make-charts.js";
 
 const charts = readCorpus().flatMap(({ name, text }) => parseSongs(toChordPro(text)).map((chart) => ({ name, chart })));

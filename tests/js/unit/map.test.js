@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import * as maps from "../../../src/web/chart/map.js";
+import { shiftOf } from "../../../src/web/chart/shift.js";
 import { change, chartOf, gridLine, lineOf, tabLine } from "./charts-by-hand.js";
 import { Random } from "./random.js";
 
-const { lineAt, shiftOf, songFields, songMap } = maps;
+const { lineAt, songFields, songMap } = maps;
 
 const lengths = (map) => map.lines.map(({ from, to }) => to - from);
 const names = (map) => map.passes.map(({ name, pass, of }) => (of > 1 ? `${name} ${pass}/${of}` : name));
