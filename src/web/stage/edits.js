@@ -2,8 +2,10 @@
 
 import { bareSong } from "./library.js";
 
-/** Maximum number of operations of one edit. Specified. */
+/** Maximum number of operations of one edit, and of songs and bytes of a list. Specified. */
 const OPERATIONS_MAX = 100;
+const SONGS_MAX = 500;
+const LIST_BYTES_MAX = 1_048_576;
 /** Bytes of one edit. Guessed: every server takes it, and a slow link shows progress. */
 const EDIT_BYTES = 240_000;
 /** Time within which typed letters become one step of undo. Guessed. */
@@ -74,6 +76,14 @@ export function inPieces(ops, bytesMax = EDIT_BYTES) {
     room -= bytes;
   }
   return pieces;
+}
+
+/** Why the server would refuse a list of these songs, as it says it; null if it would take them. */
+export function excessOf(songs) {
+  if (songs.length > SONGS_MAX) return { code: "too_large" };
+  const encoder = new TextEncoder();
+  const bytes = songs.reduce((sum, song) => sum + encoder.encode(song.bandBody ?? song.body ?? "").length, 0);
+  return bytes > LIST_BYTES_MAX ? { code: "too_large", bytes, max: LIST_BYTES_MAX } : null;
 }
 
 /**

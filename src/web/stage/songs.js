@@ -10,6 +10,7 @@ import {
   bandSong,
   clockText,
   durationOf,
+  excessOf,
   inPieces,
   moveBy,
   moveTo,
@@ -169,6 +170,9 @@ class SongsRoom {
     const say = (text, action) =>
       this.#stage.toast(`${text} ${notes}`.trim(), { plain: true, seconds: UNDO_S, action });
     if (!this.#stage.mayEdit) return void say(`${this.#noRight()} ${fill(SONGS.keptHere, { n: songs.length })}`);
+    // In pieces a part of them would be added before the server refuses the rest.
+    const excess = excessOf([...this.#songs(), ...songs]);
+    if (excess) return void say(`${this.#stage.reason(excess)} ${fill(SONGS.keptHere, { n: songs.length })}`);
     const ops = [...songs.map((song) => ({ op: "add", song: bareSong(song) })), ...more];
     if (!(await this.#apply(ops))) return undefined;
     const named = songs

@@ -11,6 +11,7 @@ import {
   commented,
   dropIndex,
   durationOf,
+  excessOf,
   inPieces,
   moveBy,
   moveTo,
@@ -215,4 +216,14 @@ describe("bars per line", () => {
     assert.equal(bars("{tempo: 120}\n{x_bars_per_line: 4}"), null);
     assert.equal(bars("{tempo: 120}\n{duration: 0:32}\n{x_bars: 2}"), null);
   });
+});
+
+test("a list that the server would refuse is known before any of it is sent", () => {
+  const many = (n, body) => Array.from({ length: n }, (_, i) => ({ id: `s${i}`, body }));
+  assert.equal(excessOf(many(500, "la")), null);
+  assert.deepEqual(excessOf(many(501, "la")), { code: "too_large" });
+  assert.equal(excessOf(many(16, "x".repeat(65_536))), null);
+  assert.deepEqual(excessOf(many(17, "x".repeat(65_536))), { code: "too_large", bytes: 1_114_112, max: 1_048_576 });
+  assert.equal(excessOf(many(400, "ü".repeat(2000))).bytes, 1_600_000, "bytes are counted, not letters");
+  assert.equal(excessOf([{ id: "a", body: "x".repeat(2_000_000), bandBody: "la" }]), null, "a version of one's own counts for nobody");
 });

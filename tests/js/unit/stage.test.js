@@ -177,3 +177,12 @@ describe("rights", () => {
     assert.deepEqual([screen.mayEdit, screen.mayCue, screen.isLeader], [false, false, false]);
   });
 });
+
+describe("rejections", () => {
+  test("a list with too many songs is told so, and one that is too large how large it is", () => {
+    const stage = new Stage(new FakeBand());
+    assert.equal(stage.reason({ code: "too_large" }), ERRORS.too_many);
+    assert.equal(stage.reason({ code: "too_large", bytes: 1_200_100, max: 1_048_576 }), "The list would be 1201 kB; it may have 1048. Remove a song or its tabs.");
+    assert.equal(stage.reason({ message: "this server is full" }), "This server is full.");
+  });
+});
