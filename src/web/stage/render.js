@@ -8,6 +8,7 @@
 // into columns and half pages.
 
 import { isNoChord, keyName, readKey } from "../chart/chord.js";
+import { holdsOf } from "../chart/course.js";
 import { feltAt } from "../chart/map.js";
 import { SOUNDING } from "../chart/model.js";
 import { SONG, fill } from "../texts.js";
@@ -65,6 +66,7 @@ export function isFor(selector, instrument) {
 export function drawSong({ chart, map, writer, show = "both", instrument = "", isShort = false, keyWriter = writer, tabKey = "" }) {
   const drawing = new Drawing();
   const context = { chart, map, show, instrument, drawing, tabKey };
+  const holds = holdsOf(chart);
   const byPass = map.passes.map(() => new Map());
   for (const [index, line] of map.lines.entries()) byPass[line.pass]?.set(line.line, { ...line, index });
   const silent = silentSections(chart, map, instrument);
@@ -75,7 +77,7 @@ export function drawSong({ chart, map, writer, show = "both", instrument = "", i
       if (name) drawing.add(heading(name, { of: 1, from: null }));
       const write = (line) => writer(index, line, index);
       const writeKey = (line) => keyWriter(index, line, index);
-      drawLines(chart.sections[index], new Map(), { ...context, write, writeKey });
+      drawLines(chart.sections[index], new Map(), { ...context, write, writeKey, key: holds[index].key });
     }
   };
   for (const [i, pass] of map.passes.entries()) {
@@ -91,7 +93,11 @@ export function drawSong({ chart, map, writer, show = "both", instrument = "", i
       continue;
     }
     if (name) drawing.add(heading(name, pass));
-    drawLines(section, byPass[i], { ...context, write, writeKey: (line) => keyWriter(pass.section, line, pass.place) });
+    const { key } = holds[pass.place];
+    // What changes before a call stands in the section that calls.
+    const calling = { ...context, key, from: pass.from, writeKey: () => keyWriter(pass.section, 0, pass.place) };
+    if (pass.place !== pass.section) drawLines(chart.sections[pass.place], new Map(), calling);
+    drawLines(section, byPass[i], { ...context, write, key, writeKey: (line) => keyWriter(pass.section, line, pass.place) });
   }
   drawSilent(Infinity);
   drawing.add(h("p", { class: "fine" }, SONG.end));
@@ -225,6 +231,7 @@ function drawAgain(name, { pass, of, from, to }, lines, drawing) {
 function drawLines(section, sounding, context) {
   const { drawing, instrument } = context;
   const { lines } = section;
+  let { key } = context;
   for (let i = 0; i < lines.length; i += 1) {
     const line = lines[i];
     const timed = sounding.get(i);
@@ -240,7 +247,8 @@ function drawLines(section, sounding, context) {
     }
     if (line.kind === "change") {
       const next = lines.findIndex((_, at) => at > i && sounding.has(at));
-      const note = drawChange(line.change, { ...context, write: context.writeKey(i), from: sounding.get(next)?.from });
+      key = line.change?.key ?? key;
+      const note = drawChange(line.change, { ...context, key, write: context.writeKey(i), from: sounding.get(next)?.from ?? context.from });
       if (note) drawing.add(note);
       continue;
     }
@@ -270,10 +278,11 @@ function drawLine(line, timed, context) {
 }
 
 /** What changes at a beat, if a line follows in the section. */
-function drawChange(change, { chart, map, write, from }) {
+function drawChange(change, { chart, map, key, write, from }) {
   if (!change) return null;
-  const { key, tempo, time } = change;
-  const text = key ? fill(SONG.keyFrom, { key: keyText(key, chart, write) }) : tempo ? tempoOf(map, from, tempo) : time && `${time.num}/${time.den}`;
+  const { tempo, time } = change;
+  const isOtherKey = key && (change.key !== undefined || change.transpose !== undefined);
+  const text = isOtherKey ? fill(SONG.keyFrom, { key: keyText(key, chart, write) }) : tempo ? tempoOf(map, from, tempo) : time && `${time.num}/${time.den}`;
   return text ? h("p", { class: "note change" }, text) : null;
 }
 

@@ -204,6 +204,8 @@ describe("what the song says of itself", () => {
     assert.deepEqual(await note(await show(body)), ["Key Am"]);
     assert.deepEqual(await note(await show(body, { view: { shift: 2 } })), ["Key Bm", "The tab is in G"]);
     assert.deepEqual(await note(await show(body, { view: { shift: 2, notation: "nashville" } })), ["Key Bm", "The tab is in G"]);
+    assert.deepEqual(await note(await show(CHORUS)), ["Key A"], "a chorus that is called in another key");
+    assert.deepEqual(await note(await show(CHORUS, { view: { capo: 2, notation: "german" } })), ["Key G"]);
   });
 });
 
