@@ -186,6 +186,8 @@ test("a German chord makes a file German unless it says otherwise", () => {
   assert.deepEqual(problems("{x_notation: letters}", "[H7]la"), ["2 chord H7"]);
   assert.deepEqual(problems("{x_notation: german}", "[a]la [fis]lo [Es]li"), []);
   assert.deepEqual(problems("[a]la"), ["1 chord a"]);
+  for (const small of ["h", "h7", "hm", "fis", "cis7", "(h)"]) assert.deepEqual([fields(`[${small}]la [B]lo`).notation, problems(`[${small}]la [e]lo`)], ["german", []], small);
+  for (const word of ["hello", "his own", "heh", "dislike", "fi"]) assert.equal(fields(`[${word}]la [B]lo`).notation, "letters", word);
 });
 
 test("directives of print are kept in the file and not shown", () => {
