@@ -869,6 +869,16 @@ describe("the stage", () => {
     assert.ok((await share(follower)) >= 0.85);
   });
 
+  scene("tells a screen reader the song, and each section that begins", async () => {
+    const [leader, follower] = await pair();
+    const hears = (text) => follower.waitForFunction((wanted) => document.getElementById("say").textContent === wanted, text);
+    await hears(await follower.evaluate(() => window.stage.song.title));
+    await play(leader, [follower]);
+    await hears("Intro");
+    await section(leader, "Chorus").click();
+    await hears("Chorus");
+  });
+
   scene("keeps all sections reachable among 30 members, and in 320 pixels", async () => {
     const leader = await enter("Ada");
     await withSongs(leader);
