@@ -24,26 +24,33 @@ export async function badNetwork(server, { seed = 1, chop = Infinity, delay = 0,
   const frozen = { up: false, down: false };
 
   const pass = (from, to, way) => {
-    let due = 0;
+    /** Pieces in the order of their bytes, each with the time at which it goes on. */
     const waiting = [];
+    let due = 0;
+    let timer = null;
     const flush = () => {
-      while (waiting.length > 0 && !frozen[way]) to.write(waiting.shift());
+      clearTimeout(timer);
+      timer = null;
+      while (waiting.length > 0 && !frozen[way]) {
+        // A timer may fire early by a part of a millisecond.
+        const rest = waiting[0].due - performance.now();
+        if (rest > 0) {
+          timer = setTimeout(flush, rest);
+          return;
+        }
+        to.write(waiting.shift().bytes);
+      }
     };
     from.on("data", (bytes) => {
       const { chop, delay, jitter } = weather;
-      const pieces = [];
+      due = Math.max(due, performance.now() + (delay + jitter > 0 ? delay + random() * jitter : 0));
       for (let at = 0; at < bytes.length; ) {
         const length = chop === Infinity ? bytes.length : 1 + Math.floor(random() * chop);
-        pieces.push(bytes.subarray(at, at + length));
+        waiting.push({ due, bytes: bytes.subarray(at, at + length) });
         at += length;
       }
-      due = Math.max(due, performance.now() + delay + random() * jitter);
-      const go = () => {
-        waiting.push(...pieces);
-        flush();
-      };
-      if (delay + jitter === 0 && due <= performance.now()) go();
-      else setTimeout(go, due - performance.now());
+      // One timer for all pieces: with one for each, a later piece may overtake.
+      if (timer === null) flush();
     });
     from.on("end", () => setTimeout(() => to.end(), weather.delay + weather.jitter));
     return flush;
