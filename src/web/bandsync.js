@@ -125,6 +125,7 @@ export class BandSync extends EventTarget {
   #early = null;
   #resumedAt = -Infinity;
   #askedAt = -Infinity;
+  #catchUpTimer = null;
   /**
    * A correction of the clock that waits for the next beat: the local times at which it was first and last needed, in
    * milliseconds, and the beat at the last.
@@ -651,6 +652,7 @@ export class BandSync extends EventTarget {
     this.#plan.stop();
     clearTimeout(this.#probeTimer);
     clearTimeout(this.#retryTimer);
+    clearTimeout(this.#catchUpTimer);
     for (const stop of this.#unlisten.splice(0)) stop();
     this.#socket.leave();
     this.#setStatus("closed");
@@ -793,10 +795,19 @@ export class BandSync extends EventTarget {
     this.#dispatch("change");
   }
 
-  /** A message with a newer (epoch, version) than ours means that a change was missed. */
+  /**
+   * A message with a newer (epoch, version) than ours means that a change was missed. Right after a question the next one
+   * waits: the answer may not have this change, and perhaps no later message tells of it.
+   */
   #catchUp({ epoch, version }) {
     if (this.#fresh || !Number.isSafeInteger(epoch) || !Number.isSafeInteger(version)) return;
-    if (!music.isNewer({ epoch, version }, this.#early ?? this.timeline) || this.#now() - this.#askedAt < CATCH_UP_MS) return;
+    if (!music.isNewer({ epoch, version }, this.#early ?? this.timeline)) return;
+    const wait = this.#askedAt + CATCH_UP_MS - this.#now();
+    clearTimeout(this.#catchUpTimer);
+    if (wait > 0) {
+      this.#catchUpTimer = setTimeout(() => this.#catchUp({ epoch, version }), wait);
+      return;
+    }
     this.#askedAt = this.#now();
     this.request("sync_request").catch(() => {});
   }

@@ -465,6 +465,18 @@ test("a tick that is newer than the timeline causes one sync_request", () =>
     assert.equal(server.events("sync_request").length, 1);
   }));
 
+test("a change that it hears of right after a sync_request is requested too", () =>
+  onStage(async (server, band) => {
+    let version = 8;
+    server.answers.sync_request = () => ({ ok: true, timeline: playing(version) });
+    server.event("setlist_changed", { sessionId: "stage", epoch: 1, version: 8, revision: 1, base: 0, ops: [] });
+    await until(() => band.timeline.version === 8);
+    version = 9;
+    server.event("setlist_changed", { sessionId: "stage", epoch: 1, version: 9, revision: 2, base: 1, ops: [] });
+    await until(() => band.timeline.version === 9);
+    assert.equal(server.events("sync_request").length, 2);
+  }));
+
 test("keeps the list of members and the leader current", () =>
   onStage(async (server, band) => {
     const names = () => band.members.map((m) => `${m.displayName}:${m.role}`);
