@@ -118,25 +118,50 @@ export function mountDock(stage, root, steer) {
   // ---- which control stands where
 
   const phone = matchMedia("(max-width: 37.4rem), (max-height: 30rem)");
+  const low = matchMedia("(max-height: 30rem)");
   const narrow = matchMedia("(max-width: 62.4rem)");
+  const whole = document.getElementById("stage");
+  const song = document.getElementById("song");
+  /** The song for which the layout was chosen. */
+  let laidOutFor = null;
+
+  /** Pixels of the song below the upper edge of the dock, or of the rail above it. */
+  function coveredByDock() {
+    const rail = document.getElementById("rail");
+    const top = narrow.matches && rail.offsetHeight > 0 ? rail.offsetTop : root.offsetTop;
+    return Math.max(0, song.offsetTop + song.offsetHeight - top);
+  }
+
+  /** A leader has a dock below the song, a follower has not. The music that plays is not moved by a change of the lead. */
+  function layOut() {
+    const { role, layout } = whole.dataset;
+    const songId = stage.song?.id ?? null;
+    if (layout === undefined || !band.isPlaying || songId !== laidOutFor) mark(whole, "data-layout", role);
+    laidOutFor = songId;
+    const isLent = role === "leader" && whole.dataset.layout === "follower";
+    whole.classList.toggle("lent", isLent);
+    const covered = isLent && !low.matches ? coveredByDock() : 0;
+    whole.style.setProperty("--covered", `${covered}px`);
+    stage.call("cover-song", covered);
+  }
 
   function place() {
     const leader = stage.isLeader;
     root.dataset.role = leader ? "leader" : "follower";
-    document.getElementById("stage").dataset.role = root.dataset.role;
+    whole.dataset.role = root.dataset.role;
     const slot = document.getElementById("rail-slot");
     const row = [];
     const small = phone.matches;
+    // A follower has it too, unseen: a rail that stays while the lead changes must not move.
+    set(slot, narrow.matches ? [repeat] : []);
     if (leader) {
       const kept = narrow.matches ? [] : [repeat];
       if (!small) kept.push(...(narrow.matches ? [one, tempo] : [one, h("div", { class: "tempo-tap" }, tempo, tap)]));
-      set(slot, narrow.matches ? [repeat] : []);
       set(ends, small ? [more] : [cues, songs, more]);
       row.push(transport, ...kept, ends);
       set(moved, small ? [songs, cues, one, tap, tempo] : narrow.matches ? [tap] : []);
       set(own, stage.has("click") ? [view, click] : [view]);
     } else {
-      set(slot, []);
       set(moved, []);
       const cue = stage.mayCue ? [cues] : [];
       const clicks = stage.has("click") ? [click] : [];
@@ -147,6 +172,7 @@ export function mountDock(stage, root, steer) {
     leads.hidden = !leader;
     set(root, row);
     words();
+    layOut();
   }
 
   /** Replaces children only if they differ, so that focus and pressed buttons are kept. */
@@ -199,7 +225,6 @@ export function mountDock(stage, root, steer) {
     clearTimeout(hide);
     hide = setTimeout(() => root.classList.remove("shown"), SHOWN_MS);
   }
-  const song = document.getElementById("song");
   let pressedAt = null;
   song.addEventListener("pointerdown", (event) => {
     pressedAt = { x: event.clientX, y: event.clientY, at: performance.now() };
@@ -208,7 +233,7 @@ export function mountDock(stage, root, steer) {
   song.addEventListener("pointerup", (event) => {
     const { x = Infinity, y = 0, at: since = 0 } = pressedAt ?? {};
     const isTap = Math.hypot(event.clientX - x, event.clientY - y) < 10 && performance.now() - since < 500;
-    const box = document.getElementById("stage").getBoundingClientRect();
+    const box = whole.getBoundingClientRect();
     if (!isTap || event.clientY < box.bottom - box.height * LOWEST) return;
     reveal();
   });
@@ -217,16 +242,18 @@ export function mountDock(stage, root, steer) {
 
   for (const query of [phone, narrow]) query.addEventListener?.("change", place);
   stage.addEventListener("members", place);
+  for (const type of ["timeline", "song"]) stage.addEventListener(type, () => stage.isOpen && layOut());
+  stage.addEventListener("close", () => whole.removeAttribute("data-layout"));
   stage.addEventListener("view", () => {
     mark(click, "aria-pressed", String(stage.view.click !== "off"));
-    document.getElementById("stage").classList.toggle("left-handed", stage.view.leftHanded);
+    whole.classList.toggle("left-handed", stage.view.leftHanded);
   });
   stage.addEventListener("frame", frame);
   stage.addEventListener("open", () => {
     drawn = "";
     place();
     mark(click, "aria-pressed", String(stage.view.click !== "off"));
-    document.getElementById("stage").classList.toggle("left-handed", stage.view.leftHanded);
+    whole.classList.toggle("left-handed", stage.view.leftHanded);
     reveal();
   });
 }

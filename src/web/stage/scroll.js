@@ -73,11 +73,12 @@ export class Scroll {
    * @param {{ targets: number[], height: number, map: object | null } | null} place the offset that each line wants;
    *   the map is null if it is another song's than the one that plays
    * @param {number} [top] the offset to show if the music does not move the song
+   * @param {{ eased?: boolean }} [options] whether the way there takes 200 ms
    */
-  place(place, top) {
+  place(place, top, options) {
     this.#place = place;
     if (this.isNative && top !== undefined) this.#frame.scrollTop = top;
-    this.renew();
+    this.renew(options);
   }
 
   /** Makes the animation again. `eased`: the way from where the text is takes 200 ms. */

@@ -25,7 +25,10 @@ const TWO_FROM_PX = 1000;
 const TWO_LEAST_PX = 24;
 const REDRAWS = ["shift", "capo", "instrument", "notation", "show", "perSong", "minorAsRelative", "chorus"];
 
-/** Shows the song in `root`. Provides `page` (1 or -1: a screen less two lines) and `now` (back to the music). */
+/**
+ * Shows the song in `root`. Provides `page` (1 or -1: a screen less two lines), `now` (back to the music), and
+ * `cover-song` (pixels at the end of the room that something lies over).
+ */
 export function mountSong(stage, root) {
   return new SongRoom(stage, root);
 }
@@ -47,7 +50,10 @@ class SongRoom {
   #cover = null;
   /** Tops of lines in the flow, and the offset that each wants. */
   #tops = [];
+  #bottoms = [];
   #targets = [];
+  /** Pixels at the end of the room that a dock lies over. */
+  #covered = 0;
   #height = 0;
   #width = 0;
   /** `flow`, `columns` or `halves`. */
@@ -92,6 +98,7 @@ class SongRoom {
     stage.addEventListener("close", () => this.#show());
     stage.provide("page", (direction) => this.#page(direction));
     stage.provide("now", () => this.#back());
+    stage.provide("cover-song", (px) => this.#coverEnd(px));
     new ResizeObserver(() => this.#resized()).observe(this.#frame);
     this.#listen();
     this.#show();
@@ -202,9 +209,22 @@ class SongRoom {
     this.#current = -1;
     if (line >= 0) this.#go(line);
     const stays = kept && this.#tops[kept.line] !== undefined ? this.#tops[kept.line] - kept.y : 0;
-    const map = this.#shown.isLooked ? null : this.#shown.map;
-    this.#scroll.place({ targets: this.#targets, height, map }, Math.max(0, stays));
+    this.#scroll.place(this.#aims(), Math.max(0, stays));
     this.#draw(this.#stage.now());
+  }
+
+  /** What the scroller needs: a line that stands under a dock is moved up until that no longer covers it. */
+  #aims() {
+    const height = this.#height;
+    const isUnder = (i) => this.#bottoms[i] - this.#targets[i] > height - this.#covered;
+    const targets = this.#targets.map((y, i) => (this.#covered > 0 && isUnder(i) ? y + this.#covered : y));
+    return { targets, height, map: this.#shown.isLooked ? null : this.#shown.map };
+  }
+
+  #coverEnd(px) {
+    if (px === this.#covered) return;
+    this.#covered = px;
+    if (this.#drawing && this.#height > 0) this.#scroll.place(this.#aims(), undefined, { eased: true });
   }
 
   /** Puts all blocks back into the sheet, in order. */
@@ -260,6 +280,7 @@ class SongRoom {
     this.#above(above, below);
     this.#sheet.classList.toggle("covered", above >= 56);
     this.#tops = this.#tops.map((y) => y + above);
+    this.#bottoms = this.#bottoms.map((y) => y + above);
     this.#targets = this.#tops.map((y) => Math.max(0, y - anchor));
   }
 
@@ -269,7 +290,9 @@ class SongRoom {
 
   #measure() {
     const { top } = this.#sheet.getBoundingClientRect();
-    this.#tops = this.#drawing.lines.map((line) => (line ? line.el.getBoundingClientRect().top - top : 0));
+    const boxes = this.#drawing.lines.map((line) => line?.el.getBoundingClientRect() ?? { top, bottom: top });
+    this.#tops = boxes.map((box) => box.top - top);
+    this.#bottoms = boxes.map((box) => box.bottom - top);
   }
 
   /** Sections with the heights of their blocks. A heading stays with the block after it. */

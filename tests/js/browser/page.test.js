@@ -860,6 +860,70 @@ describe("the stage", () => {
     }
   });
 
+  for (const [kind, size] of [["tablets", TABLET], ["tablets held upright", { width: 820, height: 1180 }], ["phones", PHONE]]) {
+    scene(`does not move the song on ${kind} whose lead changes while it plays`, async () => {
+      const leader = await enter("Ada", { size });
+      const follower = await enter("Bo", { size });
+      await withSongs(leader, [follower]);
+      await play(leader, [follower]);
+      await leader.evaluate(() => window.bandsync.loop(0, 80));
+      await follower.waitForFunction(() => !document.getElementById("dock").classList.contains("shown"));
+      const box = (page, id) => page.locator(id).evaluate((el) => {
+        const { top, bottom, height } = el.getBoundingClientRect();
+        return { top, bottom, height };
+      });
+      const sizes = async () => [await box(leader, "#song"), await box(follower, "#song")];
+      const before = await sizes();
+      const shifts = [await watchShifts(leader), await watchShifts(follower)];
+      for (const [from, to, name] of [[leader, follower, "Bo"], [follower, leader, "Ada"], [leader, follower, "Bo"]]) {
+        await from.evaluate((wanted) => {
+          const { members } = window.bandsync;
+          return window.bandsync.handOver(members.find(({ displayName }) => displayName === wanted).socketId);
+        }, name);
+        await until(to, () => window.bandsync.isLeader);
+        await until(from, () => !window.bandsync.isLeader);
+        for (const id of ["pause", "next-section"]) await to.getByTestId(id).click({ trial: true });
+        await section(to, "Outro").click({ trial: true });
+        assert.deepEqual(await sizes(), before);
+      }
+      for (const seen of shifts) assert.deepEqual(await seen(), []);
+      // The layout of the new role comes when nothing moves by it.
+      await follower.getByTestId("pause").click();
+      await Promise.all([playing(leader, false), playing(follower, false)]);
+      await until(leader, (height) => document.getElementById("song").offsetHeight > height, before[0].height);
+      assert.deepEqual((await box(follower, "#song")).height, before[0].height);
+      assert.ok((await box(follower, "#dock")).top >= (await box(follower, "#song")).bottom - 1);
+    });
+  }
+
+  scene("shows a line that stands under the dock of a leader who took over", async () => {
+    const leader = await enter("Ada");
+    const follower = await enter("Bo");
+    await withSongs(leader, [follower]);
+    // A screen on which the song just fits as a whole: its last line is where a leader has the dock.
+    const height = await follower.evaluate(() => {
+      window.stage.setView({ columns: 1, size: 16 });
+      return document.querySelector(".song-sheet").offsetHeight + document.getElementById("top").offsetHeight + 1;
+    });
+    await follower.setViewportSize({ width: TABLET.width, height });
+    await until(follower, (wanted) => document.getElementById("stage").offsetHeight === wanted, height);
+    await play(leader, [follower]);
+    await leader.evaluate(() => window.bandsync.loop(0, 80));
+    await leader.evaluate(() => window.bandsync.handOver(window.bandsync.members.find(({ displayName }) => displayName === "Bo").socketId));
+    await until(follower, () => window.bandsync.isLeader);
+    const bottoms = () => follower.evaluate(() => {
+      const lines = [...document.querySelectorAll("[data-testid=line]")];
+      return { last: lines.at(-1).getBoundingClientRect().bottom, dock: document.getElementById("dock").getBoundingClientRect().top };
+    });
+    const at = await bottoms();
+    assert.ok(at.last > at.dock, `the last line is under the dock: ${JSON.stringify(at)}`);
+    await follower.evaluate(() => window.bandsync.seekBeat(72));
+    await until(follower, () => {
+      const line = document.querySelector("[data-testid=line][aria-current]");
+      return Number(line.dataset.to) === 80 && line.getBoundingClientRect().bottom <= document.getElementById("dock").getBoundingClientRect().top;
+    });
+  });
+
   scene("gives the song the greatest part of the screen", async () => {
     const leader = await enter("Ada");
     const follower = await enter("Bo", { size: PHONE });
