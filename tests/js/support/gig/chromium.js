@@ -11,6 +11,8 @@ export class ChromiumScreen extends Screen {
   /** Connections of this page so far, and what it received over them. */
   sockets = 0;
   received = [];
+  /** Heartbeats that this page has answered. */
+  pongs = 0;
 
   /** @param {import("playwright-core").Browser} browser */
   static async make(browser, name, { size, origin, ...options }) {
@@ -33,6 +35,9 @@ export class ChromiumScreen extends Screen {
       screen.sockets += 1;
       if (!socket.url().startsWith(origin.replace("http", "ws"))) screen.foreign.push(`${name}: ${socket.url()}`);
       socket.on("framereceived", ({ payload }) => screen.received.push(String(payload)));
+      socket.on("framesent", ({ payload }) => {
+        if (payload === "3") screen.pongs += 1;
+      });
     });
     return screen;
   }
