@@ -7,7 +7,7 @@ import { barAt, passAt } from "./model.js";
 
 export function mountRail(stage, root, steer) {
   root.setAttribute("aria-label", STAGE.sections);
-  const list = h("div", { class: "rail-list", data: { testid: "sections" } });
+  const list = h("div", { class: "rail-list", role: "group", "aria-label": STAGE.sections, data: { testid: "sections" } });
   const place = h("span", { data: { testid: "song-of" } });
   const time = h("output", { data: { testid: "position" } });
   const nextName = h("span", { class: "name", dir: "auto" });
@@ -95,6 +95,8 @@ export function mountRail(stage, root, steer) {
 
   function roles() {
     for (const { button } of rows) button.disabled = !stage.isLeader;
+    // Without a button that can have the focus, a keyboard scrolls the list itself.
+    mark(list, "tabindex", stage.isLeader ? null : "0");
     nextSong.disabled = !stage.isLeader;
   }
 

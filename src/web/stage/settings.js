@@ -1,7 +1,7 @@
 // The settings of the session. The leader changes them; each takes effect at once.
 
 import { STAGE } from "../texts.js";
-import { h, write } from "./dom.js";
+import { h, mark, write } from "./dom.js";
 
 export function mountSettings(stage) {
   const { band } = stage;
@@ -56,6 +56,8 @@ export function mountSettings(stage) {
     if (!settings || !sheet.isConnected) return;
     fields.disabled = !isLeader;
     follow.hidden = isLeader;
+    // Without a field that can have the focus, a keyboard scrolls the sheet itself.
+    mark(sheet.parentElement, "tabindex", isLeader ? null : "0");
     const put = (el, value) => {
       if (document.activeElement !== el) el.value = String(value);
     };
