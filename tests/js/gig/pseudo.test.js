@@ -5,6 +5,7 @@ import * as texts from "../../../src/web/texts.js";
 import { launchBrowser, picture } from "../support/browser.js";
 import { freshSession } from "../support/client.js";
 import { ChromiumScreen } from "../support/gig/chromium.js";
+import { look } from "../support/gig/look.js";
 import { MARK, pseudo, pseudoSource, textsOf } from "../support/gig/pseudo.js";
 import { HARBOUR, VAN } from "../support/gig/songs.js";
 import { startServer } from "../support/server.js";
@@ -43,50 +44,6 @@ async function open(name, size, session, search = "") {
   });
   await screen.open(`${server.url}/?session=${session}${search}`);
   return screen;
-}
-
-/** Runs in a page: visible texts without the mark, and elements whose text is cut. */
-function look(mark) {
-  const isSeen = (el) => el.checkVisibility({ checkOpacity: true, checkVisibilityCSS: true });
-  const inert = (el) => el.closest("[inert], .unseen, .too-old, noscript") !== null;
-  const plain = new Set();
-  const clipped = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  // Words of songs, and names that people gave.
-  const ofBand = ".song-sheet, .two-lines, .preview-song, bdi, textarea, datalist, kbd, time, script, style, [data-testid=song-title], [data-testid=key]";
-  while (walker.nextNode()) {
-    const node = walker.currentNode;
-    const el = node.parentElement;
-    const text = node.textContent.trim();
-    if (text === "" || el.closest(ofBand) || !isSeen(el) || inert(el)) continue;
-    if (/\p{L}{2}/u.test(text) && !text.includes(mark) && el.tagName !== "OPTION") plain.add(text);
-  }
-  for (const el of document.querySelectorAll("[aria-label], [title], [placeholder]")) {
-    if (!isSeen(el) || inert(el)) continue;
-    for (const name of ["aria-label", "title", "placeholder"]) {
-      const text = el.getAttribute(name) ?? "";
-      if (/\p{L}{2}/u.test(text) && !text.includes(mark) && !el.closest(ofBand)) plain.add(text);
-    }
-  }
-  /** Whether it is in a row that scrolls sideways on purpose; a sheet must not. */
-  const rows = (el) => {
-    for (let up = el.parentElement; up && !up.matches(".sheet-body, body"); up = up.parentElement) {
-      if (/auto|scroll/.test(getComputedStyle(up).overflowX) && up.scrollWidth > up.clientWidth) return true;
-    }
-    return false;
-  };
-  // A control whose text is wider than itself shows only a part of it. Names may be cut by an ellipsis.
-  for (const el of document.querySelectorAll("button, label, summary, legend, h1, h2, h3, p, dt, dd, span, small, b")) {
-    if (!isSeen(el) || inert(el) || el.closest(ofBand) || !el.textContent.includes(mark)) continue;
-    const style = getComputedStyle(el);
-    const cuts = (axis) => style[`overflow${axis}`] === "hidden" || style[`overflow${axis}`] === "clip";
-    const wide = el.scrollWidth > el.clientWidth + 1 && cuts("X");
-    const high = el.scrollHeight > el.clientHeight + 1 && cuts("Y");
-    if ((wide || high) && style.display !== "inline") clipped.push(`${el.tagName}.${el.className} ${el.dataset.testid ?? ""}: ${el.textContent.slice(0, 60)}`);
-    const box = el.getBoundingClientRect();
-    if (box.width > 0 && (box.left < -1 || box.right > innerWidth + 1) && !rows(el)) clipped.push(`outside: ${el.tagName}.${el.className} ${el.textContent.slice(0, 60)}`);
-  }
-  return { plain: [...plain], clipped };
 }
 
 test("a text in the pseudo-language is longer and keeps its places", () => {
