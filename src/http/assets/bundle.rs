@@ -2,8 +2,9 @@
 //! over a slow network, and developers still need no build step.
 //!
 //! A module becomes a function that returns its exports, and runs once, after the modules that it
-//! imports. A module that is loaded by `import("…")` becomes a script of its own, which takes the
-//! modules that it shares with the page from the page's script, so no module exists twice.
+//! imports. A module that is loaded by `import("…")` becomes a script of its own. It takes the modules
+//! that the page has too from the page's script, and those that only other such scripts have from a
+//! shared one, so no module exists twice, and the page loads none that it does not need.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,21 +17,15 @@ const OURS: &str = "$$";
 /// Finds the text of a file by its path from `src/web`.
 pub type Find<'a> = &'a dyn Fn(&str) -> Option<&'static str>;
 
-/// The scripts of a page.
-#[derive(Debug)]
-pub struct Bundle {
-    /// The script that the page names.
-    pub main: String,
-    /// Scripts that are loaded when they are needed, by the path of their module.
-    pub chunks: BTreeMap<String, String>,
-}
-
-/// The place of a module's code.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Home {
-    Main,
-    /// The chunk of this number.
-    Chunk(usize),
+/// A script of a page.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Script<'a> {
+    /// The one that the page names.
+    Page,
+    /// The modules that several of the later scripts need, but not the page.
+    Shared,
+    /// The one of a module that is loaded when it is needed.
+    Later(&'a str),
 }
 
 /// The modules of a page, and where each goes.
@@ -39,8 +34,8 @@ struct Graph<'a> {
     modules: BTreeMap<String, Module>,
 }
 
-/// Joins the modules that `entry` imports. `name` returns the address at which a script is served:
-/// that of the page for `None`, or of the chunk of a module.
+/// Joins the modules that `entry` imports, and returns the scripts by their addresses. `name` returns
+/// the address at which a script is served.
 ///
 /// # Errors
 /// A module that is missing, imports in a circle, imports a name that does not exist, or uses a
@@ -48,8 +43,8 @@ struct Graph<'a> {
 pub fn join(
     entry: &str,
     find: Find<'_>,
-    name: &dyn Fn(Option<&str>) -> String,
-) -> Result<Bundle, Trouble> {
+    name: &dyn Fn(Script<'_>) -> String,
+) -> Result<BTreeMap<String, String>, Trouble> {
     let mut graph = Graph { find, modules: BTreeMap::new() };
     let mut targets = vec![entry.to_owned()];
     let mut orders: Vec<Vec<String>> = Vec::new();
@@ -66,41 +61,34 @@ pub fn join(
         }
         orders.push(order);
     }
-    let homes = homes(&orders);
     graph.check_names()?;
     graph.check_files()?;
+    let homes = homes(&targets, &orders);
     let writer = Writer { graph: &graph, homes: &homes, name };
-    let in_home = |home: Home| {
-        let mut paths: Vec<&String> = Vec::new();
-        for path in orders.iter().flatten().filter(|path| homes[*path] == home) {
-            if !paths.contains(&path) {
+    let scripts: BTreeSet<Script<'_>> = homes.values().copied().collect();
+    let written = scripts.into_iter().map(|script| {
+        let mut paths: Vec<&str> = Vec::new();
+        for path in orders.iter().flatten().filter(|path| homes[path.as_str()] == script) {
+            if !paths.contains(&path.as_str()) {
                 paths.push(path);
             }
         }
-        paths
-    };
-    let mut chunks = BTreeMap::new();
-    for (index, target) in targets.iter().enumerate().skip(1) {
-        if homes[target] == Home::Chunk(index) {
-            let script = writer.script(&in_home(Home::Chunk(index)), Some(target));
-            chunks.insert(target.clone(), script);
-        }
-    }
-    let main = writer.script(&in_home(Home::Main), None);
-    Ok(Bundle { main, chunks })
+        (name(script), writer.script(&paths, script))
+    });
+    Ok(written.collect())
 }
 
-/// Decides where each module goes: into the page's script if the page imports it, or if several
-/// chunks share it.
-fn homes(orders: &[Vec<String>]) -> BTreeMap<String, Home> {
-    let mut homes: BTreeMap<String, Home> = BTreeMap::new();
-    for (index, order) in orders.iter().enumerate() {
+/// Decides which script each module goes into. `orders` are the modules that each target needs.
+fn homes<'a>(targets: &'a [String], orders: &'a [Vec<String>]) -> BTreeMap<&'a str, Script<'a>> {
+    let mut homes: BTreeMap<&str, Script<'_>> = BTreeMap::new();
+    for (index, (target, order)) in targets.iter().zip(orders).enumerate() {
         for path in order {
-            let home = match (index, homes.get(path)) {
-                (0, _) | (_, Some(_)) => Home::Main,
-                (index, None) => Home::Chunk(index),
+            let home = match (index, homes.get(path.as_str())) {
+                (0, _) | (_, Some(Script::Page)) => Script::Page,
+                (_, None) => Script::Later(target),
+                (_, Some(_)) => Script::Shared,
             };
-            homes.insert(path.clone(), home);
+            homes.insert(path, home);
         }
     }
     homes
@@ -215,8 +203,8 @@ fn ours(text: &str) -> Option<usize> {
 /// Writes the scripts.
 struct Writer<'a> {
     graph: &'a Graph<'a>,
-    homes: &'a BTreeMap<String, Home>,
-    name: &'a dyn Fn(Option<&str>) -> String,
+    homes: &'a BTreeMap<&'a str, Script<'a>>,
+    name: &'a dyn Fn(Script<'_>) -> String,
 }
 
 impl Writer<'_> {
@@ -226,54 +214,59 @@ impl Writer<'_> {
         format!("{OURS}{}", place.unwrap_or_default())
     }
 
-    /// Writes the script with these modules, in their order. `target`: the module of a chunk, whose
-    /// exports the script has.
-    fn script(&self, paths: &[&String], target: Option<&str>) -> String {
-        let links = || paths.iter().flat_map(|path| &self.graph.modules[path.as_str()].links);
+    /// Whether a module's code is in a script.
+    fn is_in(&self, path: &str, script: Script<'_>) -> bool {
+        self.homes.get(path) == Some(&script)
+    }
+
+    /// Writes the script with these modules, in their order.
+    fn script(&self, paths: &[&str], script: Script<'_>) -> String {
         let mut out = String::from("// Made from the modules named below, which are served too.\n");
-        if target.is_some() {
-            let shared: BTreeSet<String> = links()
-                .filter(|link| self.homes.get(&link.path) == Some(&Home::Main))
-                .map(|link| self.variable(&link.path))
+        for other in [Script::Page, Script::Shared].into_iter().filter(|other| *other != script) {
+            let links = paths.iter().flat_map(|path| &self.graph.modules[*path].links);
+            let needed = links.map(|link| link.path.as_str());
+            let needed: BTreeSet<String> = needed
+                .filter(|path| self.is_in(path, other))
+                .map(|path| self.variable(path))
                 .collect();
-            if !shared.is_empty() {
-                let shared: Vec<String> = shared.into_iter().collect();
-                let page = (self.name)(None);
-                out.push_str(&format!("import{{{}}}from{page:?};\n", shared.join(",")));
+            if !needed.is_empty() {
+                let needed: Vec<String> = needed.into_iter().collect();
+                let address = (self.name)(other);
+                out.push_str(&format!("import{{{}}}from{address:?};\n", needed.join(",")));
             }
         }
         for path in paths {
-            self.module(&self.graph.modules[path.as_str()], &mut out);
+            self.module(&self.graph.modules[*path], script, &mut out);
         }
-        match target {
-            Some(target) => {
-                let names = self.graph.exports(target).unwrap_or_default();
-                let names: Vec<String> = names.into_iter().collect();
-                let own = self.variable(target);
-                out.push_str(&format!("export const{{{}}}={own};\n", names.join(",")));
-            }
-            None => {
-                let shared = self.shared();
-                if !shared.is_empty() {
-                    out.push_str(&format!("export{{{}}};\n", shared.join(",")));
-                }
+        if let Script::Later(target) = script {
+            let names = self.graph.exports(target).unwrap_or_default();
+            let names: Vec<String> = names.into_iter().collect();
+            let own = self.variable(target);
+            out.push_str(&format!("export const{{{}}}={own};\n", names.join(",")));
+        } else {
+            let needed = self.needed(script);
+            if !needed.is_empty() {
+                out.push_str(&format!("export{{{}}};\n", needed.join(",")));
             }
         }
         out
     }
 
-    /// Returns the variables of the page's script that chunks import.
-    fn shared(&self) -> Vec<String> {
-        let chunked = self.graph.modules.iter().filter(|(path, _)| self.homes[*path] != Home::Main);
-        let paths = chunked.flat_map(|(_, module)| &module.links).map(|link| &link.path);
-        let shared: BTreeSet<String> = paths
-            .filter(|path| self.homes.get(*path) == Some(&Home::Main))
+    /// Returns the variables of a script that others import.
+    fn needed(&self, script: Script<'_>) -> Vec<String> {
+        let others = self.graph.modules.iter().filter(|(path, _)| !self.is_in(path, script));
+        let needed = others.flat_map(|(_, module)| {
+            let links = module.links.iter().map(|link| link.path.as_str());
+            links.chain(module.loads.iter().map(|(path, _)| path.as_str()))
+        });
+        let needed: BTreeSet<String> = needed
+            .filter(|path| self.is_in(path, script))
             .map(|path| self.variable(path))
             .collect();
-        shared.into_iter().collect()
+        needed.into_iter().collect()
     }
 
-    fn module(&self, module: &Module, out: &mut String) {
+    fn module(&self, module: &Module, script: Script<'_>, out: &mut String) {
         let own = self.variable(&module.path);
         let (wait, kind) = if module.waits { ("await ", "async") } else { ("", "") };
         out.push_str(&format!("// {}\nconst {own}={wait}({kind}()=>{{", module.path));
@@ -287,7 +280,7 @@ impl Writer<'_> {
                 _ => {}
             }
         }
-        out.push_str(module.body(|path| self.load(path)).trim_end());
+        out.push_str(module.body(|path| self.load(path, script)).trim_end());
         let mut exports: Vec<String> = Vec::new();
         for link in &module.links {
             let other = self.variable(&link.path);
@@ -309,11 +302,15 @@ impl Writer<'_> {
         out.push_str(&format!("\nreturn{{{}}};}})();\n", exports.join(",")));
     }
 
-    /// Returns the code that loads a module.
-    fn load(&self, path: &str) -> String {
+    /// Returns the code that loads a module, for a script.
+    fn load(&self, path: &str, from: Script<'_>) -> String {
+        let variable = self.variable(path);
         match self.homes.get(path) {
-            Some(Home::Main) => format!("Promise.resolve({})", self.variable(path)),
-            _ => format!("import({:?})", (self.name)(Some(path))),
+            Some(home) if *home == from => format!("Promise.resolve({variable})"),
+            Some(home @ (Script::Page | Script::Shared)) => {
+                format!("import({:?}).then(({{{variable}}})=>{variable})", (self.name)(*home))
+            }
+            _ => format!("import({:?})", (self.name)(Script::Later(path))),
         }
     }
 }
@@ -332,10 +329,16 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn bundle(files: &'static [(&'static str, &'static str)]) -> Result<Bundle, String> {
+    type Scripts = BTreeMap<String, String>;
+
+    fn bundle(files: &'static [(&'static str, &'static str)]) -> Result<Scripts, String> {
         let find =
             |path: &str| files.iter().find(|(other, _)| *other == path).map(|(_, text)| *text);
-        let name = |path: Option<&str>| format!("/{}", path.unwrap_or("all.js"));
+        let name = |script: Script<'_>| match script {
+            Script::Page => "/page.js".to_owned(),
+            Script::Shared => "/shared.js".to_owned(),
+            Script::Later(path) => format!("/{path}"),
+        };
         join("app.js", &find, &name).map_err(|trouble| trouble.to_string())
     }
 
@@ -360,7 +363,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(
-            bundle.main,
+            bundle["/page.js"],
             "// Made from the modules named below, which are served too.\n\
              // c.js\nconst $$2=(()=>{class go{}\nconst stop=[1,2];\nreturn{go,stop};})();\n\
              // x/a.js\nconst $$4=(()=>{const one=1;\nreturn{go:$$2.go,halt:$$2.stop,a:one};})();\n\
@@ -372,29 +375,56 @@ mod tests {
 
     #[test]
     fn a_module_that_is_loaded_later_is_a_script_of_its_own() {
-        let bundle = bundle(&[
+        let scripts = bundle(&[
             (
                 "app.js",
                 "import { one } from \"./one.js\";\nimport(\"./late.js\");\nimport(\"./later.js\");\n\
                  import(\"./one.js\");\n",
             ),
             ("one.js", "export const one = 1;\n"),
-            ("late.js", "import { one } from \"./one.js\";\nimport \"./own.js\";\nimport \"./both.js\";\nexport const go = () => one;\n"),
-            ("later.js", "import \"./both.js\";\nexport * from \"./one.js\";\n"),
+            ("late.js", "import { one } from \"./one.js\";\nimport \"./own.js\";\nexport const go = () => one;\n"),
+            ("later.js", "export * from \"./one.js\";\n"),
             ("own.js", "1;\n"),
-            ("both.js", "2;\n"),
         ])
         .unwrap();
-        let part = |text: &str, part: &str| assert!(text.contains(part), "{part} in {text}");
-        part(&bundle.main, "import(\"/late.js\");import(\"/later.js\");Promise.resolve($$4);");
-        part(&bundle.main, "// both.js\n");
-        part(&bundle.main, "export{$$1,$$4};\n");
-        let late = &bundle.chunks["late.js"];
-        part(late, "import{$$1,$$4}from\"/all.js\";\n// own.js\n");
-        part(late, "\nexport const{go}=$$2;\n");
-        part(&bundle.chunks["later.js"], "return{...$$4};})();\nexport const{one}=$$3;\n");
-        assert_eq!(bundle.chunks.len(), 2);
-        assert!(!bundle.main.contains("own.js"), "{}", bundle.main);
+        let part = |name: &str, part: &str| {
+            assert!(scripts[name].contains(part), "{part} in {}", scripts[name]);
+        };
+        part("/page.js", "import(\"/late.js\");import(\"/later.js\");Promise.resolve($$3);");
+        part("/page.js", "export{$$3};\n");
+        part("/late.js", "import{$$3}from\"/page.js\";\n// own.js\n");
+        part("/late.js", "\nexport const{go}=$$1;\n");
+        part("/later.js", "return{...$$3};})();\nexport const{one}=$$2;\n");
+        assert_eq!(scripts.len(), 3);
+        assert!(!scripts["/page.js"].contains("own.js"), "{}", scripts["/page.js"]);
+    }
+
+    #[test]
+    fn the_page_does_not_load_modules_that_only_later_scripts_share() {
+        let scripts = bundle(&[
+            (
+                "app.js",
+                "import \"./one.js\";\nimport(\"./a.js\");\nimport(\"./b.js\");\nimport(\"./both.js\");\n",
+            ),
+            ("one.js", "export const one = 1;\n"),
+            ("a.js", "import { two } from \"./both.js\";\nimport(\"./one.js\");\ntwo;\n"),
+            ("b.js", "import { two } from \"./both.js\";\nimport(\"./a.js\");\ntwo;\n"),
+            ("both.js", "import { one } from \"./one.js\";\nimport \"./deep.js\";\nexport const two = one;\n"),
+            ("deep.js", "2;\n"),
+        ])
+        .unwrap();
+        let part = |name: &str, part: &str| {
+            assert!(scripts[name].contains(part), "{part} in {}", scripts[name]);
+        };
+        part("/shared.js", "import{$$5}from\"/page.js\";\n// deep.js\n");
+        part("/shared.js", "// both.js\n");
+        part("/shared.js", "export{$$3};\n");
+        part("/a.js", "import{$$3}from\"/shared.js\";\n// a.js\n");
+        part("/a.js", "import(\"/page.js\").then(({$$5})=>$$5);");
+        part("/b.js", "import(\"/a.js\");");
+        part("/page.js", "import(\"/shared.js\").then(({$$3})=>$$3);");
+        part("/page.js", "export{$$5};\n");
+        assert_eq!(scripts.len(), 4);
     }
 
     #[test]
@@ -411,7 +441,7 @@ mod tests {
         .unwrap();
         let line = "await (async()=>{new Worker(new URL(\"/sound/worker.js\",\
                     new URL(\"/sound/click.js\",import.meta.url).href),{type:\"module\"});await x;\n";
-        assert!(bundle.main.contains(line), "{}", bundle.main);
+        assert!(bundle["/page.js"].contains(line), "{}", bundle["/page.js"]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use bandsync_engine::io::HttpResponse;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use bundle::Script;
 use scan::Trouble;
 
 include!(concat!(env!("OUT_DIR"), "/web.rs"));
@@ -177,20 +178,22 @@ fn make(files: &[(&str, &'static [u8])]) -> Result<BTreeMap<String, Asset>, Trou
             format!("there is no file src/web/{path}"),
         ));
     }
-    let name = |module: Option<&str>| match module {
-        None => format!("/stage.{version}.js"),
-        Some(path) => format!("/{}.{version}.js", path.strip_suffix(".js").unwrap_or(path)),
+    let name = |script: Script<'_>| match script {
+        Script::Page => format!("/stage.{version}.js"),
+        Script::Shared => format!("/stage-shared.{version}.js"),
+        Script::Later(path) => {
+            format!("/{}.{version}.js", path.strip_suffix(".js").unwrap_or(path))
+        }
     };
-    let bundle = bundle::join(&named.entry, &find, &name)?;
+    let scripts = bundle::join(&named.entry, &find, &name)?;
     let styles: Vec<(&str, &str)> =
         named.styles.iter().map(|path| (path.as_str(), find(path).unwrap_or_default())).collect();
     let style = page::join_styles(&styles)?;
     let style_name = format!("/stage.{version}.css");
-    let index = page::with_joined(index, &name(None), &style_name);
+    let index = page::with_joined(index, &name(Script::Page), &style_name);
 
     made.insert(address("index.html"), Asset::of("index.html", index.into_bytes()));
-    let chunks = bundle.chunks.into_iter().map(|(path, text)| (name(Some(&path)), text));
-    for (path, text) in chunks.chain([(name(None), bundle.main), (style_name, style)]) {
+    for (path, text) in scripts.into_iter().chain([(style_name, style)]) {
         let asset = Asset { is_lasting: true, ..Asset::of(&path, text.into_bytes()) };
         made.insert(path, asset);
     }
