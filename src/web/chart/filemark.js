@@ -1,5 +1,5 @@
-// What a file has and a stored chart lacks: its line ends, its encoding, and signs that the server leaves out. One
-// directive at the end of the chart says it, so any device writes the file as it was, byte for byte:
+// The mark of a file: line ends, encoding, and signs that the server leaves out of a stored chart. One directive at the
+// end of the chart says them, so any device writes the file as it was, byte for byte:
 //
 //     {x_file: crlf windows-1252}
 //

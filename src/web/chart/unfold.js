@@ -35,7 +35,7 @@ export function unfold(chart) {
 
 const signOf = ({ mark }) => (mark?.kind === "bar" ? mark.text : "");
 
-/** How often a repeat is played, as the words after its end say. */
+/** The number of passes of a repeat, from the words after its end. */
 function timesAfter(parts, at) {
   const next = parts[at + 1];
   const [, before, after] = TIMES.exec(parts[at].text || (next?.mark ? "" : next?.text) || "") ?? [];

@@ -63,7 +63,7 @@ export class Editor extends EventTarget {
   #root = null;
   #el = {};
   #history;
-  /** What the chart says of its file. */
+  /** The mark of the file that the chart came from, or "". */
   #mark = "";
   /** What is edited: `{ id, song, isNew, was, base, title, source }`, `song` as the band had it when it was opened. */
   #work = null;

@@ -78,7 +78,7 @@ export function inPieces(ops, bytesMax = EDIT_BYTES) {
   return pieces;
 }
 
-/** Why the server would refuse a list of these songs, as it says it; null if it would take them. */
+/** The rejection that the server would send for a list of these songs; null if it would take them. */
 export function excessOf(songs) {
   if (songs.length > SONGS_MAX) return { code: "too_large" };
   const encoder = new TextEncoder();

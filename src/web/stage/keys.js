@@ -67,7 +67,7 @@ export function mountKeys(stage) {
   });
 }
 
-/** What there is to know of MIDI; nothing where the browser has none. */
+/** The state of MIDI, and the button that asks for it; nothing where the browser has none. */
 function midiRow(stage) {
   if (typeof navigator.requestMIDIAccess !== "function") return null;
   const midi = midiOf(stage);

@@ -277,7 +277,7 @@ function drawLine(line, timed, context) {
   }
 }
 
-/** What changes at a beat, if a line follows in the section. */
+/** A note of a change, at the beat of the line that follows it. */
 function drawChange(change, { chart, map, key, write, from }) {
   if (!change) return null;
   const { tempo, time } = change;
