@@ -93,7 +93,7 @@ function start() {
     mountLater(stage, ["invite"], async () => (await import("./stage/invite.js")).mountInvite(stage));
     mountTempos(stage);
     mountKeyboard(stage, steer);
-    mountLater(stage, ["keys"], async () => (await import("./stage/keys.js")).mountKeys(stage));
+    mountLater(stage, ["keys", "midi"], async () => (await import("./stage/keys.js")).mountKeys(stage));
   }
   mountDoor(stage, $("door-room"), $("door"));
 }

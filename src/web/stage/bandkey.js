@@ -1,5 +1,7 @@
 // The key in which the band plays: the `{transpose}` of a song's chart, which its leader and editors change for all.
 //
+// The stage gets the event `band-key` when what was on its way is applied or rejected.
+//
 // Presses that follow each other are one edit. If somebody else edits the song meanwhile, the rest is added to that
 // version, for both edits are wanted.
 
@@ -15,19 +17,13 @@ const TRIES = 3;
 export class BandKey {
   #stage;
   #later;
-  #onChange;
   /** Semitones by song id that are not sent yet. */
   #wanted = new Map();
   #isBusy = false;
 
-  /**
-   * @param {import("./model.js").Stage} stage
-   * @param {{ onChange?: function, later?: (run: function, ms: number) => void }} [options] `onChange` is called when
-   *   what is on its way was applied or rejected
-   */
-  constructor(stage, { onChange = () => {}, later = (run, ms) => setTimeout(run, ms) } = {}) {
+  /** @param {import("./model.js").Stage} stage @param {(run: function, ms: number) => void} [later] */
+  constructor(stage, later = (run, ms) => setTimeout(run, ms)) {
     this.#stage = stage;
-    this.#onChange = onChange;
     this.#later = later;
   }
 
@@ -59,7 +55,7 @@ export class BandKey {
     }
     this.#isBusy = this.#wanted.size > 0;
     if (this.#isBusy) this.#later(() => this.#send(), WAIT_MS);
-    this.#onChange();
+    this.#stage.dispatchEvent(new Event("band-key"));
   }
 
   async #edit(songId, by) {

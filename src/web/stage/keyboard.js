@@ -137,7 +137,7 @@ export function mountKeyboard(stage, steer) {
   /** MIDI pedals that were learned before work again without a question. */
   function reopenMidi() {
     const { forward, back } = stage.view.pedals;
-    if ([...forward, ...back].some(isMidi)) import("./midi.js").then(({ midiOf }) => midiOf(stage).reopen(), () => {});
+    if ([...forward, ...back].some(isMidi)) stage.call("midi");
   }
   stage.addEventListener("open", reopenMidi);
 

@@ -7,7 +7,7 @@ import { remark } from "./say.js";
 
 const MODIFIERS = ["Shift", "Control", "Alt", "Meta", "Tab"];
 
-/** Provides `keys`, which opens the sheet. */
+/** Provides `keys`, which opens the sheet, and `midi`, which opens MIDI again if the browser need not ask. */
 export function mountKeys(stage) {
   /** While a pedal is learned: `"forward"` or `"back"`. */
   let learns = null;
@@ -60,6 +60,7 @@ export function mountKeys(stage) {
     return remark(learned.textContent);
   }
 
+  stage.provide("midi", () => midiOf(stage).reopen());
   stage.provide("keys", () => {
     letters.checked = stage.view.letters;
     show();

@@ -110,6 +110,8 @@ export class Stage extends EventTarget {
   armedAll = [];
   /** Id of the song that is looked at while another one is on; null for none. */
   looked = null;
+  /** Changes the key of the band, a BandKey; null until the room of the songs is here. */
+  bandKey = null;
   /** Number of screens in the session. */
   screens = 0;
   /** Whether the stage is entered. */

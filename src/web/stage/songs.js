@@ -18,6 +18,7 @@ import {
   restored,
   totalDuration,
 } from "./edits.js";
+import { BandKey } from "./bandkey.js";
 import { Editor } from "./editor.js";
 import { formatName, listFile, readFiles, readText, save, songFile, songOf, takeDrops } from "./files.js";
 import { Library, bareSong } from "./library.js";
@@ -73,6 +74,8 @@ class SongsRoom {
     this.#stage = stage;
     this.#library = Library.open();
     this.#editor = new Editor(stage, this.#library);
+    stage.bandKey = new BandKey(stage);
+    stage.dispatchEvent(new Event("band-key"));
     this.#build();
     stage.provide("songs", () => this.open());
     stage.provide("song-add", (text) => this.add(text));

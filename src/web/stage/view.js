@@ -5,7 +5,6 @@
 
 import { keyName, keysFor, soundingKey } from "../chart/chord.js";
 import { VIEW, fill } from "../texts.js";
-import { BandKey } from "./bandkey.js";
 import { h, mark, write } from "./dom.js";
 import { keyNotation, ownView } from "./own-view.js";
 
@@ -34,12 +33,10 @@ class ViewSheet {
   #el = null;
   #refresh = [];
   #isOpen = false;
-  #bandKey;
 
   constructor(stage) {
     this.#stage = stage;
-    this.#bandKey = new BandKey(stage, { onChange: () => this.#isOpen && this.#show() });
-    for (const event of ["view", "song", "members"]) stage.addEventListener(event, () => this.#isOpen && this.#show());
+    for (const event of ["view", "song", "members", "band-key"]) stage.addEventListener(event, () => this.#isOpen && this.#show());
   }
 
   /** Opens the sheet. Other rooms fill `[data-slot=sound]` and `[data-slot=pedals]` on the event `view-sheet`. */
@@ -117,23 +114,28 @@ class ViewSheet {
     );
   }
 
+  /** Whether this member may change the band's key. The room of the songs does that, which comes a little later. */
+  get #isForBand() {
+    return Boolean(this.#stage.mayEdit && this.#stage.bandKey);
+  }
+
   /** The key of the band: offered to members that may edit, because it changes the song for all. */
   #forBand() {
     const turn = (by) => {
-      this.#bandKey.move(this.#stage.song.id, by);
+      this.#stage.bandKey.move(this.#stage.song.id, by);
       this.#show();
     };
     const names = { id: "band-key", down: VIEW.bandKeyDown, up: VIEW.bandKeyUp };
     const text = (view) => {
       const { id, chart } = this.#stage.song ?? {};
-      if (!chart || !this.#stage.mayEdit) return "";
-      const transpose = this.#bandKey.of(id);
+      if (!chart || !this.#isForBand) return "";
+      const transpose = this.#stage.bandKey.of(id);
       const sounds = soundingKey({ ...chart, transpose });
       return keyText(sounds.text && sounds, transpose, view);
     };
     const group = h("section", { class: "set-group" }, h("h3", {}, VIEW.forBand), this.#stepper(VIEW.bandKey, names, turn, text));
     this.#refresh.push(() => {
-      group.hidden = !this.#stage.mayEdit || !this.#stage.song?.chart;
+      group.hidden = !this.#isForBand || !this.#stage.song?.chart;
     });
     return group;
   }

@@ -47,13 +47,13 @@ function stageOf(answer) {
     if (error) throw error;
     Object.assign(song, { body: op.song.body, revision: song.revision + 1 });
   };
-  const stage = {
+  const stage = Object.assign(new EventTarget(), {
     sent,
     song,
     songById: (id) => (id === "a" ? song : null),
     band: { editSetlist: edit },
     command: async (promise, { onError }) => promise.then(() => true, (error) => void onError(error) ?? false),
-  };
+  });
   return stage;
 }
 
@@ -68,7 +68,7 @@ async function settle(waiting) {
 test("presses that follow each other are one edit", async () => {
   const stage = stageOf(() => null);
   const waiting = [];
-  const key = new BandKey(stage, { later: (run) => waiting.push(run) });
+  const key = new BandKey(stage, (run) => waiting.push(run));
   for (const by of [1, 1, -1, 1]) key.move("a", by);
   assert.equal(key.of("a"), 2, "what is on its way is shown");
   await settle(waiting);
@@ -80,7 +80,7 @@ test("the edit of another member is kept, and moved as well", async () => {
   const theirs = { id: "a", title: "Harbour", body: SONG.replace("two", "three"), revision: 7 };
   const stage = stageOf((op) => (op.was === 1 ? Object.assign(new Error("conflict"), { code: "conflict", song: theirs }) : null));
   const waiting = [];
-  const key = new BandKey(stage, { later: (run) => waiting.push(run) });
+  const key = new BandKey(stage, (run) => waiting.push(run));
   key.move("a", 3);
   await settle(waiting);
   assert.equal(stage.sent.at(-1).was, 7);
@@ -91,7 +91,8 @@ test("a rejected edit is not sent again", async () => {
   const stage = stageOf(() => Object.assign(new Error("no"), { code: "not_allowed" }));
   const waiting = [];
   let changes = 0;
-  const key = new BandKey(stage, { later: (run) => waiting.push(run), onChange: () => (changes += 1) });
+  stage.addEventListener("band-key", () => (changes += 1));
+  const key = new BandKey(stage, (run) => waiting.push(run));
   key.move("a", 1);
   await settle(waiting);
   assert.deepEqual([stage.sent.length, key.of("a"), changes], [1, 0, 1]);
