@@ -15,7 +15,7 @@ const TEXTS = textsOf(texts);
  * Visible texts that are not of the page: names of programs, keys, formats, units, and what the songs and members are
  * called.
  */
-const OWN = /^(BandSync|Ada|Ben|Van at Night|The Tests|Harbour|Verse [12]|Chorus|Outro|Swell|Tide|stage|ChordPro|OnSong|OpenSong|MB|kB|http\S*|\S*pseudo\S*|[A-G][♭♯b#]?m?\d?(\/[A-G][♭♯b#]?)?|Space|Esc|PageDown|PageUp)$/;
+const OWN = /^(BandSync|Ada|Ben|Van at Night|The Tests|Harbour|Verse( [12])?|Chorus|Outro|Swell|Tide|stage|ChordPro|OnSong|OpenSong|MB|kB|http\S*|\S*pseudo\S*|[A-G][♭♯b#]?m?\d?(\/[A-G][♭♯b#]?)?|Space|Esc|PageDown|PageUp)$/;
 
 let server;
 let browser;
