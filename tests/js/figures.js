@@ -60,7 +60,7 @@ async function metrics({ cdp }) {
 
 /** A band whose leader is a program, so that the pages do nothing but show. */
 async function band(songs) {
-  const leader = new BandSync({ url: server.url, sessionId: freshSession("figures"), name: "Cleo", storage: null });
+  const leader = new BandSync({ url: server.url, sessionId: freshSession("figures"), name: "Cleo", role: "leader", storage: null });
   await leader.join();
   await leader.setSetlist({ title: "Figures", songs: songs.map((body, i) => ({ id: `song-${i}`, format: "chordpro", title: `Song ${i}`, body })) });
   await leader.selectSong("song-0");
