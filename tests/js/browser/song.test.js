@@ -278,7 +278,7 @@ describe("a chart", () => {
 
   scene("is drawn in cells where it has chords only, and as one block where it is a tab", async () => {
     const page = await show(
-      `{title: x}\n{start_of_verse: Intro}\n[G] [D] [Em] [C]\n{end_of_verse}\n{start_of_grid: Solo}\n|: G . D . | E . C . :|\n{end_of_grid}\n` +
+      `{title: x}\n{start_of_verse: Intro}\n[G] [D] [Em] [C]\n{end_of_verse}\n{start_of_grid: Solo}\n|: G . D . | E . C . :|\n|| A . . . | D . . . |.\n{end_of_grid}\n` +
         "{start_of_tab: Riff}\ne|-----|-----|\nB|--3--|--3--|\n{end_of_tab}\n",
       { width: 390 },
     );
@@ -288,9 +288,9 @@ describe("a chart", () => {
       ),
     );
     assert.deepEqual(cells[0].map((cell) => cell.split(" ")[0]), ["G", "D", "Em", "C"]);
-    assert.deepEqual(cells[1], ["G . D .", "E . C ."]);
-    assert.equal(await page.locator('.cell[data-left="|:"]').count(), 1);
-    assert.equal(await page.locator('.cell[data-right=":|"]').count(), 1);
+    assert.deepEqual(cells.slice(1), [["G . D .", "E . C ."], ["G . D .", "E . C ."], ["A . . .", "D . . ."]], "a repeat is written out");
+    assert.equal(await page.locator('.cell[data-left="||"]').count(), 1);
+    assert.equal(await page.locator('.cell[data-right="|."]').count(), 1);
     assert.equal(await page.locator(".line.tab").count(), 1);
     assert.equal(await page.locator(".line.tab").textContent(), "e|-----|-----|\nB|--3--|--3--|");
   });
