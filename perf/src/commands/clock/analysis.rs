@@ -40,7 +40,7 @@ pub struct Found {
 pub struct Seen {
     /// The unit to which the member's clock is rounded down; 0 if its rounding is not known.
     pub stamp_ms: f64,
-    /// How much faster the member's clock is than the machine's: 0.0001 for 100 ppm.
+    /// Skew of the member's clock against the machine's: 0.0001 is 100 ppm fast.
     pub skew: f64,
     /// Answered probes: sent, received and answered by the server's clock, and answer received.
     pub probes: Vec<[f64; 4]>,
