@@ -691,14 +691,17 @@ fn when(time: Option<Micros>, line: Option<Departure>, beat: Option<i64>) -> Res
         (Some(time), None) => Ok(When::At(time)),
         (None, Some(departure)) => Ok(When::Armed(departure)),
         (Some(_), Some(_)) => {
-            Err(Reject::field("atServerMs", "must be left out if at or atBeat names the time"))
+            let message = "atServerMs must be left out if at or atBeat names the time";
+            Err(Reject::field("atServerMs", message))
         }
     }
 }
 
 fn departure(line: Option<Departure>, beat: Option<i64>) -> Result<Option<Departure>, Reject> {
     match (line, beat) {
-        (Some(_), Some(_)) => Err(Reject::field("at", "must be left out if atBeat names the beat")),
+        (Some(_), Some(_)) => {
+            Err(Reject::field("at", "at must be left out if atBeat names the beat"))
+        }
         (line, beat) => Ok(line.or(beat.map(Departure::AtBeat))),
     }
 }
