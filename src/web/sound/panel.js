@@ -33,8 +33,9 @@ export function mountSound(stage) {
     offsetsByDevice(stage);
     Object.assign(room, { own: ownMetronome(stage, output) });
     mountLater(stage, ["line-up"], async () => {
-      const { LineUpSheet } = await import("./lineup-sheet.js");
-      const sheet = new LineUpSheet(stage, { output, click });
+      // Through the settings, so that these modules are not part of the page's script.
+      const { makeLineUp } = await import("./settings.js");
+      const sheet = makeLineUp(stage, { output, click });
       stage.provide("line-up", () => sheet.open());
     });
     let panel = null;

@@ -2,8 +2,12 @@
 
 import { h, mark, write } from "../stage/dom.js";
 import { SOUND, fill } from "../texts.js";
+import { LineUpSheet } from "./lineup-sheet.js";
 import { offsetRow } from "./offset.js";
 import { NAMES } from "./sounds.js";
+
+/** Makes the sheet *Line up my sound*. */
+export const makeLineUp = (stage, parts) => new LineUpSheet(stage, parts);
 
 /** An iPhone whose browser can't say that its sound is music: the silent switch mutes it. */
 const hasSilentSwitch = () => /iPhone/.test(navigator.userAgent) && !navigator.audioSession;
