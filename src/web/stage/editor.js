@@ -139,6 +139,11 @@ export class Editor extends EventTarget {
     return undefined;
   }
 
+  /** Whether a song is being edited. */
+  get isOpen() {
+    return this.#work !== null;
+  }
+
   /** Drops a draft, which can be undone for ten seconds. */
   async discard(id) {
     const library = await this.#library;

@@ -688,7 +688,8 @@ class SongsRoom {
   async #offerDraft() {
     if (this.#stage.isScreen) return;
     const [draft] = (await (await this.#library).drafts()).sort((a, b) => b.at - a.at);
-    if (this.#isOffered || !draft || Date.now() - draft.at > DRAFT_AGE_MS) return;
+    // A draft that is being written needs no offer, which would cover the buttons of the editor.
+    if (this.#isOffered || !draft || this.#editor.isOpen || Date.now() - draft.at > DRAFT_AGE_MS) return;
     this.#isOffered = true;
     const run = () => {
       const song = this.#stage.songById(draft.id);
