@@ -68,8 +68,6 @@ const here = (options = {}) => ({ ...options, isHere: true });
 const by = (file) => ({ file });
 /** Marks a command whose output a README shows; `text` is part of it. */
 const shown = (file, text) => ({ file, text });
-/** Marks a command that is run by hand, and says why. */
-const byHand = (why) => ({ why });
 
 const SHARD = ["FILES-OF-ONE-SHARD", "recording/*"];
 const RECORDING = ["DIR", "recording"];
@@ -147,7 +145,7 @@ const COMMANDS = {
   "taskset -c 0 timeout 60 sh -c 'while :; do :; done' &": BESIDE,
   'nice -n -10 target/release/perf load --sessions 50 --seconds 5 --spawn "target/release/bandsync --host 127.0.0.1 --port PORT --shards 1 --scroll-tick-interval 16 --storage memory"': BESIDE,
   "cargo run --release -p bandsync-perf -- recording --side-by-side --sessions 60 --rounds 100 --seconds 2": shown("perf/README.md", "| 2 × 60 sessions × 8, all ticks, 100 rounds |"),
-  "target/release/perf clock": byHand("takes eleven minutes of a machine without other programs; rig.test.js checks its clients"),
+  "target/release/perf clock": shown("perf/README.md", "<!-- the output of target/release/perf clock, of the runs that count -->"),
   "target/release/perf compare --capacity --seconds 2 --without node,socketioxide -- --warm-up 1": shown("perf/README.md", "members that a core carries"),
 
   "cargo build --release -p bandsync": by("tools/test"),
