@@ -93,6 +93,8 @@ const COMMANDS = {
   "sudo ./tools/fresh bookworm --user --with npm -- --only unit": FRESH,
 
   "node --test integration/wire.test.js": by("tools/test"),
+  "cargo build --release": by("tools/test"),
+  "cd tests/js && BANDSYNC_BIN=../../target/release/bandsync node figures.js": shown("tests/README.md", "<!-- the output of node figures.js -->"),
   "node --test --test-name-pattern='second one closes' integration/wire.test.js": here({ folder: "tests/js" }),
   "TICKS_SECONDS=60 node --test integration/ticks.test.js": here({ folder: "tests/js", replace: [["=60", "=1"]] }),
   "BANDSYNC_BIN=../../target/release/bandsync node --test integration/": by("tools/test"),
