@@ -62,7 +62,7 @@ export function unmarked(body) {
   if (facts.includes("open")) text = text.replace(/\n$/, "");
   const isSame = fact("sum") === sumOf(text);
   if (isSame) text = withSigns(text, fact("signs"));
-  const ends = isSame ? readRuns(fact("ends")) : [];
+  const ends = isSame ? readRuns(fact("ends"), text.length) : [];
   const usual = ENDS[facts[0]] ?? "\n";
   let n = 0;
   return { text: text.replace(/\n/g, () => ends[n++] ?? usual), encoding };
@@ -80,12 +80,13 @@ function runsOf(ends) {
   return runs.map(({ end, count }) => `${nameOf(end)}*${count}`).join(",");
 }
 
-function readRuns(text = "") {
+/** The line ends that runs name. Anybody can write a mark, so at most `max` of them are made. */
+function readRuns(text = "", max) {
   const ends = [];
   for (const run of text.split(",")) {
     const [name, count] = run.split("*");
     if (!Object.hasOwn(ENDS, name)) return [];
-    for (let i = Math.min(Number(count), 65_536); i > 0; i -= 1) ends.push(ENDS[name]);
+    for (let i = Math.min(Number(count), max - ends.length); i > 0; i -= 1) ends.push(ENDS[name]);
   }
   return ends;
 }

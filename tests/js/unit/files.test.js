@@ -138,3 +138,10 @@ test("a text for the server has no control characters, and loses nothing else", 
   assert.equal(format, "chordpro");
   assert.equal(songs.length, 2);
 });
+
+test("a forged mark names no more line ends than its chart has", () => {
+  const ends = Array(100).fill("crlf*999999999").join(",");
+  const forged = marked("la\r\nlo\nli\r\n").replace(/ends=\S+/, `ends=${ends}`);
+  assert.ok(markAt(forged) < "la\nlo\nli\n".length + 1, "it is a mark");
+  assert.equal(unmarked(forged).text, "la\r\nlo\r\nli\r\n");
+});
