@@ -33,9 +33,10 @@ pub fn first(bytes: &[u8], kind: impl Fn(u64) -> u64) -> Option<usize> {
             return Some(start + 8 * index + found.trailing_zeros() as usize / 8);
         }
     }
-    let tail = &rest[rest.len() - rest.len() % 8..];
-    let found = tail.iter().position(|byte| kind(ONES * u64::from(*byte)) != 0);
-    found.map(|index| bytes.len() - tail.len() + index)
+    // Fewer than eight bytes are left. The bytes that fill up the word do not count.
+    let (_, tail) = rest.as_chunks::<8>();
+    let found = kind(word(tail)) & !(u64::MAX << (8 * tail.len()));
+    (found != 0).then(|| bytes.len() - tail.len() + found.trailing_zeros() as usize / 8)
 }
 
 #[cfg(test)]
