@@ -43,6 +43,8 @@ impl Ring {
         self.results.clear();
         self.results.resize(requests.len(), None);
         for (part, requests) in requests.chunks(ENTRIES as usize).enumerate() {
+            // One view of the queue for the whole part: the kernel sees its end when it is dropped.
+            let mut queue = self.ring.submission();
             for (index, request) in requests.iter().enumerate() {
                 let bytes = &bytes[request.bytes.range()];
                 let entry = opcode::Send::new(
@@ -55,9 +57,10 @@ impl Ring {
                 .user_data((part * ENTRIES as usize + index) as u64);
                 // SAFETY: the bytes are borrowed until this function returns, and it returns when
                 // the kernel has finished every request that it took.
-                let pushed = unsafe { self.ring.submission().push(&entry) };
+                let pushed = unsafe { queue.push(&entry) };
                 assert!(pushed.is_ok(), "the part is no longer than the ring, which is empty");
             }
+            drop(queue);
             self.submit(requests.len())?;
         }
         Ok(())
