@@ -17,7 +17,7 @@ use crate::throttle::guesses::{Guard, GuessLimit, GuessThrottle, Shown};
 use crate::timers::{Timer, TimerHandle};
 use crate::wire::{notices, print};
 use crate::words::ids::{ConnId, MemberId, Offset, RecoveryToken, RoomKey};
-use crate::words::time::Micros;
+use crate::words::time::{Micros, Moment};
 
 /// Initial capacity of a packet in bytes: enough for most, so that printing does not reallocate.
 const PACKET_BYTES: usize = 1024;
@@ -432,7 +432,7 @@ impl Room {
         let subscribers =
             self.subscribers.iter().fold(0, |read, subscriber| read ^ u64::from(subscriber.stride));
         let name = self.session.id().as_str().as_bytes().first().map_or(0, |byte| u64::from(*byte));
-        subscribers ^ name ^ u64::from(self.session.is_playing(Micros::ZERO))
+        subscribers ^ name ^ self.session.tick(Moment::default()).position as u64
     }
 
     /// Sends the position to the subscribers that want this tick, or one that was skipped since the

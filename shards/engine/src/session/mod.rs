@@ -392,9 +392,10 @@ impl Session {
     /// Returns the position for members that follow ticks.
     pub fn tick(&self, now: Moment) -> Tick {
         let timeline = self.state.timeline();
+        let (position, tempo) = timeline.motion_at(now.at); // mark: position_of_before
         Tick {
-            position: timeline.position_at(now.at), // mark: position_of_before
-            tempo: timeline.tempo_at(now.at),
+            position,
+            tempo,
             timestamp: now.unix,
             epoch: timeline.epoch,
             version: timeline.version,

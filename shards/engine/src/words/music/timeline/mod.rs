@@ -157,6 +157,12 @@ impl Timeline {
         narrow(self.position(self.segment_index_at(at), wide(at)))
     }
 
+    /// Returns position and tempo at `at`, by one look for the segment: all that a tick needs.
+    pub fn motion_at(&self, at: Micros) -> (i64, Tempo) {
+        let (index, t) = (self.segment_index_at(at), wide(at));
+        (narrow(self.position(index, t)), self.segments[index].tempo(t))
+    }
+
     /// Returns the count at `at` in microbeats. It goes on where a loop leads back.
     pub fn count_at(&self, at: Micros) -> i64 {
         narrow(self.count(self.segment_index_at(at), wide(at)))
