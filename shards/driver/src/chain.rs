@@ -1,6 +1,6 @@
 //! The part of the writer's list that a connection holds: both ends of its chain of chunks.
 
-/// The chunks that this turn sends to a connection, as the first and the last index in the writer's
+/// The chunks to send to a connection, as the first and the last index in the writer's
 /// list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Chain {

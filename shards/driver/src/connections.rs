@@ -18,7 +18,7 @@ pub(crate) struct Connection<S> {
     pub(crate) socket: S,
     pub(crate) peer: IpAddr,
     pub(crate) phase: Phase,
-    /// The chunks that this turn sends.
+    /// The chunks that this turn or a later slice sends.
     pub(crate) chain: Chain,
     /// Bytes of earlier turns that the kernel has not accepted yet.
     pub(crate) unsent: Unsent,

@@ -5,7 +5,13 @@
 //! linked into one chain per connection. Only bytes that the kernel rejects are copied, to the
 //! connection's unsent bytes. If the kernel has io_uring, all chains of a single chunk (nearly
 //! always ticks) are sent together.
+//!
+//! A message to a crowd is written in slices, one a turn, behind everything else that the turn
+//! sends: ten thousand sends take 60 ms, and no other band may wait for them. Its chains stay on
+//! their connections meanwhile, so what a connection is sent later lies behind it. Until the last
+//! slice is written, the turns' bytes and chunks are kept.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use bandsync_engine::io::Span;
@@ -24,7 +30,13 @@ const SLICES: usize = 64;
 /// that it saves.
 const TOGETHER_MIN: usize = if cfg!(test) { 1 } else { 3 };
 
-/// The chunks of this turn for all connections. The lists keep their memory from turn to turn.
+/// Number of chunks, and of bytes, that are kept for slices. With more, the server cannot keep up
+/// with its crowds, and the next turn writes everything.
+const KEPT_CHUNKS_MAX: usize = 64 * 1024;
+const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The chunks of this turn, and of crowds, for all connections. The lists keep their memory from
+/// turn to turn.
 #[derive(Debug)]
 pub(crate) struct Writer<K> {
     chunks: Vec<Chunk>,
@@ -32,6 +44,10 @@ pub(crate) struct Writer<K> {
     touched: Vec<u32>,
     /// Places of connections that are written before all others.
     first: Vec<u32>,
+    /// Places of connections that are written in slices. Their chains may have been written since.
+    crowd: VecDeque<u32>,
+    /// Maximum number of these that a turn writes.
+    slice: usize,
     /// Connections that have unsent bytes or broke in [`Writer::flush`]. The turn takes them.
     pub(crate) troubled: Vec<ConnId>,
     counts: Counts,
@@ -64,12 +80,15 @@ struct Counts {
     freed: u64,
 }
 
-impl<K> Default for Writer<K> {
-    fn default() -> Self {
+impl<K> Writer<K> {
+    /// Creates a writer that writes at most `slice` connections of a crowd a turn.
+    pub(crate) fn new(slice: usize) -> Self {
         Self {
             chunks: Vec::new(),
             touched: Vec::new(),
             first: Vec::new(),
+            crowd: VecDeque::new(),
+            slice,
             troubled: Vec::new(),
             counts: Counts::default(),
             requests: Vec::new(),
@@ -79,7 +98,8 @@ impl<K> Default for Writer<K> {
 }
 
 impl<K: Copy> Writer<K> {
-    /// Appends bytes to the chain of the connection at `index`. Runs once per receiver of a fanout.
+    /// Appends bytes to the chain of the connection at `index`. If they are for a `crowd`, they may
+    /// wait for a later turn. Runs once per receiver of a fanout.
     #[inline]
     pub(crate) fn link<S>(
         &mut self,
@@ -87,6 +107,7 @@ impl<K: Copy> Writer<K> {
         conn: &mut Connection<S>,
         bytes: Span,
         volatile: bool,
+        crowd: bool,
     ) {
         if bytes.start == bytes.end {
             return;
@@ -94,8 +115,16 @@ impl<K: Copy> Writer<K> {
         let chunk = self.chunks.len() as u32;
         if conn.chain == Chain::EMPTY {
             conn.chain = Chain { first: chunk, last: chunk };
-            self.touched.push(index);
+            if crowd {
+                self.crowd.push_back(index);
+            } else {
+                self.touched.push(index);
+            }
         } else {
+            // The chain may wait for its slice, but these bytes are for this turn.
+            if !crowd && !self.crowd.is_empty() {
+                self.touched.push(index);
+            }
             let last = &mut self.chunks[conn.chain.last as usize];
             // Answers to one connection mostly lie side by side: then they make one chunk and one
             // `send`.
@@ -109,18 +138,28 @@ impl<K: Copy> Writer<K> {
         self.chunks.push(Chunk { bytes, next: NONE, volatile });
     }
 
+    /// Has the chain of the connection at `index` written in this turn, because it leaves.
+    pub(crate) fn send_now(&mut self, index: u32) {
+        self.touched.push(index);
+    }
+
     /// Has the chain of the connection at `index` written before all others.
     pub(crate) fn send_first(&mut self, index: u32) {
         self.first.push(index);
     }
 
-    /// Returns the number of connections for which this turn has chunks.
+    /// Returns the number of connections that this turn writes, without the slice of a crowd.
     pub(crate) fn touched(&self) -> usize {
         self.touched.len()
     }
 
-    /// Writes every chain, each with one call or together if the net can, and clears them. The
-    /// chunks are places in `bytes`.
+    /// Whether chains wait for a later turn. Until then the bytes of all turns must be kept.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.crowd.is_empty()
+    }
+
+    /// Writes the chains of this turn and the next slice of the crowds, each with one call or
+    /// together if the net can, and clears them. The chunks are places in `bytes`.
     pub(crate) fn flush<N: Net<Key = K>>(
         &mut self,
         net: &mut N,
@@ -128,6 +167,9 @@ impl<K: Copy> Writer<K> {
         bytes: &[u8],
         stats: &Stats,
     ) {
+        let is_too_much = self.chunks.len() > KEPT_CHUNKS_MAX || bytes.len() > KEPT_BYTES_MAX;
+        let slice = if is_too_much { self.crowd.len() } else { self.slice.min(self.crowd.len()) };
+        self.touched.extend(self.crowd.drain(..slice));
         let together = net.sends_together() && self.touched.len() >= TOGETHER_MIN;
         for index in self.first.drain(..).chain(self.touched.drain(..)) {
             // If the connection closed since, its place may be empty, or have a new user whose
@@ -143,18 +185,15 @@ impl<K: Copy> Writer<K> {
                 self.waiting.push((index, chain.first));
                 continue;
             }
-            let mut rest = Rest { chunks: &self.chunks, bytes, index: chain.first, skip: 0 };
-            let result = if conn.unsent.is_empty() {
-                rest.write(net, &conn.socket, &mut self.counts)
-            } else {
-                Ok(())
-            };
-            if rest.settle(conn, result, &mut self.counts) {
+            let rest = Rest { chunks: &self.chunks, bytes, index: chain.first, skip: 0 };
+            if rest.write_or_keep(net, conn, &mut self.counts) {
                 self.troubled.push(id);
             }
         }
         self.flush_together(net, conns, bytes);
-        self.chunks.clear();
+        if !self.is_behind() {
+            self.chunks.clear();
+        }
         self.counts.show(stats);
     }
 
@@ -260,6 +299,23 @@ impl Rest<'_> {
         Ok(())
     }
 
+    /// Writes what the kernel accepts, and keeps the rest. Returns true if the connection has unsent
+    /// bytes or broke.
+    #[inline]
+    fn write_or_keep<N: Net>(
+        mut self,
+        net: &mut N,
+        conn: &mut Connection<N::Socket>,
+        counts: &mut Counts,
+    ) -> bool {
+        // Bytes of earlier turns go first.
+        let result = match conn.unsent.is_empty() {
+            true => self.write(net, &conn.socket, counts),
+            false => Ok(()),
+        };
+        self.settle(conn, result, counts)
+    }
+
     /// Counts a send of which the kernel accepted `count` bytes, and steps over them.
     #[inline]
     fn took(&mut self, count: usize, counts: &mut Counts) {
@@ -355,6 +411,9 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener};
     use std::os::fd::RawFd;
 
+    /// Number of connections of a crowd that a turn writes in these tests.
+    const SLICE: usize = 100;
+
     /// A shard's end of a connection with small buffers, the peer's end, and bytes to send from.
     struct Pair {
         net: MioNet,
@@ -390,8 +449,35 @@ mod tests {
             let mut conns = Connections::default();
             let id = conns.insert(conn);
             let net = MioNet::new(Poll::new().unwrap(), listener, ring).unwrap();
-            let (writer, stats) = (Writer::default(), Stats::default());
+            let (writer, stats) = (Writer::new(SLICE), Stats::default());
             Self { net, conns, id, peer, writer, stats }
+        }
+
+        /// Adds connections, and returns their ids with the peers' ends.
+        fn peers(&mut self, count: usize) -> Vec<(ConnId, std::net::TcpStream)> {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let address = listener.local_addr().unwrap();
+            let peer = |_| {
+                let socket = std::net::TcpStream::connect(address).unwrap();
+                socket.set_nonblocking(true).unwrap();
+                let (peer, from) = listener.accept().unwrap();
+                let live = Some(Shutdown::new(1).enter());
+                let conn = Connection::new(TcpStream::from_std(socket), from.ip(), live);
+                (self.conns.insert(conn), peer)
+            };
+            (0..count).map(peer).collect()
+        }
+
+        /// Appends the same bytes for these connections.
+        fn link(&mut self, to: &[(ConnId, std::net::TcpStream)], bytes: Span, crowd: bool) {
+            for (id, _) in to {
+                let conn = self.conns.get_mut(*id).unwrap();
+                self.writer.link(id.index, conn, bytes, false, crowd);
+            }
+        }
+
+        fn flush(&mut self, bytes: &[u8]) {
+            self.writer.flush(&mut self.net, &mut self.conns, bytes, &self.stats);
         }
 
         fn conn(&mut self) -> &mut Connection<TcpStream> {
@@ -402,9 +488,9 @@ mod tests {
         fn turn(&mut self, bytes: &[u8], chunks: &[(u32, u32, bool)]) {
             for &(start, end, volatile) in chunks {
                 let conn = self.conns.get_mut(self.id).unwrap();
-                self.writer.link(self.id.index, conn, Span { start, end }, volatile);
+                self.writer.link(self.id.index, conn, Span { start, end }, volatile, false);
             }
-            self.writer.flush(&mut self.net, &mut self.conns, bytes, &self.stats);
+            self.flush(bytes);
         }
 
         /// Lets the peer read until all bytes are written and read, and returns them.
@@ -521,31 +607,87 @@ mod tests {
     #[test]
     fn each_of_many_connections_receives_its_own_bytes() {
         Pair::each_way(|mut pair| {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let mut peers = Vec::new();
-            for _ in 0..600 {
-                let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-                socket.set_nonblocking(true).unwrap();
-                let (peer, from) = listener.accept().unwrap();
-                let conn = Connection::new(
-                    TcpStream::from_std(socket),
-                    from.ip(),
-                    Some(Shutdown::new(1).enter()),
-                );
-                peers.push((pair.conns.insert(conn), peer));
-            }
+            let mut peers = pair.peers(600);
             let bytes: Vec<u8> = (0..2_400_u32).map(|n| (n / 4) as u8).collect();
             for (n, (id, _)) in (0..).zip(&peers) {
                 let conn = pair.conns.get_mut(*id).unwrap();
-                pair.writer.link(id.index, conn, Span { start: 4 * n, end: 4 * n + 4 }, true);
+                pair.writer.link(
+                    id.index,
+                    conn,
+                    Span { start: 4 * n, end: 4 * n + 4 },
+                    true,
+                    false,
+                );
             }
-            pair.writer.flush(&mut pair.net, &mut pair.conns, &bytes, &pair.stats);
+            pair.flush(&bytes);
             assert_eq!((pair.stats.sends.get(), pair.stats.bytes_out.get()), (600, 2_400));
             for (n, (_, peer)) in peers.iter_mut().enumerate() {
                 let mut got = [0; 4];
                 peer.read_exact(&mut got).unwrap();
                 assert_eq!(got, [n as u8; 4]);
             }
+        });
+    }
+
+    #[test]
+    fn a_crowd_is_written_in_slices_behind_everything_else() {
+        Pair::each_way(|mut pair| {
+            let mut crowd = pair.peers(250);
+            let mut band = pair.peers(8);
+            let bytes = b"crowdband";
+            pair.link(&crowd, Span { start: 0, end: 5 }, true);
+            pair.link(&band, Span { start: 5, end: 9 }, false);
+            for sends in [108, 208, 258] {
+                assert!(pair.writer.is_behind());
+                pair.flush(bytes);
+                assert_eq!(pair.stats.sends.get(), sends);
+            }
+            assert!(!pair.writer.is_behind() && pair.writer.chunks.is_empty());
+            for (_, peer) in &mut crowd {
+                let mut got = [0; 5];
+                peer.read_exact(&mut got).unwrap();
+                assert_eq!(&got, b"crowd");
+            }
+            for (_, peer) in &mut band {
+                let mut got = [0; 4];
+                peer.read_exact(&mut got).unwrap();
+                assert_eq!(&got, b"band");
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_sent_to_one_of_a_crowd_takes_its_slice_along() {
+        Pair::each_way(|mut pair| {
+            let mut crowd = pair.peers(250);
+            pair.link(&crowd, Span { start: 0, end: 5 }, true);
+            pair.flush(b"crowd");
+            // The answer is of a later turn, whose bytes follow those that are kept.
+            let last = crowd.split_off(249);
+            pair.link(&last, Span { start: 6, end: 9 }, false);
+            pair.writer.send_now(crowd[248].0.index);
+            pair.flush(b"crowd-yes");
+            assert_eq!(pair.stats.sends.get(), 202);
+            let [(_, mut last)] = <[_; 1]>::try_from(last).unwrap();
+            let mut got = [0; 8];
+            last.read_exact(&mut got).unwrap();
+            assert_eq!(&got, b"crowdyes");
+            crowd[248].1.read_exact(&mut got[..5]).unwrap();
+            pair.flush(b"crowd-yes");
+            assert_eq!(pair.stats.sends.get(), 250);
+            assert!(!pair.writer.is_behind());
+        });
+    }
+
+    #[test]
+    fn more_crowds_than_can_be_kept_are_written_at_once() {
+        Pair::each_way(|mut pair| {
+            let crowd = pair.peers(250);
+            let bytes = vec![b'x'; KEPT_BYTES_MAX + 1];
+            pair.link(&crowd, Span { start: 0, end: 1 }, true);
+            pair.flush(&bytes);
+            assert_eq!(pair.stats.sends.get(), 250);
+            assert!(!pair.writer.is_behind());
         });
     }
 }

@@ -95,6 +95,10 @@ pub const BUGS: &[Bug] = bugs! {
         "" => "LINE\n        if BUG { self.leave_session(to.client, LeaveReason::Left, cx); }";
     epoch_follows_wall_clock "an epoch goes back with the wall clock":
         "self.last_epoch + 1" => "if BUG { 0 } else { self.last_epoch + 1 }";
+    crowd_left_behind "a connection that leaves loses what waits for its slice":
+        "" => "if !BUG { LINE }";
+    slice_of_other_bytes "the bytes of a crowd's message are overwritten before its last slice":
+        "" => "LINE\n            if BUG { self.out.bytes.clear(); }";
     slow_reader_stays "a slow reader is never closed":
         "" => "if !BUG { LINE }";
     silent_peer_stays "a silent peer is never closed":

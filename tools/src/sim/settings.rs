@@ -33,8 +33,12 @@ const IN_A_HURRY: Limits = Limits {
 /// Creates a shard with the engine of its server's `life`th life. The wall clock is off by `wall`
 /// milliseconds.
 pub fn turn_of(plan: &Plan, id: u16, life: u64, wall: i64) -> Turn<SimNet, Engine> {
-    let sizes =
-        TurnSizes { backlog_step: plan.shape.driver.mark as usize, ..TurnSizes::PRODUCTION };
+    let backlog_step = plan.shape.driver.mark as usize;
+    let mut sizes = TurnSizes { backlog_step, ..TurnSizes::PRODUCTION };
+    if plan.seed % 4 == 1 {
+        // In these worlds two members are a crowd.
+        (sizes.crowd, sizes.slice) = (2, 1 + (plan.seed / 4 % 3) as usize);
+    }
     Turn::new(ShardId(id), Engine::new(settings(plan, id, life, wall)), sizes)
 }
 
