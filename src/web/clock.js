@@ -31,9 +31,11 @@ const SETTLED_SAMPLES = 20;
 export class BandClock {
   #local;
   #mayStep;
-  /** The samples since the last step of a clock, and the line through them. */
+  /** The samples since a clock has stepped or the route has changed, and the line through them. */
   #ring = [];
   #line = null;
+  /** The samples since a clock has certainly stepped, without those that say nothing more. They only show steps. */
+  #witnesses = [];
   /** The difference that now() adds to the local clock at local time `at`. It follows the estimate without jumps. */
   #applied = null;
   #slewing = false;
@@ -56,11 +58,20 @@ export class BandClock {
    */
   add(c0, s1, s2, c3) {
     if (![c0, s1, s2, c3].every(Number.isFinite) || c3 < c0 || s2 < s1) return false;
-    this.#ring.push({ c0, c3, upper: s1 - c0, lower: s2 - c3, mid: (s1 - c0 + s2 - c3) / 2, rtt: c3 - c0 - (s2 - s1) });
+    const sample = { c0, c3, upper: s1 - c0, lower: s2 - c3, mid: (s1 - c0 + s2 - c3) / 2, rtt: c3 - c0 - (s2 - s1) };
+    this.#ring.push(sample);
     if (this.#ring.length > RING) this.#ring.shift();
-    // Samples from before a step are removed for good: with age their intervals get so wide that they would fit again.
     const before = this.#ring.length;
-    this.#ring = sinceStep(this.#ring, c3);
+    this.#witnesses.push(sample);
+    if (agree(this.#witnesses, c3)) {
+      this.#witnesses = useful(this.#witnesses).slice(-RING);
+      // These samples are removed for good: with age their intervals get so wide that they would fit again.
+      this.#ring = sinceRouteChange(this.#ring, c3);
+    } else {
+      // Only the newest is surely from after the step: a slow one from before may agree with it, and be wrong.
+      this.#witnesses = [sample];
+      this.#ring = [sample];
+    }
     this.#line = fit(this.#ring);
     return this.#ring.length < before;
   }
@@ -69,6 +80,7 @@ export class BandClock {
   reset() {
     this.#ring = [];
     this.#line = null;
+    this.#witnesses = [];
   }
 
   /** Whether there is an estimate. */
@@ -198,15 +210,13 @@ export class ProbePlan {
 }
 
 /**
- * The newest samples that are consistent. A sample that no skew and offset can bring into line with the others shows a
- * step for certain. Then only the newest is surely from after it: a slow one from before may agree with it, and be wrong.
+ * The newest samples that are from one route. The interval that samples allow can hardly be narrower than the minimum
+ * round trip. If an older sample makes it narrower, the route may have changed, so this sample and all older ones are
+ * dropped. From 20 samples on, the round trip is known well enough to require three quarters of it.
  *
- * The interval that samples allow can hardly be narrower than the minimum round trip. If an older sample makes it
- * narrower, the route may have changed, so this sample and all older ones are dropped. From 20 samples on, the round trip
- * is known well enough to require three quarters of it.
+ * This is likely, not certain. So the dropped samples still testify to a step that the kept ones would hide.
  */
-function sinceStep(ring, at) {
-  if (!agree(ring, at)) return ring.slice(-1);
+function sinceRouteChange(ring, at) {
   const least = ring.length >= SETTLED_SAMPLES ? Math.max(0.75 * leastRtt(ring) - 0.5, LEAST_WIDTH) : LEAST_WIDTH;
   let upper = Infinity;
   let lower = -Infinity;
@@ -220,7 +230,16 @@ function sinceStep(ring, at) {
   return ring.slice();
 }
 
-/** Whether some skew and offset agree with all samples. */
+/** Drops the samples in both of whose directions others limit the offset more, whatever the skew is. */
+function useful(samples) {
+  return samples.filter(
+    (s) =>
+      samples.every((t) => s.upper - t.upper <= MAX_SKEW * Math.abs(s.c0 - t.c0)) ||
+      samples.every((t) => t.lower - s.lower <= MAX_SKEW * Math.abs(s.c3 - t.c3)),
+  );
+}
+
+/** Whether some skew and offset agree with all samples. If not, a clock has stepped. */
 function agree(ring, at) {
   const width = (skew) => {
     const { lower, upper } = intersect(ring, at, skew, 0);

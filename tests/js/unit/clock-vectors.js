@@ -17,7 +17,8 @@ function widest(samples, at, slope, slack) {
 }
 
 /** Whether some skew and offset agree with all samples. The widest interval is at a skew where two limits cross. */
-function possible(samples) {
+export function possible(samples) {
+  if (samples.length === 1) return true;
   const newest = samples.at(-1)[3];
   const highs = samples.map((s) => [upper(s), newest - s[0]]);
   const lows = samples.map((s) => [lower(s), newest - s[3]]);
@@ -32,8 +33,8 @@ function possible(samples) {
   return [-110e-6, 110e-6, ...crossings(highs), ...crossings(lows)].some((skew) => width(skew) >= -0.3);
 }
 
-function agreeing(samples) {
-  if (samples.length > 1 && !possible(samples)) return samples.slice(-1);
+/** The newest samples that are likely from one route. */
+function sameRoute(samples) {
   const newest = samples.at(-1)[3];
   const floor = samples.length < 20 ? -0.3 : Math.max(-0.3, 0.75 * Math.min(...samples.map(rtt)) - 0.5);
   for (let n = 2; n <= samples.length; n += 1) {
@@ -46,7 +47,12 @@ function agreeing(samples) {
 }
 
 export function estimate(all, at) {
-  const samples = all.reduce((kept, s) => agreeing([...kept, s].slice(-64)), []);
+  let [samples, witnesses] = [[], []];
+  for (const s of all) {
+    witnesses = [...witnesses, s];
+    if (possible(witnesses)) samples = sameRoute([...samples, s].slice(-64));
+    else samples = witnesses = [s];
+  }
   const least = Math.min(...samples.map(rtt));
   const w = (s) => 1 / (0.05 + 0.02 * least + (rtt(s) - least) / 2) ** 2;
   const total = sum(samples, w);
@@ -87,6 +93,7 @@ export function makeClockVectors() {
     ...NETWORKS.map((kind, i) => [kind, recorded(kind, 100 + i, 22_000)]),
     ["goodWifi, the client's clock steps by 200 ms", recorded("goodWifi", 200, 22_000, [12_000, 200])],
     ["mobile, the client's clock steps back by 12 ms", recorded("mobile", 202, 60_000, [12_000, -12])],
+    ["mobile, the client's clock steps by 40 ms", recorded("mobile", 307, 45_000, [30_000, 40])],
     ["badWifi, the client's clock steps back by 80 ms", recorded("badWifi", 201, 40_000, [11_000, -80])],
     ["badWifi, the client's clock steps by 20 ms", recorded("badWifi", 204, 60_000, [40_000, 20])],
   ];

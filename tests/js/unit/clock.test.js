@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 import { BandClock, ProbePlan } from "../../../src/web/clock.js";
-import { planned } from "./clock-vectors.js";
+import { planned, possible } from "./clock-vectors.js";
 import { Network, NETWORKS } from "./network.js";
 
 const vectors = JSON.parse(readFileSync(new URL("../../vectors/clock.json", import.meta.url), "utf8"));
@@ -103,6 +103,29 @@ test("a step is noticed that is small for any skew, but not for the measured one
   add(30_000, 1, 1, 0);
   assert.equal(add(61_000, 10, 2, 4.5), false, "2.5 ms are possible");
   assert.equal(add(61_050, 10, 1.1, 5), true, "3.9 ms are not");
+});
+
+test("a step is noticed once all answers together show it, also those that a change of route has dropped", () => {
+  for (const [kind, by] of [["mobile", 40], ["badWifi", 25], ["badWifi", -30]]) {
+    for (let seed = 300; seed < 340; seed += 1) {
+      const network = new Network(kind, seed);
+      network.step(30_000, by);
+      const clock = new BandClock();
+      const seen = [];
+      let shows = false;
+      const answers = planned(60_000).map((t) => network.probe(t)).sort((a, b) => a.back - b.back);
+      for (const { stamps, back } of answers) {
+        clock.add(...stamps);
+        seen.push(stamps);
+        shows ||= !possible(seen);
+        if (back < 30_000 || !shows) continue;
+        const at = network.local(back);
+        const { offset, bound } = clock.estimate(at);
+        const error = Math.abs(at + offset - back);
+        assert.ok(error <= bound, `${kind}, step ${by}, seed ${seed} at ${back}: off by ${error}, bound ${bound}`);
+      }
+    }
+  }
 });
 
 // Error beyond the bound of a clock that is wrong by 500 ppm. The bound allows for 110 ppm, which

@@ -33,8 +33,11 @@ const STEADY_APART: f64 = 2_500.0;
 /// An estimate of the server's clock, with its maximum error.
 #[derive(Clone, Debug, Default)]
 pub struct BandClock {
-    /// The samples since the last step of a clock.
+    /// The samples since a clock has stepped or the route has changed.
     ring: VecDeque<Sample>,
+    /// The samples since a clock has certainly stepped, without those that say nothing more. They
+    /// only show steps.
+    witnesses: VecDeque<Sample>,
     /// The line through the samples.
     line: Option<Line>,
 }
@@ -75,20 +78,24 @@ impl BandClock {
             return false;
         }
         let (upper, lower) = (s1 - c0, s2 - c3);
-        self.ring.push_back(Sample {
-            c0,
-            c3,
-            upper,
-            lower,
-            mid: (upper + lower) / 2.0,
-            rtt: c3 - c0 - (s2 - s1),
-        });
+        let sample =
+            Sample { c0, c3, upper, lower, mid: (upper + lower) / 2.0, rtt: c3 - c0 - (s2 - s1) };
+        self.ring.push_back(sample);
         if self.ring.len() > RING {
             self.ring.pop_front();
         }
+        self.witnesses.push_back(sample);
         // Samples that a step made void are dropped for good: with age their bounds widen so much
         // that they would seem to agree again.
-        let void = self.void_at(c3);
+        let void = if agree(&self.witnesses, c3) {
+            self.keep_useful();
+            self.void_at(c3)
+        } else {
+            // Only the newest is surely from after the step: a slow one from before may agree with
+            // it, and be wrong.
+            self.witnesses = VecDeque::from([sample]);
+            self.ring.len() - 1
+        };
         self.ring.drain(..void); // mark: samples_before_a_step_kept
         self.line = Some(self.fit());
         void > 0
@@ -107,26 +114,22 @@ impl BandClock {
     /// Returns the estimate for a local time, if there is a sample.
     pub fn estimate(&self, at: f64) -> Option<Estimate> {
         let line = self.line?;
-        let (lower, upper) = self.intersect(at, line.slope, line.slope_sd);
+        let (lower, upper) = intersect(&self.ring, at, line.slope, line.slope_sd);
         let along = line.mid + line.slope * (at - line.when);
         let offset = if lower <= upper { (lower + upper) / 2.0 } else { along };
         // The line is only a good guess: if round trips scatter widely, it may be far from the
         // truth. The range that the samples allow for any skew is certain.
         // mark: bound_trusts_the_line
-        let (lower, upper) = self.intersect(at, 0.0, MAX_SKEW);
+        let (lower, upper) = intersect(&self.ring, at, 0.0, MAX_SKEW);
         Some(Estimate { offset, bound: (upper - offset).max(offset - lower).max(0.0) + STAMP })
     }
 
-    /// Counts the oldest samples that contradict the newest.
+    /// Counts the oldest samples that are from another route than the newest.
     ///
-    /// If no skew and offset agree with all samples, a clock has stepped, and only the newest
-    /// sample is surely from after the step: a slow one from before may agree with it, and be
-    /// wrong. The range that samples allow can hardly be narrower than the round trip of the path.
-    /// With 20 samples, that is known well enough to demand three quarters of it.
+    /// The range that samples allow can hardly be narrower than the round trip of the path. With 20
+    /// samples, that is known well enough to demand three quarters of it. This is likely, not
+    /// certain. So the void samples still testify to a step that the others would hide.
     fn void_at(&self, at: f64) -> usize {
-        if !self.agrees(at) {
-            return self.ring.len() - 1;
-        }
         let least = if self.ring.len() >= SETTLED {
             (0.75 * self.round_trip() - 0.5).max(LEAST_WIDTH)
         } else {
@@ -145,24 +148,17 @@ impl BandClock {
         0
     }
 
-    /// Whether some skew and offset agree with all samples.
-    fn agrees(&self, at: f64) -> bool {
-        let width = |skew: f64| {
-            let (lower, upper) = self.intersect(at, skew, 0.0);
-            upper - lower
+    /// Drops the witnesses in both of whose directions others limit the offset more, whatever the
+    /// skew is.
+    fn keep_useful(&mut self) {
+        let all = &self.witnesses;
+        let is_useful = |s: &Sample| {
+            all.iter().all(|t| s.upper - t.upper <= MAX_SKEW * (s.c0 - t.c0).abs())
+                || all.iter().all(|t| t.lower - s.lower <= MAX_SKEW * (s.c3 - t.c3).abs())
         };
-        // The width is a concave function of the skew: of the two outer thirds, the worse one
-        // cannot hold its maximum.
-        let (mut from, mut to) = (-MAX_SKEW, MAX_SKEW);
-        for _ in 0..SKEW_ROUNDS {
-            let third = (to - from) / 3.0;
-            let (low, high) = (width(from + third), width(to - third));
-            if low.max(high) >= LEAST_WIDTH {
-                return true;
-            }
-            if low < high { from += third } else { to -= third }
-        }
-        self.ring.len() == 1
+        let mut useful: VecDeque<Sample> = all.iter().copied().filter(is_useful).collect();
+        useful.drain(..useful.len().saturating_sub(RING));
+        self.witnesses = useful;
     }
 
     /// Fits a line to the midpoints by weighted least squares. A sample's deviation grows with the
@@ -197,17 +193,37 @@ impl BandClock {
         let precision = tt + 1.0 / (PRIOR_SKEW * PRIOR_SKEW);
         Line { when: t0 + t, mid: m0 + m, slope: tm / precision, slope_sd: 1.0 / precision.sqrt() }
     }
+}
 
-    /// Returns the range that all samples allow, each moved to `at` along the slope and widened by
-    /// `slack` times its age.
-    fn intersect(&self, at: f64, slope: f64, slack: f64) -> (f64, f64) {
-        let (mut upper, mut lower) = (f64::INFINITY, f64::NEG_INFINITY);
-        for sample in &self.ring {
-            upper = upper.min(sample.upper + (slope + slack) * (at - sample.c0));
-            lower = lower.max(sample.lower + (slope - slack) * (at - sample.c3));
+/// Whether some skew and offset agree with all samples. If not, a clock has stepped.
+fn agree(samples: &VecDeque<Sample>, at: f64) -> bool {
+    let width = |skew: f64| {
+        let (lower, upper) = intersect(samples, at, skew, 0.0);
+        upper - lower
+    };
+    // The width is a concave function of the skew: of the two outer thirds, the worse one cannot
+    // hold its maximum.
+    let (mut from, mut to) = (-MAX_SKEW, MAX_SKEW);
+    for _ in 0..SKEW_ROUNDS {
+        let third = (to - from) / 3.0;
+        let (low, high) = (width(from + third), width(to - third));
+        if low.max(high) >= LEAST_WIDTH {
+            return true;
         }
-        (lower, upper)
+        if low < high { from += third } else { to -= third }
     }
+    samples.len() == 1
+}
+
+/// Returns the range that all samples allow, each moved to `at` along the slope and widened by
+/// `slack` times its age.
+fn intersect(samples: &VecDeque<Sample>, at: f64, slope: f64, slack: f64) -> (f64, f64) {
+    let (mut upper, mut lower) = (f64::INFINITY, f64::NEG_INFINITY);
+    for sample in samples {
+        upper = upper.min(sample.upper + (slope + slack) * (at - sample.c0));
+        lower = lower.max(sample.lower + (slope - slack) * (at - sample.c3));
+    }
+    (lower, upper)
 }
 
 /// The times at which a client probes, in milliseconds of its own clock: often after it connects,
