@@ -7,7 +7,7 @@ import { mountDock } from "./stage/dock.js";
 import { mountDoor } from "./stage/door.js";
 import { mountHeader } from "./stage/header.js";
 import { mountKeyboard } from "./stage/keyboard.js";
-import { mountLater, withStyle } from "./stage/later.js";
+import { mountLater, roomStyle, withStyle } from "./stage/later.js";
 import { mountLead } from "./stage/lead.js";
 import { Stage } from "./stage/model.js";
 import { mountRail } from "./stage/rail.js";
@@ -75,13 +75,14 @@ function start() {
   if (view !== null) {
     document.documentElement.dataset.view = view;
     mountCues(stage, $("cue-room"));
-    import("./stage/screen.js").then(({ mountScreen }) => mountScreen(stage, $("song"), view));
+    Promise.all([import("./stage/screen.js"), roomStyle()]).then(([{ mountScreen }]) => mountScreen(stage, $("song"), view));
     mountSound(stage);
   } else {
     mountStates(stage, $("over-song"), steer);
-    mountHeader(stage, $("top"), steer);
+    // In each frame these two read the layout, and the header changes it.
     mountSong(stage, $("song"));
     mountRail(stage, $("rail"), steer);
+    mountHeader(stage, $("top"), steer);
     mountDock(stage, $("dock"), steer);
     mountCues(stage, $("cue-room"));
     mountLead(stage, $("over-song"));

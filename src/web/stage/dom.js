@@ -7,14 +7,16 @@
  */
 export function h(tag, props = {}, ...children) {
   const el = document.createElement(tag);
-  for (const [name, value] of Object.entries(props)) {
+  for (const name in props) {
+    const value = props[name];
     if (value === false || value === null || value === undefined) continue;
     if (typeof value === "function") el.addEventListener(name.slice(2), value);
     else if (name === "class") el.className = value;
     else if (name === "data") Object.assign(el.dataset, value);
     else el.setAttribute(name, value === true ? "" : value);
   }
-  el.append(...children.flat().filter((child) => child !== null && child !== false && child !== undefined));
+  // One by one: a list of several would become a fragment first.
+  for (const child of children.flat()) if (child !== null && child !== false && child !== undefined) el.append(child);
   return el;
 }
 
@@ -28,6 +30,37 @@ export function renewed(el) {
   const copy = el.cloneNode(true);
   el.replaceWith(copy);
   return copy;
+}
+
+/** Texts on one spot, of which one is shown. To show another one that is here already is no layout. */
+export class Reel {
+  #texts = new Map();
+  #shown = null;
+
+  constructor(el) {
+    this.el = el;
+    el.classList.add("reel");
+  }
+
+  /** Shows a text. If it is not here, `ahead` returns those that come next. */
+  show(text, ahead) {
+    if (!this.#texts.has(text)) {
+      this.#texts = new Map([text, ...ahead()].map((each) => [each, h("b", {}, each)]));
+      // New elements: in the place of the old ones they would have moved.
+      this.el.replaceChildren(...this.#texts.values());
+    }
+    const next = this.#texts.get(text);
+    if (next === this.#shown) return;
+    this.#shown?.classList.remove("shown");
+    next.classList.add("shown");
+    this.#shown = next;
+  }
+
+  /** Goes on in a new element, for one that has moved. */
+  renew() {
+    this.el = renewed(this.el);
+    this.#texts.clear();
+  }
 }
 
 /** Sets an attribute only if it changes; null removes it. */

@@ -3,11 +3,13 @@
 
 import { STAGE, fill } from "../texts.js";
 import { keyName, keysFor } from "../chart/chord.js";
-import { h, mark, renewed, write } from "./dom.js";
+import { Reel, h, mark, renewed, write } from "./dom.js";
 import { barAt, feltHere, nameOf } from "./model.js";
 import { armedText, tempoText } from "./steer.js";
 
-const DIGITS = 32;
+const BEATS_MOST = 32;
+/** Bars that are laid out ahead. */
+const BARS_AHEAD = 24;
 const SLOW_MS = 500;
 /** An armed tempo is announced this many bars ahead. */
 const TEMPO_NEWS_BARS = 8;
@@ -15,18 +17,19 @@ const TEMPO_NEWS_BARS = 8;
 export function mountHeader(stage, root, steer) {
   const { band } = stage;
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
-  let bar = h("output", { data: { testid: "bar" } });
-  const digits = Array.from({ length: DIGITS }, (_, i) => h("b", {}, String(i + 1)));
-  const beat = h("output", { class: "digits", data: { testid: "beat" } }, ...digits);
+  // No outputs: screen readers would say each one.
+  const bar = h("span", { data: { testid: "bar" } });
+  const beat = h("span", { class: "beat", data: { testid: "beat" } });
+  const [bars, beats] = [new Reel(bar), new Reel(beat)];
   const pulse = h("div", { class: "pulse", "aria-hidden": "true" });
   const section = h("b", { class: "section-name", dir: "auto", data: { testid: "current-section" } });
-  let of = h("span", { class: "of", data: { testid: "section-bar" } });
+  const of = new Reel(h("span", { class: "of", data: { testid: "section-bar" } }));
   let next = h("span", { class: "next", data: { testid: "next" } });
   const cancel = h("button", { class: "armed", data: { testid: "armed" }, hidden: true, onclick: () => steer.cancel(cancel) });
   const title = h("h1", { class: "title", dir: "auto", tabindex: "-1", data: { testid: "song-title" } });
   const key = h("output", { class: "key", data: { testid: "key" } });
   const note = h("span", { class: "note" }, STAGE.note);
-  const tempo = h("output", { data: { testid: "tempo" } });
+  const tempo = h("span", { data: { testid: "tempo" } });
   let clock = h("span", { class: "clock", title: STAGE.clockTitle, data: { testid: "clock" } });
   const people = h("span", { class: "count", data: { testid: "member-count" } });
   const members = h("button", { class: "members-open quiet", data: { testid: "members-open" }, onclick: () => stage.call("members") }, h("i", { class: "sync-dot" }), people);
@@ -34,7 +37,7 @@ export function mountHeader(stage, root, steer) {
   root.append(
     h("p", { class: "place", role: "group", "aria-label": STAGE.place }, bar, h("span", { class: "mid" }, "·"), beat),
     pulse,
-    h("p", { class: "where" }, section, of, next, cancel),
+    h("p", { class: "where" }, section, of.el, next, cancel),
     h("div", { class: "what" }, title, key, h("p", { class: "bpm", title: STAGE.tempoTitle }, note, "=", tempo)),
     h("div", { class: "people-now" }, clock, members),
     role,
@@ -68,13 +71,9 @@ export function mountHeader(stage, root, steer) {
     if (state === drawn) return;
     drawn = state;
     const barText = String(here.beat.bar);
-    // Digits stand at the right, so another length moves them: a new element.
-    if (barText.length !== bar.textContent.length) bar = renewed(bar);
-    write(bar, barText);
+    bars.show(barText, () => numbers(here.beat.bar, BARS_AHEAD).filter((text) => text.length === barText.length));
     bar.dataset.bar = here.beat.bar;
-    digits[Number(beat.dataset.shown ?? 1) - 1].classList.remove("shown");
-    digits[Math.min(DIGITS, big) - 1].classList.add("shown");
-    beat.dataset.shown = Math.min(DIGITS, big);
+    beats.show(String(Math.min(BEATS_MOST, big)), () => numbers(1, BEATS_MOST));
     beat.dataset.of = here.beat.num;
     tempo.dataset.bpm = here.beat.tempoBpm;
     write(note, felt === 3 ? STAGE.dottedNote : STAGE.note);
@@ -105,17 +104,12 @@ export function mountHeader(stage, root, steer) {
     const pass = map?.passes[here.pass];
     const isOver = Boolean(map) && map.passes.length > 0 && here.songBeat >= map.beats;
     const called = here.beat.countIn ? STAGE.countIn : isOver ? STAGE.end : (pass?.name ?? "");
-    if (section.textContent !== called) {
-      // New elements appear where the old ones would have moved: no layout shift.
-      [of, next] = [of, next].map(renewed);
-      write(section, called);
-    }
+    let [n, total] = [0, 0];
     if (pass && !here.beat.countIn) {
       const from = barAt(map.meter, pass.from);
-      const total = Math.max(1, barAt(map.meter, pass.to - 1e-6) - from + 1);
-      const n = Math.min(total, Math.max(1, barAt(map.meter, here.songBeat + 1e-6) - from + 1));
-      write(of, fill(STAGE.barOf, { n, of: total }));
-    } else write(of, "");
+      total = Math.max(1, barAt(map.meter, pass.to - 1e-6) - from + 1);
+      n = Math.min(total, Math.max(1, barAt(map.meter, here.songBeat + 1e-6) - from + 1));
+    }
     mark(bar, "data-guessed", map?.guessed ? "true" : null);
     mark(bar, "title", map?.guessed ? STAGE.guessed : null);
     const following = map?.passes[here.pass + 1]?.name;
@@ -123,8 +117,14 @@ export function mountHeader(stage, root, steer) {
     const loops = here.beat.pass > 0 && stage.loop !== null;
     const name = loops ? pass?.name : isOver ? song : following || (pass && song ? fill(STAGE.then, { name: song }) : "");
     const nextText = loops ? `⟳ ${times(Math.max(1, here.beat.pass))}` : name ? fill(STAGE.next, { name }) : "";
-    // On a narrow screen the two are pushed to and fro by what the other one says.
-    if (next.textContent !== nextText) [of, next] = [of, next].map(renewed);
+    if (section.textContent !== called || next.textContent !== nextText) {
+      // New elements appear where the old ones would have moved: no layout shift.
+      of.renew();
+      next = renewed(next);
+    }
+    write(section, called);
+    const barOf = (k) => (total === 0 ? "" : fill(STAGE.barOf, { n: k, of: total }));
+    of.show(barOf(n), () => numbers(1, total).map(barOf));
     write(next, nextText);
     mark(next, "data-loop", loops ? here.beat.pass : null);
     showArmed();
@@ -225,6 +225,9 @@ export function mountHeader(stage, root, steer) {
     slow();
   });
 }
+
+/** `n` numbers from `first` on, as texts. */
+const numbers = (first, n) => Array.from({ length: n }, (_, i) => String(first + i));
 
 const ordinal = new Intl.PluralRules("en", { type: "ordinal" });
 

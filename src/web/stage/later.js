@@ -2,6 +2,18 @@
 
 import { STAGE } from "../texts.js";
 
+const STYLE = new URL("../css/rooms.css", import.meta.url).href;
+let style = null;
+
+/** Adds the styles of all these rooms, once. */
+export function roomStyle() {
+  style ??= withStyle(STYLE).catch((error) => {
+    style = null;
+    throw error;
+  });
+  return style;
+}
+
 /**
  * Lets a room be called by its names before its module is here: the first call fetches and mounts it. If it cannot be
  * fetched, the page says so, and the next call tries again.
@@ -14,7 +26,7 @@ import { STAGE } from "../texts.js";
 export function mountLater(stage, names, mount) {
   let mounting = null;
   const ready = () => {
-    mounting ??= mount().then(
+    mounting ??= Promise.all([mount(), roomStyle()]).then(
       () => true,
       () => {
         mounting = null;

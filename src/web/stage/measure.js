@@ -1,6 +1,9 @@
 // Widths of texts in em, measured on a canvas: no layout, and valid for any size.
 
 const PX = 100;
+/** Widths that are kept of a font. */
+const MOST = 20_000;
+/** Maps from texts to widths, by font. */
 const widths = new Map();
 let pen = null;
 let family = "";
@@ -17,8 +20,10 @@ export function forgetWidths() {
  */
 export function emWidth(text, weight = 500, fonts = "") {
   if (text === "") return 0;
-  const key = `${weight} ${fonts} ${text}`;
-  let width = widths.get(key);
+  const font = `${weight} ${fonts}`;
+  let known = widths.get(font);
+  if (!known || known.size > MOST) widths.set(font, (known = new Map()));
+  let width = known.get(text);
   if (width === undefined) {
     if (!pen) {
       pen = document.createElement("canvas").getContext("2d");
@@ -26,8 +31,7 @@ export function emWidth(text, weight = 500, fonts = "") {
     }
     pen.font = `${weight} ${PX}px ${fonts || family}`;
     width = pen.measureText(text).width / PX;
-    if (widths.size > 20_000) widths.clear();
-    widths.set(key, width);
+    known.set(text, width);
   }
   return width;
 }

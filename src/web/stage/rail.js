@@ -2,14 +2,18 @@
 // of chips above the dock.
 
 import { STAGE, fill } from "../texts.js";
-import { h, mark, write } from "./dom.js";
+import { Reel, h, mark, write } from "./dom.js";
 import { barAt, passAt } from "./model.js";
+
+/** Times that are laid out ahead. */
+const SECONDS_AHEAD = 60;
 
 export function mountRail(stage, root, steer) {
   root.setAttribute("aria-label", STAGE.sections);
   const list = h("div", { class: "rail-list", role: "group", "aria-label": STAGE.sections, data: { testid: "sections" } });
   const place = h("span", { data: { testid: "song-of" } });
-  const time = h("output", { data: { testid: "position" } });
+  const time = h("span", { data: { testid: "position" } });
+  const times = new Reel(time);
   const nextName = h("span", { class: "name", dir: "auto" });
   const nextSong = h("button", { class: "next-song", data: { testid: "next-song" }, onclick: () => steer.toSong(1, nextSong) }, nextName);
   /** The dock puts the button *Repeat* here on narrow screens. */
@@ -55,6 +59,9 @@ export function mountRail(stage, root, steer) {
     if (pass === shownPass) return;
     shownPass = pass;
     const section = map?.passes[pass]?.section;
+    // Reads the layout before anything changes it.
+    const current = rows.find((row) => row.section === section);
+    if (current) reveal(current.button);
     for (const row of rows) {
       const isCurrent = row.section === section;
       mark(row.button, "aria-current", isCurrent ? "true" : null);
@@ -62,7 +69,6 @@ export function mountRail(stage, root, steer) {
         const done = row.passes.filter(({ i }) => i <= pass).length;
         write(row.note, fill(STAGE.passOf, { n: Math.max(1, done), of: row.passes.length }));
       }
-      if (isCurrent) reveal(row.button);
     }
   }
 
@@ -109,7 +115,7 @@ export function mountRail(stage, root, steer) {
   stage.addEventListener("setlist", songs);
   stage.addEventListener("armed", armed);
   stage.addEventListener("members", roles);
-  /** The time changes with the bar, in a frame that is laid out anyway. */
+  /** The time changes with the bar. */
   let timed = null;
   function clock({ detail: here }) {
     const ms = here && stage.band.position();
@@ -118,7 +124,7 @@ export function mountRail(stage, root, steer) {
     const bar = `${here.beat.bar} ${here.playing}`;
     if (bar === timed) return;
     timed = bar;
-    write(time, clockText(ms));
+    times.show(clockText(ms), () => Array.from({ length: SECONDS_AHEAD }, (_, i) => clockText(ms + 1000 * i)));
   }
 
   stage.addEventListener("frame", where);

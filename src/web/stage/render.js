@@ -316,7 +316,8 @@ function lineOf(timed, { drawing }, props, ...children) {
 function drawWords(line, timed, context) {
   const { drawing, show, write } = context;
   const ink = h("span", { class: "ink" });
-  const el = lineOf(timed, context, { class: "words" }, ink);
+  // The direction is found by the letters: once, when all are there.
+  const el = lineOf(timed, context, { class: "words", dir: false }, ink);
   const row = new Row(ink, el, directionOf(line.parts.map(({ text }) => text).join("")));
   const beats = timed?.chords ?? [];
   let chords = 0;
@@ -332,6 +333,7 @@ function drawWords(line, timed, context) {
     for (const span of part.spans ?? [{ text: part.text }]) row.text(span);
   }
   row.end();
+  el.dir = "auto";
   if (timed) drawing.lines[timed.index].ink = ink;
   el.classList.toggle("with-chords", row.hasMarks);
   drawing.addWords(row);

@@ -7,6 +7,8 @@ import { timeBefore } from "./glide.js";
 import { h } from "./dom.js";
 
 const THICK = 3;
+/** Rows of most lines. */
+const ROWS = 3;
 const micro = (beat) => Math.round(beat * music.BEAT);
 
 /** Rows of an element as boxes `{ left, right, top, bottom }`, from the top. */
@@ -38,6 +40,12 @@ export class Rule {
   constructor(stage, into) {
     this.#stage = stage;
     this.#into = into;
+  }
+
+  /** The elements, to be kept in the sheet: a new one is a layout. */
+  get bars() {
+    for (let i = 0; i < ROWS; i += 1) this.#bar(i);
+    return this.#bars;
   }
 
   /** Goes under another line of a drawing; null for none. Reads the layout. */

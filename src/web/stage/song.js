@@ -121,6 +121,8 @@ class SongRoom {
   }
 
   #redraw(kept = this.#kept()) {
+    // Before the new song is in the page: to ask later would lay it out once more, in a size that it does not keep.
+    const size = this.#frameSize();
     this.#rule.go(null);
     this.#current = -1;
     if (!this.#shown) {
@@ -141,10 +143,10 @@ class SongRoom {
     const isShort = view.chorus === "heading";
     this.#drawing = drawSong({ chart, map, writer, keyWriter, show: view.show, instrument: this.#instrument, isShort, tabKey });
     this.#cover = this.#drawCover(chart, map, view);
-    this.#sheet.replaceChildren(this.#cover, ...this.#drawing.blocks, this.#count);
+    this.#sheet.replaceChildren(this.#cover, ...this.#drawing.blocks, ...this.#over());
     mark(this.#frame, "aria-label", chart.title || SONG.song);
     mark(this.#root, "data-song", id);
-    this.#layout(kept);
+    this.#layout(kept, size);
   }
 
   #drawCover(chart, map, view) {
@@ -176,9 +178,8 @@ class SongRoom {
   }
 
   #resized() {
-    const { clientWidth, clientHeight } = this.#frame;
-    if (clientWidth === this.#width && clientHeight === this.#height) return;
-    this.#layout(this.#kept());
+    const size = this.#frameSize();
+    if (size[0] !== this.#width || size[1] !== this.#height) this.#layout(this.#kept(), size);
   }
 
   // Layout.
@@ -192,9 +193,12 @@ class SongRoom {
     return { line, y: this.#tops[line] - top };
   }
 
-  #layout(kept) {
+  #frameSize() {
+    return [this.#frame.clientWidth, this.#frame.clientHeight];
+  }
+
+  #layout(kept, [width, height] = this.#frameSize()) {
     const drawing = this.#drawing;
-    const [width, height] = [this.#frame.clientWidth, this.#frame.clientHeight];
     this.#width = width;
     this.#height = height;
     if (!drawing || width === 0 || height === 0) return;
@@ -230,12 +234,17 @@ class SongRoom {
   /** Puts all blocks back into the sheet, in order. */
   #flatten() {
     const { blocks } = this.#drawing;
-    if (this.#layoutIs !== "flow") this.#sheet.replaceChildren(this.#cover, ...blocks, this.#count);
+    if (this.#layoutIs !== "flow") this.#sheet.replaceChildren(this.#cover, ...blocks, ...this.#over());
     this.#sheet.classList.remove("columns", "halves", "covered");
     for (const name of ["width", "height"]) this.#sheet.style.removeProperty(name);
     this.#above(0, 0);
     this.#layoutIs = "flow";
     this.#halves = [];
+  }
+
+  /** What lies over the song. */
+  #over() {
+    return [this.#count, ...this.#rule.bars];
   }
 
   #above(above, below) {
@@ -346,7 +355,7 @@ class SongRoom {
       page.style.setProperty("height", `${height}px`);
       pages.push(page);
     }
-    this.#sheet.replaceChildren(...pages, this.#count);
+    this.#sheet.replaceChildren(...pages, ...this.#over());
     this.#sheet.classList.add("columns");
     this.#layoutIs = "columns";
     this.#measure();
@@ -366,7 +375,7 @@ class SongRoom {
       return el;
     });
     this.#sheet.style.setProperty("height", `${height}px`);
-    this.#sheet.replaceChildren(...this.#halves, this.#count);
+    this.#sheet.replaceChildren(...this.#halves, ...this.#over());
     this.#sheet.classList.add("halves");
     this.#layoutIs = "halves";
     this.#halfOf = this.#drawing.lines.map(({ el }) => this.#halves.indexOf(el.closest(".half")));

@@ -176,11 +176,13 @@ function showsItsBeat(page) {
   return page.waitForFunction(() => {
     const { bar, beat } = window.bandsync.beat();
     const of = (name) => document.querySelector(`[data-testid="${name}"]`);
-    return of("bar").textContent === String(bar) && of("beat").dataset.beat === String(beat) && of("beat").querySelector(".shown").textContent === String(beat);
+    return of("bar").dataset.bar === String(bar) && of("beat").dataset.beat === String(beat) && of("beat").querySelector(".shown").textContent === String(beat);
   });
 }
 
 const shows = (page, name, text) => page.getByTestId(name).filter({ hasText: new RegExp(`^${text}$`) }).waitFor({ state: "attached" });
+/** The bars that come next are in the page too, so the one that is shown is marked. */
+const showsBar = (page, bar) => page.locator(`[data-testid="bar"][data-bar="${bar}"] .shown`, { hasText: new RegExp(`^${bar}$`) }).waitFor();
 const section = (page, name) => page.locator(`[data-testid="section"][data-name="${name}"]`);
 const until = (page, check, value) => page.waitForFunction(check, value);
 const tempoOf = (page) => page.evaluate(() => window.bandsync.beat().tempoBpm);
@@ -350,7 +352,7 @@ describe("two pages", () => {
     await leader.getByTestId("play").click();
     await until(follower, () => window.bandsync.beat().countIn);
     await shows(follower, "current-section", "Count-in");
-    await shows(follower, "bar", "0");
+    await showsBar(follower, 0);
     await until(follower, () => !window.bandsync.beat().countIn);
     await shows(follower, "current-section", "Intro");
     await assertInStep(leader, follower);
@@ -371,7 +373,7 @@ describe("two pages", () => {
     const isThere = (page) => shows(page, "current-section", "Chorus");
     await section(leader, "Chorus").click();
     await Promise.all([isThere(leader), isThere(follower)]);
-    for (const page of [leader, follower]) await shows(page, "bar", "5");
+    for (const page of [leader, follower]) await showsBar(page, 5);
     const [a, b] = await Promise.all([reading(leader), reading(follower)]);
     assert.equal(a.position, b.position);
 
@@ -896,6 +898,48 @@ describe("the stage", () => {
     });
   }
 
+  /** Returns a function that gives the number of layouts of a page so far. */
+  async function layouts(page) {
+    const cdp = await page.context().newCDPSession(page);
+    await cdp.send("Performance.enable");
+    return async () => (await cdp.send("Performance.getMetrics")).metrics.find(({ name }) => name === "LayoutCount").value;
+  }
+
+  for (const [kind, size] of [["a tablet", TABLET], ["a phone", PHONE]]) {
+    scene(`lays nothing out on ${kind} while bars and lines of a section go by`, async () => {
+      const leader = await enter("Ada", { size });
+      const lines = "[C]Hold it with me\n".repeat(14);
+      const many = `{title: Many}\n{tempo: 400}\n{time: 2/4}\n{x_bars_per_line: 2}\n{start_of_verse: All}\n${lines}`;
+      await withSongs(leader, [], { many });
+      await play(leader);
+      const isAt = (bar) => until(leader, (wanted) => window.bandsync.beat().bar >= wanted, bar);
+      await isAt(5);
+      const count = await layouts(leader);
+      const before = await count();
+      await isAt(21);
+      // Sixteen bars. What else happens at that time, such as a text that goes, may be a layout.
+      const found = (await count()) - before;
+      assert.ok(found <= 4, `${found} layouts`);
+    });
+  }
+
+  scene("lays a long song out no more often than it must", async () => {
+    const leader = await enter("Ada");
+    const long = (name) => `{title: ${name}}\n${`{start_of_verse}\n${"[G]Load the [D]rain\n".repeat(4)}{end_of_verse}\n`.repeat(25)}`;
+    await withSongs(leader, [], { van: VAN, first: long("First"), second: long("Second") });
+    const count = await layouts(leader);
+    for (const id of ["first", "second"]) {
+      const before = await count();
+      await leader.evaluate(async (wanted) => {
+        window.stage.look(wanted);
+        await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+      }, id);
+      const found = (await count()) - before;
+      // To find its height, to place it, and the way back to the music.
+      assert.ok(found <= 3, `${id}: ${found} layouts`);
+    }
+  });
+
   scene("shows a line that stands under the dock of a leader who took over", async () => {
     const leader = await enter("Ada");
     const follower = await enter("Bo");
@@ -941,6 +985,10 @@ describe("the stage", () => {
     await hears("Intro");
     await section(leader, "Chorus").click();
     await hears("Chorus");
+    // Never each beat, bar or second.
+    const said = await follower.evaluate(() => ["bar", "beat", "tempo", "position", "section-bar"].filter((id) =>
+      document.querySelector(`[data-testid="${id}"]`).closest("output, [role=status], [role=alert], [aria-live]")));
+    assert.deepEqual(said, []);
   });
 
   scene("keeps all sections reachable among 30 members, and in 320 pixels", async () => {

@@ -23,7 +23,7 @@ export function installProbe() {
       song: text("song-title"),
       isPlaying: stage.dataset.playing === "true",
       songBeat: number(stage.dataset.beat),
-      bar: number(text("bar")),
+      bar: number(find("bar")?.querySelector(".shown")?.textContent ?? text("bar")),
       bigBeat: number((beat?.querySelector(".shown") ?? beat)?.textContent),
       beat: number(beat?.dataset.beat),
       num: number(beat?.dataset.of),
