@@ -70,8 +70,8 @@ export function look(mark) {
     const box = el.getBoundingClientRect();
     if (box.width > 0 && (box.left < room.left - 1 || box.right > room.right + 1)) clipped.push(`of the song: ${nameOf(el)}`);
   }
-  // Rows of buttons and fields above or below a text that needs the height.
-  const onPurpose = ".rail-list, .tab, .editor-fields, .editor-helpers";
+  // The sections, of which the one that sounds is always shown, and tabs, which lose their meaning in two rows.
+  const onPurpose = ".rail-list, .tab";
   const sideways = [];
   for (const el of document.querySelectorAll("*")) {
     if (el.scrollWidth <= el.clientWidth + 1 || el.matches(onPurpose) || !isSeen(el)) continue;
