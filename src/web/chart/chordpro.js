@@ -119,7 +119,7 @@ class Reader {
   #checkChords() {
     // A song has few chords, each of them many times.
     const texts = [...new Set(this.#chords.map(({ text }) => text))];
-    const isGerman = texts.some((text) => isGermanChord(text) || isSmallGerman(text));
+    const isGerman = texts.some((text) => isGermanChord(text) || isSmallGerman(text)) || areSmallGerman(texts);
     const notation = this.#notation || (isGerman ? "german" : "letters");
     this.#chart.notation = notation;
     const unreadable = new Set(texts.filter((text) => !readChord(text, notation) && !isNoChord(text)));
@@ -481,11 +481,21 @@ class Reader {
 const INVISIBLE = /^[\s\0-\x1F]*$/;
 
 /** Bar lines, with repeats and endings ("|1"). */
-const BAR = /^(?::?\|[:.|]?|:\|:|:?\|\d{1,2}>?)$/;
-const GRID_TOKEN = /:\|:|:?\|(?:\d{1,2}>?|[:.|])?|(?:(?!:\|)[^\s|])+/g;
+const BAR = /^(?::?\|[:.|]?|:\|:|:?\|\d{1,2}(?:[,.-]\d{1,2})*[.>]?)$/;
+const GRID_TOKEN = /:\|:|:?\|(?:\d{1,2}(?:[,.-]\d{1,2})*[.>]?|[:.|])?|(?:(?!:\|)[^\s|])+/g;
 
 /** Whether a text is a minor chord that only German writes so: `h`, `h7`, `fis`. */
 const isSmallGerman = (text) => /^\(?(?:h|[cdfg]is)/.test(text) && readChord(text, "german") !== null;
+
+/**
+ * Whether small letters are minor chords: some are, `[a]` or `[e7]`, beside large ones, and all can be read so. Without an H, a B may
+ * be of either notation, so a song with a B is left alone.
+ */
+function areSmallGerman(texts) {
+  const chords = texts.filter((text) => !isNoChord(text));
+  const isSmall = (text) => /^\(?[a-g]/.test(text) && !readChord(text, "letters");
+  return chords.some(isSmall) && !chords.every(isSmall) && chords.every((text) => readChord(text, "german") && !/^\(?[Bb]|\/[Bb]/.test(text));
+}
 
 const NOTHING = Object.freeze({});
 

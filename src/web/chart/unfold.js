@@ -1,8 +1,8 @@
 // Repeat signs are real bars: `|: G | C :|` is played twice, and `:| x3` three times. The lines of a section are written
 // out as they are played, so nothing else needs to know of the signs.
 //
-// A repeat without a beginning goes back to the end of the one before, or to the first bar line of the section. A first
-// ending (`|1 … :|2`) is left out in the second pass.
+// A repeat without a beginning goes back to the end of the one before, or to the first bar line of the section. Of
+// endings (`|1 … :|2 … :|3`, `|1,2 … :|3`) each pass has its own.
 
 import { parseChart } from "./chordpro.js";
 import { songMap } from "./map.js";
@@ -43,28 +43,74 @@ function timesAfter(parts, at) {
   return times >= 1 && times <= TIMES_MAX ? times : 2;
 }
 
+/** The passes for which an ending is: `|1`, `:|2`, and of `|1,2` or `|1-3` all. Empty if a sign has none. */
+function endingsOf(sign) {
+  const [, first, rest = ""] = /(\d+)((?:[,.-]\d+)*)/.exec(sign) ?? [];
+  const found = first ? [Number(first)] : [];
+  for (const [, how, digits] of rest.matchAll(/([,.-])(\d+)/g)) {
+    const to = Math.min(Number(digits), TIMES_MAX);
+    for (let n = how === "-" ? found.at(-1) + 1 : to; n <= to; n += 1) found.push(n);
+  }
+  return found;
+}
+
+/** The passes of the ending that begins with a sign, or right after it. */
+function endingsFrom(lines, { line, part }) {
+  for (let i = line; i < lines.length; i += 1) {
+    const { parts } = lines[i];
+    for (let k = i === line ? part : 0; k < parts.length; k += 1) {
+      const sign = signOf(parts[k]);
+      const isFirst = i === line && k === part;
+      if (sign !== "" && endingsOf(sign).length > 0) return endingsOf(sign);
+      if (!isFirst && (parts[k].mark || parts[k].text.trim() !== "")) return [];
+    }
+  }
+  return [];
+}
+
 /** The places `[from, to]` between which the lines are played, in order. A place is a line and a part of it. */
 function runsOf(lines) {
   const runs = [];
   let start = { line: 0, part: 0 };
   let begin = null;
   let ending = null;
+  /** The repeat whose endings are being read: where it begins, and where its first ending does. */
+  let group = null;
+  let passes = 1;
   for (const [line, { parts }] of lines.entries()) {
     for (const [part, each] of parts.entries()) {
       const sign = signOf(each);
       const here = { line, part };
-      if (sign.startsWith(":|")) {
+      const isEnd = sign.startsWith(":|");
+      const next = isEnd ? endingsFrom(lines, here) : [];
+      // A third ending follows the second one of the same repeat.
+      const goesOn = isEnd && group !== null && next[0] > 2 && !ending;
+      if (goesOn) {
+        for (let n = 0; n < passes; n += 1) {
+          runs.push([start, here], [group.begin, group.ending]);
+          start = group.second;
+        }
+        [start, passes] = [here, next.length];
+        group.second = here;
+        continue;
+      }
+      if (isEnd) {
         begin ??= { line, part: 0 };
-        const times = timesAfter(parts, part);
+        const times = passes > 1 ? passes + 1 : timesAfter(parts, part);
         for (let n = 1; n < times; n += 1) runs.push([n === 1 ? start : begin, here]);
         if (times > 1) start = begin;
+        group = null;
         if (times > 1 && ending) {
           runs.push([start, ending]);
           start = here;
+          group = { begin, ending, second: here };
         }
+        passes = Math.max(1, next.length);
       }
-      if (sign !== "" && (begin === null || sign.includes(":"))) [begin, ending] = [here, null];
-      else if (/^\|1(?!\d)/.test(sign)) ending = here;
+      if (sign !== "" && (begin === null || sign.includes(":"))) {
+        [begin, ending] = [here, null];
+        if (!isEnd) group = null;
+      } else if (/^\|1(?!\d)/.test(sign)) [ending, passes] = [here, endingsOf(sign).length];
     }
   }
   runs.push([start, { line: lines.length - 1, part: Infinity }]);

@@ -187,6 +187,13 @@ test("a German chord makes a file German unless it says otherwise", () => {
   assert.deepEqual(problems("{x_notation: german}", "[a]la [fis]lo [Es]li"), []);
   assert.deepEqual(problems("[a]la"), ["1 chord a"]);
   for (const small of ["h", "h7", "hm", "fis", "cis7", "(h)"]) assert.deepEqual([fields(`[${small}]la [B]lo`).notation, problems(`[${small}]la [e]lo`)], ["german", []], small);
+  // Small letters alone are minor chords too, if no chord speaks against it.
+  for (const small of ["a", "e7", "(d)", "g/B"]) {
+    const isClear = small !== "g/B";
+    assert.deepEqual([fields(`[${small}]la [C]lo`).notation, problems(`[${small}]la [C]lo`).length], isClear ? ["german", 0] : ["letters", 1], small);
+  }
+  assert.equal(fields("[a]la [B]lo").notation, "letters", "a B may be of either notation");
+  assert.equal(fields("[a]la [Zzz]lo").notation, "letters");
   for (const word of ["hello", "his own", "heh", "dislike", "fi"]) assert.equal(fields(`[${word}]la [B]lo`).notation, "letters", word);
 });
 

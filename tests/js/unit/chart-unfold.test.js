@@ -46,6 +46,19 @@ test("a first ending is left out in the second pass", () => {
   assert.equal(played, "ABCABDE");
 });
 
+test("each pass has its own ending, whatever their number", () => {
+  const played = (...rows) => lines(grid(...rows)).join(" ").replace(/[|.\s]+/g, "");
+  assert.equal(played("|: A |1 B :|2 C :|3 D | E |"), "ABACADE");
+  assert.equal(played("|: A |1 B :|2 C :|3 D :|4 E |"), "ABACADAE");
+  assert.equal(played("|: A |1 B :| |2 C :| |3 D | E |"), "ABACADE");
+  assert.equal(played("|: A |1 B :|", "|2 C :|", "|3 D | E |"), "ABACADE");
+  assert.equal(played("|: A |1,2 B :|3 C | D |"), "ABABACD");
+  assert.equal(played("|: A |1-3 B :|4 C |"), "ABABABAC");
+  assert.equal(played("|: A |1. B :|2,3 C :|4. D |"), "ABACACAD");
+  assert.equal(played("|: A |1 B :|2 C |: D |1 E :|2 F |"), "ABACDEDF", "the next repeat has endings of its own");
+  assert.equal(bars(grid("|: A |1 B :|2 C :|3 D | E |")), 7);
+});
+
 test("comments come once, and a change of key comes again", () => {
   const text = "{start_of_verse}\n[|:][A]one [|]\n{c: soft}\n{key: B}\n[B]two [:|]\n{end_of_verse}";
   const { chart } = readSong(text);
