@@ -4,6 +4,9 @@
 export const fill = (text, values = {}) =>
   text.replace(/\{(\w+)\}/g, (place, name) => (name in values ? String(values[name]) : place));
 
+/** The note that a tempo counts: a dotted quarter, or the beat of a metre. */
+export const noteOf = (felt, den) => (felt === 3 ? STAGE.dottedNote : (STAGE.notes[den] ?? `1/${den}`));
+
 /** The door: what is asked before the stage. */
 export const DOOR = Object.freeze({
   lede: "One leads. Everybody is in the same bar.",
@@ -54,13 +57,15 @@ export const STAGE = Object.freeze({
   armedAtEnd: "{name} at the end",
   armedTempo: "{note}={bpm}",
   cancelArmed: "Cancel: {what}",
-  note: "♩",
+  notes: { 4: "♩", 8: "♪" },
   dottedNote: "♩.",
   tempoTitle: "Tempo",
+  tempoUnknown: "tempo?",
   keyGuessed: "{key}?",
-  keyOwn: "{key} · you play {own}",
-  keyCapo: "{key} · you play {own}, capo {capo}",
-  quality: { tight: "tight", good: "good", loose: "loose ±{ms} ms", lost: "no clock" },
+  keySounds: "sounds in {key}",
+  keyOwn: "you play {own}",
+  keyCapo: "you play {own}, capo {capo}",
+  quality: { tight: "tight", good: "good", loose: "loose ±{ms} ms", lost: "lost ±{ms} ms", none: "no clock" },
   clockTitle: "Accuracy of the clock",
   offline: "offline",
   connecting: "connecting",
@@ -193,6 +198,7 @@ export const STAGE = Object.freeze({
   emptyFiles: "Choose files",
   emptyDemo: "Try the demo",
   emptyFollower: "Waiting for {leader} to choose a song.",
+  emptyHere: "Here:",
   emptyNobody: "Nobody leads. To lead, press “Lead” below.",
   chooseLeader: "Choose a song to begin.",
   chooseOpen: "Open the songs",
@@ -289,8 +295,8 @@ export const SONG = Object.freeze({
   music: "♪",
   next: "→ {name}",
   tabKey: "The tab is in {key}",
-  tempo: "♩ = {tempo}",
-  dottedTempo: "♩. = {tempo}",
+  tempo: "{note} = {tempo}",
+  tempoUnknown: "tempo?",
   then: "then {title}",
   countIn: "Count-in",
 });

@@ -5,6 +5,7 @@
 // those that the timeline no longer has are cancelled, and one that can't be in time any more is dropped: no click is
 // ever late. So a jump, a pause or a new tempo needs no code of its own, and an armed one is right to the sample.
 
+import { feltIn } from "../chart/map.js";
 import { BEAT, barAt, beatsBetween, segmentAt } from "../timeline.js";
 import { samplesOf } from "./sounds.js";
 
@@ -35,22 +36,21 @@ const ACCENTS = [
   { bar: { gain: 1, pitch: 2 }, beat: 0.45, half: 0.22 },
 ];
 
-/** Beats of a bar that are felt as one: 3 in 6/8, 9/8 and 12/8, where the server counts eighths. */
-const felt = (num, den) => (den === 8 && num > 3 && num % 3 === 0 ? 3 : 1);
 
 /**
  * Lists the clicks of a timeline in [from, to), in microseconds of the server's clock, as `{ t, level, countIn }`.
  * `level` is `bar` for the first beat of a bar, `beat`, or `half`. In compound metres a beat is a dotted quarter, and
  * its eighths are the halves.
- * @param {object} timeline @param {{ eighths?: boolean, countInOnly?: boolean }} [options]
+ * @param {object} timeline
+ * @param {{ eighths?: boolean, countInOnly?: boolean, felt?: 1 | 3 | null }} [options] `felt` is that of the chart
  */
-export function clicksBetween(timeline, from, to, { eighths = false, countInOnly = false } = {}) {
+export function clicksBetween(timeline, from, to, { eighths = false, countInOnly = false, felt = null } = {}) {
   const clicks = [];
   for (const { beat, t, inBar, countIn } of beatsBetween(timeline, from, to)) {
     const segment = segmentAt(timeline, t);
     const { num, den } = barAt(timeline, countIn ? timeline.segments[segment].start : beat, segment);
     const place = Math.floor(inBar / BEAT);
-    const group = felt(num, den);
+    const group = feltIn({ num, den }, felt);
     const level = place === 0 ? "bar" : place % group === 0 ? "beat" : "half";
     if ((level !== "half" || eighths) && (countIn || !countInOnly)) clicks.push({ t, level, countIn });
   }
@@ -101,6 +101,7 @@ export class Click extends EventTarget {
   #band;
   #output;
   #view;
+  #felt;
   #now;
   #isHidden;
   #every;
@@ -127,12 +128,14 @@ export class Click extends EventTarget {
    * @param {object} options
    * @param {{ timeline: object | null, clock: object } & EventTarget} options.band
    * @param {import("./output.js").Output} options.output
+   * @param {() => 1 | 3 | null} [options.felt] what the song's chart says of the beats that are felt
    * @param {() => { click: string, volume: number, sound: string, accent: number, eighths: boolean, offsetMs: number }} options.view
    */
   constructor({
     band,
     output,
     view,
+    felt = () => null,
     now = () => performance.now(),
     isHidden = () => globalThis.document?.hidden ?? false,
     every = (run, ms) => setInterval(run, ms),
@@ -142,6 +145,7 @@ export class Click extends EventTarget {
     this.#band = band;
     this.#output = output;
     this.#view = view;
+    this.#felt = felt;
     this.#now = now;
     this.#isHidden = isHidden;
     this.#every = every;
@@ -204,7 +208,7 @@ export class Click extends EventTarget {
     const heard = server + offsetMs;
     const from = Math.ceil((heard - PAST_MS) * 1000);
     const until = Math.ceil((heard + (this.#isHidden() ? HIDDEN_HORIZON_MS : HORIZON_MS)) * 1000);
-    const options = { eighths, countInOnly: click === "count-in" };
+    const options = { eighths, countInOnly: click === "count-in", felt: this.#felt() };
     const all = click === "off" ? [] : clicksBetween(timeline, from, until, options);
     // A timeline does not know what was before its first segment: beats there belong to the one before it, and what is
     // scheduled of them stays.

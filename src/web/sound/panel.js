@@ -27,7 +27,7 @@ export function mountSound(stage) {
   const room = { awake, offline };
   if (!stage.isScreen) {
     const output = new Output();
-    const click = new Click({ band: stage.band, output, view: () => stage.view });
+    const click = new Click({ band: stage.band, output, view: () => stage.view, felt: () => stage.song?.chart?.felt ?? null });
     Object.assign(room, { output, click });
     steerClick(stage, click, output);
     offsetsByDevice(stage);

@@ -1,7 +1,7 @@
 // The header: where the music is, what comes next, and who leads. Its height never changes, and the beat is drawn
 // without a layout: digits and blocks are there already, only their visibility changes.
 
-import { STAGE, fill } from "../texts.js";
+import { STAGE, fill, noteOf } from "../texts.js";
 import { keyName, keysFor } from "../chart/chord.js";
 import { Reel, h, mark, renewed, write } from "./dom.js";
 import { barAt, feltHere, nameOf } from "./model.js";
@@ -11,6 +11,8 @@ const BEATS_MOST = 32;
 /** Bars that are laid out ahead. */
 const BARS_AHEAD = 24;
 const SLOW_MS = 500;
+/** A bound over this is no clock at all. Guessed. */
+const UNKNOWN_MS = 10_000;
 /** An armed tempo is announced this many bars ahead. */
 const TEMPO_NEWS_BARS = 8;
 
@@ -28,7 +30,8 @@ export function mountHeader(stage, root, steer) {
   const cancel = h("button", { class: "armed", data: { testid: "armed" }, hidden: true, onclick: () => steer.cancel(cancel) });
   const title = h("h1", { class: "title", dir: "auto", tabindex: "-1", data: { testid: "song-title" } });
   const key = h("output", { class: "key", data: { testid: "key" } });
-  const note = h("span", { class: "note" }, STAGE.note);
+  const note = h("span", { class: "note" }, noteOf(1, 4));
+  const unknown = h("small", { data: { testid: "tempo-unknown" }, hidden: true }, STAGE.tempoUnknown);
   const tempo = h("span", { data: { testid: "tempo" } });
   let clock = h("span", { class: "clock", title: STAGE.clockTitle, data: { testid: "clock" } });
   const people = h("span", { class: "count", data: { testid: "member-count" } });
@@ -38,7 +41,7 @@ export function mountHeader(stage, root, steer) {
     h("p", { class: "place", role: "group", "aria-label": STAGE.place }, bar, h("span", { class: "mid" }, "·"), beat),
     pulse,
     h("p", { class: "where" }, section, of.el, next, cancel),
-    h("div", { class: "what" }, title, key, h("p", { class: "bpm", title: STAGE.tempoTitle }, note, "=", tempo)),
+    h("div", { class: "what" }, title, key, h("p", { class: "bpm", title: STAGE.tempoTitle }, note, "=", tempo, " ", unknown)),
     h("div", { class: "people-now" }, clock, members),
     role,
     h("i", { class: "away-line", "aria-hidden": "true" }),
@@ -76,8 +79,11 @@ export function mountHeader(stage, root, steer) {
     beats.show(String(Math.min(BEATS_MOST, big)), () => numbers(1, BEATS_MOST));
     beat.dataset.of = here.beat.num;
     tempo.dataset.bpm = here.beat.tempoBpm;
-    write(note, felt === 3 ? STAGE.dottedNote : STAGE.note);
+    write(note, noteOf(felt, here.beat.den));
     write(tempo, tempoWords);
+    // Until somebody sets another one.
+    const map = stage.song?.map;
+    unknown.hidden = !map?.tempoGuessed || here.beat.tempoBpm !== map.tempos[0].bpm;
     showPulse(here, felt, big);
     showWhere(here);
   }
@@ -159,7 +165,7 @@ export function mountHeader(stage, root, steer) {
     const isAway = !stage.isOnline && stage.isOpen;
     const poor = quality === "loose" || quality === "lost";
     const away = band.status === "connecting" ? STAGE.connecting : STAGE.offline;
-    const words = isAway ? away : poor ? fill(STAGE.quality[quality], { ms: Math.round(bound) }) : "";
+    const words = isAway ? away : poor ? fill(STAGE.quality[bound < UNKNOWN_MS ? quality : "none"], { ms: Math.round(bound) }) : "";
     if (clock.textContent !== words) {
       // Its left edge depends on its width.
       clock = renewed(clock);
@@ -188,7 +194,11 @@ export function mountHeader(stage, root, steer) {
     const name = keyName(sounds, 0, view.notation);
     const text = sounds.guessed ? fill(STAGE.keyGuessed, { key: name }) : name;
     const own = plays ? keyName(plays, 0, view.notation) : name;
-    return write(key, own === name ? text : fill(capo > 0 ? STAGE.keyCapo : STAGE.keyOwn, { key: text, own, capo }));
+    if (own === name) return write(key, text);
+    const parts = [fill(STAGE.keySounds, { key: text }), fill(capo > 0 ? STAGE.keyCapo : STAGE.keyOwn, { own, capo })];
+    // Narrow screens show only the second.
+    if (key.textContent !== parts.join(" · ")) key.replaceChildren(h("span", { class: "sounds" }, `${parts[0]} · `), parts[1]);
+    return undefined;
   }
 
   function showMembers() {

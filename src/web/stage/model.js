@@ -9,7 +9,7 @@
 // (another song is looked at), `toast` and `busy` (for the room that shows them), `open` and `close` (the stage was
 // entered or left).
 
-import { feltAt, lineAt } from "../chart/map.js";
+import { feltIn, lineAt } from "../chart/map.js";
 import { readSong } from "../chart/unfold.js";
 import { ERRORS, STAGE, fill } from "../texts.js";
 import * as music from "../timeline.js";
@@ -53,14 +53,8 @@ export const VIEW_DEFAULTS = Object.freeze({
   perSong: {},
 });
 
-/** Beats of a bar that are felt as one: 3 in 6/8, 9/8 and 12/8, else 1. */
-export const feltBeats = ({ num, den }) => (den === 8 && num % 3 === 0 && num > 3 ? 3 : 1);
-
-/** The same for a place of `now()`: a chart may say more than the metre. */
-export function feltHere(stage, { beat, songBeat }) {
-  const map = stage.song?.map;
-  return map && beat.num % 3 === 0 ? Math.max(feltAt(map, songBeat), feltBeats(beat)) : feltBeats(beat);
-}
+/** Beats that are felt as one at a place of `now()`: a chart may say more than the metre. */
+export const feltHere = (stage, { beat }) => feltIn(beat, stage.song?.chart?.felt);
 
 /** Number of the bar, from 0, in which song beat `beat` lies; `meter` is that of a SongMap. */
 export function barAt(meter, beat) {

@@ -11,7 +11,7 @@ import { isNoChord, keyName, readKey } from "../chart/chord.js";
 import { holdsOf } from "../chart/course.js";
 import { feltAt } from "../chart/map.js";
 import { SOUNDING } from "../chart/model.js";
-import { SONG, fill } from "../texts.js";
+import { SONG, fill, noteOf } from "../texts.js";
 import { directionOf, joins, syllables } from "./bidi.js";
 import { h } from "./dom.js";
 import { emWidth } from "./measure.js";
@@ -295,10 +295,11 @@ function keyText(key, { notation }, write) {
 
 /** The tempo at a beat as musicians count it; without a beat, as the chart has it. */
 export function tempoOf(map, from, written) {
-  if (from === undefined) return fill(SONG.tempo, { tempo: written });
+  if (from === undefined) return fill(SONG.tempo, { note: noteOf(1, 4), tempo: written });
   const felt = feltAt(map, from);
   const bpm = map.tempos.findLast(({ beat }) => beat <= from).bpm / felt;
-  return fill(felt === 3 ? SONG.dottedTempo : SONG.tempo, { tempo: Math.round(10 * bpm) / 10 });
+  const { den } = map.meter.findLast(({ beat }) => beat <= from) ?? { den: 4 };
+  return fill(SONG.tempo, { note: noteOf(felt, den), tempo: Math.round(10 * bpm) / 10 });
 }
 
 /** Makes the element of a line, and lists it if it sounds. */

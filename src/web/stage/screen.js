@@ -2,12 +2,11 @@
 // section, next section, song, and the words that sound. `lyrics` is for the audience: words only, two lines, in the
 // middle; with `bg=none` on nothing, for a stream. Cues lie over both, in their own room.
 
-import { feltAt } from "../chart/map.js";
 import { SONG, fill } from "../texts.js";
 import { directionOf } from "./bidi.js";
 import { h, mark, renewed, write } from "./dom.js";
 import { emWidth } from "./measure.js";
-import { barAt } from "./model.js";
+import { barAt, feltHere } from "./model.js";
 
 const CLOCK_MS = 1000;
 const LOST_BOUND_MS = 50;
@@ -176,7 +175,7 @@ class Panel {
     this.#shown = state;
     const { map } = this.#stage.song ?? {};
     const { armed } = this.#stage;
-    const felt = map ? feltAt(map, now.songBeat) : 1;
+    const felt = feltHere(this.#stage, now);
     const big = Math.floor((beat.beat - 1) / felt) + 1;
     const parts = this.#parts;
     const bar = String(beat.bar);

@@ -6,6 +6,7 @@
 import { chartWriter, keyName, keysFor, writtenKey } from "../chart/chord.js";
 import { SONG, fill } from "../texts.js";
 import { h, mark, write } from "./dom.js";
+import { feltHere } from "./model.js";
 import { drawSong, tempoOf } from "./render.js";
 import { Rule } from "./rule.js";
 import { Scroll } from "./scroll.js";
@@ -153,7 +154,7 @@ class SongRoom {
     const { sounds, plays, capo } = keysFor(chart, view);
     const facts = [
       plays && sounds.text && keyName(plays, 0, keyNotation(view)) + (plays.guessed ? "?" : ""),
-      !map.tempoGuessed && tempoOf(map, 0),
+      map.tempoGuessed ? SONG.tempoUnknown : tempoOf(map, 0),
       map.meter[0] && `${map.meter[0].num}/${map.meter[0].den}`,
       capo > 0 && fill(SONG.capo, { capo }),
     ].filter(Boolean);
@@ -461,7 +462,7 @@ class SongRoom {
       }
     }
     if (!isOn) return;
-    const felt = beat.den === 8 && beat.num % 3 === 0 && beat.num > 3 ? 3 : 1;
+    const felt = feltHere(this.#stage, { beat });
     write(this.#count, String(Math.floor((beat.num - beat.beat) / felt) + 1));
   }
 

@@ -3,7 +3,7 @@
 // The list is the server's. An edit is sent, and the rows change when it comes back; only a dragged row lies where it
 // was dropped until then. Nothing asks “are you sure?”: what was removed can be brought back for ten seconds.
 
-import { SONGS, fill } from "../texts.js";
+import { SONGS, fill, noteOf } from "../texts.js";
 import { Reordering } from "./drag.js";
 import { h, icon, mark, write } from "./dom.js";
 import {
@@ -716,7 +716,7 @@ function tempoText({ tempoBpm, timeSignature }, timing) {
     timeSignature?.denominator === 8 && timeSignature.numerator % 3 === 0 && timeSignature.numerator > 3;
   const isFelt = timing ? timing.felt === 3 : isCompound;
   const bpm = isFelt ? tempoBpm / 3 : tempoBpm;
-  return `${isFelt ? "♩." : "♩"} ${Number.isInteger(bpm) ? bpm : bpm.toFixed(1)}${timing?.tempoGuessed ? "?" : ""}`;
+  return `${noteOf(isFelt ? 3 : 1, timeSignature?.denominator ?? 4)} ${Number.isInteger(bpm) ? bpm : bpm.toFixed(1)}${timing?.tempoGuessed ? "?" : ""}`;
 }
 
 /** Safari has no idle callbacks. */

@@ -11,6 +11,7 @@ const FETCHING_MS = 400;
 const TRY_AGAIN_MS = 5000;
 const AMBER_MS = 10_000;
 const TOAST_SECONDS = 4;
+const NAMES_MOST = 20;
 
 export function mountStates(stage, root, steer) {
   const { band } = stage;
@@ -24,12 +25,13 @@ export function mountStates(stage, root, steer) {
     files.value = "";
   } });
   const emptyText = h("p", { data: { testid: "empty-text" } });
+  const here = h("p", { class: "here", data: { testid: "empty-members" } });
   const paste = h("button", { class: "primary", data: { testid: "empty-paste" }, onclick: () => stage.call("song-add") }, STAGE.emptyPaste);
   const choose = h("button", { data: { testid: "empty-files" }, onclick: () => files.click() }, STAGE.emptyFiles);
   const demo = h("button", { data: { testid: "demo" }, onclick: () => addDemo(demo) }, STAGE.emptyDemo);
   const list = h("button", { class: "primary", data: { testid: "empty-songs" }, onclick: () => stage.call("songs") }, STAGE.chooseOpen);
   const again = h("button", { data: { testid: "try-again" }, hidden: true, onclick: () => stage.fetchSongs() }, STAGE.tryAgain);
-  const empty = h("div", { class: "empty", data: { testid: "empty" }, hidden: true }, emptyText, h("div", { class: "row" }, paste, choose, demo, list, again), files);
+  const empty = h("div", { class: "empty", data: { testid: "empty" }, hidden: true }, emptyText, here, h("div", { class: "row" }, paste, choose, demo, list, again), files);
   let fetchingSince = null;
 
   function showEmpty() {
@@ -48,6 +50,12 @@ export function mountStates(stage, root, steer) {
     else text = STAGE.emptyNobody;
     empty.hidden = text === "";
     write(emptyText, text);
+    // While all wait for a song.
+    const names = text === "" || song || isLeader ? [] : band.members.slice(0, NAMES_MOST);
+    const others = band.memberCount - names.length;
+    here.hidden = names.length === 0;
+    here.replaceChildren(STAGE.emptyHere, ...names.flatMap((member, i) => [i > 0 ? ", " : " ", h("bdi", {}, nameOf(member))]));
+    if (others > 0) here.append(" ", fill(others === 1 ? STAGE.others.one : STAGE.others.many, { n: others }));
     const offers = text === STAGE.emptyLeader;
     for (const el of [paste, choose, demo]) el.hidden = !offers;
     list.hidden = text !== STAGE.chooseLeader;

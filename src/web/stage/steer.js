@@ -1,6 +1,6 @@
 // What the leader does to the music: the same actions for the dock, the rail, the keyboard and pedals.
 
-import { STAGE, fill } from "../texts.js";
+import { STAGE, fill, noteOf } from "../texts.js";
 import { feltHere, passAt } from "./model.js";
 import { remark } from "./say.js";
 
@@ -195,8 +195,9 @@ export function armedText(stage, armed) {
 function armedName(stage, { kind, beat, songId, bpm }) {
   if (kind === "song") return stage.songById(songId)?.title ?? "";
   if (kind === "tempo") {
-    const felt = feltHere(stage, stage.now());
-    return fill(STAGE.armedTempo, { note: felt === 3 ? STAGE.dottedNote : STAGE.note, bpm: tempoText(bpm / felt) });
+    const here = stage.now();
+    const felt = feltHere(stage, here);
+    return fill(STAGE.armedTempo, { note: noteOf(felt, here.beat.den), bpm: tempoText(bpm / felt) });
   }
   if (kind === "meter") return STAGE.metre;
   const map = stage.song?.map;

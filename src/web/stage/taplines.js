@@ -5,7 +5,7 @@
 
 import { feltAt } from "../chart/map.js";
 import { LineTap, writeBeats } from "../chart/tap.js";
-import { EDITOR, fill } from "../texts.js";
+import { EDITOR, fill, noteOf } from "../texts.js";
 import { h, write } from "./dom.js";
 
 /** Presses that follow quicker are one: a pedal bounces. Specified. */
@@ -221,7 +221,7 @@ class Pad {
     const bpm = Math.round(map.tempos[0].bpm / felt);
     write(
       el.state,
-      this.#isWithBand ? EDITOR.tapBand : fill(EDITOR.tapAlone, { bpm: `${felt === 3 ? "♩." : "♩"} = ${bpm}` }),
+      this.#isWithBand ? EDITOR.tapBand : fill(EDITOR.tapAlone, { bpm: `${noteOf(felt, map.meter[0]?.den ?? 4)} = ${bpm}` }),
     );
     this.#pulse(beat, felt);
   }

@@ -113,7 +113,7 @@ for (const { name, needs, start } of ENGINES) {
         await ben.select("notation", "german");
         await ben.press("Escape");
         await ben.hides("capo");
-        ben.keys["Van at Night"] = "G · you play Es, capo 2";
+        ben.keys["Van at Night"] = "sounds in G · you play Es, capo 2";
         await ben.eval(() => window.stage.setView({ size: 40 }));
         const first = (one) => one.eval(() => [...document.querySelector('[data-testid="line"]').querySelectorAll(".chord")].map((el) => el.textContent).join(" "));
         assert.equal(await first(ada), "G D/F# Em C");

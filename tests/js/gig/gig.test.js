@@ -363,7 +363,7 @@ test("a gig", { timeout: 600_000 }, async (t) => {
     await laptop.select("capo", "2");
     await laptop.select("notation", "german");
     await laptop.press("Escape");
-    laptop.keys = { ...laptop.keys, "Van at Night": "G · you play Es, capo 2" };
+    laptop.keys = { ...laptop.keys, "Van at Night": "sounds in G · you play Es, capo 2" };
 
     await fromDock(phone, "view-open");
     await phone.select("notation", "nashville");

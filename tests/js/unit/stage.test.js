@@ -1,9 +1,9 @@
 // The model of the stage page: bars and passes, the song that is on, what is armed, and how commands are waited for.
 import assert from "node:assert/strict";
 import { describe, mock, test } from "node:test";
-import { barAt, feltBeats, passAt, Stage } from "../../../src/web/stage/model.js";
+import { barAt, feltHere, passAt, Stage } from "../../../src/web/stage/model.js";
 import { BandSyncError } from "../../../src/web/bandsync.js";
-import { ERRORS, STAGE } from "../../../src/web/texts.js";
+import { ERRORS, STAGE, noteOf } from "../../../src/web/texts.js";
 
 globalThis.requestAnimationFrame ??= () => 0;
 globalThis.cancelAnimationFrame ??= () => {};
@@ -63,8 +63,13 @@ describe("places", () => {
   });
 
   test("three beats are felt as one in 6/8, 9/8 and 12/8 only", () => {
-    const felt = (num, den) => feltBeats({ num, den });
+    const felt = (num, den, chart) => feltHere({ song: chart && { chart } }, { beat: { num, den } });
     assert.deepEqual([felt(6, 8), felt(9, 8), felt(12, 8), felt(3, 8), felt(7, 8), felt(6, 4)], [3, 3, 3, 1, 1, 1]);
+    assert.deepEqual([felt(6, 8, { felt: 1 }), felt(6, 4, { felt: 3 }), felt(4, 4, { felt: 3 })], [1, 3, 1], "unless the chart says another thing");
+  });
+
+  test("a tempo is shown with the note that it counts", () => {
+    assert.deepEqual([noteOf(3, 8), noteOf(1, 8), noteOf(1, 4), noteOf(1, 2)], ["♩.", "♪", "♩", "1/2"]);
   });
 
   test("a place before the song is in its first pass, and one after it in none", () => {
