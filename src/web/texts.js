@@ -25,7 +25,7 @@ export const DOOR = Object.freeze({
   sessionMissing: "Give the session a name.",
   needsPasscode: "This session needs a passcode.",
   wrongPasscode: "That is not the passcode.",
-  full: "All {n} places are taken. Ask the leader for one, or watch as a screen.",
+  theLeader: "the leader",
   watch: "Watch as a screen",
   slow: "The server does not answer yet. Still trying…",
   screenWaits: "Waiting for the session “{session}” to begin.",

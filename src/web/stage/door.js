@@ -1,6 +1,6 @@
 // The door: a name, an instrument, and in. A page that was on the stage when it was reloaded goes straight back there.
 
-import { DOOR, STAGE, fill } from "../texts.js";
+import { DOOR, ERRORS, STAGE, fill } from "../texts.js";
 import { h } from "./dom.js";
 import { recall, remember } from "./keep.js";
 import { keepSeat } from "./seat.js";
@@ -150,17 +150,23 @@ export function mountDoor(stage, root, room) {
     } else if (failure.code === "session_not_found" && stage.isScreen) {
       problem(fill(DOOR.screenWaits, { session: sessionId }));
       setTimeout(again, SCREEN_RETRY_MS);
-    } else if (failure.code === "session_full") full(failure, sessionId);
+    } else if (failure.code === "session_full") full(failure, { sessionId, passcode: secret });
     else problem(stage.reason(failure));
   }
 
   /** All places are taken, or those of screens, or the server has no room: its words say which. */
-  function full({ message = "" }, sessionId) {
+  async function full({ message = "" }, asked) {
     const n = /(\d+) members/.exec(message)?.[1];
     if (!n || stage.isScreen) return problem(stage.reason({ message }));
-    problem(fill(DOOR.full, { n }));
-    const search = new URLSearchParams({ session: sessionId, view: "screen" });
-    return error.append(" ", h("a", { href: `?${search}`, data: { testid: "watch" } }, DOOR.watch));
+    const search = new URLSearchParams({ session: asked.sessionId, view: "screen" });
+    const say = (leader) => {
+      problem(fill(ERRORS.session_full, { n, leader }));
+      error.append(" ", h("a", { href: `?${search}`, data: { testid: "watch" } }, DOOR.watch));
+    };
+    const mine = attempt;
+    say(DOOR.theLeader);
+    const name = await import("./leader-of.js").then(({ leaderOf }) => leaderOf(asked)).catch(() => "");
+    return name && mine === attempt && !stage.isOpen ? say(name) : undefined;
   }
 
   /** Makes a reload come back to the same session. */

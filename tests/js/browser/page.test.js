@@ -239,7 +239,9 @@ describe("the door", () => {
     const third = await atDoor("Cleo");
     await third.getByTestId("name").fill("Cleo");
     await third.getByTestId("join").click();
-    await third.getByTestId("join-error").filter({ hasText: "All 2 places are taken." }).waitFor();
+    await third.getByTestId("join-error").filter({ hasText: "All 2 places are taken. Ask Ada for one, or watch as a screen." }).waitFor();
+    // To ask who leads takes no place, and is over.
+    await until(leader, () => window.stage.screens === 0 && window.bandsync.memberCount === 2);
     await third.getByTestId("watch").click();
     await third.waitForFunction(() => window.stage?.isOpen && window.stage.isScreen);
     assert.equal(await third.evaluate(() => window.bandsync.sessionId), sessionId);
