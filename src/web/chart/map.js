@@ -193,8 +193,7 @@ export function songFields(chart, map) {
 const isPickup = ({ meter: [first, next] }) =>
   next !== undefined && next.beat === first.num && first.num < next.num && first.den === next.den;
 
-/** Beats per felt beat in a meter. */
-/** Beats of a metre that are felt as one, in a chart with this `felt`. */
+/** Beats of a meter that are felt as one, in a chart with this `felt`. */
 export const feltIn = (time, felt) => (isCompound(time, felt) && felt !== 1 ? 3 : 1);
 
 const isCompound = ({ num, den }, felt) => (den === 8 && [6, 9, 12].includes(num)) || (felt === 3 && num % 3 === 0);
