@@ -7,7 +7,7 @@ import { mountDock } from "./stage/dock.js";
 import { mountDoor } from "./stage/door.js";
 import { mountHeader } from "./stage/header.js";
 import { mountKeyboard } from "./stage/keyboard.js";
-import { mountLater, roomStyle, withStyle } from "./stage/later.js";
+import { mountAll, mountLater, roomStyle, withStyle } from "./stage/later.js";
 import { mountLead } from "./stage/lead.js";
 import { Stage } from "./stage/model.js";
 import { mountRail } from "./stage/rail.js";
@@ -25,6 +25,9 @@ const isNewEnough = () =>
 
 /** Time after which the songs' rooms are fetched if nothing needed them before. Guessed. */
 const SONGS_LATEST_MS = 2000;
+
+/** Time after which all other rooms are fetched. Guessed. */
+const ROOMS_MS = 4000;
 
 /** The songs' rooms are fetched with the first song, when somebody opens them or brings a file, or a little later. */
 function mountSongsLater(stage) {
@@ -86,6 +89,7 @@ function start() {
     mountDock(stage, $("dock"), steer);
     mountCues(stage, $("cue-room"));
     mountLead(stage, $("over-song"));
+    mountLater(stage, ["cues"], async () => (await import("./stage/cue-sheet.js")).mountCueSheet(stage));
     mountLater(stage, ["members"], async () => (await import("./stage/members.js")).mountMembers(stage));
     mountLater(stage, ["settings"], async () => (await import("./stage/settings.js")).mountSettings(stage));
     mountSongsLater(stage);
@@ -95,6 +99,7 @@ function start() {
     mountTempos(stage);
     mountKeyboard(stage, steer);
     mountLater(stage, ["keys", "midi"], async () => (await import("./stage/keys.js")).mountKeys(stage));
+    stage.addEventListener("open", () => setTimeout(mountAll, ROOMS_MS));
   }
   mountDoor(stage, $("door-room"), $("door"));
 }

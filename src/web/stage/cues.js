@@ -5,7 +5,7 @@ import { h, icon } from "./dom.js";
 import { nameOf } from "./model.js";
 
 /** One shape per kind, so that no kind is known by its colour alone. */
-const SHAPES = {
+export const SHAPES = {
   go: "M5 3.5v17L20.5 12z",
   hold: "M5 4h5v16H5zM14 4h5v16h-5z",
   stop: "M8 2h8l6 6v8l-6 6H8l-6-6V8z",
@@ -50,37 +50,4 @@ export function mountCues(stage, root) {
     if (detail.seconds !== 0) timer = setTimeout(end, (detail.seconds ?? 5) * 1000);
   });
   stage.addEventListener("close", end);
-
-  // ---- sending
-
-  const stays = h("input", { type: "checkbox", data: { testid: "cue-stays" } });
-  const own = h("input", { id: "cue-text", maxlength: 200, enterkeyhint: "send", autocomplete: "off", data: { testid: "cue-text" } });
-  const kinds = Object.keys(SHAPES);
-  const choice = (kind) => h("label", { class: `chip cue-${kind}` },
-    h("input", { type: "radio", name: "cue-kind", value: kind, checked: kind === "info" }), h("span", {}, STAGE.cueKinds[kind]));
-  const form = h("form", { class: "cue-own", onsubmit: (event) => {
-    event.preventDefault();
-    const kind = form.elements["cue-kind"].value;
-    const words = own.value.trim();
-    if (words || kind !== "info") send(kind, words);
-    own.value = "";
-  } },
-  h("label", { for: "cue-text" }, STAGE.cueText),
-  h("div", { class: "row" }, own, h("button", { type: "submit", class: "primary", data: { testid: "cue-send" } }, STAGE.cueSend)),
-  h("div", { class: "chips", role: "radiogroup", "aria-label": STAGE.cueTitle }, ...kinds.map(choice)));
-  const sheet = h("div", { class: "cues", data: { testid: "cues" } },
-    h("div", { class: "cue-kinds" }, ...kinds.slice(0, 3).map((kind) =>
-      h("button", { class: `big-cue cue-${kind}`, data: { testid: `cue-${kind}` }, onclick: () => send(kind, "") }, icon(SHAPES[kind]), STAGE.cueKinds[kind]))),
-    h("div", { class: "cue-ready" }, ...STAGE.cueReady.map((words) =>
-      h("button", { data: { testid: "cue-ready" }, onclick: () => send("info", words) }, words))),
-    form,
-    h("label", { class: "check" }, stays, h("span", {}, STAGE.cueStays)));
-
-  function send(kind, words) {
-    stage.command(band.cue(words, { kind, ...(stays.checked && { seconds: 0 }) }));
-  }
-
-  stage.provide("cues", () => {
-    if (stage.mayCue) stage.openSheet(sheet, { title: STAGE.cueTitle, testid: "cues-sheet" });
-  });
 }

@@ -4,6 +4,7 @@
 // browser, so neither a reload nor a closed sheet loses it. A song that another member changed meanwhile is never
 // overwritten by chance: the server refuses, and both versions are shown.
 
+import { readChord } from "../chart/chord.js";
 import { parseChart } from "../chart/chordpro.js";
 import { detect } from "../chart/decode.js";
 import { markAt } from "../chart/filemark.js";
@@ -516,7 +517,8 @@ export class Editor extends EventTarget {
     const marks = (this.#chart?.sections ?? []).flatMap(({ lines }) =>
       lines.flatMap(({ parts }) => parts.map((part) => part.mark)),
     );
-    for (const one of marks) if (one?.kind === "chord") counts.set(one.text, (counts.get(one.text) ?? 0) + 1);
+    const isChord = (one) => one?.kind === "chord" && readChord(one.text, this.#chart.notation) !== null;
+    for (const one of marks.filter(isChord)) counts.set(one.text, (counts.get(one.text) ?? 0) + 1);
     const chords = [...counts]
       .sort((a, b) => b[1] - a[1])
       .slice(0, CHORDS_SHOWN)

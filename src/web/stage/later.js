@@ -14,6 +14,14 @@ export function roomStyle() {
   return style;
 }
 
+/** The functions that mount rooms, in order. */
+const rooms = [];
+
+/** Fetches and mounts all rooms that nobody has opened yet, one after the other: they must open without the server too. */
+export async function mountAll() {
+  for (const ready of rooms) await ready();
+}
+
 /**
  * Lets a room be called by its names before its module is here: the first call fetches and mounts it. If it cannot be
  * fetched, the page says so, and the next call tries again.
@@ -26,7 +34,7 @@ export function roomStyle() {
 export function mountLater(stage, names, mount) {
   let mounting = null;
   const ready = () => {
-    mounting ??= Promise.all([mount(), roomStyle()]).then(
+    mounting ??= roomStyle().then(mount).then(
       () => true,
       () => {
         mounting = null;
@@ -35,6 +43,7 @@ export function mountLater(stage, names, mount) {
     );
     return mounting;
   };
+  rooms.push(ready);
   for (const name of names) {
     stage.provide(name, async (...args) => {
       if (await ready()) stage.call(name, ...args);

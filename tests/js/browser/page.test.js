@@ -914,6 +914,30 @@ describe("the stage", () => {
     }
   });
 
+  scene("opens every sheet without the server, also one that was never opened before", async () => {
+    const network = await badNetwork(server);
+    try {
+      await enter("Ada");
+      const follower = await enter("Bo", { url: network.url, lost: true });
+      const rooms = ["view", "members", "settings", "invite", "keys", "cue-sheet", "songs"];
+      await follower.waitForFunction((names) => {
+        const loaded = performance.getEntriesByType("resource").map(({ name }) => name);
+        return names.every((name) => loaded.some((url) => url.includes(`/stage/${name}.`)));
+      }, rooms);
+      network.freeze();
+      network.cut();
+      await follower.getByTestId("clock").filter({ hasText: "offline" }).waitFor();
+      for (const name of ["view", "members", "settings", "invite", "keys", "songs", "line-up"]) {
+        await follower.evaluate((room) => void window.stage.call(room), name);
+        await follower.locator("#sheets .sheet").waitFor();
+        await follower.evaluate(() => window.stage.closeSheet());
+        await follower.locator("#sheets .sheet").waitFor({ state: "detached" });
+      }
+    } finally {
+      network.stop();
+    }
+  });
+
   for (const [kind, size] of [["tablets", TABLET], ["tablets held upright", { width: 820, height: 1180 }], ["phones", PHONE]]) {
     scene(`does not move the song on ${kind} whose lead changes while it plays`, async () => {
       const leader = await enter("Ada", { size });

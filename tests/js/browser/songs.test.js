@@ -393,6 +393,8 @@ describe("the editor", () => {
     await at(page, "chart").fill(`${HARBOUR}[Xyz]what\n`);
     const problem = at(page, "chart-problems").getByRole("button").first();
     assert.match(await problem.textContent(), /Line 15: “Xyz” is not a chord/);
+    const offered = await page.locator(".chord-chip").allTextContents();
+    assert.ok(offered.includes("Am") && !offered.includes("Xyz"), `${offered}`);
     await problem.click();
     assert.equal(
       await at(page, "chart").evaluate((el) => el.value.slice(el.selectionStart, el.selectionEnd)),
