@@ -35,7 +35,7 @@ const PASSCODE = "harbour lights";
 const ANCHOR_PX = 1.5;
 /** What a page says about a command: before it is known what became of it, and when it is void, or the link is lost. */
 const EARLY = /No answer yet/;
-const VOID = /Press again/;
+const VOID = /press again/i;
 const AWAY = /Not connected/;
 /** A tempo at which a bar is long enough for two presses on a loaded computer. */
 const SLOW_BPM = 60;
