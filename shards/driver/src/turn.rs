@@ -296,7 +296,15 @@ impl<N: Net, M: Machine> Turn<N, M> {
                 }
                 Output::ShardMessage { to, message } => self.todo.messages.push((to, message)),
                 Output::Request { .. } => self.todo.asks.push(self.sorted),
-                Output::Load { .. } | Output::Store { .. } | Output::Forget { .. } => {
+                Output::Load { .. }
+                | Output::Store { .. }
+                | Output::Forget { .. }
+                | Output::Claim { .. }
+                | Output::Commit { .. }
+                | Output::Publish { .. }
+                | Output::Announce { .. }
+                | Output::Noted { .. }
+                | Output::Release { .. } => {
                     self.todo.orders.push(self.sorted);
                 }
             }

@@ -11,7 +11,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::io::{
-    Close, CloseCause, FreeMemory, HttpRequest, HttpResponse, Input, Output, Outputs, StorageEvent,
+    Close, CloseCause, FreeMemory, HttpRequest, HttpResponse, Input, NodeNews, Output, Outputs,
+    StorageEvent,
 };
 use crate::words::ids::ConnId;
 use crate::words::time::Micros;
@@ -32,6 +33,7 @@ pub enum Recorded<'a> {
     Memory(FreeMemory),
     Storage { event: Cow<'a, StorageEvent> },
     ShardMessage { message: &'a [u8] },
+    Node { news: Cow<'a, NodeNews> },
 }
 
 /// The error for bytes that are no input or no outputs.
@@ -61,6 +63,7 @@ impl<'a> Recorded<'a> {
             Input::Drain => Self::Drain,
             Input::TurnEnded => Self::TurnEnded,
             Input::Memory(memory) => Self::Memory(*memory),
+            Input::Node { news } => Self::Node { news: Cow::Borrowed(news) },
         }
     }
 
@@ -90,6 +93,7 @@ impl<'a> Recorded<'a> {
             Self::Drain => Input::Drain,
             Self::TurnEnded => Input::TurnEnded,
             Self::Memory(memory) => Input::Memory(*memory),
+            Self::Node { news } => Input::Node { news: news.as_ref() },
         }
     }
 }
@@ -222,8 +226,42 @@ impl Digest {
             Output::ShardMessage { to, message } => {
                 self.put(&[8, u32::from(to.0), message.end - message.start])
             }
+            Output::Claim { session, expected, floor } => {
+                let expected = expected.map_or(0, |node| node.number.into());
+                self.put(&[9, expected, *floor as u32, (*floor >> 32) as u32]);
+                self.bytes.extend_from_slice(session.as_str().as_bytes());
+            }
+            // Messages between nodes hold passcodes, as records do.
+            Output::Commit { session, epoch, version, record, branches, head, tail, to } => {
+                self.put(&[10, *epoch as u32, (*epoch >> 32) as u32, *version as u32]);
+                for span in [record, branches, head, tail] {
+                    self.put(&[span.end - span.start]);
+                }
+                self.put_nodes(to);
+                self.bytes.extend_from_slice(session.as_str().as_bytes());
+            }
+            Output::Publish { session, to, body } => {
+                self.put(&[11, body.end - body.start]);
+                self.put_nodes(to);
+                self.bytes.extend_from_slice(session.as_str().as_bytes());
+            }
+            Output::Announce { to, body } => {
+                self.put(&[12, body.end - body.start]);
+                self.put_nodes(to);
+            }
+            Output::Noted { revision } => self.put(&[13, *revision as u32]),
+            Output::Release { session, epoch } => {
+                self.put(&[14, *epoch as u32, (*epoch >> 32) as u32]);
+                self.bytes.extend_from_slice(session.as_str().as_bytes());
+            }
         }
         &[]
+    }
+
+    fn put_nodes(&mut self, nodes: &[u16]) {
+        for node in nodes {
+            self.put(&[u32::from(*node)]);
+        }
     }
 
     fn put(&mut self, numbers: &[u32]) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bandsync_engine::io::{LoadResult, Output, Outputs, StorageEvent};
+use bandsync_engine::io::{LoadResult, NodeNews, Output, Outputs, StorageEvent};
 use bandsync_engine::trace::Recorded;
 use bandsync_engine::transport::{self, Unread};
 use bandsync_engine::wire::frame::{Message, Reader};
@@ -146,6 +146,7 @@ impl Decoder {
             }
             Recorded::ShardMessage { message } => lines.push(plain(entry, None, message.len())),
             Recorded::Storage { .. }
+            | Recorded::Node { .. }
             | Recorded::WallClock { .. }
             | Recorded::Memory(_)
             | Recorded::Drain
@@ -261,6 +262,18 @@ impl Decoder {
                     lines.push(ordered(entry, "store", session, record.range().len()));
                 }
                 Output::Forget { session, .. } => lines.push(ordered(entry, "forget", session, 0)),
+                Output::Claim { session, .. } => lines.push(ordered(entry, "claim", session, 0)),
+                Output::Commit { session, record, .. } => {
+                    lines.push(ordered(entry, "commit", session, record.range().len()));
+                }
+                Output::Publish { session, body, .. } => {
+                    lines.push(ordered(entry, "publish", session, body.range().len()));
+                }
+                Output::Release { session, .. } => {
+                    lines.push(ordered(entry, "release", session, 0));
+                }
+                Output::Announce { body, .. } => lines.push(plain(entry, None, body.range().len())),
+                Output::Noted { .. } => lines.push(plain(entry, None, 0)),
             }
         }
         lines
@@ -398,8 +411,28 @@ pub fn describe(input: &Recorded<'_>) -> String {
         }
         Recorded::Memory(memory) => format!("memory: {memory:?}"),
         Recorded::Storage { event } => storage_event(event),
+        Recorded::Node { news } => node_news(news),
         Recorded::Drain => "drain".into(),
         Recorded::TurnEnded => "end of the turn".into(),
+    }
+}
+
+/// Describes news of the cluster without their contents.
+fn node_news(news: &NodeNews) -> String {
+    match news {
+        NodeNews::Table { peers, .. } => format!("{} other nodes live", peers.len()),
+        NodeNews::Gone { node } => format!("node {} is gone", node.number),
+        NodeNews::Standing { first, last, standing } => {
+            format!("standing in buckets {first} to {last}: {standing:?}")
+        }
+        NodeNews::Claimed { session, .. } => format!("answer to the claim of {}", session.as_str()),
+        NodeNews::Committed { session, version, .. } => {
+            format!("answer to the commit of {} version {version}", session.as_str())
+        }
+        NodeNews::Unheard { to, .. } => format!("a message did not reach nodes {to:?}"),
+        NodeNews::Heard { from, body } => {
+            format!("node {} writes {} bytes", from.number, body.len())
+        }
     }
 }
 
@@ -427,6 +460,7 @@ fn plain(entry: &Entry<'_>, conn: Option<ConnId>, bytes: usize) -> Line {
         Recorded::ShardMessage { .. } => "shard message",
         Recorded::Memory(_) => "memory",
         Recorded::Storage { .. } => "storage",
+        Recorded::Node { .. } => "node",
         Recorded::Drain => "drain",
         Recorded::TurnEnded => "turn ended",
     };

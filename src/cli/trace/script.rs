@@ -59,6 +59,7 @@ impl Take {
             | Recorded::Backlog { conn, .. }
             | Recorded::Responded { conn, .. } => Some(conn),
             Recorded::Storage { .. }
+            | Recorded::Node { .. }
             | Recorded::WallClock { .. }
             | Recorded::ShardMessage { .. }
             | Recorded::Memory(_)

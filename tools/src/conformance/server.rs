@@ -99,7 +99,10 @@ impl Shard {
             }
             Input::TurnEnded => self.end_turn(cx),
             Input::Memory(memory) => self.transport.memory = memory,
-            Input::WallClock { .. } | Input::Storage { .. } | Input::ShardMessage { .. } => {}
+            Input::WallClock { .. }
+            | Input::Storage { .. }
+            | Input::ShardMessage { .. }
+            | Input::Node { .. } => {}
         }
     }
 

@@ -87,6 +87,7 @@ impl RecorderCheck {
             Recorded::ShardMessage { message } => return check(message),
             Recorded::Backlog { .. }
             | Recorded::Responded { .. }
+            | Recorded::Node { .. }
             | Recorded::WallClock { .. }
             | Recorded::Memory(_)
             | Recorded::Drain

@@ -291,6 +291,12 @@ impl SimShell<'_> {
                     self.desk.records.models.push_back(model);
                 }
                 Output::Forget { .. } => self.desk.digest.add(8),
+                Output::Claim { .. }
+                | Output::Commit { .. }
+                | Output::Publish { .. }
+                | Output::Announce { .. }
+                | Output::Noted { .. }
+                | Output::Release { .. } => unreachable!("the simulated server is alone"),
             }
         }
         *self.to = to;
@@ -419,7 +425,7 @@ impl SimShell<'_> {
                 return Watched::Drain { connected };
             }
             Input::TurnEnded => self.oracle.before_timers(now, self.desk.id),
-            Input::ShardMessage { .. } | Input::Responded { .. } => {}
+            Input::ShardMessage { .. } | Input::Responded { .. } | Input::Node { .. } => {}
         }
         Watched::Nothing
     }

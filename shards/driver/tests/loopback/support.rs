@@ -59,6 +59,7 @@ impl<M> Strict<M> {
             }
             Input::ShardMessage { .. }
             | Input::Storage { .. }
+            | Input::Node { .. }
             | Input::WallClock { .. }
             | Input::Memory(_)
             | Input::TurnEnded => {}

@@ -69,6 +69,7 @@ pub(super) fn settings() -> Settings {
         policy: AccessPolicy::default(),
         storage_wait: None,
         goodbye: Goodbye::Disconnect,
+        cluster: None,
     }
 }
 
@@ -215,6 +216,12 @@ impl World {
                 Output::Store { record, .. } => {
                     self.orders.push((output.clone(), out.bytes[record.range()].to_vec()));
                 }
+                Output::Claim { .. }
+                | Output::Commit { .. }
+                | Output::Publish { .. }
+                | Output::Announce { .. }
+                | Output::Noted { .. }
+                | Output::Release { .. } => self.orders.push((output.clone(), Vec::new())),
                 Output::Request { conn, request } => {
                     let body = format!("asked for {}", request.path).into_bytes().into();
                     let response = HttpResponse { status: 200, headers: Vec::new(), body };

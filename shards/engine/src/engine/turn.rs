@@ -47,6 +47,8 @@ impl Shard {
             // `Engine::handle` has set the wall clock.
             Input::WallClock { .. } => {}
             Input::Storage { event } => self.storage_event(event, cx),
+            // No shard belongs to a cluster yet.
+            Input::Node { .. } => {}
             Input::Drain => self.drain(cx),
             Input::Memory(memory) => self.memory(memory, cx),
             Input::TurnEnded => {

@@ -3,6 +3,7 @@
 //!
 //! Both are closed enums of plain values, so that a run can be recorded and replayed.
 
+pub mod node;
 pub mod report;
 pub mod settings;
 pub mod tap;
@@ -17,6 +18,7 @@ use crate::words::ids::{ConnId, SessionId, ShardId};
 use crate::words::policy::Named;
 use crate::words::time::Micros;
 
+pub use node::{Cluster, NodeId, NodeNews};
 pub use settings::{Goodbye, Settings, Transports, Version3};
 
 /// An event from outside the shard. Its time is when the driver learned of it.
@@ -89,6 +91,12 @@ pub enum Input<'a> {
     TurnEnded,
     /// The process has more or less memory left than before, or still too little.
     Memory(FreeMemory),
+    /// Another node sent a message, or the cluster's store answered. Only a shard with
+    /// [`Settings::cluster`] receives it.
+    Node {
+        /// The news.
+        news: &'a NodeNews,
+    },
 }
 
 /// The memory that the process has left.
@@ -335,6 +343,62 @@ pub enum Output {
     },
     /// Delete the stored record of a session, unless its epoch is higher.
     Forget {
+        /// The session.
+        session: SessionId,
+        /// The session's epoch here.
+        epoch: u64,
+    },
+    /// Claim a session for this node. [`NodeNews::Claimed`] is the answer.
+    Claim {
+        /// The session.
+        session: SessionId,
+        /// The owner that seems to be gone. `None`: take the session only if it has no owner.
+        expected: Option<NodeId>,
+        /// The highest epoch of the session that is known here; 0 if none is.
+        floor: u64,
+    },
+    /// Store a decision and publish it in one step. [`NodeNews::Committed`] is the answer.
+    Commit {
+        /// The session.
+        session: SessionId,
+        /// The record's epoch.
+        epoch: u64,
+        /// The record's version.
+        version: u64,
+        /// The record in the format of [`crate::record`], in [`Outputs::bytes`].
+        record: Span,
+        /// The owner's notes about the session's branches, in [`Outputs::bytes`].
+        branches: Span,
+        /// The part of the message before the record, in [`Outputs::bytes`].
+        head: Span,
+        /// The part of the message after the record, in [`Outputs::bytes`].
+        tail: Span,
+        /// The numbers of the nodes that receive the message. None: nothing is published.
+        to: Vec<u16>,
+    },
+    /// Send a message to the shards of other nodes that have a session.
+    Publish {
+        /// The session.
+        session: SessionId,
+        /// The numbers of the nodes.
+        to: Vec<u16>,
+        /// The message, in [`Outputs::bytes`].
+        body: Span,
+    },
+    /// Send a message to all shards of other nodes.
+    Announce {
+        /// The numbers of the nodes.
+        to: Vec<u16>,
+        /// The message, in [`Outputs::bytes`].
+        body: Span,
+    },
+    /// The shard acts on this state of the table from now on.
+    Noted {
+        /// The number of [`NodeNews::Table`].
+        revision: u64,
+    },
+    /// Give up a session that this node owns.
+    Release {
         /// The session.
         session: SessionId,
         /// The session's epoch here.

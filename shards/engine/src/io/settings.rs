@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::node::Cluster;
 use crate::words::compression::Compression;
 use crate::words::ids::ShardId;
 use crate::words::limits::Limits;
@@ -50,6 +51,9 @@ pub struct Settings {
     pub storage_wait: Option<Micros>,
     /// The goodbye to clients when the server goes away.
     pub goodbye: Goodbye,
+    /// The cluster that the shard's node belongs to. `None`: the server is alone. Not recorded yet.
+    #[serde(skip)]
+    pub cluster: Option<Cluster>,
 }
 
 /// The goodbye to clients when the server goes away, besides the event `error` and close code 1001
@@ -124,6 +128,7 @@ impl Default for Settings {
             policy: AccessPolicy::default(),
             storage_wait: None,
             goodbye: Goodbye::default(),
+            cluster: None,
         }
     }
 }

@@ -115,8 +115,24 @@ impl SessionId {
     /// finished with MurmurHash3's 64-bit mixer, scaled to the number of shards by its high bits.
     pub fn shard(&self, shards: u16) -> ShardId {
         assert!(shards > 0);
-        ShardId(((u128::from(hash(&self.0)) * u128::from(shards)) >> 64) as u16)
+        ShardId(part_of(self.tag(), shards))
     }
+
+    /// Returns the bucket of the session, of `buckets` in all.
+    pub fn bucket(&self, buckets: u16) -> u16 {
+        assert!(buckets > 0);
+        part_of(self.tag(), buckets)
+    }
+
+    /// Returns the session's tag: the hash of its name that shard and bucket follow from.
+    pub fn tag(&self) -> u64 {
+        hash(&self.0)
+    }
+}
+
+/// Returns the part that a hash lies in, of `parts` equal ones in all.
+fn part_of(hash: u64, parts: u16) -> u16 {
+    ((u128::from(hash) * u128::from(parts)) >> 64) as u16
 }
 
 /// Hashes a text with 64-bit FNV-1a, finished with MurmurHash3's 64-bit mixer. Traces and load
