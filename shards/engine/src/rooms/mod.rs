@@ -12,6 +12,7 @@ mod reservations;
 mod room;
 mod roster;
 mod tick_grid;
+mod told;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;

@@ -8,6 +8,7 @@ use super::persisted::Persisted;
 use super::replay_log::{self, Bounds, EntryForm, ReplayLog, is_volatile};
 use super::reservations::Reservations;
 use super::tick_grid::{TickGrid, stride};
+use super::told::{Place, Told};
 use crate::context::Cx;
 use crate::delivery::route::Route;
 use crate::io::Settings;
@@ -467,7 +468,7 @@ impl Room {
         }
         self.collect(key, effects, cx);
         if self.stats_at.is_some_and(|at| at <= cx.now.at) {
-            self.send_stats(cx);
+            self.send_stats(key, cx);
         }
         self.arm(key, cx);
     }
@@ -498,18 +499,18 @@ impl Room {
             }
         }
         if batch.room_stats {
-            self.send_stats(cx);
+            self.send_stats(key, cx);
         }
     }
 
     /// Sends the statistics, without an offset: a recovered member receives fresh ones.
-    fn send_stats(&mut self, cx: &mut Cx<'_>) {
+    fn send_stats(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         self.stats_at = None;
         let screens = self.screens;
         let stats = RoomStats { screens, ..self.session.room_stats(cx.now.at) };
         let mut packet = Vec::with_capacity(PACKET_BYTES);
         notices::room_stats(&mut packet, self.session.id(), &stats);
-        self.send(Audience::All, &packet, |_| true, cx);
+        self.tell(key, Told { audience: Audience::All, place: Place::Nowhere, packet }, cx);
     }
 
     /// Sends a snapshot, with an offset to clients that may recover. The snapshot contains every
@@ -517,9 +518,7 @@ impl Room {
     fn send_snapshot(&mut self, key: RoomKey, audience: Audience, cx: &mut Cx<'_>) {
         let mut packet = Vec::with_capacity(PACKET_BYTES);
         notices::snapshot(&mut packet, &self.session.snapshot(cx.now));
-        self.send(audience, &packet, |subscriber| subscriber.route.token.is_none(), cx);
-        self.append_offset(key, &mut packet, self.log.sequence(), cx);
-        self.send(audience, &packet, |subscriber| subscriber.route.token.is_some(), cx);
+        self.tell(key, Told { audience, place: Place::Newest, packet }, cx);
     }
 
     /// Sends a notice. A volatile one and one for the sender alone are not logged.
@@ -538,35 +537,45 @@ impl Room {
             Notice::UserLeft { member, .. } => Audience::Others(*member),
             _ => audience,
         };
-        if is_volatile(notice) || matches!(audience, Audience::Sender(_)) {
-            self.send(audience, &packet, |_| true, cx);
+        let place = if is_volatile(notice) || matches!(audience, Audience::Sender(_)) {
+            Place::Nowhere
+        } else if cx.settings.transports.recovery == Micros::ZERO {
+            Place::Next(None)
         } else {
-            self.send_and_log(key, audience, notice, packet, cx);
-        }
+            Place::Next(pack(notice))
+        };
+        self.tell(key, Told { audience, place, packet }, cx);
     }
 
-    /// Sends an event that a member can recover later: with its offset to clients that may recover,
-    /// without to the others.
-    fn send_and_log(
-        &mut self,
-        key: RoomKey,
-        audience: Audience,
-        notice: &Notice,
-        mut packet: Vec<u8>,
-        cx: &mut Cx<'_>,
-    ) {
+    /// Sends a printed packet to the members. All packets to more than one member leave the room
+    /// here, except ticks.
+    fn tell(&mut self, key: RoomKey, told: Told, cx: &mut Cx<'_>) {
+        self.deliver(key, told, cx);
+    }
+
+    /// Sends a printed packet to the subscribers, and logs it if it has a place in the log: with
+    /// its offset to clients that may recover, without to the others.
+    fn deliver(&mut self, key: RoomKey, told: Told, cx: &mut Cx<'_>) {
+        let Told { audience, place, mut packet } = told;
+        let number = match place {
+            Place::Nowhere => return self.send(audience, &packet, |_| true, cx),
+            Place::Newest => self.log.sequence(),
+            Place::Next(_) => self.log.sequence() + 1,
+        };
         self.send(audience, &packet, |subscriber| subscriber.route.token.is_none(), cx);
-        if cx.settings.transports.recovery == Micros::ZERO {
+        let is_next = matches!(place, Place::Next(_));
+        if is_next && cx.settings.transports.recovery == Micros::ZERO {
             return;
         }
-        self.append_offset(key, &mut packet, self.log.sequence() + 1, cx);
+        self.append_offset(key, &mut packet, number, cx);
         self.send(audience, &packet, |subscriber| subscriber.route.token.is_some(), cx);
-        let packed = pack(notice);
-        let kept = match &packed {
-            Some(packed) => (EntryForm::Notice, &packed[..]),
-            None => (EntryForm::Packet, &packet[..]),
-        };
-        self.log.push(cx.now.at, audience, kept, &mut bounds(cx));
+        if let Place::Next(packed) = place {
+            let kept = match &packed {
+                Some(packed) => (EntryForm::Notice, &packed[..]),
+                None => (EntryForm::Packet, &packet[..]),
+            };
+            self.log.push(cx.now.at, audience, kept, &mut bounds(cx));
+        }
     }
 
     fn append_offset(&self, room: RoomKey, packet: &mut Vec<u8>, number: u64, cx: &Cx<'_>) {
