@@ -11,6 +11,7 @@
 
 pub mod deflate;
 pub mod engine_packet;
+pub mod envelope;
 pub mod events;
 pub mod fields;
 pub mod frame;
