@@ -8,6 +8,7 @@
 //! all would have received. A rejected command changes nothing either.
 
 mod applied;
+mod copy;
 mod draft;
 mod effect;
 mod leadership;
@@ -391,7 +392,11 @@ impl Session {
 
     /// Returns the position for members that follow ticks.
     pub fn tick(&self, now: Moment) -> Tick {
-        let timeline = self.state.timeline();
+        Self::tick_of(self.state.timeline(), now)
+    }
+
+    /// Returns the position by a timeline for members that follow ticks.
+    pub fn tick_of(timeline: &Timeline, now: Moment) -> Tick {
         let (position, tempo) = timeline.motion_at(now.at); // mark: position_of_before
         Tick {
             position,

@@ -48,6 +48,17 @@ impl Playback {
         [scheduled, self.metronome.deadline(state)].into_iter().flatten().min()
     }
 
+    /// Returns the time at which the next beat is to be announced, if a member listens.
+    pub fn next_beat(&self, state: &State) -> Option<Micros> {
+        self.metronome.deadline(state)
+    }
+
+    /// Follows the timeline of a copy. The original has announced what has begun.
+    pub fn follow_copy(&mut self, old: &Timeline, new: &Timeline, now: Micros) {
+        self.metronome.follow(old, new, now);
+        self.announced = self.announced.max(now);
+    }
+
     /// Announces the beats that are near.
     pub fn notify_beats(&mut self, state: &State, now: Micros, out: &mut Vec<Effect>) {
         self.metronome.notify_beats(state, now, out);
