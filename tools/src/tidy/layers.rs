@@ -36,6 +36,7 @@ const DOORS: [(&str, &[&str]); 15] = [
             "words",
             "wire::print",
             "wire::notices",
+            "wire::envelope",
         ],
     ),
     (

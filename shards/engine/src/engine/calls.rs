@@ -12,7 +12,8 @@ use std::borrow::Cow;
 use super::Shard;
 use super::joins::PendingJoin;
 use crate::context::Cx;
-use crate::rooms::{Call, Caller, Reply};
+use crate::rooms::clustered::{Clustered, HeldAnswer, PendingReply};
+use crate::rooms::{Call, Caller, Reply, Way};
 use crate::session::Session;
 use crate::speech::{
     Ack, ClientCommand, ClientNotice, Code, Command, LeaveReason, Reject, SessionCommand,
@@ -76,7 +77,7 @@ impl Shard {
             Ok(Command::Leave(session)) => Call::Leave(session),
             Ok(Command::Session(session, terms, command)) => Call::Session(session, terms, command),
             Err(reject) => {
-                self.answer(to, &Err(reject), cx);
+                self.answer(to, Err(reject), cx);
                 return Next::Continue;
             }
         };
@@ -102,6 +103,14 @@ impl Shard {
         }
     }
 
+    /// Carries out a command of a client again, which another node has not answered.
+    pub(super) fn repeat(&mut self, to: ReplyTo<'_>, payload: &str, cx: &mut Cx<'_>) {
+        if let Some(event) = ClientEvent::from_name(to.event) {
+            let payload = Payload::Read { value: payload.into(), array: "" };
+            self.command(event, to, payload, cx);
+        }
+    }
+
     /// Passes a call to the rooms, and answers it if the outcome is known now.
     fn call(&mut self, to: ReplyTo<'_>, payload: Payload<'_>, call: Call, cx: &mut Cx<'_>) -> Next {
         let Some(caller) = caller(&self.transport.connections, to.client) else {
@@ -115,8 +124,24 @@ impl Shard {
                 if let Some(client) = self.transport.connections.client_mut(to.client) {
                     client.seat = seat;
                 }
-                self.answer(to, &outcome, cx);
+                self.answer(to, outcome, cx);
                 Next::Continue
+            }
+            Reply::Forward(room) => {
+                let event = ClientEvent::from_name(to.event);
+                let is_join = event == Some(ClientEvent::JoinSession);
+                let event = event.map_or("", ClientEvent::name);
+                let (client, ack, payload) = (to.client, to.ack, payload.written());
+                let member = caller.member;
+                let reply = PendingReply { client, member, event, ack, payload, is_join };
+                match Clustered::of(&mut self.rooms).forward(room, &caller, reply, cx) {
+                    Ok(_) if is_join => Next::Defer(Awaits::Node),
+                    Ok(_) => Next::Continue,
+                    Err(reject) => {
+                        self.transport.connections.reject(to, &reject, cx);
+                        Next::Continue
+                    }
+                }
             }
             Reply::NotLoaded(session) => {
                 let (client, ack, payload) = (to.client, to.ack, payload.written());
@@ -138,7 +163,7 @@ impl Shard {
 
     /// Notifies a client that another connection has its seat now. The client stays connected: if
     /// it were closed, it would reconnect and take the seat back.
-    fn dismiss(&mut self, client: ConnId, cx: &mut Cx<'_>) {
+    pub(super) fn dismiss(&mut self, client: ConnId, cx: &mut Cx<'_>) {
         if let Some(client) = self.transport.connections.client_mut(client) {
             client.seat = None; // mark: replaced_client_keeps_its_seat
         }
@@ -148,12 +173,24 @@ impl Shard {
         self.transport.connections.reject(to, &Reject::new(Code::Replaced, message), cx);
     }
 
-    /// Answers a call, then sends its effects to the session.
-    fn answer(&mut self, to: ReplyTo<'_>, outcome: &Result<Ack, Reject>, cx: &mut Cx<'_>) {
+    /// Answers a call, then sends its effects to the session. In a cluster the answer may have to
+    /// wait until the decision is stored.
+    fn answer(&mut self, to: ReplyTo<'_>, outcome: Result<Ack, Reject>, cx: &mut Cx<'_>) {
         let client = self.transport.connections.client(to.client);
         let seat = client.and_then(|client| client.seat);
+        if cx.settings.cluster.is_some()
+            && let Some(seat) = seat
+            && let Some(event) = ClientEvent::from_name(to.event)
+        {
+            let mut rooms = Clustered::of(&mut self.rooms);
+            if rooms.holds(seat.room, cx.now.at) {
+                let (client, ack, event) = (to.client, to.ack, event.name());
+                rooms.hold(seat.room, HeldAnswer { client, event, ack, outcome });
+                return self.rooms.settle(seat, cx);
+            }
+        }
         let session = seat.and_then(|seat| self.rooms.session_of(seat)).map(Session::id);
-        self.transport.connections.answer(to, outcome, session, cx);
+        self.transport.connections.answer(to, &outcome, session, cx);
         // The sender must learn the outcome before the effects, so the acknowledgement is first.
         if let Some(seat) = seat {
             self.rooms.settle(seat, cx);
@@ -232,7 +269,10 @@ impl Shard {
         let now = cx.now.at;
         client.active_at = now;
         let (ack, since, due) = (sent.ack, now, now + wait);
-        let new = LateValue { event, ack, session, terms, command, since, due };
+        let seat = client.seat;
+        let is_far = seat.is_some_and(|seat| Clustered::of(&mut self.rooms).is_branch(seat.room));
+        let payload = is_far.then(|| sent.payload.written().into());
+        let new = LateValue { event, ack, session, terms, command, payload, since, due };
         if let Some(needless) = client.late_mut().keep(new) {
             self.supersede(sent.client, &needless, cx);
         }
@@ -294,7 +334,7 @@ impl Shard {
         let Some(value) = first else { return false };
         let joined = client.seat.and_then(|seat| self.rooms.session_of(seat));
         let plays = joined.is_some_and(|session| session.is_playing(now));
-        let LateValue { event, ack, session, terms, mut command, since, .. } = value;
+        let LateValue { event, ack, session, terms, mut command, payload, since, .. } = value;
         if takes {
             client.rates.take_anyway(now, class(Some(event)), &cx.settings.policy.rates);
         }
@@ -307,7 +347,8 @@ impl Shard {
             *position = Position::from_micros(moved.as_micros()).unwrap_or(Position::MAX);
         }
         let to = ReplyTo { client: id, event: event.name(), ack };
-        let payload = Payload::Read { value: Value::NONE, array: "" };
+        let value = payload.as_deref().map_or(Value::NONE, Value::from);
+        let payload = Payload::Read { value, array: "" };
         self.call(to, payload, Call::Session(session, terms, command), cx);
         true
     }
@@ -330,9 +371,9 @@ impl Shard {
 }
 
 /// Returns the rooms' view of a connected client.
-fn caller(connections: &Connections, id: ConnId) -> Option<Caller> {
+pub(super) fn caller(connections: &Connections, id: ConnId) -> Option<Caller> {
     let peer = connections.peer(id)?;
     let client = connections.client(id)?;
-    let (member, route, seat) = (client.member?, client.route(id), client.seat);
-    Some(Caller { peer, member, route, seat })
+    let (member, way, seat) = (client.member?, Way::Here(client.route(id)), client.seat);
+    Some(Caller { peer, member, way, seat })
 }

@@ -59,7 +59,11 @@ impl Joins {
         let Some(wait) = cx.settings.storage_wait else { return };
         let until = cx.now.at + wait;
         let loading = self.loading.entry(session.clone()).or_insert_with(|| {
-            cx.out.list.push(Output::Load { session: session.clone() });
+            let session_to_find = session.clone();
+            cx.out.list.push(match cx.settings.cluster {
+                Some(_) => Output::Claim { session: session_to_find, expected: None, floor: 0 },
+                None => Output::Load { session: session_to_find },
+            });
             let last = self.deadlines.back().map_or(Micros::ZERO, |(last, _)| *last);
             debug_assert!(last <= until, "joins wait equally long, so deadlines are in order");
             self.deadlines.push_back((until, session));

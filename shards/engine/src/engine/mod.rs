@@ -1,8 +1,8 @@
 //! The engine of one shard: transport and rooms, and the turn that joins them.
 //!
 //! Everything enters by [`Engine::handle`] and leaves as [`Outputs`]. The files are a staircase:
-//! each calls only those below it. `turn` has an arm for each input, `pending` resumes joins that
-//! waited, `reading` has the only loop that reads, `calls` passes calls to the rooms, `leaving`
+//! each calls only those below it. `turn` has an arm for each input, `nodes` hears other nodes, `pending`
+//! resumes joins that waited, `reading` has the only loop that reads, `calls` passes calls to the rooms, `leaving`
 //! removes members from sessions and hands clients over, and `closing` ends connections.
 
 mod admission;
@@ -10,6 +10,7 @@ mod calls;
 mod closing;
 mod joins;
 mod leaving;
+mod nodes;
 mod pending;
 mod reading;
 #[cfg(test)]

@@ -7,11 +7,12 @@ use super::joins::PendingJoin;
 use crate::context::Cx;
 use crate::io::{LoadResult, StorageEvent};
 use crate::record::Record;
+use crate::rooms::clustered::{Clustered, unavailable};
 use crate::session::no_session_to_show;
 use crate::speech::{Code, Command, LeaveReason, Reject, View};
 use crate::transport::{Awaits, Connections, Deferred, Reason, ReplyTo};
 use crate::wire::events::ClientEvent;
-use crate::words::ids::{ConnId, SessionId, ShardId};
+use crate::words::ids::{ConnId, RoomKey, SessionId, ShardId};
 
 impl Shard {
     /// Handles an event of the storage.
@@ -29,7 +30,10 @@ impl Shard {
     pub(super) fn load_timeout(&mut self, cx: &mut Cx<'_>) {
         self.joins.fired();
         while let Some(session) = self.joins.next_given_up(cx.now.at) {
-            self.loaded(&session, &LoadResult::Unknown, cx);
+            match cx.settings.cluster {
+                Some(_) => self.open_for(&session, |_, _| Err(unavailable()), cx),
+                None => self.loaded(&session, &LoadResult::Unknown, cx),
+            }
         }
         self.joins.arm(cx);
     }
@@ -72,6 +76,28 @@ impl Shard {
             self.make_room_by_leaving(&mut waiting, record.as_ref(), cx);
         }
         let opened = self.rooms.open(session, record, restored, cx);
+        for join in waiting {
+            self.admit_pending(join, opened.as_ref().err(), cx);
+        }
+        if let Ok(key) = opened {
+            self.rooms.settle_room(key, cx);
+        }
+    }
+
+    /// Opens a session that another node may own, and resumes the joins that wait for it.
+    pub(super) fn open_for(
+        &mut self,
+        session: &SessionId,
+        open: impl FnOnce(&mut Clustered<'_>, &mut Cx<'_>) -> Result<RoomKey, Reject>,
+        cx: &mut Cx<'_>,
+    ) {
+        let Some(mut waiting) = self.joins.take(session) else { return };
+        if self.transport.connections.draining {
+            return;
+        }
+        // A screen finds the session that a waiting member opens.
+        waiting.sort_by_key(PendingJoin::is_screen);
+        let opened = open(&mut Clustered::of(&mut self.rooms), cx);
         for join in waiting {
             self.admit_pending(join, opened.as_ref().err(), cx);
         }
@@ -196,7 +222,7 @@ impl Shard {
     }
 
     /// Resumes the input of a client that waited.
-    fn resume(&mut self, client: ConnId, deferred: Deferred, cx: &mut Cx<'_>) {
+    pub(super) fn resume(&mut self, client: ConnId, deferred: Deferred, cx: &mut Cx<'_>) {
         let incoming = self.transport.resume(client, deferred, cx);
         self.read(incoming, cx);
     }

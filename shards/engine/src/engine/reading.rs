@@ -7,6 +7,7 @@
 use super::Shard;
 use crate::context::Cx;
 use crate::delivery::route::Route;
+use crate::rooms::clustered::Clustered;
 use crate::speech::LeaveReason;
 use crate::transport::{Closing, Event, Farewell, Incoming, Next, Reason};
 use crate::words::ids::{ConnId, Offset, RecoveryToken};
@@ -124,5 +125,6 @@ impl Shard {
         if let Some((seat, member)) = client.seated() {
             self.rooms.relocate(seat, member, client.route(to));
         }
+        Clustered::of(&mut self.rooms).relocate(from, to);
     }
 }

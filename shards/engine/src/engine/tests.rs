@@ -37,6 +37,7 @@ mod large;
 mod late;
 mod leadership;
 mod long;
+mod nodes;
 mod policy;
 mod priorities;
 mod screens;
@@ -92,6 +93,8 @@ struct World {
     slow_mail: bool,
     /// Outputs for the storage, with the record if one is to be stored.
     orders: Vec<(Output, Vec<u8>)>,
+    /// Outputs for the store and for other nodes, with the bytes that they name, by shard.
+    to_nodes: Vec<(usize, Output, Vec<Vec<u8>>)>,
 }
 
 impl World {
@@ -111,6 +114,7 @@ impl World {
             messages: VecDeque::new(),
             slow_mail: false,
             orders: Vec::new(),
+            to_nodes: Vec::new(),
         }
     }
 
@@ -221,7 +225,17 @@ impl World {
                 | Output::Publish { .. }
                 | Output::Announce { .. }
                 | Output::Noted { .. }
-                | Output::Release { .. } => self.orders.push((output.clone(), Vec::new())),
+                | Output::Release { .. } => {
+                    let spans = match output {
+                        Output::Commit { record, branches, head, tail, .. } => {
+                            vec![record, branches, head, tail]
+                        }
+                        Output::Publish { body, .. } | Output::Announce { body, .. } => vec![body],
+                        _ => Vec::new(),
+                    };
+                    let bytes = spans.into_iter().map(|span| out.bytes[span.range()].to_vec());
+                    self.to_nodes.push((shard, output.clone(), bytes.collect()));
+                }
                 Output::Request { conn, request } => {
                     let body = format!("asked for {}", request.path).into_bytes().into();
                     let response = HttpResponse { status: 200, headers: Vec::new(), body };

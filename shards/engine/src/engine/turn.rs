@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::joins::Joins;
+use super::nodes;
 use crate::context::Cx;
 use crate::io::{FreeMemory, Input, Settings};
 use crate::rooms::Rooms;
@@ -47,8 +48,7 @@ impl Shard {
             // `Engine::handle` has set the wall clock.
             Input::WallClock { .. } => {}
             Input::Storage { event } => self.storage_event(event, cx),
-            // No shard belongs to a cluster yet.
-            Input::Node { .. } => {}
+            Input::Node { news } => nodes::news(self, news, cx),
             Input::Drain => self.drain(cx),
             Input::Memory(memory) => self.memory(memory, cx),
             Input::TurnEnded => {
@@ -153,6 +153,7 @@ impl Shard {
                     Timer::Offer => self.rooms.offer(cx),
                     Timer::LoadTimeout => self.load_timeout(cx),
                     Timer::Expire => self.rooms.expire_evicted(cx),
+                    Timer::Nodes => nodes::look(self, cx),
                 }
             }
             if !self.rooms.has_unflushed_batches() {

@@ -204,7 +204,8 @@ mod tests {
 
     #[test]
     fn other_texts_name_no_node() {
-        for text in ["", "1", "1.", ".1", "0.1", "2048.1", "+1.1", "1.1.1", "1.99999999999999999999"]
+        for text in
+            ["", "1", "1.", ".1", "0.1", "2048.1", "+1.1", "1.1.1", "1.99999999999999999999"]
         {
             assert_eq!(text.parse::<NodeId>(), Err(NotANode), "{text:?}");
         }

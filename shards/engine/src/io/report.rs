@@ -140,6 +140,35 @@ pub struct Counters {
     pub sessions_shed: u64,
     /// Total of bytes kept for lost members that were dropped because memory was low.
     pub recovery_bytes_shed: u64,
+    /// Numbers about the cluster, if the node belongs to one.
+    pub nodes: NodeCounters,
+}
+
+/// Numbers of a shard about sessions that nodes share.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct NodeCounters {
+    /// Number of sessions that this node owns now.
+    pub owned: u32,
+    /// Number of branches of sessions of other nodes now.
+    pub branches: u32,
+    /// Total of commands that were forwarded to other nodes.
+    pub forwards: u64,
+    /// Total of commands that were sent again.
+    pub resends: u64,
+    /// Total of commands that were not answered in time.
+    pub unavailable: u64,
+    /// Total of bulletins for branches.
+    pub bulletins: u64,
+    /// Total of gaps in the bulletins of other nodes.
+    pub gaps: u64,
+    /// Total of states that were sent to branches.
+    pub repairs: u64,
+    /// Total of sessions that were taken over from a lost node.
+    pub takeovers: u64,
+    /// Total of sessions that another node has taken over.
+    pub step_downs: u64,
+    /// Total of messages of other nodes that were not readable.
+    pub unreadable: u64,
 }
 
 impl Counters {

@@ -4,13 +4,19 @@
 //! outcome. The engine acknowledges the call first; [`Rooms::settle`] then sends the notices to the
 //! members.
 
+mod announce;
 mod batch;
+mod branch;
+pub mod clustered;
+mod gate;
+mod owner;
 mod persist;
 mod persisted;
 pub mod replay_log;
 mod reservations;
 mod room;
 mod roster;
+mod shared;
 mod tick_grid;
 mod told;
 
@@ -21,7 +27,7 @@ use std::sync::Arc;
 use crate::context::{Cx, Resources};
 use crate::delivery::route::Route;
 use crate::io::report::Sample;
-use crate::io::{FreeMemory, Settings, StoreResult};
+use crate::io::{FreeMemory, NodeId, Settings, StoreResult};
 use crate::record::Record;
 use crate::session::{Audience, Effect, Rules, Session, no_session_to_show};
 use crate::slots::Arena;
@@ -32,6 +38,7 @@ use crate::words::ids::{
 };
 use crate::words::time::{Micros, UnixMillis};
 
+use clustered::{Clustered, Nodes};
 use persist::PersistQueue;
 use room::Room;
 
@@ -45,9 +52,18 @@ pub struct Caller {
     /// The address that wrong guesses count against.
     pub peer: IpAddr,
     pub member: MemberId,
-    /// The route of packets to the client.
-    pub route: Route,
+    /// The way of packets to the client.
+    pub way: Way,
     pub seat: Option<SeatHandle>,
+}
+
+/// The way of packets to a client.
+#[derive(Clone, Copy, Debug)]
+pub enum Way {
+    /// The client is connected to this shard.
+    Here(Route),
+    /// The client is connected to another node.
+    Node(NodeId),
 }
 
 /// A command that a room carries out, and answers with one [`Reply`].
@@ -71,6 +87,8 @@ pub enum Reply {
     NotLoaded(SessionId),
     /// The session lives on another shard.
     Elsewhere(ShardId),
+    /// Another node owns the session, so the call has to be forwarded.
+    Forward(RoomKey),
 }
 
 /// The sessions of a shard, with their members' seats.
@@ -83,6 +101,8 @@ pub struct Rooms {
     last_epoch: u64,
     /// Sessions whose batch window is over, in the order in which they are flushed.
     closed_windows: VecDeque<RoomKey>,
+    /// The other nodes, if this one belongs to a cluster.
+    nodes: Option<Box<Nodes>>,
     /// Empty between calls; kept to reuse its memory.
     effects: Vec<Effect>,
 }
@@ -104,6 +124,7 @@ impl Rooms {
             persist: PersistQueue::default(),
             last_epoch: 0,
             closed_windows: VecDeque::new(),
+            nodes: settings.cluster.as_ref().map(Nodes::new).map(Box::new),
             effects: Vec::new(),
         }
     }
@@ -148,6 +169,11 @@ impl Rooms {
                 if self.needs_load(&join.session, cx.settings) {
                     return Reply::NotLoaded(join.session);
                 }
+                if let Some(key) = self.names.get(&join.session)
+                    && let Some(stop) = clustered::stop(&self.rooms, *key, caller, cx)
+                {
+                    return stop;
+                }
                 self.join(caller, &join, &mut seat, cx).map(|(ack, conn)| {
                     replaced = conn;
                     ack
@@ -159,6 +185,11 @@ impl Rooms {
                 Ack::Done
             }),
             Call::Session(session, terms, command) => match self.seat_in(seat, &session) {
+                Ok(held)
+                    if let Some(stop) = clustered::stop(&self.rooms, held.room, caller, cx) =>
+                {
+                    return stop;
+                }
                 Ok(held) => self.command(held, caller.member, terms, command, cx),
                 Err(reject) => Err(reject),
             },
@@ -179,6 +210,7 @@ impl Rooms {
     pub fn settle_room(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         let Some(room) = self.rooms.get_mut(key) else { return };
         room.collect(key, &mut self.effects, cx);
+        announce::settle(room, key, cx);
         room.arm(key, cx);
         self.persist.mark_dirty(key, room, cx);
     }
@@ -214,7 +246,7 @@ impl Rooms {
         seat: &mut Option<SeatHandle>,
         cx: &mut Cx<'_>,
     ) -> Result<(Ack, Option<ConnId>), Reject> {
-        let &Caller { peer, member, route, .. } = caller;
+        let &Caller { peer, member, way, .. } = caller;
         // mark: refused_joiner_has_left
         let leaves = *seat;
         let holder = self.admit(peer, member, join, leaves, cx)?; // mark: log_tells_passcode
@@ -237,7 +269,7 @@ impl Rooms {
         room.flush(key, cx); // mark: window_open_during_join
         let (before, was_empty) = (room.seated(), room.empty_since().is_some());
         if is_screen {
-            room.seat_screen(member, route, join, cx.settings, &mut self.effects);
+            room.seat_screen(member, way, join, cx.settings, &mut self.effects);
             room.guessed_right(peer, join);
             cx.report.counters.sessions_empty -= u32::from(was_empty);
             *seat = Some(SeatHandle { room: key, index: 0 });
@@ -258,8 +290,13 @@ impl Rooms {
         {
             self.effects.push(Effect::Snapshot(Audience::All));
         }
+        if let Some(holder) = holder {
+            clustered::evict(room, holder, cx);
+        }
         let replaced = holder.and_then(|holder| room.replace(holder, cx.now.at));
-        room.seat(member, route, cx.settings);
+        let tick_hz = room.session.tick_hz(member);
+        let metronome = room.session.wants_metronome(member);
+        room.seat(member, way, tick_hz, metronome, cx.settings);
         room.reservations.release(member);
         if holder.is_none() {
             room.guessed_right(peer, join);
@@ -358,14 +395,19 @@ impl Rooms {
     ) {
         let key = seat.room;
         let Some(room) = self.rooms.get_mut(key) else { return };
-        let is_member = !room.is_screen(member);
+        if clustered::is_branch(room) {
+            return Clustered::of(self).part(key, member, reason, cx);
+        }
+        let before = room.seated();
+        let was_empty = room.empty_since().is_some();
         room.remove_member(key, member, reason, cx, &mut self.effects);
         if reason == LeaveReason::Draining {
             // The shard sends a farewell of its own to the members that are still seated.
             self.effects.clear();
         }
-        cx.report.counters.members -= u32::from(is_member);
-        cx.report.counters.sessions_empty += u32::from(room.occupants() == 0);
+        cx.report.counters.members -= (before - room.seated()) as u32;
+        let is_empty = room.occupants() == 0;
+        cx.report.counters.sessions_empty += u32::from(is_empty && !was_empty);
         self.settle_room(key, cx);
     }
 
@@ -381,7 +423,7 @@ impl Rooms {
         cx: &mut Cx<'_>,
     ) -> Option<(MemberId, SeatHandle)> {
         let key = offset.room;
-        let room = self.rooms.get_mut(key)?;
+        let room = self.rooms.get_mut(key).filter(|room| !clustered::is_branch(room))?;
         room.flush(key, cx);
         let (before, was_empty) = (room.seated(), room.empty_since().is_some());
         let member = room.recover(token, offset, route, cx, &mut self.effects)?;
@@ -475,6 +517,7 @@ impl Rooms {
         {
             let Some(room) = self.rooms.get_mut(key) else { continue };
             room.flush(key, cx);
+            announce::settle(room, key, cx);
             // The flush may have logged events; their expiry needs a timer.
             room.arm(key, cx);
             *sent += room.seated();
@@ -682,6 +725,7 @@ impl Rooms {
             _ => {
                 if let Some(room) = self.rooms.get_mut(key) {
                     room.due(key, cx, &mut self.effects);
+                    announce::settle(room, key, cx);
                     self.persist.mark_dirty(key, room, cx);
                 }
             }
@@ -690,14 +734,19 @@ impl Rooms {
 
     /// Removes an empty session for good, from the storage too.
     fn remove(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
-        if let Some(room) = self.remove_room(key, cx) {
+        if let Some(room) = self.remove_room(key, cx)
+            && !clustered::is_branch(&room)
+        {
             self.persist.forget(key, &room, cx);
         }
     }
 
     /// Moves an empty, stored session out of memory. The storage keeps it until `until`.
     fn evict(&mut self, key: RoomKey, until: Micros, cx: &mut Cx<'_>) {
-        if let Some(room) = self.remove_room(key, cx) {
+        if let Some(room) = self.remove_room(key, cx)
+            && !clustered::is_branch(&room)
+        {
+            clustered::give_up(&room, cx);
             self.persist.evict(&room, until, &self.names, cx);
         }
     }
@@ -713,6 +762,9 @@ impl Rooms {
         assert_eq!(room.occupants(), 0, "only an empty session is removed");
         cx.report.counters.sessions_empty -= 1;
         self.names.remove(room.session.id());
+        if let Some(nodes) = &mut self.nodes {
+            nodes.removed(&room, cx);
+        }
         Some(room)
     }
 }

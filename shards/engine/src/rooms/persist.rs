@@ -65,7 +65,8 @@ impl PersistQueue {
 
     /// Queues a session if its newest state is neither stored nor in flight.
     pub fn mark_dirty(&mut self, key: RoomKey, room: &mut Room, cx: &mut Cx<'_>) {
-        if cx.settings.storage_wait.is_none() {
+        // The nodes of a cluster store a session with each decision.
+        if cx.settings.storage_wait.is_none() || cx.settings.cluster.is_some() {
             return;
         }
         let newest = (room.session.epoch(), room.session.version());

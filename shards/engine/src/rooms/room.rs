@@ -3,15 +3,17 @@
 
 use std::net::IpAddr;
 
+use super::Way;
 use super::batch::Batch;
 use super::persisted::Persisted;
 use super::replay_log::{self, Bounds, EntryForm, ReplayLog, is_volatile};
 use super::reservations::Reservations;
+use super::shared::{self, Shared};
 use super::tick_grid::{TickGrid, stride};
 use super::told::{Place, Told};
 use crate::context::Cx;
 use crate::delivery::route::Route;
-use crate::io::Settings;
+use crate::io::{NodeId, Settings};
 use crate::session::{Audience, Effect, LostSeat, Session};
 use crate::speech::{Code, Join, LeaveReason, Member, Notice, Operation, Reject, RoomStats};
 use crate::throttle::guesses::{Guard, GuessLimit, GuessThrottle, Shown};
@@ -53,6 +55,8 @@ pub struct Room {
     pub reservations: Reservations,
     /// Number of subscribers that are screens.
     screens: u32,
+    /// The session's part in a cluster. `None`: the server is alone.
+    pub shared: Option<Box<Shared>>,
 }
 
 /// A connected member with its route.
@@ -110,14 +114,28 @@ impl Room {
             guard: Guard::default(),
             reservations: Reservations::default(),
             screens: 0,
+            shared: None,
         }
     }
 
     /// Adds a subscriber for a member that the session has admitted, or updates its route and its
     /// wishes for ticks.
-    pub fn seat(&mut self, member: MemberId, route: Route, settings: &Settings) {
-        let stride = stride(self.session.tick_hz(member), settings.tick_interval);
-        let metronome = self.session.wants_metronome(member);
+    pub fn seat(
+        &mut self,
+        member: MemberId,
+        way: Way,
+        tick_hz: Option<u8>,
+        metronome: bool,
+        settings: &Settings,
+    ) {
+        let route = match way {
+            Way::Here(route) => route,
+            Way::Node(node) => return self.seat_on(node, member, false),
+        };
+        if let Some(Shared::Owner(owner)) = self.shared.as_deref_mut() {
+            owner.unseat(member);
+        }
+        let stride = stride(tick_hz, settings.tick_interval);
         let subscriber = Subscriber { member, route, stride, metronome, is_screen: false };
         match self.subscribers.iter_mut().find(|subscriber| subscriber.member == member) {
             Some(taken) => *taken = subscriber,
@@ -132,7 +150,8 @@ impl Room {
     /// `session_not_found`, `bad_passcode` or `session_full`.
     pub fn admit_screen(&self, screen: MemberId, join: &Join) -> Result<(), Reject> {
         self.session.admit_screen(join)?;
-        if self.screens - u32::from(self.is_screen(screen)) >= SCREENS_MAX {
+        let remote = self.shared.as_ref().map_or(0, |shared| shared.remote_screens());
+        if self.screens + remote - u32::from(self.is_screen(screen)) >= SCREENS_MAX {
             let message = format!("the session has its {SCREENS_MAX} screens");
             return Err(Reject::new(Code::SessionFull, message));
         }
@@ -144,12 +163,20 @@ impl Room {
     pub fn seat_screen(
         &mut self,
         screen: MemberId,
-        route: Route,
+        way: Way,
         join: &Join,
         settings: &Settings,
         effects: &mut Vec<Effect>,
     ) {
         self.unseat(screen, Micros::ZERO);
+        let route = match way {
+            Way::Here(route) => route,
+            Way::Node(node) => {
+                self.seat_on(node, screen, true);
+                let snapshot = Effect::Snapshot(Audience::One(screen));
+                return effects.extend([snapshot, Effect::RoomStats]);
+            }
+        };
         let stride = stride(join.tick_hz, settings.tick_interval);
         let (member, metronome) = (screen, false);
         self.subscribers.push(Subscriber { member, route, stride, metronome, is_screen: true });
@@ -158,10 +185,19 @@ impl Room {
         effects.extend([Effect::Snapshot(Audience::One(screen)), Effect::RoomStats]);
     }
 
+    /// Seats a member or screen that is connected to another node.
+    fn seat_on(&mut self, node: NodeId, member: MemberId, is_screen: bool) {
+        if let Some(Shared::Owner(owner)) = self.shared.as_deref_mut() {
+            owner.seat(node, member, is_screen);
+            self.empty_since = None;
+        }
+    }
+
     /// Whether this subscriber is a screen.
     pub fn is_screen(&self, member: MemberId) -> bool {
         let is_it = |other: &Subscriber| other.is_screen && other.member == member;
         self.screens > 0 && self.subscribers.iter().any(is_it)
+            || self.shared.as_ref().is_some_and(|shared| shared.is_screen(member))
     }
 
     /// Changes the route of a member, which has another connection now.
@@ -184,10 +220,14 @@ impl Room {
 
     /// Removes a member's subscriber.
     pub fn unseat(&mut self, member: MemberId, now: Micros) {
-        self.screens -= u32::from(self.is_screen(member));
+        let is_it = |other: &&Subscriber| other.is_screen && other.member == member;
+        self.screens -= u32::from(self.screens > 0 && self.subscribers.iter().any(|o| is_it(&o)));
         // mark: leaver_stays_seated
         self.subscribers.retain(|subscriber| subscriber.member != member);
-        if self.subscribers.is_empty() {
+        if let Some(Shared::Owner(owner)) = self.shared.as_deref_mut() {
+            owner.unseat(member);
+        }
+        if self.occupants() == 0 {
             self.empty_since = Some(now);
         }
     }
@@ -246,7 +286,9 @@ impl Room {
         {
             return None;
         }
-        self.seat(member, route, cx.settings);
+        let tick_hz = self.session.tick_hz(member);
+        let wants = self.session.wants_metronome(member);
+        self.seat(member, Way::Here(route), tick_hz, wants, cx.settings);
         for missed in self.log.missed(offset.number, member, metronome) {
             let number = missed.number;
             cx.sender.text(cx.out, route.conn, route.encoding, |bytes| match missed.form {
@@ -303,14 +345,28 @@ impl Room {
             .map(|subscriber| subscriber.route.conn)
     }
 
-    /// Returns the number of connected members.
+    /// Returns the number of members that are connected to this node.
     pub fn seated(&self) -> usize {
         self.subscribers.len() - self.screens as usize
     }
 
-    /// Returns the number of connected members and screens.
+    /// Returns the number of connected members and screens, on all nodes.
     pub fn occupants(&self) -> usize {
-        self.subscribers.len()
+        self.subscribers.len() + self.shared.as_ref().map_or(0, |shared| shared.remote())
+    }
+
+    /// Notes since when no member is connected.
+    pub fn note_empty(&mut self, now: Micros) {
+        match self.occupants() {
+            0 if self.empty_since.is_none() => self.empty_since = Some(now),
+            0 => {}
+            _ => self.empty_since = None,
+        }
+    }
+
+    /// Returns the members that are connected to this node, and whether each is a screen.
+    pub fn seated_here(&self) -> impl Iterator<Item = (MemberId, bool)> {
+        self.subscribers.iter().map(|subscriber| (subscriber.member, subscriber.is_screen))
     }
 
     /// Checks whether an address may try a passcode or PIN.
@@ -359,18 +415,22 @@ impl Room {
     /// it for an urgent effect. A newcomer's snapshot and a sync response are sent at once.
     pub fn collect(&mut self, key: RoomKey, effects: &mut Vec<Effect>, cx: &mut Cx<'_>) {
         for effect in effects.drain(..) {
-            match effect {
-                Effect::Snapshot(one @ Audience::One(_)) => self.send_snapshot(key, one, cx),
-                Effect::Notify(one @ Audience::One(_), notice @ Notice::SyncResponse(_)) => {
-                    self.send_notice(key, one, &notice, cx);
-                }
-                Effect::RoomStats if self.session.is_large() => {
+            let effect = match &mut self.shared {
+                Some(shared) => match shared.hold_direct(effect) {
+                    Some(effect) => effect,
+                    None => continue,
+                },
+                None => effect,
+            };
+            match self.send_direct(key, effect, cx) {
+                None => {}
+                Some(Effect::RoomStats) if self.session.is_large() => {
                     self.stats_at.get_or_insert(cx.now.at + STATS_INTERVAL);
                 }
-                effect => self.batch.add(effect),
+                Some(effect) => self.batch.add(effect),
             }
         }
-        if !self.batch.is_empty() {
+        if !self.batch.is_empty() && !shared::waits_for_store(&self.shared) {
             let windows = self.batch.windows(self.subscribers.len());
             let waits = Micros::from_micros(windows * cx.settings.batch_interval.as_micros());
             let closes = cx.now.at + waits;
@@ -381,9 +441,21 @@ impl Room {
         }
     }
 
+    /// Sends a newcomer's snapshot or a sync response. Returns any other effect.
+    pub fn send_direct(&mut self, key: RoomKey, effect: Effect, cx: &mut Cx<'_>) -> Option<Effect> {
+        match effect {
+            Effect::Snapshot(one @ Audience::One(_)) => self.send_snapshot(key, one, cx),
+            Effect::Notify(one @ Audience::One(_), notice @ Notice::SyncResponse(_)) => {
+                self.send_notice(key, one, &notice, cx);
+            }
+            effect => return Some(effect),
+        }
+        None
+    }
+
     /// Sets the timers that the session needs now.
     pub fn arm(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
-        let playing = self.session.is_playing(cx.now.at);
+        let playing = self.is_playing(cx.now.at);
         // A tick that is due is not moved: it fires at the end of this turn.
         if !self.tick.at().is_some_and(|at| playing && at <= cx.now.at) {
             let after = playing.then(|| self.grid.tick_at(cx.now.at));
@@ -391,10 +463,11 @@ impl Room {
         }
         let expires = self.empty_since.map(|since| since + cx.settings.limits.empty_session_ttl);
         let forgets = self.log.deadline(&bounds(cx));
-        let deadline = [self.session.next_deadline(), expires, forgets, self.stats_at]
-            .into_iter()
-            .flatten()
-            .min();
+        let deadline =
+            [shared::deadline(&self.shared, &self.session), expires, forgets, self.stats_at]
+                .into_iter()
+                .flatten()
+                .min();
         self.deadline.set(cx.wheel, deadline, Timer::Room(key));
     }
 
@@ -441,10 +514,13 @@ impl Room {
     pub fn tick(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         self.tick.fired();
         *cx.ticking -= 1;
-        if !self.session.is_playing(cx.now.at) {
+        if !self.is_playing(cx.now.at) {
             return self.arm(key, cx);
         }
-        let tick = Notice::Tick(self.session.tick(cx.now));
+        let tick = Notice::Tick(match shared::timeline_before(&self.shared) {
+            Some(timeline) => Session::tick_of(timeline, cx.now),
+            None => self.session.tick(cx.now),
+        });
         let (first, last) = (self.next_tick, self.grid.tick_at(cx.now.at));
         let wanting = |subscriber: &&Subscriber| match u64::from(subscriber.stride) {
             0 => false,
@@ -463,8 +539,11 @@ impl Room {
     pub fn due(&mut self, key: RoomKey, cx: &mut Cx<'_>, effects: &mut Vec<Effect>) {
         self.deadline.fired();
         self.log.prune(cx.now.at, &mut bounds(cx));
-        if self.session.next_deadline().is_some_and(|at| at <= cx.now.at) {
-            self.session.due(cx.now, effects);
+        if shared::deadline(&self.shared, &self.session).is_some_and(|at| at <= cx.now.at) {
+            match self.shared.as_deref() {
+                Some(Shared::Branch(_)) => self.session.due_in_copy(cx.now, effects),
+                _ => self.session.due(cx.now, effects),
+            }
         }
         self.collect(key, effects, cx);
         if self.stats_at.is_some_and(|at| at <= cx.now.at) {
@@ -483,7 +562,7 @@ impl Room {
     /// Also called before a member joins or leaves and before newer state is sent to a member. So
     /// no member receives older state after newer, or events from before it joined.
     pub fn flush(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
-        if self.batch.is_empty() {
+        if self.batch.is_empty() || shared::waits_for_store(&self.shared) {
             return;
         }
         self.window.cancel(cx.wheel);
@@ -506,7 +585,8 @@ impl Room {
     /// Sends the statistics, without an offset: a recovered member receives fresh ones.
     fn send_stats(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         self.stats_at = None;
-        let screens = self.screens;
+        let remote = self.shared.as_ref().map_or(0, |shared| shared.remote_screens());
+        let screens = self.screens + remote;
         let stats = RoomStats { screens, ..self.session.room_stats(cx.now.at) };
         let mut packet = Vec::with_capacity(PACKET_BYTES);
         notices::room_stats(&mut packet, self.session.id(), &stats);
@@ -550,12 +630,18 @@ impl Room {
     /// Sends a printed packet to the members. All packets to more than one member leave the room
     /// here, except ticks.
     fn tell(&mut self, key: RoomKey, told: Told, cx: &mut Cx<'_>) {
-        self.deliver(key, told, cx);
+        let told = match &mut self.shared {
+            Some(shared) => shared.pass(told),
+            None => Some(told),
+        };
+        if let Some(told) = told {
+            self.deliver(key, told, cx);
+        }
     }
 
     /// Sends a printed packet to the subscribers, and logs it if it has a place in the log: with
     /// its offset to clients that may recover, without to the others.
-    fn deliver(&mut self, key: RoomKey, told: Told, cx: &mut Cx<'_>) {
+    pub fn deliver(&mut self, key: RoomKey, told: Told, cx: &mut Cx<'_>) {
         let Told { audience, place, mut packet } = told;
         let number = match place {
             Place::Nowhere => return self.send(audience, &packet, |_| true, cx),
@@ -611,6 +697,14 @@ impl Room {
         cx.sender.fan_out(cx.out, to, packet);
     }
 
+    /// Whether the music plays, as far as members know.
+    fn is_playing(&self, at: Micros) -> bool {
+        match shared::timeline_before(&self.shared) {
+            Some(timeline) => timeline.is_playing_at(at),
+            None => self.session.is_playing(at),
+        }
+    }
+
     /// Cancels all timers and drops the log, because the room is about to be removed.
     pub fn clear(&mut self, cx: &mut Cx<'_>) {
         *cx.ticking -= u32::from(self.is_ticking());
@@ -625,7 +719,9 @@ impl Room {
     /// # Panics
     /// If subscribers and connected members do not match.
     pub fn check_invariants(&self) {
-        self.session.check_invariants();
+        if !matches!(self.shared.as_deref(), Some(Shared::Branch(_))) {
+            self.session.check_invariants();
+        }
         for (index, subscriber) in self.subscribers.iter().enumerate() {
             let same = |other: &Subscriber| {
                 other.member == subscriber.member || other.route.conn == subscriber.route.conn
@@ -636,12 +732,14 @@ impl Room {
                 subscriber.member
             );
         }
-        let connected = self.session.members().filter(|member| member.connected).count();
-        assert_eq!(connected, self.seated(), "a member is connected exactly if it has a seat");
+        if self.shared.is_none() {
+            let connected = self.session.members().filter(|member| member.connected).count();
+            assert_eq!(connected, self.seated(), "a member is connected exactly if it has a seat");
+        }
         let screens = self.subscribers.iter().filter(|subscriber| subscriber.is_screen).count();
         assert_eq!(screens as u32, self.screens, "screens are counted");
         assert!(self.screens <= SCREENS_MAX, "{} screens", self.screens);
-        assert_eq!(self.subscribers.is_empty(), self.empty_since.is_some());
+        assert_eq!(self.occupants() == 0, self.empty_since.is_some());
     }
 }
 

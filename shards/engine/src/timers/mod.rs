@@ -24,6 +24,8 @@ pub enum Timer {
     LoadTimeout,
     /// The expiry of a session that was evicted to the storage.
     Expire,
+    /// The next look at what other nodes have not answered.
+    Nodes,
 }
 
 /// The handle of at most one timer in the wheel.

@@ -192,6 +192,8 @@ pub enum Awaits {
     Storage,
     /// The admission of another shard, to the request of this number.
     Admission(u64),
+    /// The answer of another node to a join.
+    Node,
 }
 
 /// The continuation of reading after an event.

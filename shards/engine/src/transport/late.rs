@@ -26,6 +26,8 @@ pub struct LateValue {
     pub terms: Terms,
     /// The command.
     pub command: SessionCommand,
+    /// The JSON of the event's first argument, if another node will read it.
+    pub payload: Option<Box<str>>,
     /// The time of its arrival.
     pub since: Micros,
     /// The time at which the rate may allow it.

@@ -372,11 +372,14 @@ impl<'a> Message<'a> {
                     && is_event(state.snapshot)
             }
             Self::Pulse(Pulse { sessions }) => {
-                sessions.len() <= ENTRIES_MAX && sessions.iter().all(|(_, epoch, _)| is_epoch(*epoch))
+                sessions.len() <= ENTRIES_MAX
+                    && sessions.iter().all(|(_, epoch, _)| is_epoch(*epoch))
             }
             Self::RollCall(RollCall { sessions }) => {
                 sessions.len() <= ENTRIES_MAX
-                    && sessions.iter().all(|(session, epoch)| is_session(session) && is_epoch(*epoch))
+                    && sessions
+                        .iter()
+                        .all(|(session, epoch)| is_session(session) && is_epoch(*epoch))
             }
         }
     }

@@ -1,0 +1,542 @@
+//! Several nodes that share sessions, around a model of the store's scripts.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::io::node::{ClaimOutcome, CommitOutcome, Standing, Stored};
+use crate::io::{Cluster, NodeId, NodeNews};
+
+/// Time to live of a node's lease.
+const LEASE: Micros = Micros::from_secs(2);
+
+const BUCKETS: u16 = 64;
+
+/// A session as the store has it.
+#[derive(Clone, Default)]
+struct Hash {
+    epoch: u64,
+    version: u64,
+    owner: Option<NodeId>,
+    record: Vec<u8>,
+    branches: Vec<u8>,
+}
+
+/// Nodes with one shard each, and the store that they share.
+struct Band {
+    nodes: Vec<World>,
+    /// Nodes that do nothing: they are dead or stopped.
+    stopped: Vec<bool>,
+    /// The end of each node's lease.
+    leases: Vec<Micros>,
+    hashes: BTreeMap<SessionId, Hash>,
+    /// Orders that have not reached the store, in order.
+    orders: Vec<(usize, Output, Vec<Vec<u8>>)>,
+    /// News that have not reached their node, in order.
+    news: Vec<(usize, NodeNews)>,
+    /// Whether the store does nothing.
+    is_frozen: bool,
+    /// Number of messages that are lost next.
+    loses: usize,
+    commits: usize,
+    refused: usize,
+    k: u64,
+}
+
+fn node(index: usize) -> NodeId {
+    NodeId { number: index as u16 + 1, incarnation: 1_000 + index as u64 }
+}
+
+impl Band {
+    fn new(count: usize) -> Self {
+        let of = |index| {
+            let cluster = Cluster { node: node(index), buckets: BUCKETS, lease_ttl: LEASE };
+            World::new(Settings {
+                cluster: Some(cluster),
+                storage_wait: Some(Micros::from_secs(3)),
+                seed: (index as u64 + 1).into(),
+                ..settings()
+            })
+        };
+        let mut band = Self {
+            nodes: (0..count).map(of).collect(),
+            stopped: vec![false; count],
+            leases: vec![Micros::from_secs(3); count],
+            hashes: BTreeMap::new(),
+            orders: Vec::new(),
+            news: Vec::new(),
+            is_frozen: false,
+            loses: 0,
+            commits: 0,
+            refused: 0,
+            k: 1_800_000_000_000,
+        };
+        for index in 0..count {
+            band.table(index, count);
+        }
+        band.settle();
+        band
+    }
+
+    /// Tells a node that the first `count` nodes live.
+    fn table(&mut self, index: usize, count: usize) {
+        let peers = (0..count).filter(|other| *other != index).map(node).collect();
+        self.news.push((index, NodeNews::Table { revision: count as u64, peers }));
+    }
+
+    fn now(&self) -> Micros {
+        self.nodes[0].now
+    }
+
+    /// Carries orders and news until there are none, without time passing.
+    fn settle(&mut self) {
+        for _ in 0..1_000 {
+            for index in 0..self.nodes.len() {
+                if !self.stopped[index] {
+                    self.nodes[index].turn();
+                }
+                let orders = std::mem::take(&mut self.nodes[index].to_nodes);
+                let orders = orders.into_iter().map(|(_, output, bytes)| (index, output, bytes));
+                self.orders.extend(orders);
+            }
+            if !self.is_frozen {
+                for (from, output, bytes) in std::mem::take(&mut self.orders) {
+                    self.carry_out(from, output, bytes);
+                }
+            }
+            let (later, now): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.news).into_iter().partition(|(to, _)| self.stopped[*to]);
+            self.news = later;
+            if now.is_empty() {
+                return;
+            }
+            for (to, news) in now {
+                self.nodes[to].input(0, Input::Node { news: &news });
+            }
+        }
+        panic!("the nodes never come to rest");
+    }
+
+    /// Lets time pass in steps of 5 ms. Nodes that run beat.
+    fn pass(&mut self, span: Micros) {
+        let end = self.now() + span;
+        while self.now() < end {
+            let now = self.now() + MS(5);
+            for index in 0..self.nodes.len() {
+                if self.stopped[index] {
+                    self.nodes[index].now = now;
+                    continue;
+                }
+                let step = now - self.nodes[index].now;
+                self.nodes[index].pass(step);
+                if !self.is_frozen {
+                    self.leases[index] = now + LEASE;
+                }
+            }
+            self.settle();
+        }
+    }
+
+    /// The scripts, as the store carries them out.
+    fn carry_out(&mut self, from: usize, output: Output, bytes: Vec<Vec<u8>>) {
+        let own = node(from);
+        match output {
+            Output::Claim { session, expected, floor } => {
+                let lives = |owner: NodeId| {
+                    let now = self.nodes[0].now;
+                    self.leases.get(usize::from(owner.number) - 1).is_some_and(|end| now < *end)
+                };
+                let hash = self.hashes.entry(session.clone()).or_default();
+                let stored = (!hash.record.is_empty()).then(|| Stored {
+                    record: hash.record.clone().into(),
+                    branches: hash.branches.clone().into(),
+                });
+                let outcome = match hash.owner {
+                    Some(owner) if owner != own && (expected != Some(owner) || lives(owner)) => {
+                        ClaimOutcome::Theirs { owner, epoch: hash.epoch, stored }
+                    }
+                    _ => {
+                        self.k = self.k.max(hash.epoch.max(floor) / 2_048) + 1;
+                        hash.epoch = self.k * 2_048 + u64::from(own.number);
+                        (hash.owner, hash.version) = (Some(own), 0);
+                        ClaimOutcome::Mine { epoch: hash.epoch, stored }
+                    }
+                };
+                self.news.push((from, NodeNews::Claimed { session, outcome }));
+            }
+            Output::Commit { session, epoch, version, to, .. } => {
+                let hash = self.hashes.entry(session.clone()).or_default();
+                let [record, branches, head, tail] = &bytes[..] else { panic!("four parts") };
+                let is_lost = hash.epoch > epoch || hash.epoch == epoch && hash.owner != Some(own);
+                let outcome = if is_lost {
+                    self.refused += 1;
+                    CommitOutcome::Lost { epoch: hash.epoch, owner: hash.owner }
+                } else {
+                    if hash.epoch < epoch || hash.version <= version {
+                        (hash.epoch, hash.version, hash.owner) = (epoch, version, Some(own));
+                        hash.record.clone_from(record);
+                        hash.branches.clone_from(branches);
+                        self.commits += 1;
+                        self.publish(from, &to, &[&head[..], record, tail].concat());
+                    }
+                    CommitOutcome::Done { deaf: Vec::new() }
+                };
+                let committed = NodeNews::Committed { session, epoch, version, outcome };
+                self.news.push((from, committed));
+            }
+            Output::Publish { to, .. } | Output::Announce { to, .. } => {
+                self.publish(from, &to, &bytes[0]);
+            }
+            Output::Release { session, epoch } => {
+                let hash = self.hashes.entry(session).or_default();
+                hash.owner = hash.owner.filter(|owner| *owner != own || hash.epoch != epoch);
+            }
+            _ => {}
+        }
+    }
+
+    fn publish(&mut self, from: usize, to: &[u16], body: &[u8]) {
+        for number in to {
+            if self.loses > 0 {
+                self.loses -= 1;
+                continue;
+            }
+            let to = usize::from(*number) - 1;
+            self.news.push((to, NodeNews::Heard { from: node(from), body: body.into() }));
+        }
+    }
+
+    /// Kills a node, with its connections.
+    fn kill(&mut self, index: usize) {
+        self.settle();
+        self.stopped[index] = true;
+        self.nodes[index].to_nodes.clear();
+    }
+
+    fn client(&mut self, index: usize) -> (usize, ConnId) {
+        (index, self.nodes[index].client(0))
+    }
+
+    fn say(&mut self, (index, id): (usize, ConnId), text: &str) {
+        self.nodes[index].say(id, text);
+        self.settle();
+    }
+
+    fn received(&mut self, (index, id): (usize, ConnId)) -> Vec<String> {
+        self.nodes[index].received(id)
+    }
+
+    fn session(&self, index: usize) -> &crate::session::Session {
+        self.nodes[index].shards[0].session(&SessionId::parse("s").unwrap()).unwrap()
+    }
+
+    /// Joins a member, and returns it with the messages that it received.
+    fn joined(&mut self, index: usize, name: &str) -> (usize, ConnId) {
+        let client = self.client(index);
+        self.say(client, &join("s", name).replacen("42[", "421[", 1));
+        self.pass(MS(20));
+        let received = self.received(client);
+        assert!(received[0].starts_with("431[{\"ok\":true"), "{name}: {received:?}");
+        assert!(received.iter().any(|text| text.starts_with("42[\"snapshot\"")), "{received:?}");
+        client
+    }
+
+    /// Returns a leader and two followers on three nodes. The leader's node owns the session.
+    fn trio(&mut self) -> [(usize, ConnId); 3] {
+        let members = [(0, "Ann"), (1, "Bob"), (2, "Cat")];
+        let members = members.map(|(index, name)| self.joined(index, name));
+        self.pass(MS(50));
+        for member in members {
+            self.received(member);
+        }
+        members
+    }
+}
+
+fn has(received: &[String], part: &str) -> bool {
+    received.iter().any(|text| text.contains(part))
+}
+
+/// Returns a field of the last message that has it.
+fn last_field(received: &[String], field: &str) -> Option<String> {
+    let name = format!("\"{field}\":");
+    let text = received.iter().rev().find(|text| text.contains(&name))?;
+    let value = &text[text.find(&name)? + name.len()..];
+    let end = value.find([',', '}'])?;
+    Some(value[..end].to_owned())
+}
+
+#[test]
+fn members_on_three_nodes_share_a_session() {
+    let mut band = Band::new(3);
+    let [ann, bob, cat] = band.trio();
+    band.say(ann, r#"427["play",{"sessionId":"s"}]"#);
+    band.pass(MS(20));
+    let all = [ann, bob, cat].map(|member| band.received(member));
+    assert!(has(&all[0], "437[{\"ok\":true"), "{:?}", all[0]);
+    let snapshots = all
+        .each_ref()
+        .map(|received| received.iter().rfind(|text| text.starts_with("42[\"snapshot\"")).unwrap());
+    assert!(snapshots[0] == snapshots[1] && snapshots[1] == snapshots[2], "{snapshots:?}");
+    for name in ["Ann", "Bob", "Cat", "\"isPlaying\":true"] {
+        assert!(snapshots[0].contains(name), "{}", snapshots[0]);
+    }
+    assert!(all.iter().all(|received| has(received, "42[\"play\"")), "{all:?}");
+    let state = |index: usize| {
+        let session = band.session(index);
+        let mut record = Vec::new();
+        session.state().print(&mut record);
+        (session.epoch(), session.version(), session.checksum(), record)
+    };
+    assert_eq!(state(0), state(1));
+    assert_eq!(state(1), state(2));
+}
+
+#[test]
+fn commands_from_any_node_are_obeyed_in_one_order() {
+    let mut band = Band::new(3);
+    let [ann, bob, cat] = band.trio();
+    band.say(bob, r#"421["join_session",{"sessionId":"s"}]"#);
+    let mut received = band.received(bob);
+    received.retain(|text| text.starts_with("431"));
+    let id = last_field(&received, "socketId").unwrap();
+    band.say(
+        ann,
+        &format!(r#"422["set_role",{{"sessionId":"s","role":"leader","memberId":{id}}}]"#),
+    );
+    band.pass(MS(20));
+    assert!(has(&band.received(ann), "432[{\"ok\":true"));
+    band.say(bob, r#"423["play",{"sessionId":"s"}]"#);
+    band.say(cat, r#"424["play",{"sessionId":"s"}]"#);
+    band.say(ann, r#"425["chat_message",{"sessionId":"s","message":"one"}]"#);
+    band.say(cat, r#"426["chat_message",{"sessionId":"s","message":"two"}]"#);
+    band.pass(MS(50));
+    let all = [ann, bob, cat].map(|member| band.received(member));
+    assert!(has(&all[1], "433[{\"ok\":true"), "{:?}", all[1]);
+    assert!(has(&all[2], "434[{\"ok\":false,\"error\":{\"code\":\"not_leader\""), "{:?}", all[2]);
+    for received in &all {
+        let place = |part: &str| received.iter().position(|text| text.contains(part)).unwrap();
+        assert!(place("42[\"play\"") < place("\"one\"") && place("\"one\"") < place("\"two\""));
+        assert_eq!(received.iter().filter(|text| text.contains("\"two\"")).count(), 1);
+    }
+    let acknowledged = all[1].iter().position(|text| text.starts_with("433")).unwrap();
+    let told = all[1].iter().position(|text| text.starts_with("42[\"play\"")).unwrap();
+    assert!(acknowledged < told, "{:?}", all[1]);
+}
+
+#[test]
+fn nobody_learns_of_a_decision_that_is_not_stored() {
+    let mut band = Band::new(2);
+    let (ann, bob) = (band.joined(0, "Ann"), band.joined(1, "Bob"));
+    band.pass(MS(50));
+    band.received(ann);
+    band.received(bob);
+    band.is_frozen = true;
+    band.say(ann, r#"427["play",{"sessionId":"s"}]"#);
+    band.pass(MS(100));
+    assert_eq!(band.received(ann), [""; 0]);
+    band.is_frozen = false;
+    band.pass(MS(20));
+    for member in [ann, bob] {
+        assert!(has(&band.received(member), "42[\"play\""));
+    }
+}
+
+#[test]
+fn a_node_that_is_alone_waits_for_no_store() {
+    let mut band = Band::new(1);
+    let ann = band.joined(0, "Ann");
+    band.is_frozen = true;
+    band.say(ann, r#"427["play",{"sessionId":"s"}]"#);
+    band.pass(MS(10));
+    let received = band.received(ann);
+    assert!(has(&received, "437[{\"ok\":true") && has(&received, "42[\"play\""), "{received:?}");
+    band.is_frozen = false;
+    band.pass(MS(10));
+    let stored = band.hashes.values().next().unwrap().version;
+    assert_eq!(stored, band.session(0).version());
+}
+
+#[test]
+fn a_store_that_is_away_leaves_shared_sessions_as_they_are() {
+    let mut band = Band::new(2);
+    let (ann, bob) = (band.joined(0, "Ann"), band.joined(1, "Bob"));
+    band.is_frozen = true;
+    band.say(ann, r#"427["play",{"sessionId":"s"}]"#);
+    band.say(bob, r#"428["chat_message",{"sessionId":"s","message":"hi"}]"#);
+    band.pass(MS(1_200));
+    assert!(has(&band.received(ann), "437[{\"ok\":false,\"error\":{\"code\":\"unavailable\""));
+    band.say(ann, r#"429["stop",{"sessionId":"s"}]"#);
+    assert!(has(&band.received(ann), "439[{\"ok\":false,\"error\":{\"code\":\"unavailable\""));
+    band.pass(MS(1_000));
+    assert!(has(&band.received(bob), "438[{\"ok\":false,\"error\":{\"code\":\"unavailable\""));
+    band.is_frozen = false;
+    band.pass(MS(500));
+    band.say(ann, r#"4210["play",{"sessionId":"s"}]"#);
+    band.pass(MS(20));
+    assert!(has(&band.received(ann), "4310[{\"ok\":true"));
+}
+
+#[test]
+fn a_lost_bulletin_is_repaired_and_shown_once() {
+    let mut band = Band::new(2);
+    let (ann, bob) = (band.joined(0, "Ann"), band.joined(1, "Bob"));
+    band.pass(MS(600));
+    band.received(bob);
+    band.loses = 1;
+    band.say(ann, r#"42["chat_message",{"sessionId":"s","message":"one"}]"#);
+    band.pass(MS(20));
+    assert_eq!(band.loses, 0);
+    assert!(!has(&band.received(bob), "\"one\""));
+    band.pass(MS(600));
+    band.say(ann, r#"42["chat_message",{"sessionId":"s","message":"two"}]"#);
+    band.pass(MS(600));
+    let received = band.received(bob);
+    for text in ["\"one\"", "\"two\""] {
+        assert_eq!(received.iter().filter(|one| one.contains(text)).count(), 1, "{received:?}");
+    }
+}
+
+#[test]
+fn a_command_is_carried_out_once_however_often_it_is_sent() {
+    let mut band = Band::new(2);
+    let (ann, bob) = (band.joined(0, "Ann"), band.joined(1, "Bob"));
+    band.pass(MS(600));
+    for member in [ann, bob] {
+        band.received(member);
+    }
+    // The command arrives, and the answer is lost.
+    band.nodes[1].say(bob.1, r#"427["chat_message",{"sessionId":"s","message":"hi"}]"#);
+    let orders = std::mem::take(&mut band.nodes[1].to_nodes);
+    for (_, output, bytes) in orders {
+        band.carry_out(1, output, bytes);
+    }
+    band.loses = 1;
+    band.pass(MS(1_000));
+    let received = band.received(bob);
+    assert_eq!(received.iter().filter(|text| text.contains("437[{\"ok\":true")).count(), 1);
+    for received in [received, band.received(ann)] {
+        assert_eq!(received.iter().filter(|text| text.contains("\"hi\"")).count(), 1);
+    }
+}
+
+#[test]
+fn another_node_takes_over_and_the_leader_keeps_its_seat() {
+    let mut band = Band::new(3);
+    // Bob leads from the second node, and the first one owns the session.
+    let (eve, bob, cat) = (band.client(0), band.client(1), band.client(2));
+    band.say(eve, r#"421["join_session",{"sessionId":"s","role":"follower"}]"#);
+    band.say(bob, r#"421["join_session",{"sessionId":"s","role":"leader"}]"#);
+    band.say(cat, r#"421["join_session",{"sessionId":"s"}]"#);
+    band.pass(MS(50));
+    band.say(bob, r#"422["play",{"sessionId":"s"}]"#);
+    band.pass(MS(600));
+    let before = (band.session(1).epoch(), band.session(1).version());
+    for member in [bob, cat] {
+        band.received(member);
+    }
+    band.kill(0);
+    // Ticks go on.
+    band.pass(MS(1_000));
+    for member in [bob, cat] {
+        let ticks = band.received(member);
+        let ticks = ticks.iter().filter(|text| text.contains("scroll_tick")).count();
+        assert!(ticks >= 60, "{ticks} ticks");
+    }
+    band.pass(MS(1_900));
+    band.say(bob, r#"423["pause",{"sessionId":"s"}]"#);
+    band.pass(MS(100));
+    let (of_bob, of_cat) = (band.received(bob), band.received(cat));
+    assert!(has(&of_bob, "433[{\"ok\":true"), "{of_bob:?}");
+    assert!(has(&of_cat, "42[\"pause\""), "{of_cat:?}");
+    assert!((band.session(1).epoch(), band.session(1).version()) > before);
+    assert_eq!(band.session(1).checksum(), band.session(2).checksum());
+    // The members of the dead node are gone after the roll call.
+    band.pass(MS(1_500));
+    let of_cat = band.received(cat);
+    assert_eq!(last_field(&of_cat, "connectedCount").as_deref(), Some("2"), "{of_cat:?}");
+    assert_eq!(band.session(1).members().count(), 2);
+}
+
+#[test]
+fn a_stopped_owner_wakes_as_a_branch() {
+    let mut band = Band::new(2);
+    let (ann, bob) = (band.joined(0, "Ann"), band.joined(1, "Bob"));
+    band.pass(MS(600));
+    band.stopped[0] = true;
+    band.pass(MS(20_000));
+    band.received(bob);
+    assert!(band.session(1).epoch() > band.session(0).epoch(), "the second node has taken over");
+    // Its first words are those of the new owner.
+    band.nodes[0].say(ann.1, r#"427["play",{"sessionId":"s"}]"#);
+    band.received(ann);
+    band.stopped[0] = false;
+    band.pass(MS(1_000));
+    let received = band.received(ann);
+    assert!(has(&received, "\"code\":\"unavailable\"") && !has(&received, "42[\"play\""));
+    band.say(ann, r#"428["chat_message",{"sessionId":"s","message":"back"}]"#);
+    band.pass(MS(600));
+    assert!(has(&band.received(ann), "438[{\"ok\":true"));
+    assert!(has(&band.received(bob), "\"back\""));
+    assert!(band.refused > 0, "the old owner's commit is refused");
+    assert_eq!(band.session(0).epoch(), band.session(1).epoch());
+}
+
+#[test]
+fn joins_at_one_moment_make_one_owner() {
+    let mut band = Band::new(3);
+    let clients = [0, 1, 2].map(|index| band.client(index));
+    for (index, id) in clients {
+        band.nodes[index].say(id, r#"421["join_session",{"sessionId":"s"}]"#);
+    }
+    band.pass(MS(100));
+    let all = clients.map(|client| band.received(client));
+    assert!(all.iter().all(|received| has(received, "431[{\"ok\":true")), "{all:?}");
+    let leads = |received: &&Vec<String>| has(received, "\"role\":\"leader\",\"protocol\"");
+    assert_eq!(all.iter().filter(leads).count(), 1, "{all:?}");
+    let owned = |index: &usize| band.nodes[*index].shards[0].counters().nodes.owned;
+    assert_eq!([0, 1, 2].iter().map(owned).sum::<u32>(), 1);
+}
+
+#[test]
+fn a_member_leaves_on_another_node() {
+    let mut band = Band::new(2);
+    let (ann, bob) = (band.joined(0, "Ann"), band.joined(1, "Bob"));
+    band.pass(MS(50));
+    band.received(ann);
+    band.say(bob, r#"427["leave_session",{"sessionId":"s"}]"#);
+    band.pass(MS(50));
+    assert!(has(&band.received(bob), "437[{\"ok\":true"));
+    let received = band.received(ann);
+    assert!(has(&received, "42[\"user_left\"") && has(&received, "\"connectedCount\":1"));
+    assert_eq!(band.session(0).members().count(), 1);
+}
+
+#[test]
+fn passcodes_hold_on_every_node() {
+    let mut band = Band::new(2);
+    let (ann, bob) = (band.client(0), band.client(1));
+    band.say(ann, r#"421["join_session",{"sessionId":"s","passcode":"open sesame"}]"#);
+    band.say(bob, r#"421["join_session",{"sessionId":"s","passcode":"wrong"}]"#);
+    band.pass(MS(50));
+    assert!(has(&band.received(bob), "431[{\"ok\":false,\"error\":{\"code\":\"bad_passcode\""));
+    band.say(bob, r#"422["join_session",{"sessionId":"s","passcode":"open sesame"}]"#);
+    band.pass(MS(50));
+    assert!(has(&band.received(bob), "432[{\"ok\":true"));
+}
+
+#[test]
+fn nonsense_from_other_nodes_is_counted_and_ignored() {
+    let mut band = Band::new(2);
+    let ann = band.joined(0, "Ann");
+    for body in [&b""[..], b"\x63", b"\x05nonsense", &[5; 300]] {
+        band.news.push((0, NodeNews::Heard { from: node(1), body: body.into() }));
+    }
+    let stranger = NodeId { number: 9, incarnation: 9 };
+    band.news.push((0, NodeNews::Heard { from: stranger, body: [9, 0].into() }));
+    let standing = NodeNews::Standing { first: 0, last: u16::MAX, standing: Standing::Full };
+    band.news.push((0, standing));
+    band.settle();
+    assert_eq!(band.nodes[0].shards[0].counters().nodes.unreadable, 4);
+    band.say(ann, r#"427["play",{"sessionId":"s"}]"#);
+    assert!(has(&band.received(ann), "437[{\"ok\":true"));
+}
