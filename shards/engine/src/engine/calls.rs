@@ -61,7 +61,7 @@ impl Shard {
     }
 
     /// Reads an event and applies it.
-    fn command(
+    pub(super) fn command(
         &mut self,
         event: ClientEvent,
         to: ReplyTo<'_>,
@@ -100,14 +100,6 @@ impl Shard {
             Next::Continue => {}
             Next::Defer(awaits) => self.transport.connections.wait(client, awaits),
             Next::HandOver(..) => panic!("a session is at home on one shard"),
-        }
-    }
-
-    /// Carries out a command of a client again, which another node has not answered.
-    pub(super) fn repeat(&mut self, to: ReplyTo<'_>, payload: &str, cx: &mut Cx<'_>) {
-        if let Some(event) = ClientEvent::from_name(to.event) {
-            let payload = Payload::Read { value: payload.into(), array: "" };
-            self.command(event, to, payload, cx);
         }
     }
 

@@ -15,7 +15,7 @@ use crate::rooms::clustered::{
 use crate::rooms::{Call, Caller, Reply, Way};
 use crate::session::Session;
 use crate::speech::{Ack, ClientNotice, Command, Join, LeaveReason, Reject};
-use crate::transport::{Awaits, ReplyTo};
+use crate::transport::{Awaits, Payload, ReplyTo};
 use crate::wire::envelope::{Bulletin, Message, Part, Say};
 use crate::wire::events::ClientEvent;
 use crate::wire::json::Value;
@@ -24,6 +24,13 @@ use crate::words::ids::{ConnId, MemberId, RoomKey, SeatHandle, SessionId};
 
 /// Acts on one piece of news.
 pub(super) fn news(shard: &mut Shard, news: &NodeNews, cx: &mut Cx<'_>) {
+    act(shard, news, cx);
+    if matches!(news, NodeNews::Claimed { .. } | NodeNews::Committed { .. }) {
+        Clustered::of(&mut shard.rooms).note_word();
+    }
+}
+
+fn act(shard: &mut Shard, news: &NodeNews, cx: &mut Cx<'_>) {
     match news {
         NodeNews::Table { revision, peers } => {
             let settled = Clustered::of(&mut shard.rooms).table(*revision, peers, cx);
@@ -122,7 +129,8 @@ fn claimed(shard: &mut Shard, session: &SessionId, outcome: &ClaimOutcome, cx: &
     }
 }
 
-/// Carries out the commands that waited for a former owner. Those that it has handled are confirmed.
+/// Carries out the commands that waited for a former owner. Those that it has handled are
+/// confirmed.
 fn go_on(shard: &mut Shard, key: RoomKey, pending: Vec<(PendingReply, bool)>, cx: &mut Cx<'_>) {
     for (reply, was_handled) in pending {
         let PendingReply { client, event, ack, payload, is_join, .. } = reply;
@@ -139,8 +147,16 @@ fn go_on(shard: &mut Shard, key: RoomKey, pending: Vec<(PendingReply, bool)>, cx
             let outcome = Ok(Ack::Repeated { epoch, version });
             shard.transport.connections.answer(to, &outcome, Some(session.id()), cx);
         } else {
-            shard.repeat(to, &payload, cx);
+            repeat(shard, to, &payload, cx);
         }
+    }
+}
+
+/// Carries out a command of a client that the former owner has not handled.
+fn repeat(shard: &mut Shard, to: ReplyTo<'_>, payload: &str, cx: &mut Cx<'_>) {
+    if let Some(event) = ClientEvent::from_name(to.event) {
+        let payload = Payload::Read { value: payload.into(), array: "" };
+        shard.command(event, to, payload, cx);
     }
 }
 
@@ -167,8 +183,8 @@ fn heard(shard: &mut Shard, from: NodeId, body: &[u8], cx: &mut Cx<'_>) {
     }
     match message {
         Message::Attach(attach) => rooms.attach(from, attach, cx),
-        Message::Say(say) => said(shard, from, &say, cx),
-        Message::Join(say) => said(shard, from, &say, cx),
+        Message::Say(say) => said(shard, from, (&say, false), cx),
+        Message::Join(say) => said(shard, from, (&say, true), cx),
         Message::Part(part) => parted(shard, from, &part, cx),
         Message::Bulletin(bulletin) => bulletin_of(shard, from, &bulletin, cx),
         Message::Answer(answer) => {
@@ -201,10 +217,10 @@ fn heard(shard: &mut Shard, from: NodeId, body: &[u8], cx: &mut Cx<'_>) {
 }
 
 /// Carries out an event of a member of another node.
-fn said(shard: &mut Shard, from: NodeId, say: &Say<'_>, cx: &mut Cx<'_>) {
+fn said(shard: &mut Shard, from: NodeId, (say, is_join): (&Say<'_>, bool), cx: &mut Cx<'_>) {
     let Say { session, up, member, peer, .. } = say;
     let mut rooms = Clustered::of(&mut shard.rooms);
-    let Hears::Now(key) = rooms.hears(from, session, *up, cx) else { return };
+    let Hears::Now(key) = rooms.hears(from, session, (*up, is_join), cx) else { return };
     let caller = Caller {
         peer: *peer,
         member: *member,
@@ -271,7 +287,7 @@ fn print_outcome(say: &Say<'_>, outcome: &Result<Ack, Reject>) -> String {
 /// Removes a member of another node.
 fn parted(shard: &mut Shard, from: NodeId, part: &Part, cx: &mut Cx<'_>) {
     let mut rooms = Clustered::of(&mut shard.rooms);
-    let Hears::Now(key) = rooms.hears(from, &part.session, part.up, cx) else { return };
+    let Hears::Now(key) = rooms.hears(from, &part.session, (part.up, false), cx) else { return };
     if let Some(seat) = rooms.seat_of(key, part.member) {
         let reason = match part.reason() {
             // Its node goes away, and the member returns to another one.

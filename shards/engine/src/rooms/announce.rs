@@ -88,7 +88,7 @@ fn commit(room: &mut Room, key: RoomKey, cx: &mut Cx<'_>) {
         false => next_bulletin(owner, &session, epoch, &record, cx),
     };
     let order = CommitOrder { record, branches, head, tail, to };
-    owner.gate.in_flight = Some(InFlight {
+    owner.gate.in_flight = Some(Box::new(InFlight {
         epoch,
         version,
         tokens,
@@ -98,7 +98,7 @@ fn commit(room: &mut Room, key: RoomKey, cx: &mut Cx<'_>) {
         told: std::mem::take(&mut owner.gate.told),
         answers: std::mem::take(&mut owner.gate.answers),
         timeline,
-    });
+    }));
     owner.gate.order(&session, cx.out);
 }
 
@@ -203,7 +203,7 @@ fn send_states(room: &mut Room, cx: &mut Cx<'_>) {
 /// Notes that the decision on its way is stored.
 pub(super) fn stored(room: &mut Room, key: RoomKey) -> Option<Settled> {
     let Some(Shared::Owner(owner)) = room.shared.as_deref_mut() else { return None };
-    let flight = owner.gate.in_flight.take()?;
+    let flight = *owner.gate.in_flight.take()?;
     owner.gate.stored = (flight.epoch, flight.version);
     owner.gate.tokens = flight.tokens;
     owner.gate.timeline = Some(flight.timeline);

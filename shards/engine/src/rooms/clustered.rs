@@ -42,6 +42,14 @@ const PULSE_INTERVAL: Micros = Micros::from_millis(500);
 /// Interval at which pulses name all sessions, not only those with news. Specified.
 const FULL_PULSE_INTERVAL: Micros = Micros::from_secs(30);
 
+/// Interval at which pulses name the branches of this node. Guessed.
+const BRANCHES_INTERVAL: Micros = Micros::from_secs(2);
+
+/// Lateness of a tick that shows that the process was stopped, and the time for which it then waits
+/// for a word of the store. Specified.
+const STOPPED: Micros = Micros::from_secs(1);
+const SILENCE: Micros = Micros::from_millis(500);
+
 /// Delay of a claim for each step of a node's number, so that not all nodes claim at once. Guessed.
 const CLAIM_STEP: Micros = Micros::from_millis(50);
 
@@ -59,6 +67,10 @@ pub(super) struct Nodes {
     /// Sessions with news since the last pulse.
     pulse_at: Micros,
     full_pulse_at: Micros,
+    /// The time at which pulses name the branches of this node again.
+    branches_at: Micros,
+    /// The time until which nothing is sent of shared sessions, because the process was stopped.
+    silent_until: Micros,
     /// The last bulletin of each session that a pulse has named.
     pulsed: BTreeMap<u64, u64>,
     timer: TimerHandle,
@@ -75,6 +87,8 @@ impl Nodes {
             alone: BTreeSet::new(),
             pulse_at: Micros::ZERO,
             full_pulse_at: Micros::ZERO,
+            branches_at: Micros::ZERO,
+            silent_until: Micros::ZERO,
             pulsed: BTreeMap::new(),
             timer: TimerHandle::default(),
         }
@@ -93,7 +107,8 @@ impl Nodes {
         let Some(Shared::Owner(owner)) = room.shared.as_deref() else { return false };
         let bucket = room.session.id().bucket(self.buckets);
         let is_home = owner.branches.is_empty();
-        !self.peers.is_empty() && !(is_home && self.alone.contains(&bucket))
+        let is_alone = is_home && self.alone.contains(&bucket);
+        !(self.peers.is_empty() || is_alone)
     }
 
     fn peer(&self, node: NodeId) -> bool {
@@ -161,9 +176,9 @@ pub fn unavailable() -> Reject {
 
 /// An event of a member on another node, or its place in that node's order.
 pub enum Hears {
-    /// It is to be carried out now, in this room.
+    /// Carry it out now, in this room.
     Now(RoomKey),
-    /// It was answered, or cannot be carried out here.
+    /// Do nothing: an answer was sent, or this node does not own the session.
     No,
 }
 
@@ -205,7 +220,7 @@ impl<'r> Clustered<'r> {
 
     /// Keeps an acknowledgement until the store has the decision.
     pub fn hold(&mut self, key: RoomKey, answer: HeldAnswer) {
-        if let Some(owner) = self.owner_mut(key) {
+        if let Some(owner) = owner_mut(self.rooms, key) {
             owner.gate.answers.push(answer);
         }
     }
@@ -225,9 +240,9 @@ impl<'r> Clustered<'r> {
         for node in gone {
             self.gone(node, cx);
         }
-        let settled = self.update_gates();
+        let settled = update_gates(self.rooms);
         cx.out.list.push(Output::Noted { revision });
-        self.arm(cx);
+        arm(self.rooms, cx);
         settled
     }
 
@@ -246,8 +261,8 @@ impl<'r> Clustered<'r> {
                 Standing::New | Standing::Full => nodes.alone.remove(&bucket),
             };
         }
-        self.arm(cx);
-        self.update_gates()
+        arm(self.rooms, cx);
+        update_gates(self.rooms)
     }
 
     /// Removes the members of a node that is gone.
@@ -271,7 +286,7 @@ impl<'r> Clustered<'r> {
                         continue;
                     };
                     for lost in branch.members {
-                        self.lose(key, lost.member, cx);
+                        lose(self.rooms, key, lost.member, cx);
                     }
                 }
                 Some(Shared::Branch(branch)) if branch.owner == node => branch.since = Micros::ZERO,
@@ -348,7 +363,7 @@ impl<'r> Clustered<'r> {
             }
             CommitOutcome::Unsent | CommitOutcome::Unknown => {
                 owner.gate.postpone(cx.now.at);
-                self.arm(cx);
+                arm(self.rooms, cx);
                 (None, Vec::new())
             }
         }
@@ -358,6 +373,28 @@ impl<'r> Clustered<'r> {
     pub fn release(&mut self, settled: Settled, cx: &mut Cx<'_>) {
         if let Some(room) = self.rooms.rooms.get_mut(settled.key) {
             announce::release(room, settled, cx);
+        }
+    }
+
+    /// Notes that a tick was due at `due`. If that is long ago, the process was stopped, and others
+    /// may own its sessions. Returns whether the session may tick.
+    pub fn may_tick(&mut self, key: RoomKey, due: Micros, now: Micros) -> bool {
+        let Some(nodes) = self.rooms.nodes.as_deref_mut() else { return true };
+        if due + STOPPED <= now {
+            nodes.silent_until = now + SILENCE;
+        }
+        let is_silent = now < nodes.silent_until;
+        let is_shared = || match self.rooms.rooms.get(key).and_then(|r| r.shared.as_deref()) {
+            Some(Shared::Owner(owner)) => !owner.branches.is_empty(),
+            _ => false,
+        };
+        !(is_silent && is_shared())
+    }
+
+    /// Notes that the store has answered, so this node knows whether it still owns its sessions.
+    pub fn note_word(&mut self) {
+        if let Some(nodes) = self.rooms.nodes.as_deref_mut() {
+            nodes.silent_until = Micros::ZERO;
         }
     }
 
@@ -375,11 +412,22 @@ impl<'r> Clustered<'r> {
 
     /// Checks the place of a command of another node. One that was handled before is answered
     /// again; if others are missing, they are asked for.
-    pub fn hears(&mut self, from: NodeId, session: &SessionId, up: u64, cx: &mut Cx<'_>) -> Hears {
+    pub fn hears(
+        &mut self,
+        from: NodeId,
+        session: &SessionId,
+        (up, is_join): (u64, bool),
+        cx: &mut Cx<'_>,
+    ) -> Hears {
         let Some(key) = self.room_of(session) else { return Hears::No };
         let Some(room) = self.rooms.rooms.get_mut(key) else { return Hears::No };
-        let epoch = room.session.epoch();
+        let (epoch, tag) = (room.session.epoch(), session.tag());
         let Some(Shared::Owner(owner)) = room.shared.as_deref_mut() else { return Hears::No };
+        if !is_join && owner.branches.get(&from.number).is_none_or(|branch| branch.node != from) {
+            // Its members were given up. It names them, and then sends the command again.
+            self.call_unknown(from, tag, cx);
+            return Hears::No;
+        }
         owner.branch(from);
         match owner.turn(from, up) {
             Turn::Next => {
@@ -442,7 +490,7 @@ impl<'r> Clustered<'r> {
         let mut changed = false;
         for present in attach.members {
             let id = present.member.id;
-            changed |= room.session.report_seat(seat_from(present));
+            changed |= room.session.report_seat(seat_from(present), cx.now);
             let is_in = room.session.members().any(|member| member.id == id);
             if is_in && let Some(Shared::Owner(owner)) = room.shared.as_deref_mut() {
                 owner.seat(from, id, false);
@@ -452,7 +500,7 @@ impl<'r> Clustered<'r> {
         let is_empty = room.empty_since().is_some();
         cx.report.counters.sessions_empty -= u32::from(was_empty && !is_empty);
         for member in lost {
-            self.lose(key, member, cx);
+            lose(self.rooms, key, member, cx);
         }
         if changed {
             let effects = [Effect::Snapshot(Audience::All), Effect::RoomStats];
@@ -606,6 +654,9 @@ impl<'r> Clustered<'r> {
     /// acknowledgements of sessions that another node owns now.
     pub fn read_pulse(&mut self, from: NodeId, pulse: &Pulse, cx: &mut Cx<'_>) -> Vec<HeldAnswer> {
         let mut rejected = Vec::new();
+        for tag in &pulse.branches {
+            self.call_unknown(from, *tag, cx);
+        }
         for (tag, epoch, seq) in &pulse.sessions {
             let known = self.rooms.nodes.as_deref().and_then(|nodes| nodes.tags.get(tag)).copied();
             let Some(key) = known else { continue };
@@ -639,7 +690,10 @@ impl<'r> Clustered<'r> {
         for (session, epoch) in &call.sessions {
             if let Some(key) = self.room_of(session) {
                 rejected.append(&mut self.yield_to(from, key, *epoch, cx));
-                self.meet(from, session, *epoch, cx);
+                let known = branch_mut(self.rooms, key).map(|branch| branch.epoch);
+                if self.meet(from, session, *epoch, cx).is_some() && known == Some(*epoch) {
+                    self.report_members(key, cx);
+                }
             }
         }
         rejected
@@ -696,7 +750,7 @@ impl<'r> Clustered<'r> {
         let owner = branch.owner.number;
         send_bytes(&session, &[owner], &body, cx);
         cx.report.counters.nodes.forwards += 1;
-        self.arm(cx);
+        arm(self.rooms, cx);
         Ok(up)
     }
 
@@ -718,7 +772,7 @@ impl<'r> Clustered<'r> {
             send_bytes(&session, &[branch.owner.number], &body, cx);
         }
         room.arm(key, cx);
-        self.arm(cx);
+        arm(self.rooms, cx);
     }
 
     /// Seats a member whose join the owner has accepted.
@@ -783,14 +837,14 @@ impl<'r> Clustered<'r> {
 
     /// Notes that a claim was not decided. It is repeated.
     pub fn claim_failed(&mut self, key: RoomKey) {
-        if let Some(branch) = self.branch_mut(key) {
+        if let Some(branch) = branch_mut(self.rooms, key) {
             branch.claims = false;
         }
     }
 
     /// Follows the owner that the store has named.
     pub fn claimed_by(&mut self, key: RoomKey, owner: NodeId, epoch: u64, cx: &mut Cx<'_>) {
-        if let Some(branch) = self.branch_mut(key) {
+        if let Some(branch) = branch_mut(self.rooms, key) {
             branch.claims = false;
             if branch.owner == owner && branch.epoch == epoch {
                 return;
@@ -844,9 +898,9 @@ impl<'r> Clustered<'r> {
         self.share(key, Shared::Owner(owner), cx);
         cx.report.counters.nodes.takeovers += 1;
         let call = RollCall { sessions: vec![(session, epoch)] };
-        self.announce(&Message::RollCall(call), cx);
+        announce_to_all(self.rooms, &Message::RollCall(call), cx);
         self.rooms.settle_room(key, cx);
-        self.arm(cx);
+        arm(self.rooms, cx);
         pending
     }
 
@@ -866,8 +920,8 @@ impl<'r> Clustered<'r> {
                 None => {}
             }
         }
-        self.pulse(cx);
-        self.arm(cx);
+        pulse(self.rooms, cx);
+        arm(self.rooms, cx);
         (given_up, stuck)
     }
 
@@ -887,7 +941,7 @@ impl<'r> Clustered<'r> {
         }
         let Some((_, lost)) = owner.unheard.take_if(|(until, _)| *until <= now) else { return };
         for member in lost {
-            self.lose(key, member, cx);
+            lose(self.rooms, key, member, cx);
         }
     }
 
@@ -926,45 +980,17 @@ impl<'r> Clustered<'r> {
         }
     }
 
-    /// Sends a sign of life to each node that shares sessions, with the newest bulletins.
-    fn pulse(&mut self, cx: &mut Cx<'_>) {
-        let now = cx.now.at;
-        let Some(nodes) = self.rooms.nodes.as_deref_mut() else { return };
-        if now < nodes.pulse_at {
-            return;
-        }
-        nodes.pulse_at = now + PULSE_INTERVAL;
-        let all = now >= nodes.full_pulse_at;
-        if all {
-            nodes.full_pulse_at = now + FULL_PULSE_INTERVAL;
-        }
-        let mut news: BTreeMap<u16, Vec<(u64, u64, u64)>> = BTreeMap::new();
-        for (_, room) in self.rooms.rooms.iter() {
-            let tag = room.session.id().tag();
-            match room.shared.as_deref() {
-                Some(Shared::Owner(owner)) => {
-                    let is_new = nodes.pulsed.get(&tag) != Some(&owner.seq);
-                    for number in owner.branches.keys() {
-                        let entries = news.entry(*number).or_default();
-                        if all || is_new {
-                            entries.push((tag, room.session.epoch(), owner.seq));
-                        }
-                    }
-                    if is_new {
-                        nodes.pulsed.insert(tag, owner.seq);
-                    }
-                }
-                Some(Shared::Branch(branch)) => {
-                    news.entry(branch.owner.number).or_default();
-                }
-                None => {}
-            }
-        }
-        for (number, sessions) in news {
-            // Sessions beyond the bound are named in a later pulse, as all are.
-            let sessions = sessions.into_iter().take(4_096).collect();
-            let body = cx.out.span(|bytes| Message::Pulse(Pulse { sessions }).write(bytes));
-            cx.out.list.push(Output::Announce { to: vec![number], body });
+    /// Asks a node for its members of a session that this node owns, if it has named none.
+    fn call_unknown(&mut self, from: NodeId, tag: u64, cx: &mut Cx<'_>) {
+        let known = self.rooms.nodes.as_deref().and_then(|nodes| nodes.tags.get(&tag));
+        let Some(room) = known.and_then(|key| self.rooms.rooms.get(*key)) else { return };
+        let Some(Shared::Owner(owner)) = room.shared.as_deref() else { return };
+        if owner.branches.get(&from.number).is_none_or(|branch| branch.node != from) {
+            let sessions = vec![(room.session.id().clone(), room.session.epoch())];
+            let body = cx.out.span(|bytes| {
+                Message::RollCall(RollCall { sessions }).write(bytes);
+            });
+            cx.out.list.push(Output::Announce { to: vec![from.number], body });
         }
     }
 
@@ -978,7 +1004,7 @@ impl<'r> Clustered<'r> {
         cx: &mut Cx<'_>,
     ) -> Option<RoomKey> {
         let key = self.room_of(session)?;
-        let branch = self.branch_mut(key)?;
+        let branch = branch_mut(self.rooms, key)?;
         if epoch < branch.epoch || epoch == branch.epoch && branch.owner != from {
             return None;
         }
@@ -1005,7 +1031,7 @@ impl<'r> Clustered<'r> {
         for pending in &branch.pending {
             send_bytes(&session, &to, &pending.body, cx);
         }
-        self.arm(cx);
+        arm(self.rooms, cx);
     }
 
     /// Becomes a branch of the node that owns the session now. What was decided and not stored is
@@ -1042,12 +1068,6 @@ impl<'r> Clustered<'r> {
         rejected
     }
 
-    /// Removes a member whose connection, or whose node, is lost.
-    fn lose(&mut self, key: RoomKey, member: MemberId, cx: &mut Cx<'_>) {
-        let seat = SeatHandle { room: key, index: 0 };
-        self.rooms.leave(seat, member, LeaveReason::TransportClosed, cx);
-    }
-
     /// Sets a room's part in the cluster.
     fn share(&mut self, key: RoomKey, shared: Shared, cx: &mut Cx<'_>) {
         let Some(room) = self.rooms.rooms.get_mut(key) else { return };
@@ -1063,55 +1083,111 @@ impl<'r> Clustered<'r> {
         let waits = nodes.must_wait(room);
         // A gate that closes holds nothing back yet.
         drop(announce::set_waits(room, key, waits));
-        self.arm(cx);
+        arm(self.rooms, cx);
     }
+}
 
-    /// Opens and closes the gates of all sessions. Returns what need no longer wait.
-    fn update_gates(&mut self) -> Vec<Settled> {
-        let Some(nodes) = self.rooms.nodes.as_deref() else { return Vec::new() };
-        let rooms = self.rooms.rooms.iter_mut();
-        rooms
-            .filter_map(|(key, room)| {
-                let waits = nodes.must_wait(room);
-                announce::set_waits(room, key, waits)
-            })
-            .collect()
+/// Sends a sign of life to each node that shares sessions, with the newest bulletins.
+fn pulse(rooms: &mut Rooms, cx: &mut Cx<'_>) {
+    let now = cx.now.at;
+    let Some(nodes) = rooms.nodes.as_deref_mut() else { return };
+    if now < nodes.pulse_at {
+        return;
     }
-
-    /// Sends a message to all shards of all other nodes.
-    fn announce(&self, message: &Message<'_>, cx: &mut Cx<'_>) {
-        let Some(nodes) = self.rooms.nodes.as_deref() else { return };
-        let to: Vec<u16> = nodes.peers.keys().copied().collect();
-        if !to.is_empty() {
-            let body = cx.out.span(|bytes| message.write(bytes));
-            cx.out.list.push(Output::Announce { to, body });
+    nodes.pulse_at = now + PULSE_INTERVAL;
+    let all = now >= nodes.full_pulse_at;
+    if all {
+        nodes.full_pulse_at = now + FULL_PULSE_INTERVAL;
+    }
+    let names_branches = now >= nodes.branches_at;
+    if names_branches {
+        nodes.branches_at = now + BRANCHES_INTERVAL;
+    }
+    let mut news: BTreeMap<u16, Pulse> = BTreeMap::new();
+    for (_, room) in rooms.rooms.iter() {
+        let tag = room.session.id().tag();
+        match room.shared.as_deref() {
+            Some(Shared::Owner(owner)) => {
+                let is_new = nodes.pulsed.get(&tag) != Some(&owner.seq);
+                for number in owner.branches.keys() {
+                    let pulse = news.entry(*number).or_default();
+                    if all || is_new {
+                        pulse.sessions.push((tag, room.session.epoch(), owner.seq));
+                    }
+                }
+                if is_new {
+                    nodes.pulsed.insert(tag, owner.seq);
+                }
+            }
+            Some(Shared::Branch(branch)) => {
+                let pulse = news.entry(branch.owner.number).or_default();
+                if names_branches && room.occupants() > 0 {
+                    pulse.branches.push(tag);
+                }
+            }
+            None => {}
         }
     }
-
-    /// Sets the timer of the next look, if anything may become due.
-    fn arm(&mut self, cx: &mut Cx<'_>) {
-        let Some(nodes) = self.rooms.nodes.as_deref_mut() else { return };
-        let looks = !nodes.tags.is_empty() && !nodes.peers.is_empty()
-            || self.rooms.rooms.iter().any(|(_, room)| match room.shared.as_deref() {
-                Some(Shared::Owner(owner)) => owner.gate.in_flight.is_some(),
-                _ => false,
-            });
-        let next = nodes.timer.at().unwrap_or(cx.now.at + LOOK_INTERVAL);
-        nodes.timer.set(cx.wheel, looks.then_some(next), Timer::Nodes);
+    for (number, mut pulse) in news {
+        // Bulletins show the others.
+        pulse.sessions.truncate(envelope::ENTRIES_MAX);
+        pulse.branches.truncate(envelope::ENTRIES_MAX);
+        let body = cx.out.span(|bytes| Message::Pulse(pulse).write(bytes));
+        cx.out.list.push(Output::Announce { to: vec![number], body });
     }
+}
 
-    fn owner_mut(&mut self, key: RoomKey) -> Option<&mut Owner> {
-        match self.rooms.rooms.get_mut(key)?.shared.as_deref_mut()? {
-            Shared::Owner(owner) => Some(owner),
-            Shared::Branch(_) => None,
-        }
+/// Removes a member whose connection, or whose node, is lost.
+fn lose(rooms: &mut Rooms, key: RoomKey, member: MemberId, cx: &mut Cx<'_>) {
+    let seat = SeatHandle { room: key, index: 0 };
+    rooms.leave(seat, member, LeaveReason::TransportClosed, cx);
+}
+
+/// Opens and closes the gates of all sessions. Returns what need no longer wait.
+fn update_gates(rooms: &mut Rooms) -> Vec<Settled> {
+    let Some(nodes) = rooms.nodes.as_deref() else { return Vec::new() };
+    let rooms = rooms.rooms.iter_mut();
+    rooms
+        .filter_map(|(key, room)| {
+            let waits = nodes.must_wait(room);
+            announce::set_waits(room, key, waits)
+        })
+        .collect()
+}
+
+/// Sends a message to all shards of all other nodes.
+fn announce_to_all(rooms: &Rooms, message: &Message<'_>, cx: &mut Cx<'_>) {
+    let Some(nodes) = rooms.nodes.as_deref() else { return };
+    let to: Vec<u16> = nodes.peers.keys().copied().collect();
+    if !to.is_empty() {
+        let body = cx.out.span(|bytes| message.write(bytes));
+        cx.out.list.push(Output::Announce { to, body });
     }
+}
 
-    fn branch_mut(&mut self, key: RoomKey) -> Option<&mut Branch> {
-        match self.rooms.rooms.get_mut(key)?.shared.as_deref_mut()? {
-            Shared::Branch(branch) => Some(branch),
-            Shared::Owner(_) => None,
-        }
+/// Sets the timer of the next look, if anything may become due.
+fn arm(rooms: &mut Rooms, cx: &mut Cx<'_>) {
+    let Some(nodes) = rooms.nodes.as_deref_mut() else { return };
+    let looks = !nodes.tags.is_empty() && !nodes.peers.is_empty()
+        || rooms.rooms.iter().any(|(_, room)| match room.shared.as_deref() {
+            Some(Shared::Owner(owner)) => owner.gate.in_flight.is_some(),
+            _ => false,
+        });
+    let next = nodes.timer.at().unwrap_or(cx.now.at + LOOK_INTERVAL);
+    nodes.timer.set(cx.wheel, looks.then_some(next), Timer::Nodes);
+}
+
+fn owner_mut(rooms: &mut Rooms, key: RoomKey) -> Option<&mut Owner> {
+    match rooms.rooms.get_mut(key)?.shared.as_deref_mut()? {
+        Shared::Owner(owner) => Some(owner),
+        Shared::Branch(_) => None,
+    }
+}
+
+fn branch_mut(rooms: &mut Rooms, key: RoomKey) -> Option<&mut Branch> {
+    match rooms.rooms.get_mut(key)?.shared.as_deref_mut()? {
+        Shared::Branch(branch) => Some(branch),
+        Shared::Owner(_) => None,
     }
 }
 

@@ -4,8 +4,8 @@
 //! store, so no member learns of a decision that another owner does not know. One decision at a
 //! time is on its way; later ones are stored together with the next.
 
+use super::told::Told;
 use crate::io::{Output, Outputs};
-use crate::rooms::told::Told;
 use crate::session::Effect;
 use crate::speech::{Ack, Reject};
 use crate::words::ids::{ConnId, SessionId};
@@ -41,7 +41,7 @@ pub(super) struct Gate {
     /// Whether packets are collected for a decision that is about to be ordered.
     pub is_printing: bool,
     /// The decision on its way.
-    pub in_flight: Option<InFlight>,
+    pub in_flight: Option<Box<InFlight>>,
     /// Packets that were printed and wait for the next decision.
     pub told: Vec<Told>,
     /// Effects for single members that wait for the next decision.

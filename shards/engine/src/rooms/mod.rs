@@ -497,8 +497,9 @@ impl Rooms {
     /// Sends a session's tick, which was due at `due`.
     pub fn tick(&mut self, key: RoomKey, due: Micros, cx: &mut Cx<'_>) {
         cx.report.samples.add(Sample::TickLateness, cx.now.at.since(due));
+        let may_tick = self.nodes.is_none() || Clustered::of(self).may_tick(key, due, cx.now.at);
         if let Some(room) = self.rooms.get_mut(key) {
-            room.tick(key, cx);
+            room.tick(key, may_tick, cx);
         }
     }
 

@@ -86,9 +86,9 @@ pub(super) struct OwnedOutcome {
 /// The place of a command in the order of its branch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Turn {
-    /// It is the next one.
+    /// The next one.
     Next,
-    /// It was handled before.
+    /// A command that was handled before.
     Repeated,
     /// Others are missing before it; the number of the last one that was handled.
     Early(u64),

@@ -511,7 +511,9 @@ impl Room {
 
     /// Sends the position to the subscribers that want this tick, or one that was skipped since the
     /// last.
-    pub fn tick(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
+    ///
+    /// If the session may not tick now, the tick is left out.
+    pub fn tick(&mut self, key: RoomKey, may_tick: bool, cx: &mut Cx<'_>) {
         self.tick.fired();
         *cx.ticking -= 1;
         if !self.is_playing(cx.now.at) {
@@ -527,6 +529,7 @@ impl Room {
             1 => true,
             stride => first.next_multiple_of(stride) <= last,
         };
+        let wanting = |subscriber: &&Subscriber| may_tick && wanting(subscriber);
         let to = self.subscribers.iter().filter(wanting).map(|subscriber| subscriber.route);
         cx.sender
             .send_volatile(cx.out, to, |bytes| notices::notice(bytes, self.session.id(), &tick));

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Audience, Effect, HeldSeat, Rules, Session, State};
+use super::state::copy_of;
+use super::{Audience, Effect, Rules, Session};
 use crate::record::{Record, Seat};
-use crate::speech::LeaveReason;
+use crate::speech::Role;
 use crate::words::ids::MemberId;
 use crate::words::music::Timeline;
 use crate::words::time::{Micros, Moment};
@@ -13,17 +14,14 @@ impl Session {
     /// Opens a copy of a session that another node decides. Both count in the same time.
     pub fn copy_of(record: Record, rules: &Arc<Rules>, now: Moment) -> Self {
         let age = Micros::from_millis(now.unix.0.saturating_sub(record.created_at.0).max(0) as u64);
-        let mut copy = Self::with_state(State::new(record, rules), now, age);
-        copy.limit_members();
-        copy
+        Self::with_state(copy_of(record, rules), now, age)
     }
 
     /// Replaces the state by a newer record of the session.
     pub fn copy(&mut self, record: Record, now: Moment) {
         let rules = Arc::clone(&self.state.rules);
-        let old = std::mem::replace(&mut self.state, State::new(record, &rules));
+        let old = std::mem::replace(&mut self.state, copy_of(record, &rules));
         self.playback.follow_copy(old.timeline(), self.state.timeline(), now.at);
-        self.limit_members();
     }
 
     /// Returns the time at which [`due_in_copy`](Self::due_in_copy) must be called.
@@ -49,11 +47,8 @@ impl Session {
     /// receive a snapshot. A leader without a connection has its grace anew.
     pub fn take_charge(&mut self, epoch: u64, now: Moment, out: &mut Vec<Effect>) {
         self.state.begin_epoch(epoch);
-        let leader = self.state.leader().and_then(|leader| self.state.seat(leader));
-        if leader.is_some_and(|seat| !seat.member.connected) {
-            let until = now.at + self.state.rules.leader_grace;
-            let reason = LeaveReason::TransportClosed;
-            self.state.held_seat = Some(HeldSeat { until, reason });
+        if let Some(held) = &mut self.state.held_seat {
+            held.until = now.at + self.state.rules.leader_grace;
         }
         self.state.decide(now);
         out.extend([Effect::Snapshot(Audience::All), Effect::RoomStats]);
@@ -61,12 +56,12 @@ impl Session {
 
     /// Seats a member that another node has reported, without a notice: its band knows it. Returns
     /// whether the members of the session changed.
-    pub fn report_seat(&mut self, seat: Seat) -> bool {
+    pub fn report_seat(&mut self, seat: Seat, now: Moment) -> bool {
         let id = seat.member.id;
         if let Some(known) = self.state.seat_mut(id) {
             let was_connected = std::mem::replace(&mut known.member.connected, true);
-            if self.state.leader() == Some(id) {
-                self.state.held_seat = None;
+            if self.state.leader() == Some(id) && self.state.held_seat.take().is_some() {
+                self.state.decide(now);
             }
             return !was_connected;
         }
@@ -76,7 +71,7 @@ impl Session {
         let seats = &mut self.state.record.seats;
         let later = seats.iter().position(|other| other.member.joined_at > seat.member.joined_at);
         let mut seat = seat;
-        seat.member.role = crate::speech::Role::Follower;
+        seat.member.role = Role::Follower;
         seat.member.connected = true;
         seats.insert(later.unwrap_or(seats.len()), seat);
         true
@@ -94,10 +89,5 @@ impl Session {
     pub fn revert_to(&mut self, timeline: Timeline, now: Micros) {
         let undecided = std::mem::replace(&mut self.state.record.timeline, timeline);
         self.playback.follow_copy(&undecided, self.state.timeline(), now);
-    }
-
-    fn limit_members(&mut self) {
-        let record = &mut self.state.record;
-        record.max_members = record.max_members.min(self.state.rules.members_max);
     }
 }

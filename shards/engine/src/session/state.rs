@@ -505,6 +505,19 @@ impl State {
     }
 }
 
+/// Creates the state of a copy. The end of a lost leader's grace is the owner's business.
+pub(super) fn copy_of(record: Record, rules: &Arc<Rules>) -> State {
+    let mut state = State::new(record, rules);
+    state.record.max_members = state.record.max_members.min(rules.members_max);
+    let leader = state.leader().and_then(|leader| state.seat(leader));
+    let reason = LeaveReason::TransportClosed;
+    state.held_seat = leader
+        .filter(|seat| !seat.member.connected)
+        .map(|_| HeldSeat { until: Micros::from_micros(u64::MAX), reason });
+    state.sum();
+    state
+}
+
 /// Returns the name that old clients expect of a member without one.
 pub(super) fn default_name(member: MemberId) -> String {
     let id = member.as_str();

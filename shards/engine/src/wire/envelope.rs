@@ -15,7 +15,7 @@ use crate::words::ids::{MemberId, SessionId};
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Maximum number of entries in any list of a message.
-const ENTRIES_MAX: usize = 4_096;
+pub const ENTRIES_MAX: usize = 4_096;
 
 /// Maximum epoch: JSON carries integers up to here exactly.
 const EPOCH_MAX: u64 = 1 << 53;
@@ -251,10 +251,12 @@ pub struct State<'a> {
 }
 
 /// A sign of life.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pulse {
     /// Tag, epoch and last bulletin of sessions that the sender owns.
     pub sessions: Vec<(u64, u64, u64)>,
+    /// Tags of sessions of which the sender has a branch with members.
+    pub branches: Vec<u64>,
 }
 
 /// The sessions that a node has taken over, with their new epochs.
@@ -371,8 +373,9 @@ impl<'a> Message<'a> {
                     && state.heard.len() <= ENTRIES_MAX
                     && is_event(state.snapshot)
             }
-            Self::Pulse(Pulse { sessions }) => {
+            Self::Pulse(Pulse { sessions, branches }) => {
                 sessions.len() <= ENTRIES_MAX
+                    && branches.len() <= ENTRIES_MAX
                     && sessions.iter().all(|(_, epoch, _)| is_epoch(*epoch))
             }
             Self::RollCall(RollCall { sessions }) => {
@@ -521,7 +524,7 @@ mod tests {
                 snapshot: r#"42["snapshot",{}]"#,
                 heard: Vec::new(),
             }),
-            Message::Pulse(Pulse { sessions: vec![(u64::MAX, epoch, 1)] }),
+            Message::Pulse(Pulse { sessions: vec![(u64::MAX, epoch, 1)], branches: vec![7] }),
             Message::RollCall(RollCall { sessions: vec![(session.clone(), epoch)] }),
             Message::Evict(Evict { session, member: ANN }),
         ]

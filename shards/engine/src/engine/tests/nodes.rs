@@ -28,6 +28,8 @@ struct Band {
     stopped: Vec<bool>,
     /// The end of each node's lease.
     leases: Vec<Micros>,
+    /// Whether the others know that a node's lease has lapsed.
+    gone: Vec<bool>,
     hashes: BTreeMap<SessionId, Hash>,
     /// Orders that have not reached the store, in order.
     orders: Vec<(usize, Output, Vec<Vec<u8>>)>,
@@ -61,6 +63,7 @@ impl Band {
             nodes: (0..count).map(of).collect(),
             stopped: vec![false; count],
             leases: vec![Micros::from_secs(3); count],
+            gone: vec![false; count],
             hashes: BTreeMap::new(),
             orders: Vec::new(),
             news: Vec::new(),
@@ -124,8 +127,10 @@ impl Band {
             for index in 0..self.nodes.len() {
                 if self.stopped[index] {
                     self.nodes[index].now = now;
+                    self.lapse(index, now);
                     continue;
                 }
+                self.gone[index] = false;
                 let step = now - self.nodes[index].now;
                 self.nodes[index].pass(step);
                 if !self.is_frozen {
@@ -134,6 +139,17 @@ impl Band {
             }
             self.settle();
         }
+    }
+
+    /// Tells the others that the lease of a node has lapsed.
+    fn lapse(&mut self, index: usize, now: Micros) {
+        if self.is_frozen || now < self.leases[index] || self.gone[index] {
+            return;
+        }
+        self.gone[index] = true;
+        let others = (0..self.nodes.len()).filter(|other| *other != index);
+        let news = others.map(|other| (other, NodeNews::Gone { node: node(index) }));
+        self.news.extend(news);
     }
 
     /// The scripts, as the store carries them out.
@@ -482,6 +498,72 @@ fn a_stopped_owner_wakes_as_a_branch() {
 }
 
 #[test]
+fn a_stopped_owner_sends_no_tick_of_the_old_epoch() {
+    let mut band = Band::new(2);
+    let (ann, _) = (band.joined(0, "Ann"), band.joined(1, "Bob"));
+    band.say(ann, r#"427["play",{"sessionId":"s"}]"#);
+    band.pass(MS(600));
+    let old = format!("\"epoch\":{}", band.session(0).epoch());
+    band.stopped[0] = true;
+    band.pass(MS(20_000));
+    band.received(ann);
+    band.stopped[0] = false;
+    band.pass(MS(1_000));
+    let received = band.received(ann);
+    assert!(received.iter().any(|text| text.contains("scroll_tick")), "{received:?}");
+    assert!(!received.iter().any(|text| text.contains(&old)), "{received:?}");
+}
+
+#[test]
+fn members_of_a_node_that_was_given_up_are_back_when_it_returns() {
+    let mut band = Band::new(2);
+    let (ann, bob) = (band.joined(0, "Ann"), band.joined(1, "Bob"));
+    band.pass(MS(600));
+    band.news.push((0, NodeNews::Gone { node: node(1) }));
+    band.pass(MS(10));
+    assert_eq!(band.session(0).members().count(), 1);
+    band.pass(MS(2_600));
+    assert_eq!(band.session(0).members().count(), 2, "a pulse names the branch");
+    band.news.push((0, NodeNews::Gone { node: node(1) }));
+    band.pass(MS(10));
+    band.received(bob);
+    band.say(bob, r#"427["chat_message",{"sessionId":"s","message":"hi"}]"#);
+    band.pass(MS(600));
+    assert!(has(&band.received(bob), "437[{\"ok\":true"), "the command is sent again");
+    assert!(has(&band.received(ann), "\"hi\""));
+}
+
+#[test]
+fn a_take_over_heals_although_every_message_is_lost_meanwhile() {
+    let mut band = Band::new(3);
+    let [_, bob, cat] = band.trio();
+    band.pass(MS(600));
+    band.kill(0);
+    band.loses = usize::MAX;
+    band.pass(MS(4_000));
+    band.loses = 0;
+    // The grace of the dead node's leader ends, too.
+    band.pass(MS(12_000));
+    let state = |index: usize| {
+        let session = band.session(index);
+        let members: Vec<_> = session.members().map(|member| member.id).collect();
+        (session.epoch(), session.version(), session.checksum(), members)
+    };
+    assert_eq!(state(1), state(2));
+    assert_eq!(state(1).3.len(), 2);
+    for member in [bob, cat] {
+        band.received(member);
+        band.say(member, r#"427["chat_message",{"sessionId":"s","message":"hi"}]"#);
+    }
+    band.pass(MS(600));
+    for member in [bob, cat] {
+        let received = band.received(member);
+        let heard = received.iter().filter(|text| text.contains("\"hi\"")).count();
+        assert_eq!(heard, 2, "{received:?}");
+    }
+}
+
+#[test]
 fn joins_at_one_moment_make_one_owner() {
     let mut band = Band::new(3);
     let clients = [0, 1, 2].map(|index| band.client(index));
@@ -532,7 +614,7 @@ fn nonsense_from_other_nodes_is_counted_and_ignored() {
         band.news.push((0, NodeNews::Heard { from: node(1), body: body.into() }));
     }
     let stranger = NodeId { number: 9, incarnation: 9 };
-    band.news.push((0, NodeNews::Heard { from: stranger, body: [9, 0].into() }));
+    band.news.push((0, NodeNews::Heard { from: stranger, body: [9, 0, 0].into() }));
     let standing = NodeNews::Standing { first: 0, last: u16::MAX, standing: Standing::Full };
     band.news.push((0, standing));
     band.settle();
