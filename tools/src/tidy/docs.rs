@@ -6,8 +6,13 @@ use syn::{Attribute, Fields, ImplItem, Item, TraitItem, Visibility};
 use super::{Breach, File};
 
 /// The places where the rule holds.
-const PLACES: [&str; 4] =
-    ["src/", "shards/storage/src/", "shards/trace/src/", "shards/testkit/src/"];
+const PLACES: [&str; 5] = [
+    "src/",
+    "shards/redis/src/",
+    "shards/storage/src/",
+    "shards/trace/src/",
+    "shards/testkit/src/",
+];
 
 /// Checks one file.
 pub fn check(file: &File) -> Vec<Breach> {

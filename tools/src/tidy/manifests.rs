@@ -30,6 +30,9 @@ pub fn check(file: &File) -> Vec<Breach> {
         "shards/driver/Cargo.toml" => {
             (&|name| may_use(name) && !STORAGE.contains(&name), "the driver may not depend on")
         }
+        "shards/storage/Cargo.toml" => {
+            (&|name| may_use(name) || name == REDIS, "a peer of the driver may not depend on")
+        }
         path if path.starts_with("shards/") && path.ends_with("/Cargo.toml") => {
             (&|name| may_use(name), "a peer of the driver may not depend on")
         }
@@ -41,13 +44,17 @@ pub fn check(file: &File) -> Vec<Breach> {
 
 /// Crates of this workspace that a crate in `shards` may name. Storage, trace and driver never name
 /// each other.
-const OURS: [(&str, &[&str]); 5] = [
+const OURS: [(&str, &[&str]); 6] = [
     ("shards/engine/Cargo.toml", &[]),
     ("shards/driver/Cargo.toml", &["bandsync-engine"]),
-    ("shards/storage/Cargo.toml", &["bandsync-engine"]),
+    ("shards/redis/Cargo.toml", &["bandsync-engine"]),
+    ("shards/storage/Cargo.toml", &["bandsync-engine", REDIS]),
     ("shards/trace/Cargo.toml", &["bandsync-engine"]),
     ("shards/testkit/Cargo.toml", &["bandsync-engine", "bandsync-driver"]),
 ];
+
+/// The way to Redis.
+const REDIS: &str = "bandsync-redis";
 
 /// A crate for tests. Only tests, `tools` and `perf` may have it.
 const TESTKIT: &str = "bandsync-testkit";
@@ -205,6 +212,8 @@ fn a_forbidden_dependency_is_reported() {
     let storage = |text| check(&File::new("shards/storage/Cargo.toml", text)).len();
     assert_eq!(storage("[dependencies]\nbandsync-engine.workspace = true\nredis = \"1\""), 0);
     assert_eq!(storage("[dependencies]\nbandsync-driver.workspace = true"), 1);
+    assert_eq!(storage("[dependencies]\nbandsync-redis.workspace = true"), 0);
+    assert_eq!(driver("[dependencies]\nbandsync-redis.workspace = true"), 1);
 }
 
 #[test]

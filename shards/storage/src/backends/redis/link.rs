@@ -5,16 +5,14 @@
 //! command.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use log::info;
-use redis::{
-    Client, Cmd, Connection, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult,
-    Value, cmd,
+use bandsync_redis::{
+    Answer, Endpoint, Range, SLOTS, Topology, covers_all, elsewhere, host_of, is_unreadable, lost,
+    open, open_primary, ranges, receive, redirection, slot_of,
 };
-
-use super::endpoint::{Endpoint, Topology};
+use log::info;
+use redis::{Cmd, Connection, ConnectionInfo, ErrorKind, RedisError, RedisResult, Value, cmd};
 
 /// Time limit of a batch's answers, in time limits of one answer. It ends a server that sends a
 /// byte now and then.
@@ -22,12 +20,6 @@ const BATCH_FACTOR: u32 = 3;
 
 /// Maximum redirections that a command follows.
 const REDIRECTS_MAX: usize = 3;
-
-/// Slots of a Cluster.
-const SLOTS: u16 = 16_384;
-
-/// The outcome of a command. An error that the server sent has a [`RedisError::code`].
-pub type Answer = RedisResult<Value>;
 
 /// A command with its key.
 pub struct Request {
@@ -284,7 +276,7 @@ impl Link {
         Err(last)
     }
 
-    fn take_slots(&mut self, ranges: Vec<(u16, u16, ConnectionInfo)>) {
+    fn take_slots(&mut self, ranges: Vec<Range>) {
         self.slots.clear();
         for (first, last, info) in ranges {
             let node = self.node_at(info);
@@ -394,199 +386,19 @@ impl Node {
         let received = if began.elapsed() > timeout * BATCH_FACTOR {
             Err(io::Error::from(io::ErrorKind::TimedOut).into())
         } else {
-            // The reader should not panic over any bytes. If it does, treat them as unreadable.
-            let read = AssertUnwindSafe(|| connection.recv_response());
-            catch_unwind(read)
-                .unwrap_or_else(|_| Err((ErrorKind::Parse, "reading it met a bug").into()))
+            receive(connection)
         };
-        match received.and_then(Value::extract_error) {
-            Err(error) if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {
-                self.connection = None;
-                Err(error)
-            }
-            answer => Ok(answer),
+        if received.is_err() {
+            self.connection = None;
         }
+        received
     }
-}
-
-/// Connects to a server that accepts writes; in a Cluster, to any node.
-pub fn open_any(endpoint: &Endpoint) -> RedisResult<Connection> {
-    let Topology::Cluster(nodes) = &endpoint.topology else {
-        return open_primary(endpoint).map(|(_, open)| open);
-    };
-    let mut last = Err(lost());
-    for node in nodes {
-        last = open(node, endpoint.timeout);
-        if last.is_ok() {
-            break;
-        }
-    }
-    last
-}
-
-fn open_primary(endpoint: &Endpoint) -> RedisResult<(ConnectionInfo, Connection)> {
-    match &endpoint.topology {
-        Topology::Single(info) => Ok((info.clone(), open(info, endpoint.timeout)?)),
-        Topology::Sentinel { sentinels, service, primary } => {
-            find_primary(sentinels, service, primary, endpoint.timeout)
-        }
-        Topology::Cluster(_) => Err(lost()),
-    }
-}
-
-fn open(info: &ConnectionInfo, timeout: Duration) -> RedisResult<Connection> {
-    let connection = Client::open(info.clone())?.get_connection_with_timeout(timeout)?;
-    connection.set_read_timeout(Some(timeout))?;
-    connection.set_write_timeout(Some(timeout))?;
-    Ok(connection)
-}
-
-/// Asks the Sentinels one by one for the primary, and connects to it if it calls itself one: during
-/// a failover Sentinels may be wrong.
-fn find_primary(
-    sentinels: &[ConnectionInfo],
-    service: &str,
-    primary: &ConnectionInfo,
-    timeout: Duration,
-) -> RedisResult<(ConnectionInfo, Connection)> {
-    let mut last =
-        RedisError::from((ErrorKind::Client, "no Sentinel knows a primary of that name"));
-    for sentinel in sentinels {
-        let found = open(sentinel, timeout).and_then(|mut connection| {
-            let mut ask = cmd("SENTINEL");
-            ask.arg("GET-MASTER-ADDR-BY-NAME")
-                .arg(service)
-                .query::<Option<(String, u16)>>(&mut connection)
-        });
-        let info = match found {
-            Ok(Some(address)) => elsewhere(primary, address),
-            Ok(None) => continue,
-            Err(error) => {
-                last = error;
-                continue;
-            }
-        };
-        let connected = open(&info, timeout).and_then(|mut connection| {
-            let role: Vec<Value> = cmd("ROLE").query(&mut connection)?;
-            let is_primary =
-                matches!(role.first(), Some(Value::BulkString(name)) if name == b"master");
-            let not_yet = (ErrorKind::Client, "the Sentinels name a server that is not a primary");
-            if is_primary { Ok(connection) } else { Err(RedisError::from(not_yet)) }
-        });
-        match connected {
-            Ok(connection) => return Ok((info, connection)),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-/// Returns the login of `info`, at another address.
-fn elsewhere(info: &ConnectionInfo, (host, port): (String, u16)) -> ConnectionInfo {
-    let addr = match info.addr() {
-        ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
-            host,
-            port,
-            insecure: *insecure,
-            tls_params: tls_params.clone(),
-        },
-        _ => ConnectionAddr::Tcp(host, port),
-    };
-    info.clone().set_addr(addr)
-}
-
-/// Whether an unreadable answer was received.
-pub fn is_unreadable(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::Parse
-}
-
-fn lost() -> RedisError {
-    io::Error::from(io::ErrorKind::NotConnected).into()
-}
-
-/// Returns the target of `MOVED` and `ASK`: whether the command must send `ASKING`, then host and
-/// port.
-pub fn redirection(error: &RedisError) -> Option<(bool, String, u16)> {
-    let asking = match error.code()? {
-        "ASK" => true,
-        "MOVED" => false,
-        _ => return None,
-    };
-    let (_, address) = error.detail()?.split_once(' ')?;
-    let (host, port) = address.rsplit_once(':')?;
-    Some((asking, host.to_owned(), port.parse().ok()?))
-}
-
-/// Parses `CLUSTER SLOTS`: first slot, last slot, primary. A node that does not know its own name
-/// is at the address that was asked.
-fn ranges(slots: &Value, asked: &ConnectionInfo) -> Vec<(u16, u16, ConnectionInfo)> {
-    let items =
-        |value: &Value| if let Value::Array(items) = value { items.clone() } else { Vec::new() };
-    let number = |value: Option<&Value>| match value {
-        Some(Value::Int(number)) => u16::try_from(*number).ok(),
-        _ => None,
-    };
-    let range = |entry: &Value| {
-        let entry = items(entry);
-        let primary = items(entry.get(2)?);
-        let host = match primary.first() {
-            Some(Value::BulkString(host)) => String::from_utf8_lossy(host).into_owned(),
-            _ => String::new(),
-        };
-        let host = if host.is_empty() { host_of(asked) } else { host };
-        let info = elsewhere(asked, (host, number(primary.get(1))?));
-        Some((number(entry.first())?, number(entry.get(1))?, info))
-    };
-    items(slots).iter().filter_map(range).collect()
-}
-
-fn host_of(info: &ConnectionInfo) -> String {
-    match info.addr() {
-        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
-        _ => String::new(),
-    }
-}
-
-fn covers_all(ranges: &[(u16, u16, ConnectionInfo)]) -> bool {
-    ranges
-        .iter()
-        .map(|(first, last, _)| usize::from(last.saturating_sub(*first)) + 1)
-        .sum::<usize>()
-        == usize::from(SLOTS)
-}
-
-/// Returns the slot of a key: that of the part in the first braces, if it is not empty.
-fn slot_of(key: &[u8]) -> u16 {
-    let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
-        let rest = &key[open + 1..];
-        rest.iter()
-            .position(|byte| *byte == b'}')
-            .filter(|length| *length > 0)
-            .map(|length| &rest[..length])
-    });
-    // CRC-16 with the polynomial 0x1021, as in XMODEM.
-    let crc = tag.unwrap_or(key).iter().fold(0_u16, |crc, byte| {
-        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
-            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
-        })
-    });
-    crc % SLOTS
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn keys_map_to_the_same_slots_as_in_redis() {
-        // Answers of `CLUSTER KEYSLOT`.
-        for (key, slot) in
-            [("123456789", 12_739), ("foo", 12_182), ("a{foo}b", 12_182), ("{}foo", 9_500), ("", 0)]
-        {
-            assert_eq!(slot_of(key.as_bytes()), slot, "{key}");
-        }
-    }
 
     #[test]
     fn a_key_set_aside_keeps_its_slot() {
@@ -606,30 +418,5 @@ mod tests {
             assert_eq!(slot_of(aside.as_bytes()), slot_of(key.as_bytes()), "{aside}");
             assert!(aside.contains(key), "{aside}");
         }
-    }
-
-    #[test]
-    fn redirections_are_parsed() {
-        let redirection = |text: &str| {
-            let answer = redis::parse_redis_value(text.as_bytes()).unwrap();
-            redirection(&answer.extract_error().unwrap_err())
-        };
-        assert_eq!(redirection("-ASK 123 stage:6380\r\n"), Some((true, "stage".into(), 6_380)));
-        assert_eq!(redirection("-MOVED 123 ::1:6380\r\n"), Some((false, "::1".into(), 6_380)));
-        assert_eq!(redirection("-MOVED\r\n"), None);
-        assert_eq!(redirection("-OOM command not allowed\r\n"), None);
-    }
-
-    #[test]
-    fn unserved_slots_are_detected() {
-        let info = Client::open("redis://stage:7000").unwrap().get_connection_info().clone();
-        let slots = |last: u16| {
-            let text =
-                format!("*1\r\n*3\r\n:0\r\n:{last}\r\n*3\r\n$0\r\n\r\n:7001\r\n$2\r\nid\r\n");
-            ranges(&redis::parse_redis_value(text.as_bytes()).unwrap(), &info)
-        };
-        let whole = slots(16_383);
-        assert_eq!(whole[0].2.addr().to_string(), "stage:7001");
-        assert!(covers_all(&whole) && !covers_all(&slots(16_382)));
     }
 }

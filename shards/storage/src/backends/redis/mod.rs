@@ -7,7 +7,6 @@
 //! Operations use one [`Link`]; publishing and subscribing have connections of their own, in
 //! [`pubsub`].
 
-mod endpoint;
 mod link;
 mod pubsub;
 mod series;
@@ -15,18 +14,17 @@ mod series;
 use std::io;
 use std::time::Duration;
 
-use bandsync_engine::record::Record;
 use bandsync_engine::words::ids::SessionId;
+use bandsync_redis::{Answer, fields, is_unreadable, redirection};
+pub use bandsync_redis::{ConnectionAddr, Endpoint, Topology, TopologyError};
 use log::debug;
 use redis::{Cmd, ConnectionInfo, ErrorKind, RedisError, Script, ServerErrorKind, Value, cmd};
 
 use super::{Applied, Aside, Backend, Change, Failure, Foreign};
 use crate::backoff::chance;
 use crate::series::Point;
-pub use endpoint::{Endpoint, Topology, TopologyError};
-use link::{Answer, Link, Request, is_unreadable, redirection};
+use link::{Link, Request};
 use pubsub::{Announcer, Event};
-pub use redis::ConnectionAddr;
 use series::Kind;
 
 /// Time that a record stays set aside.
@@ -551,43 +549,6 @@ fn applied(answer: &Value) -> Result<Applied, Failure> {
     }
 }
 
-/// Returns the record, and fields for other programs. `position` is the position at `updatedAt`
-/// (Unix milliseconds), from which it moves on if `isPlaying`.
-fn fields(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut fields = vec![b"record".to_vec(), bytes.to_vec()];
-    let mut field = |name: &str, value: String| fields.extend([name.into(), value.into_bytes()]);
-    field("checksum", format!("{:08x}", Record::checksum(bytes)));
-    if let Ok(record) = Record::parse(bytes) {
-        let timeline = &record.timeline;
-        let at = record.last_active_at.max(timeline.made_at);
-        let since = at.since(record.last_active_at).as_millis() as i64;
-        field("format", record.format().to_string());
-        field("sessionId", record.session.as_str().to_owned());
-        field("message", record.message().to_owned());
-        field("isPlaying", u8::from(timeline.is_playing_at(at)).to_string());
-        field("position", millis(timeline.position_at(at)));
-        field("tempo", millis(i64::from(timeline.tempo_at(at).milli_bpm())));
-        field("updatedAt", (record.last_active_unix.0 + since).to_string());
-        field("createdAt", record.created_at.0.to_string());
-        field("lastActiveAt", record.last_active_unix.0.to_string());
-        field(
-            "leaderSocketId",
-            timeline.leader.map_or_else(String::new, |id| id.as_str().to_owned()),
-        );
-        field("memberCount", record.seats.len().to_string());
-        let song = record.song.zip(record.setlist.as_ref());
-        let song = song.and_then(|(index, setlist)| setlist.songs.get(index as usize));
-        field("songId", song.map_or_else(String::new, |song| song.id.clone()));
-    }
-    fields
-}
-
-/// Prints thousandths as a decimal number.
-fn millis(thousandths: i64) -> String {
-    let (sign, size) = (if thousandths < 0 { "-" } else { "" }, thousandths.unsigned_abs());
-    format!("{sign}{}.{:03}", size / 1_000, size % 1_000)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -634,12 +595,5 @@ mod tests {
         }
         let garbage = redis::parse_redis_value(b"HTTP/1.1 400\r\n").unwrap_err();
         assert!(matches!(store.failure(&garbage), Failure::Session(_)));
-    }
-
-    #[test]
-    fn thousandths_are_printed_as_decimals() {
-        for (thousandths, text) in [(0, "0.000"), (-1, "-0.001"), (120_500, "120.500")] {
-            assert_eq!(millis(thousandths), text);
-        }
     }
 }

@@ -14,13 +14,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bandsync_engine::words::ids::SessionId;
+use bandsync_redis::{Endpoint, open_any};
 use log::debug;
 use redis::{Connection, RedisResult, Value, cmd};
 use serde::{Deserialize, Serialize};
 
 use super::super::Foreign;
-use super::endpoint::Endpoint;
-use super::link::open_any;
 use crate::backoff::{Backoff, chance};
 
 /// The channel of all servers.
@@ -221,7 +220,7 @@ mod tests {
 
     #[test]
     fn only_stores_of_other_servers_are_reported() {
-        let topology = super::super::endpoint::Topology::parse("redis://stage").unwrap();
+        let topology = bandsync_redis::Topology::parse("redis://stage").unwrap();
         let endpoint = Endpoint { topology, replicas: 0, timeout: SILENCE };
         let subscriber = Subscriber { endpoint, server: "me".into(), ended: Arc::default() };
         let read = |server: &str, event: &str| {

@@ -2,9 +2,10 @@
 //! otherwise sorted sets. Both are capped and bounded in time, and expire after the server that
 //! writes them is gone.
 
+use bandsync_redis::Answer;
 use redis::{Value, cmd};
 
-use super::link::{Answer, Request};
+use super::link::Request;
 use crate::series::{INTERVAL_MS, KEPT_MS, Point};
 
 /// The set of the metrics that have points.
