@@ -6,8 +6,9 @@ use syn::{Attribute, Fields, ImplItem, Item, TraitItem, Visibility};
 use super::{Breach, File};
 
 /// The places where the rule holds.
-const PLACES: [&str; 5] = [
+const PLACES: [&str; 6] = [
     "src/",
+    "shards/cluster/src/",
     "shards/redis/src/",
     "shards/storage/src/",
     "shards/trace/src/",

@@ -12,9 +12,14 @@ const UNWANTED: [&str; 5] = [
 ];
 
 pub fn check(file: &File, source: &Source) -> Vec<Breach> {
-    let is_ours = ["src/", "shards/driver/src/", "shards/storage/src/", "shards/trace/src/"]
-        .iter()
-        .any(|place| file.path.starts_with(place));
+    const PLACES: [&str; 5] = [
+        "src/",
+        "shards/cluster/src/",
+        "shards/driver/src/",
+        "shards/storage/src/",
+        "shards/trace/src/",
+    ];
+    let is_ours = PLACES.iter().any(|place| file.path.starts_with(place));
     let unwanted = source.paths().into_iter().filter(|(_, path)| {
         is_ours
             && UNWANTED.iter().any(|name| path == name || path.starts_with(&format!("{name}::")))

@@ -30,7 +30,7 @@ pub fn check(file: &File) -> Vec<Breach> {
         "shards/driver/Cargo.toml" => {
             (&|name| may_use(name) && !STORAGE.contains(&name), "the driver may not depend on")
         }
-        "shards/storage/Cargo.toml" => {
+        "shards/storage/Cargo.toml" | "shards/cluster/Cargo.toml" => {
             (&|name| may_use(name) || name == REDIS, "a peer of the driver may not depend on")
         }
         path if path.starts_with("shards/") && path.ends_with("/Cargo.toml") => {
@@ -42,18 +42,19 @@ pub fn check(file: &File) -> Vec<Breach> {
     unwanted.map(|(line, name)| file.breach(line, format!("{why} {name}"))).collect()
 }
 
-/// Crates of this workspace that a crate in `shards` may name. Storage, trace and driver never name
-/// each other.
-const OURS: [(&str, &[&str]); 6] = [
+/// Crates of this workspace that a crate in `shards` may name. Storage, cluster, trace and driver
+/// never name each other.
+const OURS: [(&str, &[&str]); 7] = [
     ("shards/engine/Cargo.toml", &[]),
     ("shards/driver/Cargo.toml", &["bandsync-engine"]),
     ("shards/redis/Cargo.toml", &["bandsync-engine"]),
     ("shards/storage/Cargo.toml", &["bandsync-engine", REDIS]),
+    ("shards/cluster/Cargo.toml", &["bandsync-engine", REDIS]),
     ("shards/trace/Cargo.toml", &["bandsync-engine"]),
     ("shards/testkit/Cargo.toml", &["bandsync-engine", "bandsync-driver"]),
 ];
 
-/// The way to Redis.
+/// The way to Redis, which storage and cluster share because neither may name the other.
 const REDIS: &str = "bandsync-redis";
 
 /// A crate for tests. Only tests, `tools` and `perf` may have it.
@@ -213,6 +214,7 @@ fn a_forbidden_dependency_is_reported() {
     assert_eq!(storage("[dependencies]\nbandsync-engine.workspace = true\nredis = \"1\""), 0);
     assert_eq!(storage("[dependencies]\nbandsync-driver.workspace = true"), 1);
     assert_eq!(storage("[dependencies]\nbandsync-redis.workspace = true"), 0);
+    assert_eq!(storage("[dependencies]\nbandsync-cluster.workspace = true"), 1);
     assert_eq!(driver("[dependencies]\nbandsync-redis.workspace = true"), 1);
 }
 

@@ -1,0 +1,290 @@
+//! The join of a node: checks of Redis, a number in the table, and the first leases.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bandsync_engine::io::NodeId;
+use bandsync_redis::{Endpoint, host_of};
+use crossbeam_channel::Receiver;
+use redis::cmd;
+
+use crate::beat;
+use crate::census::{self, Question};
+use crate::epoch::K_MAX;
+use crate::layout::Layout;
+use crate::line::{Line, Open, field, info_text, version};
+use crate::names::{Names, TABLE};
+use crate::order::{Courier, Job, Queue, Routes};
+use crate::reply::Trouble;
+use crate::scripts::Scripts;
+use crate::shared::{Plan, unix_us};
+use crate::status::Status;
+use crate::table::{Entry, Joined, Table};
+
+/// Time that a node waits for the founding by another. Specified.
+const FOUND_AFTER: Duration = Duration::from_secs(3);
+
+/// Time between two attempts.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// The oldest Redis.
+const VERSION_MIN: (u32, u32) = (6, 2);
+
+/// The oldest Redis Cluster: sharded channels.
+const CLUSTER_VERSION_MIN: (u32, u32) = (7, 0);
+
+/// The reason why a node cannot join. The sentence says what to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum JoinError {
+    /// Redis does not answer, or not this user.
+    Unreachable(String),
+    /// Redis is too old.
+    TooOld(String),
+    /// A setting of this node or of Redis does not fit the cluster.
+    Refused(String),
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Unreachable(text) | Self::TooOld(text) | Self::Refused(text)) = self;
+        f.write_str(text)
+    }
+}
+
+impl Error for JoinError {}
+
+/// A node that has joined. Its threads are not started.
+pub struct Member {
+    pub(crate) plan: Plan,
+    pub(crate) names: Arc<Names>,
+    pub(crate) node: NodeId,
+    pub(crate) table: Table,
+    pub(crate) living: std::collections::BTreeSet<NodeId>,
+    pub(crate) entry: Entry,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) layout: Layout,
+    pub(crate) orders: Vec<Receiver<Job>>,
+    pub(crate) status: Arc<Status>,
+}
+
+impl Member {
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The number of buckets.
+    pub fn buckets(&self) -> u16 {
+        self.names.count()
+    }
+
+    /// Unix time of the cluster's founding in microseconds: zero of cluster time.
+    pub fn founded_unix_us(&self) -> i64 {
+        self.table.origin.parse().unwrap_or_default()
+    }
+
+    /// Returns the way for orders. They wait until the start.
+    pub fn handle(&self) -> Courier {
+        Courier {
+            names: Arc::clone(&self.names),
+            routes: Arc::clone(&self.routes),
+            status: Arc::clone(&self.status),
+        }
+    }
+}
+
+/// Takes a number, and founds the cluster if nobody else does. Blocks for up to 3 s and the life of
+/// a lease.
+///
+/// # Errors
+/// If this node cannot be part of the cluster.
+pub fn join(plan: Plan) -> Result<Member, JoinError> {
+    check_clock(unix_us() / 1_000, plan.build_unix_ms)?;
+    let endpoint = Endpoint { topology: plan.redis.clone(), replicas: 0, timeout: plan.timeout };
+    let mut first = Line::new(endpoint.clone());
+    let Ok((open, _)) = first.open() else {
+        return Err(JoinError::Unreachable(format!(
+            "Redis does not answer at {}: check REDIS_URL, and that Redis runs",
+            address(&plan)
+        )));
+    };
+    let is_cluster = check_server(open)?;
+    let names = Arc::new(Names::new(plan.buckets));
+    let layout = Layout::find(&endpoint, is_cluster, &names)
+        .map_err(|error| unable(&Trouble::of(&error)))?;
+    let unreachable = || unable(&Trouble::Lost("a primary does not answer".into()));
+    let mut line = Line::new(layout.endpoint(layout.table()).clone());
+    let mut leases = Line::new(layout.endpoint(layout.lane_of()[0]).clone());
+    let (open, _) = line.open().map_err(|_| unreachable())?;
+    let (of_leases, _) = leases.open().map_err(|_| unreachable())?;
+    let scripts = Scripts::default();
+    let incarnation = getrandom::u64().unwrap_or_else(|_| unix_us()).max(1);
+    let mut entry = census::entry(&plan, incarnation, 0);
+    let table = enter((open, of_leases), &scripts, &plan, &mut entry, incarnation)?;
+    let node = NodeId { number: table.number, incarnation };
+    // Others look at this lease to see whether the node lives.
+    let lease = (plan.lease_ttl, layout.endpoint(layout.lane_of()[0]));
+    beat::beats(of_leases, &names, node, lease, &[0]).map_err(|trouble| unable(&trouble))?;
+    let living = census::living(of_leases, &names, &table).map_err(|trouble| unable(&trouble))?;
+    let (queues, orders) = (0..layout.count()).map(|_| Queue::new()).unzip();
+    let status = Arc::new(Status::default());
+    status.update(|view| view.node = Some(node));
+    Ok(Member {
+        names,
+        node,
+        table,
+        living,
+        entry,
+        routes: Arc::new(Routes::new(queues, layout.lane_of())),
+        layout,
+        orders,
+        status,
+        plan,
+    })
+}
+
+/// Writes the entry until it is in the table and no other living node has its name.
+fn enter(
+    (open, leases): (&mut Open, &mut Open),
+    scripts: &Scripts,
+    plan: &Plan,
+    entry: &mut Entry,
+    incarnation: u64,
+) -> Result<Table, JoinError> {
+    let names = Names::new(plan.buckets);
+    let began = Instant::now();
+    let mut origin = String::new();
+    let mut number = 0;
+    loop {
+        let question = Question {
+            number,
+            is_fixed: false,
+            incarnation,
+            entry,
+            buckets: names.count(),
+            origin: &origin,
+        };
+        match census::ask(open, scripts, &question).map_err(|trouble| unable(&trouble))? {
+            Joined::In(table) => {
+                number = table.number;
+                entry.since = unix_us().saturating_sub(table.origin.parse().unwrap_or_default());
+                let living =
+                    census::living(leases, &names, &table).map_err(|trouble| unable(&trouble))?;
+                let is_taken = table
+                    .others()
+                    .any(|(node, other)| other.name == entry.name && living.contains(&node));
+                if !is_taken {
+                    return Ok(table);
+                }
+                // It may be this server before its last start, whose lease ends soon.
+                if began.elapsed() > plan.lease_ttl + FOUND_AFTER {
+                    let arguments =
+                        [incarnation.to_string(), number.to_string()].map(String::into_bytes);
+                    let _ = open.run(&scripts.leave, &[TABLE.to_owned()], &arguments);
+                    return Err(JoinError::Refused(format!(
+                        "another node of the cluster is called {:?} too: set NODE_NAME to another name",
+                        entry.name
+                    )));
+                }
+            }
+            Joined::Unfounded if began.elapsed() >= FOUND_AFTER => origin = unix_us().to_string(),
+            Joined::Unfounded => {}
+            Joined::Buckets(there) => {
+                return Err(JoinError::Refused(format!(
+                    "the cluster has {there} buckets and this node {}: set CLUSTER_BUCKETS={there}",
+                    names.count()
+                )));
+            }
+            Joined::Full => {
+                return Err(JoinError::Refused(
+                    "all 2 047 numbers of nodes were used within the last hour: try again later"
+                        .into(),
+                ));
+            }
+            Joined::Taken => {}
+        }
+        thread::sleep(AGAIN);
+    }
+}
+
+fn check_clock(unix_ms: u64, build_unix_ms: i64) -> Result<(), JoinError> {
+    let is_early = i64::try_from(unix_ms).is_ok_and(|now| now < build_unix_ms);
+    if is_early || unix_ms >= K_MAX {
+        return Err(JoinError::Refused(format!(
+            "the wall clock is wrong (Unix time {} s): set it, for example with timedatectl",
+            unix_ms / 1_000
+        )));
+    }
+    Ok(())
+}
+
+/// Checks that Redis is new enough and loses no keys. Returns whether it is part of a Redis Cluster.
+fn check_server(open: &mut Open) -> Result<bool, JoinError> {
+    let mut about = |section: &str| {
+        let mut info = cmd("INFO");
+        info.arg(section);
+        let answer = open.ask_one(info).and_then(info_text);
+        answer.map_err(|error| unable(&Trouble::of(&error)))
+    };
+    let server = about("server")?;
+    if version(&server).is_none_or(|version| version < VERSION_MIN) {
+        return Err(JoinError::TooOld(format!(
+            "Redis {} is too old for a cluster: use Redis 6.2 or later, or set CLUSTER=off",
+            field(&server, "redis_version").unwrap_or("without a version")
+        )));
+    }
+    let memory = about("memory")?;
+    let policy = field(&memory, "maxmemory_policy").unwrap_or("noeviction");
+    if field(&memory, "maxmemory").is_some_and(|most| most != "0") && policy != "noeviction" {
+        return Err(JoinError::Refused(format!(
+            "Redis drops keys when it is full (maxmemory-policy {policy}): set maxmemory-policy noeviction"
+        )));
+    }
+    let is_cluster = field(&about("cluster")?, "cluster_enabled") == Some("1");
+    if is_cluster && version(&server).is_some_and(|version| version < CLUSTER_VERSION_MIN) {
+        return Err(JoinError::TooOld(
+            "a Redis Cluster needs Redis 7.0 or later, for sharded channels: upgrade it, or set CLUSTER=off".into(),
+        ));
+    }
+    Ok(is_cluster)
+}
+
+fn unable(trouble: &Trouble) -> JoinError {
+    match trouble {
+        Trouble::Session(text) => JoinError::Refused(format!(
+            "{text}: delete the key {TABLE} in Redis if no other program uses it"
+        )),
+        Trouble::Denied(text) => {
+            JoinError::Unreachable(format!("Redis does not permit what a cluster needs: {text}"))
+        }
+        Trouble::Later(text) | Trouble::NotPrimary(text) | Trouble::Lost(text) => {
+            JoinError::Unreachable(format!("Redis does not carry commands out: {text}"))
+        }
+        Trouble::NoScript | Trouble::Elsewhere { .. } => {
+            JoinError::Unreachable("the slots of the Redis Cluster are moving: try again".into())
+        }
+    }
+}
+
+fn address(plan: &Plan) -> String {
+    match &plan.redis {
+        bandsync_redis::Topology::Single(info) => info.addr().to_string(),
+        bandsync_redis::Topology::Sentinel { service, .. } => format!("the service {service}"),
+        bandsync_redis::Topology::Cluster(nodes) => nodes.first().map(host_of).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_clock_is_refused() {
+        assert!(check_clock(1_790_000_000_000, 1_780_000_000_000).is_ok());
+        assert!(check_clock(1_700_000_000_000, 1_780_000_000_000).is_err());
+        assert!(check_clock(1 << 42, 0).is_err());
+    }
+}

@@ -1,0 +1,147 @@
+//! Everything that the threads of the cluster share.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bandsync_engine::io::NodeId;
+use bandsync_redis::{Endpoint, Topology};
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+
+use crate::frame::Seal;
+use crate::layout::Layout;
+use crate::lease::Leases;
+use crate::meters::Meters;
+use crate::names::Names;
+use crate::order::Routes;
+use crate::post::Post;
+use crate::roster::Roster;
+use crate::scripts::Scripts;
+use crate::status::Status;
+
+/// Everything that a node needs to join a cluster.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The servers of Redis.
+    pub redis: Topology,
+    /// Time that an answer of Redis may take.
+    pub timeout: Duration,
+    /// Name of this node. No two living nodes have one name.
+    pub name: String,
+    /// Own address for members.
+    pub url: Option<String>,
+    /// Version of the program.
+    pub version: String,
+    /// Region of this node.
+    pub region: String,
+    /// Number of buckets, the same on all nodes.
+    pub buckets: u16,
+    /// Time for which a lease lives.
+    pub lease_ttl: Duration,
+    /// Secret of all nodes, for the keyed hashes of messages.
+    pub secret: Option<String>,
+    /// Time that a session stays in Redis after its last change.
+    pub session_ttl: Duration,
+    /// Unix milliseconds at which the program was built: an earlier wall clock is wrong.
+    pub build_unix_ms: i64,
+}
+
+/// The state of a node that has joined.
+pub struct Shared {
+    /// The settings.
+    pub plan: Plan,
+    /// The names of keys and channels.
+    pub names: Names,
+    /// This node.
+    pub node: NodeId,
+    /// Unix microseconds of the founding, as the table has them.
+    pub origin: String,
+    /// The keyed hash.
+    pub seal: Seal,
+    /// The scripts.
+    pub scripts: Scripts,
+    /// The readings.
+    pub status: Arc<Status>,
+    /// The way to the shards.
+    pub post: Post,
+    /// The queues of the primaries.
+    pub routes: Arc<Routes>,
+    /// The primaries.
+    pub layout: Mutex<Layout>,
+    /// The leases.
+    pub leases: Mutex<Leases>,
+    /// The other nodes.
+    pub roster: Mutex<Roster>,
+    /// The lanes whose inbox has all its subscriptions.
+    pub subscribed: Mutex<BTreeSet<usize>>,
+    /// Whether slots have moved.
+    pub must_learn: AtomicBool,
+    /// Whether the node is about to end.
+    pub draining: AtomicBool,
+    /// Whether the threads end.
+    pub ended: AtomicBool,
+    /// The counter of frames.
+    pub counter: AtomicU64,
+    /// Makes the table thread read at once.
+    pub table: Sender<()>,
+}
+
+impl Shared {
+    /// The counters.
+    pub fn meters(&self) -> &Meters {
+        &self.status.meters
+    }
+
+    /// The servers of a lane.
+    pub fn endpoint(&self, lane: usize) -> Endpoint {
+        self.layout.lock().endpoint(lane).clone()
+    }
+
+    /// Returns the counter of the next frame.
+    pub fn next_counter(&self) -> u64 {
+        self.counter.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Makes the table thread read the table at once.
+    pub fn read_table(&self) {
+        // A full channel has a request already.
+        let _ = self.table.try_send(());
+    }
+
+    /// Makes the census look for the primaries of a Cluster at once.
+    pub fn learn(&self) {
+        self.must_learn.store(true, Ordering::Relaxed);
+        self.read_table();
+    }
+
+    /// Whether the threads end.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Whether Redis is a Cluster, in which keys need the tag of their bucket.
+    pub fn is_redis_cluster(&self) -> bool {
+        self.layout.lock().is_cluster()
+    }
+
+    /// The buckets of a primary.
+    pub fn buckets_of(&self, lane: usize) -> impl Iterator<Item = u16> {
+        let leases = self.leases.lock();
+        let buckets: Vec<u16> =
+            (0..self.names.count()).filter(|bucket| leases.lane(*bucket) == lane).collect();
+        buckets.into_iter()
+    }
+
+    /// Notes that a connection to a primary was lost.
+    pub fn lost(&self, lane: usize) {
+        self.leases.lock().lost(lane);
+        self.post.wake();
+    }
+}
+
+/// Returns the Unix time in microseconds.
+pub fn unix_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
+}
