@@ -15,6 +15,13 @@ impl Clock {
         Self { start: read(libc::CLOCK_MONOTONIC) }
     }
 
+    /// Creates a clock whose zero is a Unix time in microseconds, by the wall clock as it is now.
+    /// All nodes of a cluster count from its founding.
+    pub fn start_at(unix_micros: i64) -> Self {
+        let since = read(libc::CLOCK_REALTIME).saturating_sub(unix_micros.saturating_mul(1_000));
+        Self { start: read(libc::CLOCK_MONOTONIC).saturating_sub(since) }
+    }
+
     /// Returns the time since the start. Measured: 25 ns, because the kernel is not entered.
     pub fn now(&self) -> Micros {
         Micros::from_micros(self.nanos() / 1_000)
@@ -82,6 +89,17 @@ mod tests {
             .map_or(0, |since| since.as_millis() as i64);
         let ours = clock.started_unix_ms() + clock.now().as_millis() as i64;
         assert!((unix - ours).abs() < 10_000, "{unix} and {ours}");
+    }
+
+    #[test]
+    fn clocks_of_one_founding_agree() {
+        let now = read(libc::CLOCK_REALTIME) / 1_000;
+        let year = 365 * 24 * 3_600 * 1_000_000;
+        let [one, other] = [(); 2].map(|()| Clock::start_at(now - year));
+        assert!(one.now() >= Micros::from_micros(year as u64));
+        assert!((one.started_unix_micros() - (now - year)).abs() < 10_000_000);
+        assert!((one.start - other.start).abs() < 10_000_000_000);
+        assert_eq!(Clock::start_at(now + year).now(), Micros::ZERO);
     }
 
     #[test]
