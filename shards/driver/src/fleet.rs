@@ -7,7 +7,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use bandsync_engine::io::tap::Tap;
-use bandsync_engine::io::{HttpResponse, StorageEvent};
+use bandsync_engine::io::{HttpResponse, NodeNews, StorageEvent};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
 use mio::{Poll, Waker};
@@ -40,6 +40,8 @@ pub struct Plan {
     pub ring: bool,
     /// Maximum number of connections and messages in a shard's mailbox.
     pub mailbox_capacity: usize,
+    /// Whether the server belongs to a cluster, so that shards receive news from other nodes.
+    pub is_clustered: bool,
     /// Maximum bytes read from one connection per turn. The rest waits for the next turn, so that
     /// no client starves the others.
     pub read_bytes: usize,
@@ -48,7 +50,15 @@ pub struct Plan {
 impl Plan {
     /// Creates a plan to listen on this address, with shards pinned to cores of their own.
     pub const fn new(host: IpAddr, port: u16) -> Self {
-        Self { host, port, pin: true, ring: true, mailbox_capacity: 1_024, read_bytes: 64 * 1024 }
+        Self {
+            host,
+            port,
+            pin: true,
+            ring: true,
+            mailbox_capacity: 1_024,
+            is_clustered: false,
+            read_bytes: 64 * 1024,
+        }
     }
 }
 
@@ -97,7 +107,7 @@ impl Fleet {
         for _ in &listeners {
             let poll = Poll::new()?;
             let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-            let (mailbox, address) = mailbox(plan.mailbox_capacity, waker);
+            let (mailbox, address) = mailbox(plan.mailbox_capacity, plan.is_clustered, waker);
             polls.push(poll);
             mailboxes.push(mailbox);
             addresses.push(address);
@@ -188,6 +198,15 @@ impl Mailer {
     /// If the mailbox is full, returns the event; the caller posts it again later.
     pub fn send_event(&self, shard: ShardId, event: StorageEvent) -> Result<(), StorageEvent> {
         self.addresses.get(usize::from(shard.0)).map_or(Ok(()), |address| address.send_event(event))
+    }
+
+    /// Posts news from another node to a shard, without waiting. For a shard that has ended, they
+    /// are dropped.
+    ///
+    /// # Errors
+    /// If the mailbox is full, returns the news; the caller posts them again later.
+    pub fn send_news(&self, shard: ShardId, news: NodeNews) -> Result<(), NodeNews> {
+        self.addresses.get(usize::from(shard.0)).map_or(Ok(()), |address| address.send_news(news))
     }
 
     /// Posts an answer that took longer than [`Host::answer`] may, without waiting. For a

@@ -35,7 +35,7 @@ mod writer;
 
 pub use clock::Clock;
 pub use fleet::{Fleet, Mailer, Plan};
-pub use host::{Asker, Host, Order};
+pub use host::{Asker, Host, NodeOrder, Order};
 pub use machine::Machine;
 pub use mail::{HandOver, Mail};
 pub use metrics::{SharedMetrics, Stats};

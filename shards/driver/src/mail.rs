@@ -1,5 +1,5 @@
 //! The bounded queues into a shard: connections and messages from other shards, events of the
-//! storage, and answers that took longer than a turn.
+//! storage, news from other nodes, and answers that took longer than a turn.
 //!
 //! No sender waits. Mail that finds no room stays in the sender's [`Outbox`]; the others come back
 //! to their sender.
@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use bandsync_engine::io::{HttpResponse, StorageEvent};
+use bandsync_engine::io::{HttpResponse, NodeNews, StorageEvent};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use mio::Waker;
@@ -49,6 +49,8 @@ pub enum Mail<S> {
 pub(crate) struct Mailbox {
     mail: Receiver<Mail<TcpStream>>,
     events: Receiver<StorageEvent>,
+    /// None if the server is alone: the queue would take memory for nothing.
+    news: Option<Receiver<NodeNews>>,
     answers: Receiver<(ConnId, HttpResponse)>,
     notifier: Arc<Notifier<AtomicBool>>,
 }
@@ -58,6 +60,7 @@ pub(crate) struct Mailbox {
 pub(crate) struct Address {
     mail: Sender<Mail<TcpStream>>,
     events: Sender<StorageEvent>,
+    news: Option<Sender<NodeNews>>,
     answers: Sender<(ConnId, HttpResponse)>,
     /// The flag through which a burst costs one system call.
     notifier: Arc<Notifier<AtomicBool>>,
@@ -69,22 +72,34 @@ pub(crate) struct Address {
 const ANSWERS_CAPACITY: usize = 64;
 
 /// Creates both ends of a shard's mail, for at most `capacity` connections and messages and as many
-/// storage events. `waker` wakes the shard.
-pub(crate) fn mailbox(capacity: usize, waker: Arc<Waker>) -> (Mailbox, Address) {
+/// storage events. If the server belongs to a cluster, there is room for as many news from nodes.
+/// `waker` wakes the shard.
+pub(crate) fn mailbox(
+    capacity: usize,
+    is_clustered: bool,
+    waker: Arc<Waker>,
+) -> (Mailbox, Address) {
     let (sender, receiver) = bounded(capacity);
     let (event_sender, event_receiver) = bounded(capacity);
+    let (news_sender, news_receiver) = is_clustered.then(|| bounded(capacity)).unzip();
     let (answer_sender, answer_receiver) = bounded(ANSWERS_CAPACITY);
     let notifier = Arc::<Notifier<AtomicBool>>::default();
     let mailbox = Mailbox {
         mail: receiver,
         events: event_receiver,
+        news: news_receiver,
         answers: answer_receiver,
         notifier: Arc::clone(&notifier),
     };
-    (
-        mailbox,
-        Address { mail: sender, events: event_sender, answers: answer_sender, notifier, waker },
-    )
+    let address = Address {
+        mail: sender,
+        events: event_sender,
+        news: news_sender,
+        answers: answer_sender,
+        notifier,
+        waker,
+    };
+    (mailbox, address)
 }
 
 impl Mailbox {
@@ -106,6 +121,11 @@ impl Mailbox {
     /// Takes the next event of the storage.
     pub(crate) fn take_event(&self) -> Option<StorageEvent> {
         self.events.try_recv().ok()
+    }
+
+    /// Takes the next news from another node.
+    pub(crate) fn take_news(&self) -> Option<NodeNews> {
+        self.news.as_ref()?.try_recv().ok()
     }
 
     /// Takes the next late answer, with its connection.
@@ -133,6 +153,17 @@ impl Address {
         match self.notifier.post(|| self.events.try_send(event), || self.wake_poll()) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(event)) => Err(event),
+            Err(TrySendError::Disconnected(_)) => Ok(()),
+        }
+    }
+
+    /// Posts news from another node, or returns them if the mailbox is full. News for a shard that
+    /// has ended are dropped, as are those for a server that is alone.
+    pub(crate) fn send_news(&self, news: NodeNews) -> Result<(), NodeNews> {
+        let Some(queue) = &self.news else { return Ok(()) };
+        match self.notifier.post(|| queue.try_send(news), || self.wake_poll()) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(news)) => Err(news),
             Err(TrySendError::Disconnected(_)) => Ok(()),
         }
     }
@@ -239,7 +270,7 @@ mod tests {
     fn mail_for_a_full_mailbox_waits_and_keeps_its_order() {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let (mailbox, address) = mailbox(2, waker);
+        let (mailbox, address) = mailbox(2, false, waker);
         let mut outbox = Outbox::new([address].into());
         for name in 0..5 {
             outbox.put(ShardId(0), mail(name));
@@ -261,7 +292,7 @@ mod tests {
     fn a_burst_wakes_once_and_the_next_one_again() {
         let mut poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let (mailbox, address) = mailbox(8, waker);
+        let (mailbox, address) = mailbox(8, false, waker);
         for _ in 0..2 {
             assert_eq!(wakeups(&mut poll), 0);
             for name in 0..3 {
@@ -276,7 +307,7 @@ mod tests {
     fn storage_events_arrive_in_order_and_a_full_mailbox_rejects_more() {
         let mut poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let (mailbox, address) = mailbox(2, waker);
+        let (mailbox, address) = mailbox(2, false, waker);
         for (fits, woken) in [(true, 1), (true, 0), (false, 0)] {
             assert_eq!(address.send_event(StorageEvent::Returned).is_ok(), fits);
             assert_eq!(wakeups(&mut poll), woken);
@@ -291,10 +322,35 @@ mod tests {
     }
 
     #[test]
+    fn news_from_nodes_arrive_in_order_and_a_full_mailbox_rejects_more() {
+        let mut poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (mailbox, address) = mailbox(2, true, waker);
+        let news = |revision| NodeNews::Table { revision, peers: Vec::new() };
+        for (revision, fits, woken) in [(1, true, 1), (2, true, 0), (3, false, 0)] {
+            assert_eq!(address.send_news(news(revision)).is_ok(), fits);
+            assert_eq!(wakeups(&mut poll), woken);
+        }
+        let taken = [(); 3].map(|()| mailbox.take_news());
+        assert_eq!(taken, [Some(news(1)), Some(news(2)), None]);
+        drop(mailbox);
+        assert_eq!(address.send_news(news(4)), Ok(()));
+    }
+
+    #[test]
+    fn a_server_that_is_alone_drops_news() {
+        let mut poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (mailbox, address) = mailbox(2, false, waker);
+        assert_eq!(address.send_news(NodeNews::Table { revision: 1, peers: vec![] }), Ok(()));
+        assert_eq!((wakeups(&mut poll), mailbox.take_news()), (0, None));
+    }
+
+    #[test]
     fn a_late_answer_wakes_the_shard_and_a_full_mailbox_rejects_more() {
         let mut poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let (mailbox, address) = mailbox(1, waker);
+        let (mailbox, address) = mailbox(1, false, waker);
         let conn = ConnId { index: 3, generation: 1 };
         let answer = HttpResponse { status: 200, headers: Vec::new(), body: b"late"[..].into() };
         for number in 0..ANSWERS_CAPACITY {
@@ -311,7 +367,7 @@ mod tests {
     fn mail_for_an_ended_shard_is_accepted_and_dropped() {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let (mailbox, address) = mailbox(1, waker);
+        let (mailbox, address) = mailbox(1, false, waker);
         drop(mailbox);
         assert!(address.post(mail(0)).is_ok());
     }

@@ -8,12 +8,12 @@ use std::io::{self, IoSlice};
 use std::net::IpAddr;
 
 use bandsync_engine::io::{
-    FreeMemory, HttpRequest, HttpResponse, Input, Outputs, Span, StorageEvent,
+    FreeMemory, HttpRequest, HttpResponse, Input, NodeNews, Outputs, Span, StorageEvent,
 };
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 
-use crate::host::{Asker, Order};
+use crate::host::{Asker, NodeOrder, Order};
 use crate::machine::Machine;
 use crate::mail::Mail;
 use crate::metrics::Stats;
@@ -135,8 +135,8 @@ pub enum Readiness {
     },
 }
 
-/// The surroundings of a turn: clock, threads, storage and process, or the simulator's models of
-/// them. No call blocks.
+/// The surroundings of a turn: clock, threads, storage, other nodes and process, or the simulator's
+/// models of them. No call blocks.
 pub trait Shell<N: Net, M: Machine> {
     /// Returns the nanoseconds since the server's start. They never decrease.
     fn nanos(&mut self) -> u64;
@@ -168,6 +168,9 @@ pub trait Shell<N: Net, M: Machine> {
     /// Takes the next event of the storage.
     fn storage(&mut self) -> Option<StorageEvent>;
 
+    /// Takes the next news from the other nodes of a cluster.
+    fn node(&mut self) -> Option<NodeNews>;
+
     /// Takes the next answer that took longer than a turn.
     fn late_answer(&mut self) -> Option<(ConnId, HttpResponse)>;
 
@@ -195,6 +198,10 @@ pub trait Shell<N: Net, M: Machine> {
     /// Queues an order for the storage. Returns false if there is no room; then there will be no
     /// answer.
     fn store(&mut self, order: Order<'_>) -> bool;
+
+    /// Queues an order for the store and the messages that all nodes share. Returns false if there
+    /// is no room; then there will be no answer.
+    fn tell_nodes(&mut self, order: NodeOrder<'_>) -> bool;
 }
 
 /// Changes of the process that a turn reports to the machine.

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use bandsync_engine::io::report::{Manner, Sample};
 use bandsync_engine::io::tap::Tap;
-use bandsync_engine::io::{FreeMemory, HttpRequest, HttpResponse, Input, Outputs, StorageEvent};
+use bandsync_engine::io::{
+    FreeMemory, HttpRequest, HttpResponse, Input, NodeNews, Outputs, StorageEvent,
+};
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 use log::Level;
@@ -18,7 +20,7 @@ use mio::net::TcpStream;
 use mio::{Events, Poll};
 
 use crate::clock::Clock;
-use crate::host::{Asker, Host, Order};
+use crate::host::{Asker, Host, NodeOrder, Order};
 use crate::machine::Machine;
 use crate::mail::{Mail, Mailbox, Outbox};
 use crate::metrics::{SharedMetrics, Stats};
@@ -361,6 +363,10 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
         self.mailbox.take_event()
     }
 
+    fn node(&mut self) -> Option<NodeNews> {
+        self.mailbox.take_news()
+    }
+
     fn late_answer(&mut self) -> Option<(ConnId, HttpResponse)> {
         self.mailbox.take_answer()
     }
@@ -399,5 +405,9 @@ impl<M: Machine> Shell<MioNet, M> for ThreadShell<M::Counters> {
 
     fn store(&mut self, order: Order<'_>) -> bool {
         self.host.store(self.id, order)
+    }
+
+    fn tell_nodes(&mut self, order: NodeOrder<'_>) -> bool {
+        self.host.tell_nodes(self.id, order)
     }
 }

@@ -1,19 +1,20 @@
 //! A shard's turn: the one order in which a shard reads, computes and writes, over any net.
 //!
 //! The order: reports of the net · notes of the last turn · reads · the listener · mail · changes
-//! of the process · answers to questions · [`Input::TurnEnded`] · orders for the storage · one
-//! write per connection with chunks · hand-overs and closes. Outputs are sorted onto their
-//! connections right after their input, so that a closed connection receives nothing of the rest of
-//! the turn.
+//! of the process · answers to questions · [`Input::TurnEnded`] · orders for the storage and for
+//! other nodes · one write per connection with chunks · hand-overs and closes. Outputs are sorted
+//! onto their connections right after their input, so that a closed connection receives nothing of
+//! the rest of the turn.
 //!
 //! Every input carries the time at which the driver learned of it; bytes carry that of their read.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
 
+use bandsync_engine::io::node::{ClaimOutcome, CommitOutcome};
 use bandsync_engine::io::{
-    Close, CloseCause, FreeMemory, Input, LoadResult, Output, Outputs, Span, Stamp, StorageEvent,
-    StoreResult,
+    Close, CloseCause, FreeMemory, Input, LoadResult, NodeNews, Output, Outputs, Span, Stamp,
+    StorageEvent, StoreResult,
 };
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
@@ -21,7 +22,7 @@ use bandsync_engine::words::time::Micros;
 use crate::budget::Budget;
 use crate::closing::Closing;
 use crate::connections::{Connection, Connections, Phase};
-use crate::host::{Asker, Order};
+use crate::host::{Asker, NodeOrder, Order};
 use crate::machine::Machine;
 use crate::mail::{HandOver, Mail};
 use crate::net::{Accepted, Net, Process, Readiness, Shell};
@@ -100,8 +101,11 @@ struct Todo {
     messages: Vec<(ShardId, Span)>,
     /// Places in the outputs of requests to the host.
     asks: Vec<usize>,
-    /// Places in the outputs of orders to the storage.
+    /// Places in the outputs of orders to the storage and to other nodes.
     orders: Vec<usize>,
+    /// Answers to orders to other nodes that could not be queued. The machine receives them in the
+    /// next turn: it may order again, which must not keep this turn from its end.
+    unqueued: Vec<NodeNews>,
 }
 
 impl Todo {
@@ -159,6 +163,9 @@ impl<N: Net, M: Machine> Turn<N, M> {
             self.report(net, shell, report);
         }
         self.deliver_notes(net, shell);
+        for news in std::mem::take(&mut self.todo.unqueued) {
+            self.feed(net, shell, Input::Node { news: &news });
+        }
         let budget = match due.filter(|_| self.machine.is_ticking()) {
             Some(due) => Budget::before(due, self.now),
             None => Budget::at_leisure(self.now),
@@ -209,7 +216,8 @@ impl<N: Net, M: Machine> Turn<N, M> {
     /// Whether work is left that the net will not report, while `unposted` pieces of mail wait.
     pub fn has_work(&self, unposted: usize) -> bool {
         let reads = !self.todo.ready.is_empty() && !self.is_backed_up(unposted);
-        reads || !self.todo.notes.is_empty() || self.writer.is_behind()
+        let waits = !self.todo.notes.is_empty() || !self.todo.unqueued.is_empty();
+        reads || waits || self.writer.is_behind()
     }
 
     /// Returns the time at which a turn is due even if nothing is reported.
@@ -571,11 +579,12 @@ impl<N: Net, M: Machine> Turn<N, M> {
         self.conns.get_mut(id).is_some_and(|conn| net.watch(&mut conn.socket, id).is_ok())
     }
 
-    /// Handles one mail, one event of the storage and one late answer. Returns
-    /// whether there was any.
+    /// Handles one mail, one event of the storage, one piece of news from another node and one late
+    /// answer. Returns whether there was any.
     fn take_one<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) -> bool {
         let (mail, event, answer) = (shell.mail(), shell.storage(), shell.late_answer());
-        let some = mail.is_some() || event.is_some() || answer.is_some();
+        let news = shell.node();
+        let some = mail.is_some() || event.is_some() || news.is_some() || answer.is_some();
         match mail {
             Some(Mail::HandOver(hand_over)) => self.take_in(net, shell, *hand_over),
             Some(Mail::ShardMessage(message)) => {
@@ -587,6 +596,10 @@ impl<N: Net, M: Machine> Turn<N, M> {
         if let Some(event) = event {
             self.read_clock(shell);
             self.feed(net, shell, Input::Storage { event: &event });
+        }
+        if let Some(news) = news {
+            self.read_clock(shell);
+            self.feed_measured(net, shell, Input::Node { news: &news });
         }
         if let Some((conn, response)) = answer
             && self.conns.open_mut(conn).is_some()
@@ -666,14 +679,16 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
     }
 
-    /// Passes the machine's orders to the storage. An order that finds no room there is answered at
-    /// once.
+    /// Passes the machine's orders to the storage and to other nodes. An order that finds no room
+    /// at the storage is answered at once, another in the next turn.
     fn pass_orders<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         let mut next = 0;
         while let Some(index) = self.todo.orders.get(next) {
             let order = self.out.list.get(*index);
+            let unqueued = order.and_then(|output| self.tell_nodes(shell, output));
             let rejection = order.and_then(|output| self.pass_order(shell, output));
             next += 1;
+            self.todo.unqueued.extend(unqueued);
             if let Some(event) = rejection {
                 self.feed(net, shell, Input::Storage { event: &event });
             }
@@ -699,6 +714,59 @@ impl<N: Net, M: Machine> Turn<N, M> {
             Output::Forget { session, epoch } => {
                 // If it is rejected, the record expires in the storage.
                 shell.store(Order::Forget { session, epoch: *epoch });
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Passes an order to other nodes. If it cannot be queued, returns the answer for the machine.
+    fn tell_nodes<S: Shell<N, M>>(&self, shell: &mut S, output: &Output) -> Option<NodeNews> {
+        let bytes = |span: &Span| &self.out.bytes[span.range()];
+        match output {
+            Output::Claim { session, expected, floor } => {
+                let order = NodeOrder::Claim { session, expected: *expected, floor: *floor };
+                let outcome = ClaimOutcome::Unknown;
+                (!shell.tell_nodes(order))
+                    .then(|| NodeNews::Claimed { session: session.clone(), outcome })
+            }
+            Output::Commit { session, epoch, version, record, branches, head, tail, to } => {
+                let (epoch, version) = (*epoch, *version);
+                let order = NodeOrder::Commit {
+                    session,
+                    epoch,
+                    version,
+                    record: bytes(record),
+                    branches: bytes(branches),
+                    head: bytes(head),
+                    tail: bytes(tail),
+                    to,
+                };
+                let (session, outcome) = (session.clone(), CommitOutcome::Unsent);
+                (!shell.tell_nodes(order)).then_some(NodeNews::Committed {
+                    session,
+                    epoch,
+                    version,
+                    outcome,
+                })
+            }
+            Output::Publish { session, to, body } => {
+                let order = NodeOrder::Publish { session, to, body: bytes(body) };
+                let session = Some(session.clone());
+                (!shell.tell_nodes(order)).then(|| NodeNews::Unheard { session, to: to.clone() })
+            }
+            Output::Announce { to, body } => {
+                let order = NodeOrder::Announce { to, body: bytes(body) };
+                (!shell.tell_nodes(order))
+                    .then(|| NodeNews::Unheard { session: None, to: to.clone() })
+            }
+            // Whoever waits for these asks again or waits until the lease has ended.
+            Output::Noted { revision } => {
+                shell.tell_nodes(NodeOrder::Noted { revision: *revision });
+                None
+            }
+            Output::Release { session, epoch } => {
+                shell.tell_nodes(NodeOrder::Release { session, epoch: *epoch });
                 None
             }
             _ => None,

@@ -4,10 +4,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bandsync_driver::{Asker, LiveGuard, Mail, Order, Process, Shell, Shutdown, Stats, Turn};
+use bandsync_driver::{
+    Asker, LiveGuard, Mail, NodeOrder, Order, Process, Shell, Shutdown, Stats, Turn,
+};
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::{
-    FreeMemory, HttpRequest, HttpResponse, Input, Output, Outputs, Span, StorageEvent, StoreResult,
+    FreeMemory, HttpRequest, HttpResponse, Input, NodeNews, Output, Outputs, Span, StorageEvent,
+    StoreResult,
 };
 use bandsync_engine::record::Record;
 use bandsync_engine::speech::Code;
@@ -589,6 +592,10 @@ impl Shell<SimNet, Engine> for SimShell<'_> {
         Some(event)
     }
 
+    fn node(&mut self) -> Option<NodeNews> {
+        None
+    }
+
     fn late_answer(&mut self) -> Option<(ConnId, HttpResponse)> {
         self.desk.post.late.pop_front()
     }
@@ -655,6 +662,11 @@ impl Shell<SimNet, Engine> for SimShell<'_> {
         self.oracle.journal.saw("driver: an answer takes longer than a turn");
         self.desk.post.late.push_back((asker.conn, page));
         None
+    }
+
+    /// The simulated server is alone.
+    fn tell_nodes(&mut self, _: NodeOrder<'_>) -> bool {
+        false
     }
 
     fn store(&mut self, order: Order<'_>) -> bool {

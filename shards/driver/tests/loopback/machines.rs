@@ -5,14 +5,17 @@ use std::net::Ipv4Addr;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use bandsync_driver::{Asker, Host, Machine};
+use bandsync_driver::{Asker, Host, Machine, NodeOrder, Plan};
+use bandsync_engine::io::node::{ClaimOutcome, CommitOutcome};
 use bandsync_engine::io::tap::{NoTap, Tap};
-use bandsync_engine::io::{Close, HttpRequest, HttpResponse, Input, Output, Outputs};
-use bandsync_engine::words::ids::ConnId;
+use bandsync_engine::io::{Close, HttpRequest, HttpResponse, Input, NodeNews, Output, Outputs};
+use bandsync_engine::words::ids::{ConnId, SessionId, ShardId};
 use bandsync_engine::words::policy::Named;
 use bandsync_engine::words::time::Micros;
 
-use crate::support::{PLAN, Server, Silent, Strict, close, echo, read, read_all, send, wait_until};
+use crate::support::{
+    PLAN, Server, Silent, Strict, close, echo, read, read_all, send, span, wait_until,
+};
 
 /// A host that answers with the path.
 struct Parrot;
@@ -114,6 +117,130 @@ fn the_host_answers_in_order_and_only_open_connections() {
     other.write_all(b"12x").unwrap();
     assert_eq!(read_all(&mut other), b"");
     drop((socket, other));
+    server.end();
+}
+
+/// A host that queues orders for other nodes until it has this many.
+struct Queue {
+    orders: Mutex<Vec<String>>,
+    capacity: usize,
+}
+
+impl Host for Queue {
+    fn answer(&self, _: Asker, _: &HttpRequest) -> Option<HttpResponse> {
+        None
+    }
+
+    fn tell_nodes(&self, _: ShardId, order: NodeOrder<'_>) -> bool {
+        let text = match order {
+            NodeOrder::Claim { session, .. } => format!("claim {}", session.as_str()),
+            NodeOrder::Commit { session, version, record, branches, head, tail, to, .. } => {
+                let parts = [record, branches, head, tail].map(String::from_utf8_lossy).join("|");
+                format!("commit {} {version} {parts} {to:?}", session.as_str())
+            }
+            NodeOrder::Publish { session, to, body } => {
+                let body = String::from_utf8_lossy(body);
+                format!("publish {} {body} {to:?}", session.as_str())
+            }
+            NodeOrder::Announce { to, body } => {
+                format!("announce {} {to:?}", String::from_utf8_lossy(body))
+            }
+            NodeOrder::Noted { revision } => format!("noted {revision}"),
+            NodeOrder::Release { session, epoch } => {
+                format!("release {} {epoch}", session.as_str())
+            }
+        };
+        let mut orders = self.orders.lock().unwrap();
+        let fits = orders.len() < self.capacity;
+        fits.then(|| orders.push(text)).is_some()
+    }
+}
+
+/// Orders of each kind to other nodes.
+fn orders(out: &mut Outputs) {
+    let session = SessionId::parse("stage").unwrap();
+    let [record, branches, head, tail] =
+        ["r", "b", "h", "t"].map(|text| span(out, text.as_bytes()));
+    let list = [
+        Output::Claim { session: session.clone(), expected: None, floor: 0 },
+        Output::Commit {
+            session: session.clone(),
+            epoch: 5,
+            version: 7,
+            record,
+            branches,
+            head,
+            tail,
+            to: vec![2, 3],
+        },
+        Output::Publish { session: session.clone(), to: vec![4], body: head },
+        Output::Announce { to: vec![5], body: tail },
+        Output::Noted { revision: 8 },
+        Output::Release { session, epoch: 9 },
+    ];
+    out.list.extend(list);
+}
+
+/// A server whose machine orders on input, and sends the news that it receives.
+fn ordering(capacity: usize) -> (Server, Arc<Queue>) {
+    let mut asker = None;
+    let machine = move |_: Micros, input: Input<'_>, out: &mut Outputs| match input {
+        Input::Received { conn, .. } => {
+            asker = Some(conn);
+            orders(out);
+        }
+        Input::Node { news } => {
+            let text = format!("{news:?}\n");
+            asker.into_iter().for_each(|conn| send(out, conn, text.as_bytes()));
+        }
+        _ => {}
+    };
+    let host = Arc::new(Queue { orders: Mutex::default(), capacity });
+    let plan = Plan { is_clustered: true, ..PLAN };
+    let server = Server::start_with(plan, vec![machine], host.clone(), |_| Box::new(NoTap));
+    (server, host)
+}
+
+#[test]
+fn orders_to_other_nodes_keep_their_order_and_news_return() {
+    let (server, host) = ordering(usize::MAX);
+    let mut socket = server.connect();
+    socket.write_all(b"?").unwrap();
+    wait_until(|| host.orders.lock().unwrap().len() == 6);
+    let expected = [
+        "claim stage",
+        "commit stage 7 r|b|h|t [2, 3]",
+        "publish stage h [4]",
+        "announce t [5]",
+        "noted 8",
+        "release stage 9",
+    ];
+    assert_eq!(*host.orders.lock().unwrap(), expected);
+    let post = server.fleet.post();
+    let news = [1, 2].map(|revision| NodeNews::Table { revision, peers: Vec::new() });
+    news.iter().for_each(|news| post.send_news(ShardId(0), news.clone()).unwrap());
+    let lines = news.map(|news| format!("{news:?}\n")).concat();
+    assert_eq!(read(&mut socket, lines.len()), lines.as_bytes());
+    drop(socket);
+    server.end();
+}
+
+#[test]
+fn an_order_that_cannot_be_queued_is_answered_once() {
+    let (server, _) = ordering(0);
+    let mut socket = server.connect();
+    socket.write_all(b"?").unwrap();
+    let session = SessionId::parse("stage").unwrap();
+    let outcome = CommitOutcome::Unsent;
+    let answers = [
+        NodeNews::Claimed { session: session.clone(), outcome: ClaimOutcome::Unknown },
+        NodeNews::Committed { session: session.clone(), epoch: 5, version: 7, outcome },
+        NodeNews::Unheard { session: Some(session), to: vec![4] },
+        NodeNews::Unheard { session: None, to: vec![5] },
+    ];
+    let lines = answers.map(|news| format!("{news:?}\n")).concat();
+    assert_eq!(read(&mut socket, lines.len()), lines.as_bytes());
+    drop(socket);
     server.end();
 }
 
