@@ -73,6 +73,7 @@ fn settings(plan: &Plan, id: u16, life: u64, wall: i64) -> Settings {
         heartbeat_interval: micros(shape.heartbeat),
         leader_grace: micros(shape.grace),
         session_members_max: shape.members_max,
+        cluster: None,
         origins: Origins::Own,
         transports: Transports {
             recovery: micros(shape.recovery),
