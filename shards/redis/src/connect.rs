@@ -58,6 +58,23 @@ pub fn open(info: &ConnectionInfo, timeout: Duration) -> RedisResult<Connection>
     Ok(connection)
 }
 
+/// Returns what a server says about itself (`INFO`), one field in a line.
+///
+/// # Errors
+/// If there is no connection, or the server does not permit the command.
+pub fn info(endpoint: &Endpoint) -> RedisResult<String> {
+    match cmd("INFO").query(&mut open_any(endpoint)?)? {
+        Value::VerbatimString { text, .. } => Ok(text),
+        Value::BulkString(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        _ => Err(lost()),
+    }
+}
+
+/// Returns a field of the text of `INFO`.
+pub fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
 /// Asks the Sentinels one by one for the primary, and connects to it if it calls itself one: during
 /// a failover Sentinels may be wrong.
 fn find_primary(

@@ -11,8 +11,8 @@ mod fields;
 mod slots;
 
 pub use connect::{
-    Answer, elsewhere, host_of, is_unreadable, lost, open, open_any, open_primary, receive,
-    redirection,
+    Answer, elsewhere, host_of, info, info_field, is_unreadable, lost, open, open_any,
+    open_primary, receive, redirection,
 };
 pub use endpoint::{Endpoint, Topology, TopologyError};
 pub use fields::fields;
