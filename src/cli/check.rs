@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bandsync_storage::{ConnectionAddr, Target, Topology};
+use bandsync_storage::{ConnectionAddr, Endpoint, Target, Topology};
 
-use crate::config::Config;
+use crate::config::{Clustering, Config};
 use crate::ops::process::{self, print_line};
 use crate::server::start::StartError;
 
@@ -95,6 +95,7 @@ pub fn run(config: &Config) -> ExitCode {
     ];
     findings.extend(SYSCTLS.iter().map(|one| sysctl(one, number(&one.path()))));
     findings.extend(storage(&config.storage.target));
+    findings.extend(config.cluster.iter().flat_map(cluster));
     for note in &config.notes {
         print_line(
             &Finding { severity: Severity::Advice, what: "configuration", text: note.clone() }
@@ -331,6 +332,67 @@ fn storage(target: &Target) -> Vec<Finding> {
     }
 }
 
+/// Examines what a cluster needs of Redis, and which of its settings would lose data.
+fn cluster(wish: &Clustering) -> Vec<Finding> {
+    let topology = wish.node.redis.clone();
+    let endpoint = Endpoint { topology, replicas: 0, timeout: PATIENCE };
+    let mut findings = match bandsync_redis::info(&endpoint) {
+        Ok(info) => examine(&info),
+        Err(error) => vec![Finding::new(
+            Severity::Advice,
+            "cluster",
+            format!("Redis cannot be examined: {error}"),
+        )],
+    };
+    if wish.node.secret.is_none() {
+        let text = "nodes obey every program that may publish in Redis: set CLUSTER_SECRET";
+        findings.push(Finding::new(Severity::Advice, "messages of nodes", text));
+    }
+    findings
+}
+
+/// Examines the text of `INFO`.
+fn examine(info: &str) -> Vec<Finding> {
+    let field = |name| bandsync_redis::info_field(info, name).unwrap_or_default();
+    let mut numbers = field("redis_version").split('.').map(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().flatten(), numbers.next().flatten());
+    let is_old = version < (Some(6), Some(2));
+    let drops = field("maxmemory") != "0" && field("maxmemory_policy") != "noeviction";
+    let is_saved = field("aof_enabled") == "1";
+    let is_copied = field("connected_slaves") != "0";
+    let rules = [
+        (
+            is_old,
+            Severity::Error,
+            "version of Redis",
+            "it is too old for a cluster: use Redis 6.2 or later",
+        ),
+        (
+            drops,
+            Severity::Error,
+            "memory of Redis",
+            "it drops sessions when it is full: set maxmemory-policy noeviction",
+        ),
+        (
+            !is_saved,
+            Severity::Advice,
+            "disk of Redis",
+            "a restart loses the changes since its last snapshot: set appendonly yes",
+        ),
+        (
+            !is_copied,
+            Severity::Advice,
+            "replicas of Redis",
+            "none: all sessions are lost with its machine",
+        ),
+    ];
+    let finding = |(is_wrong, severity, what, text): (bool, _, _, &str)| match is_wrong {
+        true => Finding::new(severity, what, text),
+        false => Finding::new(Severity::Good, what, "suits a cluster"),
+    };
+    rules.into_iter().map(finding).collect()
+}
+
 fn file(directory: Option<&Path>) -> Finding {
     let Some(directory) = directory else {
         return Finding::new(
@@ -490,6 +552,23 @@ mod tests {
             "{gone:?}"
         );
         assert_eq!(asked("rediss://stage")[0].severity, Severity::Advice);
+    }
+
+    #[test]
+    fn settings_of_redis_that_lose_data_are_reported() {
+        let severities = |info: &str| {
+            let findings = examine(info);
+            findings.iter().map(|finding| finding.severity).collect::<Vec<_>>()
+        };
+        use Severity::{Advice, Error, Good};
+        let well = "redis_version:6.2.0\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n\
+                    aof_enabled:1\r\nconnected_slaves:1\r\n";
+        assert_eq!(severities(well), [Good; 4]);
+        let badly = "redis_version:6.0.16\r\nmaxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\n\
+                     aof_enabled:0\r\nconnected_slaves:0\r\n";
+        assert_eq!(severities(badly), [Error, Error, Advice, Advice]);
+        let unbounded = well.replace("noeviction", "allkeys-lru");
+        assert_eq!(severities(&unbounded), [Good; 4]);
     }
 
     #[test]

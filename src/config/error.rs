@@ -11,6 +11,8 @@ pub enum ConfigError {
     Rejected { name: String, value: String, allowed: String },
     /// The profile `internet` without a setting that it requires: the variable, and what to set.
     Unsafe(&'static str, &'static str),
+    /// `CLUSTER=on` with other settings that do not permit it, and what to do.
+    Unclustered(&'static str),
     /// The operating system provides no random numbers, for this reason.
     NoRandomness(String),
     /// The file `.env` cannot be used.
@@ -30,6 +32,7 @@ impl fmt::Display for ConfigError {
             Self::Unsafe(variable, what) => {
                 write!(f, "SECURITY_PROFILE=internet requires {variable}: {what}")
             }
+            Self::Unclustered(what) => write!(f, "CLUSTER=on is not possible: {what}"),
             Self::NoRandomness(error) => {
                 write!(
                     f,

@@ -17,13 +17,16 @@ use bandsync_engine::words::limits::Limits;
 use bandsync_engine::words::time::Micros;
 use bandsync_storage::{self as storage, Target};
 
-use self::groups::{access, connections, logging, monitoring, recording, sessions, threads};
+use self::groups::{
+    access, cluster, connections, logging, monitoring, recording, sessions, threads,
+};
 use self::raw::{RawConfig, Source};
 use self::table::Predecessor;
 use self::values::{Values, rejected};
 use crate::http::Token;
 
 pub use error::ConfigError;
+pub use groups::cluster::Clustering;
 pub use groups::logging::Logging;
 pub use groups::monitoring::Monitoring;
 pub use groups::recording::Recording;
@@ -58,6 +61,8 @@ pub struct Config {
     pub recording: Option<Recording>,
     /// The storage of sessions.
     pub storage: storage::Plan,
+    /// The cluster that the server wants to belong to; `None` if it is alone.
+    pub cluster: Option<Clustering>,
     /// Settings of every shard's engine. The shard's id and the time are filled in when it starts.
     pub engine: Settings,
     /// Every setting with its unit and its source.
@@ -91,6 +96,8 @@ impl Config {
         let heartbeat = Duration::from_micros(connections.heartbeat_interval.as_micros());
         let monitoring = monitoring::read(&mut values, heartbeat)?;
         let (recording, seed) = recording::read(&mut values)?;
+        let is_recording = recording.is_some();
+        let cluster = cluster::read(&mut values, &storage, connections.port, is_recording)?;
         let Values { mut effective, predecessors, notes: rejected, .. } = values;
         effective.sort_by_key(|line| table::index_of(line.variable));
         notes.extend(given.service_links());
@@ -134,6 +141,7 @@ impl Config {
             goodbye: connections.goodbye,
             transports: Transports { compression, ..connections.transports },
             policy: access.policy,
+            cluster: None,
         };
         Ok(Self {
             profile,
@@ -148,6 +156,7 @@ impl Config {
             drain_timeout: connections.drain_timeout,
             recording,
             storage,
+            cluster,
             engine,
             effective,
             notes,
@@ -316,14 +325,21 @@ mod tests {
         for setting in table::SETTINGS {
             if let Allowed::OneOf(words) = setting.allowed {
                 for word in words {
-                    // Other settings that the profile `internet` requires.
-                    let others = "TRUSTED_PROXIES=127.0.0.1 CORS_ORIGIN=https://band.example";
+                    // Other settings that the profile `internet` and a cluster require.
+                    let others = "TRUSTED_PROXIES=127.0.0.1 CORS_ORIGIN=https://band.example \
+                                  REDIS_URL=redis://stage";
                     let text = format!("{}={word} {others}", setting.variable);
                     assert!(Config::check(&given(["", &text, ""])).is_ok(), "{text}");
                 }
                 check_rejected(setting, "loud");
                 check_rejected(setting, &words[0].to_uppercase());
             }
+        }
+        for (setting, values) in [
+            (&table::CLUSTER_SECRET, ["short", "fifteen letters"]),
+            (&table::NODE_URL, ["stage.local", "http://stage/page"]),
+        ] {
+            values.iter().for_each(|value| check_rejected(setting, value));
         }
         for value in ["stage.local", "256.0.0.1", "127.0.0.1:3001", "*"] {
             check_rejected(&table::HOST, value);
@@ -400,6 +416,29 @@ mod tests {
             !policy.peers.spares_loopback
                 && policy.hosts == Hosts::Public(vec!["band.example".into()])
         );
+    }
+
+    #[test]
+    fn a_cluster_requires_redis_and_no_recording() {
+        let cluster = |text: &str| Config::check(&given(["", text, ""])).map(|one| one.cluster);
+        assert!(cluster("REDIS_URL=redis://stage").unwrap().is_none(), "it is off by default");
+        assert!(cluster("CLUSTER=auto").unwrap().is_none());
+        let on =
+            cluster("CLUSTER=on REDIS_URL=redis://stage PORT=4000 LEASE_TTL=800").unwrap().unwrap();
+        assert!(on.is_required && on.node.name.ends_with(":4000"), "{:?}", on.node);
+        assert_eq!(on.node.lease_ttl, Duration::from_millis(800));
+        let named = cluster("CLUSTER=auto REDIS_HOST=stage NODE_NAME=left CLUSTER_BUCKETS=8");
+        let named = named.unwrap().unwrap();
+        assert!(!named.is_required);
+        assert_eq!((named.node.name.as_str(), named.node.buckets), ("left", 8));
+        for lacking in ["", "REDIS_URL=redis://stage STORAGE=file"] {
+            let error = cluster(&format!("CLUSTER=on {lacking}")).unwrap_err();
+            assert!(error.to_string().contains("set REDIS_URL"), "{error}");
+        }
+        let recorded = "REDIS_URL=redis://stage RECORD_DIR=/tmp";
+        assert!(cluster(&format!("CLUSTER=auto {recorded}")).unwrap().is_none());
+        let error = cluster(&format!("CLUSTER=on {recorded}")).unwrap_err();
+        assert!(error.to_string().contains("RECORD_DIR"), "{error}");
     }
 
     #[test]

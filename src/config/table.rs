@@ -894,8 +894,95 @@ pub const REDIS_TIMEOUT: Setting = Setting {
     ..PLAIN
 };
 
+/// `CLUSTER`.
+pub const CLUSTER: Setting = Setting {
+    option: "cluster",
+    variable: "CLUSTER",
+    allowed: Allowed::OneOf(&["auto", "on", "off"]),
+    development: "off",
+    production: "off",
+    help: "Whether servers with the same Redis are nodes of one cluster, so that members on any \
+           of them share their sessions. `on` requires a Redis that can do it (6.2 or later, \
+           noeviction); with `auto`, the server runs alone otherwise, and the log says why.",
+    ..PLAIN
+};
+
+/// `CLUSTER_BUCKETS`.
+pub const CLUSTER_BUCKETS: Setting = Setting {
+    option: "cluster-buckets",
+    variable: "CLUSTER_BUCKETS",
+    allowed: Allowed::Whole { min: 1, max: 1_024 },
+    unit: "buckets",
+    development: "64",
+    production: "64",
+    help: "Number of parts into which a cluster divides its sessions. It is the same on all \
+           nodes, and stays as it was when the cluster was founded.",
+    ..PLAIN
+};
+
+/// `CLUSTER_SECRET`.
+pub const CLUSTER_SECRET: Setting = Setting {
+    option: "cluster-secret",
+    variable: "CLUSTER_SECRET",
+    allowed: Allowed::Described("`none` or at least 16 characters"),
+    development: "none",
+    production: "none",
+    secret: true,
+    help: "Secret of all nodes, with which they sign their messages. Without it, a node obeys \
+           every program that may publish in its Redis. Other users of this machine can read \
+           the command line.",
+    ..PLAIN
+};
+
+/// `LEASE_TTL`.
+pub const LEASE_TTL: Setting = Setting {
+    option: "lease-ttl",
+    variable: "LEASE_TTL",
+    allowed: Allowed::Whole { min: 800, max: 10_000 },
+    unit: "ms",
+    development: "2000",
+    production: "2000",
+    help: "Time after which a node that gives no sign of life counts as lost, so that other \
+           nodes take its sessions over. It is the same on all nodes.",
+    ..PLAIN
+};
+
+/// `NODE_NAME`.
+pub const NODE_NAME: Setting = Setting {
+    option: "node-name",
+    variable: "NODE_NAME",
+    allowed: Allowed::Described("`auto` or a name of at most 64 characters"),
+    development: "auto",
+    production: "auto",
+    help: "Name of this node, which no other node of its cluster has. `auto` is the name of the \
+           machine and the port.",
+    ..PLAIN
+};
+
+/// `NODE_URL`.
+pub const NODE_URL: Setting = Setting {
+    option: "node-url",
+    variable: "NODE_URL",
+    allowed: Allowed::Described("`none` or http://host[:port]; https for TLS"),
+    development: "none",
+    production: "none",
+    help: "Address at which members reach this node and no other.",
+    ..PLAIN
+};
+
+/// `REGION`.
+pub const REGION: Setting = Setting {
+    option: "region",
+    variable: "REGION",
+    allowed: Allowed::Described("`none` or a name of at most 64 characters"),
+    development: "none",
+    production: "none",
+    help: "Name of the place where this node runs, for operators.",
+    ..PLAIN
+};
+
 /// All settings, in the order of the help.
-pub const SETTINGS: [&Setting; 64] = [
+pub const SETTINGS: [&Setting; 71] = [
     &PROFILE,
     &PORT,
     &HOST,
@@ -950,6 +1037,14 @@ pub const SETTINGS: [&Setting; 64] = [
     &REDIS_DB,
     &REDIS_REPLICAS,
     &REDIS_TIMEOUT,
+    // Cluster
+    &CLUSTER,
+    &CLUSTER_BUCKETS,
+    &CLUSTER_SECRET,
+    &LEASE_TTL,
+    &NODE_NAME,
+    &NODE_URL,
+    &REGION,
     // Log and monitoring
     &LOG_FORMAT,
     &LOG_FILE,
@@ -971,12 +1066,13 @@ pub const SETTINGS: [&Setting; 64] = [
 
 /// Headings of `--help`, each with the first setting below it. The settings before the first
 /// heading are those that most people need; `-h` shows only these.
-pub const HEADINGS: [(&Setting, &str); 7] = [
+pub const HEADINGS: [(&Setting, &str); 8] = [
     (&SHARDS, "Threads"),
     (&TRANSPORTS, "Connections"),
     (&SCROLL_TICK_INTERVAL, "Sessions"),
     (&CORS_ORIGIN, "Security and limits"),
     (&STORAGE, "Storage"),
+    (&CLUSTER, "Cluster"),
     (&LOG_FORMAT, "Log and monitoring"),
     (&RECORD_DIR, "Recording and debugging"),
 ];

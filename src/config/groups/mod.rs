@@ -2,6 +2,7 @@
 //! together.
 
 pub mod access;
+pub mod cluster;
 pub mod connections;
 pub mod logging;
 pub mod monitoring;
