@@ -30,11 +30,12 @@ pub fn data(
     target_latency: Duration,
     rosters: &[Vec<u8>],
     storage: &StorageHandle,
+    cluster: Option<&bandsync_cluster::Status>,
 ) -> Vec<u8> {
     let data = Data {
         version: env!("CARGO_PKG_VERSION"),
-        health: Health::now(shards, report, uptime, storage),
-        metrics: Metrics::now(shards, report, uptime, target_latency, storage),
+        health: Health::now(shards, report, uptime, storage, cluster),
+        metrics: Metrics::now(shards, report, uptime, target_latency, storage, cluster),
         second: NAMES.into_iter().zip(report.second).collect(),
         events: report.events.iter().rev().collect(),
     };
@@ -74,6 +75,7 @@ mod tests {
                 target,
                 &rosters,
                 &StorageHandle::nowhere(),
+                None,
             );
             let data: serde_json::Value = serde_json::from_slice(&data).unwrap();
             assert_eq!(data["health"]["status"], "healthy");

@@ -8,6 +8,7 @@ mod admin;
 mod assets;
 mod asyncapi;
 mod budget;
+mod cluster;
 mod dashboard;
 mod history;
 mod probes;
@@ -56,6 +57,8 @@ pub struct Reports {
     pub monitor: Monitor,
     /// The storage, for its state and the history.
     pub storage: StorageHandle,
+    /// The cluster; `None` if the server is alone.
+    pub cluster: Option<Arc<bandsync_cluster::Status>>,
     /// The latency that `/metrics` compares with.
     pub target_latency: Duration,
     /// The description of the protocol.
@@ -139,6 +142,7 @@ impl Reports {
             &report,
             self.monitor.uptime(),
             &self.storage,
+            self.cluster.as_deref(),
         );
         let status = if report.status == Status::Unhealthy { 503 } else { 200 };
         let health = if is_operator { health } else { health.for_strangers() };
@@ -151,8 +155,9 @@ impl Reports {
         let always_text = (request.path == "/metrics/prometheus").then_some(Format::Prometheus);
         if let Some(format) = text_format(&request.accept).or(always_text) {
             let (shards, process) = (self.totals.shards(), Process::now());
+            let (storage, cluster) = (&self.storage.status, self.cluster.as_deref());
             let text =
-                prometheus::text(format, &shards, &report, uptime, &self.storage.status, &process);
+                prometheus::text(format, &shards, &report, uptime, storage, cluster, &process);
             return answer(200, format.content_type(), text.into_bytes());
         }
         json(&status::Metrics::now(
@@ -161,6 +166,7 @@ impl Reports {
             uptime,
             self.target_latency,
             &self.storage,
+            self.cluster.as_deref(),
         ))
     }
 
@@ -181,11 +187,10 @@ impl Reports {
         let (report, uptime) = (self.monitor.newest(), self.monitor.uptime());
         let totals = self.totals.shards();
         let rosters = self.totals.rosters();
-        answer(
-            200,
-            JSON,
-            dashboard::data(&totals, &report, uptime, self.target_latency, &rosters, &self.storage),
-        )
+        let (storage, cluster) = (&self.storage, self.cluster.as_deref());
+        let latency = self.target_latency;
+        let data = dashboard::data(&totals, &report, uptime, latency, &rosters, storage, cluster);
+        answer(200, JSON, data)
     }
 }
 
@@ -287,7 +292,9 @@ impl Host for Site {
         match request.path.as_str() {
             "/livez" => return Some(probes::live(&self.reports.monitor.newest())),
             "/readyz" => {
-                return Some(probes::ready(&self.progress, &self.reports.monitor.newest()));
+                let is_new = self.reports.cluster.as_deref().is_some_and(cluster::is_new);
+                let report = self.reports.monitor.newest();
+                return Some(probes::ready(&self.progress, &report, is_new));
             }
             _ => {}
         }
@@ -445,7 +452,8 @@ mod tests {
         let target_latency = Duration::from_millis(25);
         let storage = StorageHandle::nowhere();
         let protocol = Document::new(&config.engine);
-        let reports = Reports { totals, monitor, storage, target_latency, protocol };
+        let cluster = None;
+        let reports = Reports { totals, monitor, storage, cluster, target_latency, protocol };
         Site::new(reports, progress, None, 100)
     }
 

@@ -29,11 +29,12 @@ impl Progress {
     }
 
     /// Returns the reasons why the server should get no new members.
-    fn reasons(&self, memory: FreeMemory) -> Vec<&'static str> {
+    fn reasons(&self, memory: FreeMemory, is_new: bool) -> Vec<&'static str> {
         let progress = self.0.load(Ordering::Relaxed);
         let all = [
             (progress == STARTING, "starting"),
             (progress == DRAINING, "draining"),
+            (is_new, "cluster"),
             (memory == FreeMemory::Out, "memory"),
         ];
         all.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
@@ -58,9 +59,10 @@ pub fn live(report: &Report) -> HttpResponse {
     HttpResponse { status: status(live), ..super::json(&Live { live }) }
 }
 
-/// Returns 200 while the server accepts new members, otherwise 503 with the reasons.
-pub fn ready(progress: &Progress, report: &Report) -> HttpResponse {
-    let reasons = progress.reasons(report.memory);
+/// Returns 200 while the server accepts new members, otherwise 503 with the reasons. `is_new`: it is
+/// a node of a cluster that may not take sessions over yet.
+pub fn ready(progress: &Progress, report: &Report, is_new: bool) -> HttpResponse {
+    let reasons = progress.reasons(report.memory, is_new);
     let ready = reasons.is_empty();
     HttpResponse { status: status(ready), ..super::json(&Ready { ready, reasons }) }
 }
@@ -90,21 +92,25 @@ mod tests {
     fn a_server_is_ready_between_start_and_drain_while_it_has_memory() {
         let (progress, mut report) = (Progress::default(), Report::default());
         assert_eq!(
-            parts(&ready(&progress, &report)),
+            parts(&ready(&progress, &report, false)),
             (503, r#"{"ready":false,"reasons":["starting"]}"#)
         );
         progress.started();
-        assert_eq!(parts(&ready(&progress, &report)), (200, r#"{"ready":true}"#));
+        assert_eq!(parts(&ready(&progress, &report, false)), (200, r#"{"ready":true}"#));
+        assert_eq!(
+            parts(&ready(&progress, &report, true)),
+            (503, r#"{"ready":false,"reasons":["cluster"]}"#)
+        );
         report.memory = FreeMemory::Low;
-        assert_eq!(parts(&ready(&progress, &report)).0, 200);
+        assert_eq!(parts(&ready(&progress, &report, false)).0, 200);
         report.memory = FreeMemory::Out;
         assert_eq!(
-            parts(&ready(&progress, &report)),
+            parts(&ready(&progress, &report, false)),
             (503, r#"{"ready":false,"reasons":["memory"]}"#)
         );
         progress.draining();
         progress.started();
         let both = r#"{"ready":false,"reasons":["draining","memory"]}"#;
-        assert_eq!(parts(&ready(&progress, &report)), (503, both));
+        assert_eq!(parts(&ready(&progress, &report, false)), (503, both));
     }
 }

@@ -2,12 +2,14 @@
 //! and units that both recommend.
 
 use std::fmt::Write;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bandsync_cluster::COMMIT_BOUNDS_US;
 use bandsync_engine::speech::Code;
 use bandsync_storage as storage;
 
+use super::cluster;
 use crate::monitor::latency::{self, HISTOGRAM_COUNT, MAILBOX};
 use crate::monitor::thresholds::{self, Status};
 use crate::monitor::{Report, ShardTotals, sum};
@@ -152,6 +154,7 @@ pub fn text(
     report: &Report,
     uptime: Duration,
     storage: &storage::Status,
+    cluster: Option<&bandsync_cluster::Status>,
     process: &Process,
 ) -> String {
     let mut out = Text { format, out: String::with_capacity(48 * 1_024) };
@@ -174,6 +177,9 @@ pub fn text(
     out.threads(report);
     out.queues(report);
     out.storage(storage);
+    if let Some(status) = cluster {
+        out.cluster(status, shards);
+    }
     out.health(report);
     if format == Format::OpenMetrics {
         out.line(format_args!("# EOF"));
@@ -354,6 +360,62 @@ impl Text {
         }
     }
 
+    /// Adds the node's part in its cluster.
+    fn cluster(&mut self, status: &bandsync_cluster::Status, shards: &[ShardTotals]) {
+        let (counters, view) = (sum(shards).nodes, status.view());
+        let name = "bandsync_cluster_standing";
+        self.head(name, Kind::Gauge, "1 for the present standing of this node.");
+        let present = cluster::standing(status);
+        for standing in ["new", "full", "alone", "draining"] {
+            let holds = u8::from(standing == present);
+            self.line(format_args!("{name}{{standing=\"{standing}\"}} {holds}"));
+        }
+        let name = "bandsync_cluster_nodes";
+        self.head(name, Kind::Gauge, "Nodes that live, as far as this one knows.");
+        self.line(format_args!("{name} {}", view.nodes.len()));
+        let name = "bandsync_cluster_sessions";
+        self.head(name, Kind::Gauge, "Sessions that this node owns, and branches of others.");
+        self.line(format_args!("{name}{{role=\"owner\"}} {}", counters.owned));
+        self.line(format_args!("{name}{{role=\"branch\"}} {}", counters.branches));
+        let name = "bandsync_cluster_events_total";
+        self.head(name, Kind::Counter, "Events of this node in its cluster, by kind.");
+        let is_event = |name: &str| !name.contains("micros") && !name.starts_with("bytes");
+        let events = cluster::events(&status.meters, &counters);
+        for (kind, value) in events.iter().filter(|(name, _)| is_event(name)) {
+            self.line(format_args!("{name}{{kind=\"{kind}\"}} {value}"));
+        }
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let meters = &status.meters;
+        for (name, help, bytes) in [
+            (
+                "bandsync_cluster_sent_bytes_total",
+                "Bytes published to other nodes, once for each receiver.",
+                read(&meters.bytes_out),
+            ),
+            (
+                "bandsync_cluster_received_bytes_total",
+                "Bytes received from other nodes.",
+                read(&meters.bytes_in),
+            ),
+        ] {
+            self.head(name, Kind::Counter, help);
+            self.line(format_args!("{name} {bytes}"));
+        }
+        let name = "bandsync_cluster_commit_duration_seconds";
+        self.head(name, Kind::Histogram, "Time until Redis has stored a change.");
+        let mut below = 0;
+        for (bound, count) in COMMIT_BOUNDS_US.iter().zip(&meters.commit_times) {
+            below += read(count);
+            let bound = self.bound(*bound as f64 / 1e6);
+            self.line(format_args!("{name}_bucket{{le=\"{bound}\"}} {below}"));
+        }
+        let count: u64 = meters.commit_times.iter().map(read).sum();
+        self.line(format_args!("{name}_bucket{{le=\"+Inf\"}} {count}"));
+        let micros = read(&meters.commit_micros);
+        self.line(format_args!("{name}_sum {}", micros as f64 / 1e6));
+        self.line(format_args!("{name}_count {count}"));
+    }
+
     fn health(&mut self, report: &Report) {
         self.head("bandsync_health", Kind::Gauge, "1 for the current state.");
         for (status, name) in [
@@ -474,6 +536,7 @@ mod tests {
             &report,
             Duration::from_secs(90),
             &StorageHandle::nowhere().status,
+            None,
             &process,
         )
     }

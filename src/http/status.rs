@@ -9,6 +9,7 @@ use bandsync_engine::speech::Code;
 use bandsync_storage::{Condition, StorageHandle};
 use serde::Serialize;
 
+use super::cluster::{self, Cluster};
 use crate::monitor::latency::{NAMES, Spread, Spreads};
 use crate::monitor::thresholds::{self, Alert, Readings, Status};
 use crate::monitor::{Queue, Report, Sample, ShardTotals, ThreadShare, sum};
@@ -36,6 +37,9 @@ pub struct Health {
     storage: Storage,
     connections_detail: Connections,
     sessions: Sessions,
+    /// The cluster, if the server belongs to one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<Cluster>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shards: Vec<Shard>,
 }
@@ -55,6 +59,9 @@ pub struct Metrics {
     shards: Vec<ShardLoad>,
     threads: Vec<ThreadShare>,
     storage: Storage,
+    /// Counts of the cluster since the start, if the server belongs to one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<BTreeMap<String, u64>>,
     /// Queues between threads.
     queues: Vec<Queue>,
     /// Rejected commands since the start, by code.
@@ -192,13 +199,14 @@ impl Health {
         report: &Report,
         uptime: Duration,
         handle: &StorageHandle,
+        cluster: Option<&bandsync_cluster::Status>,
     ) -> Self {
         let (all, sample) = (sum(shards), &report.sample);
         let storage = Storage::of(handle);
         let mut reasons = report.alerts.clone();
         // The monitor reads once a second, but the storage's state applies at once.
         let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let is_up = handle.status.is_up();
+        let is_up = handle.status.is_up() && !cluster.is_some_and(cluster::is_alone);
         let now = thresholds::storage_alerts(&Readings {
             at: uptime,
             storage_down: !is_up,
@@ -212,7 +220,7 @@ impl Health {
             }
         }
         let at_best = if reasons.is_empty() { Status::Healthy } else { Status::Degraded };
-        let redis = storage.place == "redis";
+        let redis = storage.place == "redis" || cluster.is_some();
         let redis_status = match (redis, is_up) {
             (true, true) => "connected",
             (true, false) => "degraded",
@@ -233,6 +241,7 @@ impl Health {
             storage,
             connections_detail: Connections::of(&all, sample),
             sessions: Sessions::of(&all),
+            cluster: cluster.map(|status| Cluster::now(status, &all.nodes)),
             shards: shards.iter().map(Shard::of).collect(),
         }
     }
@@ -243,6 +252,7 @@ impl Health {
     pub fn for_strangers(mut self) -> Self {
         self.storage.reason = None;
         self.shards.clear();
+        self.cluster.iter_mut().for_each(Cluster::for_strangers);
         for alert in &mut self.reasons {
             alert.message = thresholds::meaning(alert.name).to_owned();
         }
@@ -285,6 +295,7 @@ impl Metrics {
         uptime: Duration,
         target_latency: Duration,
         handle: &StorageHandle,
+        cluster: Option<&bandsync_cluster::Status>,
     ) -> Self {
         let (all, sample) = (sum(shards), &report.sample);
         let busiest = report.threads.first();
@@ -332,6 +343,7 @@ impl Metrics {
                 .collect(),
             threads: report.threads.iter().map(shown).collect(),
             storage: Storage::of(handle),
+            cluster: cluster.map(|status| cluster::counts(status, &all.nodes)),
             queues: report.queues.clone(),
             refusals: Code::ALL.into_iter().map(Code::as_str).zip(all.refusals).collect(),
             refusals_per_second: (Code::ALL.into_iter().map(Code::as_str))

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bandsync_driver::Histograms;
 use bandsync_engine::io::FreeMemory;
+use bandsync_engine::io::report::NodeCounters;
 use bandsync_engine::speech::Code;
 use log::{info, warn};
 use parking_lot::Mutex;
@@ -86,6 +87,8 @@ pub struct ShardTotals {
     pub sessions_shed: u64,
     /// Bytes kept for lost members that were dropped because of memory pressure.
     pub recovery_bytes_shed: u64,
+    /// Numbers about the cluster.
+    pub nodes: NodeCounters,
 }
 
 /// A bounded queue between threads.
@@ -684,6 +687,19 @@ pub fn sum(shards: &[ShardTotals]) -> ShardTotals {
         recovery_bytes: sum.recovery_bytes + shard.recovery_bytes,
         sessions_shed: sum.sessions_shed + shard.sessions_shed,
         recovery_bytes_shed: sum.recovery_bytes_shed + shard.recovery_bytes_shed,
+        nodes: NodeCounters {
+            owned: sum.nodes.owned + shard.nodes.owned,
+            branches: sum.nodes.branches + shard.nodes.branches,
+            forwards: sum.nodes.forwards + shard.nodes.forwards,
+            resends: sum.nodes.resends + shard.nodes.resends,
+            unavailable: sum.nodes.unavailable + shard.nodes.unavailable,
+            bulletins: sum.nodes.bulletins + shard.nodes.bulletins,
+            gaps: sum.nodes.gaps + shard.nodes.gaps,
+            repairs: sum.nodes.repairs + shard.nodes.repairs,
+            takeovers: sum.nodes.takeovers + shard.nodes.takeovers,
+            step_downs: sum.nodes.step_downs + shard.nodes.step_downs,
+            unreadable: sum.nodes.unreadable + shard.nodes.unreadable,
+        },
     })
 }
 
@@ -803,6 +819,19 @@ mod tests {
             recovery_bytes: 18 * n,
             sessions_shed: 19 * n,
             recovery_bytes_shed: 20 * n,
+            nodes: NodeCounters {
+                owned: 21 * n as u32,
+                branches: 22 * n as u32,
+                forwards: 23 * n,
+                resends: 24 * n,
+                unavailable: 25 * n,
+                bulletins: 26 * n,
+                gaps: 27 * n,
+                repairs: 28 * n,
+                takeovers: 29 * n,
+                step_downs: 30 * n,
+                unreadable: 31 * n,
+            },
         };
         assert_eq!(sum(&[shard(1), shard(10)]), shard(11));
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bandsync_driver::{Clock, Histograms, Mailer, SharedMetrics};
+use bandsync_engine::io::node::Standing;
 use bandsync_engine::io::report::Counters;
 use bandsync_engine::io::tap::Tap;
 use bandsync_engine::io::{FreeMemory, Input, Outputs, StorageEvent};
@@ -87,6 +88,8 @@ pub(super) struct FleetTotals {
     pub(super) metrics: Arc<SharedMetrics<Counters>>,
     pub(super) clock: Clock,
     pub(super) storage: StorageHandle,
+    /// The cluster, if the server belongs to one.
+    pub(super) cluster: Option<Arc<bandsync_cluster::Status>>,
     pub(super) recording: Option<Backlog>,
 }
 
@@ -95,7 +98,9 @@ const ROSTERS_FOR: Micros = Micros::from_secs(10);
 
 impl Totals for FleetTotals {
     fn storage_down(&self) -> bool {
-        !self.storage.status.is_up()
+        let view = self.cluster.as_ref().map(|status| status.view());
+        let is_alone = view.is_some_and(|view| view.standing == Some(Standing::Alone));
+        is_alone || !self.storage.status.is_up()
     }
 
     fn sessions_unstored(&self) -> u64 {
@@ -185,6 +190,7 @@ impl FleetTotals {
             recovery_bytes: counters.recovery_bytes,
             sessions_shed: counters.sessions_shed,
             recovery_bytes_shed: counters.recovery_bytes_shed,
+            nodes: counters.nodes,
         }
     }
 }

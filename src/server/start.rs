@@ -7,12 +7,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{fmt, io};
 
+use bandsync_cluster::{Courier, JoinError, Member};
 use bandsync_driver::{Clock, End, Fleet, Host, Plan, SharedMetrics};
 use bandsync_engine::engine::Engine;
 use bandsync_engine::io::Settings;
 use bandsync_engine::io::tap::Tap;
 use bandsync_engine::words::ids::ShardId;
-use bandsync_storage::{NewerFormat, Running, Storage};
+use bandsync_storage::{self as storage, NewerFormat, Running, Storage, Target};
 use bandsync_trace::Recorder;
 use log::debug;
 
@@ -22,11 +23,14 @@ use crate::monitor::{self, Monitor, Totals};
 use crate::server::adapters::{
     ExitHook, FleetTotals, HistoryAdapter, MAILBOX_CAPACITY, StorageSink,
 };
+use crate::server::node::{self, NodeHost, NodeSink};
 use crate::server::record::{self, RecordError};
 
 /// The reason why the server cannot start. Its text says what an operator can do.
 #[derive(Debug)]
 pub enum StartError {
+    /// The server cannot be a node of the cluster, and may not run alone.
+    Cluster(JoinError),
     /// The stored sessions are from a later version.
     Storage(NewerFormat),
     /// The recording cannot be started.
@@ -47,6 +51,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (host, port, error) = match self {
+            Self::Cluster(error) => return error.fmt(f),
             Self::Storage(error) => return error.fmt(f),
             Self::Record(error) => return error.fmt(f),
             Self::System(error) => {
@@ -79,6 +84,7 @@ impl fmt::Display for StartError {
 impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
+            Self::Cluster(error) => Some(error),
             Self::Storage(error) => Some(error),
             Self::Record(error) => Some(error),
             Self::Listen { error, .. } | Self::System(error) => Some(error),
@@ -91,6 +97,8 @@ pub struct Server {
     fleet: Fleet,
     recorder: Option<Recorder>,
     storage: Running,
+    /// The threads of the node, if the server belongs to a cluster.
+    node: Option<bandsync_cluster::Running>,
     /// The phase of the server, for `/readyz`.
     progress: Arc<Progress>,
     /// The thread that prints longer answers.
@@ -102,25 +110,43 @@ impl Server {
     /// thread.
     ///
     /// # Errors
-    /// If the address cannot be used, if the system lacks something, or if the stored sessions are
-    /// from a later version.
+    /// If the address cannot be used, if the system lacks something, if the stored sessions are from
+    /// a later version, or if the server cannot join the cluster that it must belong to.
     pub fn start(
         config: &Config,
         ended: impl Fn() + Clone + Send + 'static,
     ) -> Result<Self, StartError> {
-        let storage = Storage::open(&config.storage).map_err(StartError::Storage)?;
+        let member = node::join(config.cluster.as_ref()).map_err(StartError::Cluster)?;
+        let storage = match member {
+            // The node claims and commits its sessions in the store that all nodes share.
+            Some(_) => Storage::open(&storage::Plan { target: Target::Memory, ..config.storage }),
+            None => Storage::open(&config.storage),
+        };
+        let storage = storage.map_err(StartError::Storage)?;
         let handle = storage.handle().clone();
-        let clock = Clock::start();
+        let clock = match &member {
+            Some(member) => Clock::start_at(member.founded_unix_us()),
+            None => Clock::start(),
+        };
         let metrics = SharedMetrics::new(config.threads.shards);
         let started_unix_ms = clock.started_unix_ms();
-        let settings = |shard| Settings { shard, started_unix_ms, ..config.engine.clone() };
+        let settings = |shard| {
+            let alone = Settings { shard, started_unix_ms, ..config.engine.clone() };
+            match member.as_ref().zip(config.cluster.as_ref()) {
+                Some((member, wish)) => node::settings(member, wish, alone),
+                None => alone,
+            }
+        };
         let all: Vec<Settings> =
             (0..config.threads.shards).map(|shard| settings(ShardId(shard))).collect();
         let recorder = record::start(config, &all).map_err(StartError::Record)?;
+        let courier = member.as_ref().map(Member::handle);
+        let cluster = courier.as_ref().map(Courier::status);
         let totals: Arc<dyn Totals> = Arc::new(FleetTotals {
             metrics: Arc::clone(&metrics),
             clock,
             storage: handle.clone(),
+            cluster: cluster.clone(),
             recording: recorder.as_ref().map(Recorder::backlog),
         });
         let series = Box::new(HistoryAdapter(handle.clone()));
@@ -134,14 +160,20 @@ impl Server {
         let progress = Arc::new(Progress::default());
         let target_latency = config.monitoring.target_latency;
         let protocol = Document::new(&config.engine);
-        let reports = Reports { totals, monitor, storage: handle, target_latency, protocol };
+        let reports =
+            Reports { totals, monitor, storage: handle, cluster, target_latency, protocol };
         let (site, reporter) =
             Site::new(reports, Arc::clone(&progress), token, config.http_requests);
-        let site: Arc<dyn Host> = Arc::new(site);
+        let is_clustered = courier.is_some();
+        let host: Arc<dyn Host> = match courier {
+            Some(courier) => Arc::new(NodeHost { site, courier }),
+            None => Arc::new(site),
+        };
         let plan = Plan {
             pin: config.threads.pin,
             ring: config.threads.ring,
             mailbox_capacity: MAILBOX_CAPACITY,
+            is_clustered,
             ..Plan::new(config.host, config.port)
         };
         let crew = |shard: ShardId| {
@@ -150,21 +182,27 @@ impl Server {
             (Engine::new(settings(shard)), hook)
         };
         let listen = |error| StartError::Listen { host: config.host, port: config.port, error };
-        let fleet = Fleet::start(&plan, clock, &metrics, &site, crew).map_err(listen)?;
+        let fleet = Fleet::start(&plan, clock, &metrics, &host, crew).map_err(listen)?;
         let post = fleet.post();
         let reporter = reporter
             .start(move |asker, answer| post.answer(asker, answer))
             .map_err(StartError::System)?;
         let sink = StorageSink { post: fleet.post(), shards: config.threads.shards };
         let storage = storage.start(sink).map_err(StartError::System)?;
+        let sink = NodeSink { post: fleet.post(), shards: config.threads.shards };
+        let node =
+            member.map(|member| member.start(sink)).transpose().map_err(StartError::System)?;
         progress.started();
-        Ok(Self { fleet, recorder, storage, progress, reporter })
+        Ok(Self { fleet, recorder, storage, node, progress, reporter })
     }
 
     /// Makes `/readyz` report the end, so that balancers send no new clients. Call it before
     /// [`Server::drain`].
     pub fn announce_end(&self) {
         self.progress.draining();
+        if let Some(node) = &self.node {
+            node.draining();
+        }
     }
 
     /// Returns the port that the server listens on.
@@ -184,8 +222,11 @@ impl Server {
         if let Some(recorder) = self.recorder {
             recorder.finish();
         }
-        // Last, because the shards have offered their newest states to it.
+        // Last, because the shards have offered their newest states to them.
         self.storage.end();
+        if let Some(node) = self.node {
+            node.end();
+        }
         !ends.contains(&End::Panicked)
     }
 }
