@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use redis::{
-    Client, Connection, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult, Value,
-    cmd,
+    Client, Cmd, Connection, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, RedisError,
+    RedisResult, Value, cmd,
 };
 
 use crate::endpoint::{Endpoint, Topology};
@@ -14,17 +14,42 @@ use crate::endpoint::{Endpoint, Topology};
 /// The outcome of a command. An error that the server sent has a [`RedisError::code`].
 pub type Answer = RedisResult<Value>;
 
+/// A kind of connection.
+pub trait Connect: Sized {
+    /// Connects to this server and logs in. An answer takes no longer than `timeout`.
+    ///
+    /// # Errors
+    /// If there is no connection, or the server refuses the login.
+    fn connect(info: &ConnectionInfo, timeout: Duration) -> RedisResult<Self>;
+
+    /// Sends a command and returns its answer.
+    ///
+    /// # Errors
+    /// If the connection is lost, or the answer is an error.
+    fn ask(&mut self, command: &Cmd) -> RedisResult<Value>;
+}
+
+impl Connect for Connection {
+    fn connect(info: &ConnectionInfo, timeout: Duration) -> RedisResult<Self> {
+        open(info, timeout)
+    }
+
+    fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
+        command.query(self)
+    }
+}
+
 /// Connects to a server that accepts writes; in a Cluster, to any node.
 ///
 /// # Errors
 /// If there is no connection.
-pub fn open_any(endpoint: &Endpoint) -> RedisResult<Connection> {
+pub fn open_any<C: Connect>(endpoint: &Endpoint) -> RedisResult<C> {
     let Topology::Cluster(nodes) = &endpoint.topology else {
         return open_primary(endpoint).map(|(_, open)| open);
     };
     let mut last = Err(lost());
     for node in nodes {
-        last = open(node, endpoint.timeout);
+        last = C::connect(node, endpoint.timeout);
         if last.is_ok() {
             break;
         }
@@ -37,9 +62,9 @@ pub fn open_any(endpoint: &Endpoint) -> RedisResult<Connection> {
 ///
 /// # Errors
 /// If there is no connection.
-pub fn open_primary(endpoint: &Endpoint) -> RedisResult<(ConnectionInfo, Connection)> {
+pub fn open_primary<C: Connect>(endpoint: &Endpoint) -> RedisResult<(ConnectionInfo, C)> {
     match &endpoint.topology {
-        Topology::Single(info) => Ok((info.clone(), open(info, endpoint.timeout)?)),
+        Topology::Single(info) => Ok((info.clone(), C::connect(info, endpoint.timeout)?)),
         Topology::Sentinel { sentinels, service, primary } => {
             find_primary(sentinels, service, primary, endpoint.timeout)
         }
@@ -63,7 +88,8 @@ pub fn open(info: &ConnectionInfo, timeout: Duration) -> RedisResult<Connection>
 /// # Errors
 /// If there is no connection, or the server does not permit the command.
 pub fn info(endpoint: &Endpoint) -> RedisResult<String> {
-    match cmd("INFO").query(&mut open_any(endpoint)?)? {
+    let mut connection: Connection = open_any(endpoint)?;
+    match cmd("INFO").query(&mut connection)? {
         Value::VerbatimString { text, .. } => Ok(text),
         Value::BulkString(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         _ => Err(lost()),
@@ -77,20 +103,19 @@ pub fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 
 /// Asks the Sentinels one by one for the primary, and connects to it if it calls itself one: during
 /// a failover Sentinels may be wrong.
-fn find_primary(
+fn find_primary<C: Connect>(
     sentinels: &[ConnectionInfo],
     service: &str,
     primary: &ConnectionInfo,
     timeout: Duration,
-) -> RedisResult<(ConnectionInfo, Connection)> {
+) -> RedisResult<(ConnectionInfo, C)> {
     let mut last =
         RedisError::from((ErrorKind::Client, "no Sentinel knows a primary of that name"));
     for sentinel in sentinels {
-        let found = open(sentinel, timeout).and_then(|mut connection| {
-            let mut ask = cmd("SENTINEL");
-            ask.arg("GET-MASTER-ADDR-BY-NAME")
-                .arg(service)
-                .query::<Option<(String, u16)>>(&mut connection)
+        let found = C::connect(sentinel, timeout).and_then(|mut connection| {
+            let mut address = cmd("SENTINEL");
+            address.arg("GET-MASTER-ADDR-BY-NAME").arg(service);
+            Ok(Option::<(String, u16)>::from_redis_value(connection.ask(&address)?)?)
         });
         let info = match found {
             Ok(Some(address)) => elsewhere(primary, address),
@@ -100,10 +125,12 @@ fn find_primary(
                 continue;
             }
         };
-        let connected = open(&info, timeout).and_then(|mut connection| {
-            let role: Vec<Value> = cmd("ROLE").query(&mut connection)?;
-            let is_primary =
-                matches!(role.first(), Some(Value::BulkString(name)) if name == b"master");
+        let connected = C::connect(&info, timeout).and_then(|mut connection| {
+            let role = connection.ask(&cmd("ROLE"))?;
+            let is_primary = matches!(
+                &role,
+                Value::Array(role) if matches!(role.first(), Some(Value::BulkString(name)) if name == b"master")
+            );
             let not_yet = (ErrorKind::Client, "the Sentinels name a server that is not a primary");
             if is_primary { Ok(connection) } else { Err(RedisError::from(not_yet)) }
         });
@@ -170,6 +197,11 @@ pub fn receive(connection: &mut Connection) -> RedisResult<Answer> {
     let read = AssertUnwindSafe(|| connection.recv_response());
     let received = catch_unwind(read)
         .unwrap_or_else(|_| Err((ErrorKind::Parse, "reading it met a bug").into()));
+    answer(received)
+}
+
+/// Tells an error that the server sent, which is an answer, from one of the connection.
+pub fn answer(received: RedisResult<Value>) -> RedisResult<Answer> {
     match received.and_then(Value::extract_error) {
         Err(error) if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {
             Err(error)

@@ -9,12 +9,14 @@ mod connect;
 mod endpoint;
 mod fields;
 mod slots;
+mod wire;
 
 pub use connect::{
-    Answer, elsewhere, host_of, info, info_field, is_unreadable, lost, open, open_any,
+    Answer, Connect, elsewhere, host_of, info, info_field, is_unreadable, lost, open, open_any,
     open_primary, receive, redirection,
 };
 pub use endpoint::{Endpoint, Topology, TopologyError};
 pub use fields::fields;
 pub use redis::ConnectionAddr;
 pub use slots::{Range, SLOTS, covers_all, ranges, slot_of};
+pub use wire::Wire;

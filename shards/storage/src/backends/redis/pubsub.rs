@@ -179,7 +179,7 @@ impl Subscriber {
 
     /// Receives messages until the connection is lost or the server ends.
     fn listen(&self, receive: &dyn Fn(Foreign), backoff: &mut Backoff) -> RedisResult<()> {
-        let mut connection = open_any(&self.endpoint)?;
+        let mut connection: Connection = open_any(&self.endpoint)?;
         connection.set_read_timeout(Some(SILENCE.max(self.endpoint.timeout)))?;
         let mut subscription = connection.as_pubsub();
         subscription.subscribe(CHANNEL)?;
