@@ -9,7 +9,7 @@ use bandsync_redis::{Answer, Endpoint};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use redis::{Cmd, Value, cmd};
 
-use crate::lease::Found;
+use crate::lease::{Beat, Found};
 use crate::line::{Fresh, Line, Open, ask_at, field, info_text};
 use crate::meters::add;
 use crate::names::Names;
@@ -18,7 +18,7 @@ use crate::shared::Shared;
 
 /// Renews leases until `end` is closed.
 pub fn run(shared: &Arc<Shared>, lane: usize, end: &Receiver<()>) {
-    let mut line = Line::new(shared.endpoint(lane));
+    let mut line = shared.line(lane);
     let pause = shared.plan.lease_ttl / 4;
     loop {
         let began = Instant::now();
@@ -49,6 +49,10 @@ fn beat(shared: &Arc<Shared>, lane: usize, line: &mut Line) -> Instant {
         add(&shared.meters().reconnects, 1);
         shared.lost(lane);
     }
+    let buckets: Vec<(u16, Beat)> = {
+        let leases = shared.leases.lock();
+        buckets.into_iter().map(|bucket| (bucket, leases.next_beat(bucket))).collect()
+    };
     let sent = Instant::now();
     let lease = (shared.plan.lease_ttl, &endpoint);
     let asked = beats(open, &shared.names, shared.node, lease, &buckets);
@@ -65,7 +69,10 @@ fn beat(shared: &Arc<Shared>, lane: usize, line: &mut Line) -> Instant {
     if found.contains(&Found::Moved) {
         shared.learn();
     }
-    let answers: Vec<(u16, Found)> = buckets.into_iter().zip(found).collect();
+    let is_gone = found.contains(&Found::Gone);
+    let answers: Vec<(u16, Found)> =
+        buckets.into_iter().map(|(bucket, _)| bucket).zip(found).collect();
+    shared.look();
     let now = Instant::now();
     let broken = shared.leases.lock().beat((lane, &replid), &answers, sent, now);
     add(&shared.meters().beats, 1);
@@ -75,10 +82,11 @@ fn beat(shared: &Arc<Shared>, lane: usize, line: &mut Line) -> Instant {
         shared.read_table();
     }
     shared.post.wake();
-    later
+    // What is gone is made at once, now that the break is noted.
+    if is_gone { sent } else { later }
 }
 
-/// Sends a beat for each bucket. Returns the answers, and the id of the primary's history.
+/// Sends these beats. Returns the answers, and the id of the primary's history.
 ///
 /// # Errors
 /// If there is no answer, or the server is not the primary.
@@ -87,12 +95,15 @@ pub fn beats(
     names: &Names,
     node: NodeId,
     (ttl, endpoint): (Duration, &Endpoint),
-    buckets: &[u16],
+    buckets: &[(u16, Beat)],
 ) -> Result<(Vec<Found>, String), Trouble> {
-    let beat = |bucket: &u16| {
+    let beat = |(bucket, beat): &(u16, Beat)| {
         let mut set = cmd("SET");
         set.arg(names.lease(*bucket, node.number)).arg(node.incarnation);
         set.arg("PX").arg(ttl.as_millis() as u64).arg("GET");
+        if *beat == Beat::Renew {
+            set.arg("XX");
+        }
         set
     };
     let mut commands: Vec<Cmd> = buckets.iter().map(beat).collect();
@@ -102,14 +113,18 @@ pub fn beats(
     let mut answers = open.ask(&commands).map_err(|error| Trouble::of(&error))?;
     let about = answers.pop().map(info_text).and_then(Result::ok).unwrap_or_default();
     let mut all = Vec::new();
-    for (answer, command) in answers.into_iter().zip(&commands) {
-        all.push(match found(answer, node)? {
+    for ((answer, command), (_, beat)) in answers.into_iter().zip(&commands).zip(buckets) {
+        let answered = match found(answer, node)? {
             Answered::Found(found) => found,
             // The slot is moving, and the lease is at its new place already, or will be there.
             Answered::Asks(host, port) => match asked(endpoint, (host, port), command, node)? {
                 Answered::Found(found) => found,
                 Answered::Asks(..) => Found::Rejected,
             },
+        };
+        all.push(match (answered, beat) {
+            (Found::Gone, Beat::Make) => Found::Made,
+            (found, _) => found,
         });
     }
     Ok((all, field(&about, "master_replid").unwrap_or_default().to_owned()))

@@ -27,7 +27,7 @@ use crate::table::{self, ENTRY_BYTES_MAX, Entry, Joined, KEPT_MS, Table};
 /// Time between two readings.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Time between two readings while another node has not noted this one.
+/// Time between two readings while another node has not noted this one, or lacks its lease.
 const IMPATIENT: Duration = Duration::from_millis(250);
 
 /// Time in which further questions are answered by one reading.
@@ -144,8 +144,7 @@ impl Census {
     /// Creates the thread's state with the entry that was written at the join.
     pub fn new(shared: Arc<Shared>, lanes: Arc<Lanes>, entry: Entry) -> Self {
         let table = shared.layout.lock().table();
-        let line = Line::new(shared.endpoint(table));
-        let leases = Line::new(shared.endpoint(shared.routes.lane(0)));
+        let (line, leases) = (shared.line(table), shared.line(shared.routes.lane(0)));
         Self { shared, lanes, line, leases, entry, learn_at: Instant::now(), logged: String::new() }
     }
 
@@ -153,7 +152,7 @@ impl Census {
     pub fn run(mut self, asked: &Receiver<()>) {
         while !self.shared.has_ended() {
             let wait = match self.read() {
-                Ok(()) if self.shared.roster.lock().is_admitted() => INTERVAL,
+                Ok(()) if !self.shared.roster.lock().is_unsettled() => INTERVAL,
                 _ => IMPATIENT,
             };
             match asked.recv_timeout(wait) {
@@ -181,6 +180,7 @@ impl Census {
             self.learn_at = Instant::now() + INTERVAL;
             self.learn();
         }
+        self.entry.wall = unix_us() / 1_000;
         let table = shared.layout.lock().table();
         self.line.renew(shared.endpoint(table));
         self.leases.renew(shared.endpoint(shared.routes.lane(0)));
@@ -219,6 +219,10 @@ impl Census {
                     // They may be waiting to be seen.
                     let to = seen.iter().map(|node| node.number).collect();
                     shared.routes.put(0, ShardId(0), Task::Hint { to });
+                }
+                if shared.roster.lock().seen().len() < seen.len() {
+                    // The entry must not name a node for longer that counts as gone (R12).
+                    shared.read_table();
                 }
                 Ok(())
             }
@@ -295,17 +299,19 @@ impl Census {
 
 /// Passes a table on: to the roster, the shards and the readings.
 pub fn publish(shared: &Shared, table: &Table, living: &BTreeSet<NodeId>) {
-    let change = shared.roster.lock().read(table, |node| living.contains(&node));
+    let is_senior = shared.leases.lock().is_senior(0, Instant::now());
+    let change = shared.roster.lock().read(table, |node| living.contains(&node), is_senior);
     for node in change.gone {
         info!("node {node} is gone: its lease has ended");
-        shared.post.send_all(&NodeNews::Gone { node });
+        shared.tell_all(&NodeNews::Gone { node });
     }
     if let Some((revision, peers)) = change.table {
         info!("{} other nodes live", peers.len());
-        shared.post.send_all(&NodeNews::Table { revision, peers });
+        shared.tell_all(&NodeNews::Table { revision, peers });
     }
+    let peers = shared.roster.lock().peers().to_vec();
     let lives =
-        |number: u16| number == table.number || living.iter().any(|node| node.number == number);
+        |number: u16| number == table.number || peers.iter().any(|node| node.number == number);
     let view = |(number, entry): (&u16, &Entry)| NodeView {
         number: *number,
         name: entry.name.clone(),
@@ -324,13 +330,8 @@ pub fn publish(shared: &Shared, table: &Table, living: &BTreeSet<NodeId>) {
 pub fn report(shared: &Shared, wake: &Receiver<()>) {
     while !shared.has_ended() {
         let now = Instant::now();
-        let (changes, overall, next) = {
-            let mut leases = shared.leases.lock();
-            (leases.changes(now), leases.overall(now), leases.next_change(now))
-        };
-        for (first, last, standing) in changes {
-            shared.post.send_all(&NodeNews::Standing { first, last, standing });
-        }
+        let next = shared.report(now);
+        let overall = shared.leases.lock().overall(now);
         shared.status.update(|view| {
             if view.standing != Some(overall) {
                 view.standing = Some(overall);
@@ -338,7 +339,7 @@ pub fn report(shared: &Shared, wake: &Receiver<()>) {
             }
         });
         let is_left = shared.post.retry();
-        let most = if is_left { Duration::from_millis(1) } else { INTERVAL };
+        let most = if is_left { Duration::from_millis(1) } else { shared.watch.interval() };
         let wait = next.map_or(most, |next| next.saturating_duration_since(now).min(most));
         let woken = wake.recv_timeout(wait.max(Duration::from_millis(1)));
         if woken == Err(RecvTimeoutError::Disconnected) {

@@ -13,7 +13,7 @@ use bandsync_engine::io::node::{ClaimOutcome, CommitOutcome};
 use bandsync_engine::io::{NodeId, NodeNews};
 use bandsync_engine::record::Record;
 use bandsync_engine::words::ids::{SessionId, ShardId};
-use bandsync_redis::{Answer, fields, receive};
+use bandsync_redis::{Answer, fields};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use log::{error, info, warn};
 use redis::{Cmd, Value, cmd};
@@ -89,7 +89,7 @@ pub struct Worker {
 impl Worker {
     /// Creates the courier of a primary.
     pub fn new(shared: Arc<Shared>, lane: usize, orders: Receiver<Job>) -> Self {
-        let line = Line::new(shared.endpoint(lane));
+        let line = shared.line(lane);
         Self {
             shared,
             lane,
@@ -157,8 +157,10 @@ impl Worker {
 
     /// Sends what can be sent. Returns the time at which there may be more to do.
     fn turn(&mut self) -> Instant {
+        self.shared.look();
         let now = Instant::now();
         self.expire(now);
+        self.drop_old();
         let lease = self.shared.plan.lease_ttl;
         self.line.renew(self.shared.endpoint(self.lane));
         let has_buckets = self.shared.buckets_of(self.lane).next().is_some();
@@ -253,7 +255,7 @@ impl Worker {
         match expected {
             // R5: a takeover is for nodes whose lease has stood long enough.
             Some(_) => leases.is_senior(bucket, now),
-            None => leases.stands(bucket, now),
+            None => leases.may_found(bucket, now),
         }
     }
 
@@ -289,6 +291,24 @@ impl Worker {
         late.into_iter().for_each(|job| self.give_up(job));
     }
 
+    /// Gives up what was ordered before this process was stopped, if a lease ended meanwhile:
+    /// another node may own the session, and nothing old may be said of it.
+    fn drop_old(&mut self) {
+        let Some(woken) = self.shared.leases.lock().woken() else { return };
+        let is_old = |job: &Job| {
+            let is_said =
+                matches!(job.task, Task::Commit(_) | Task::Publish { .. } | Task::Announce { .. });
+            is_said && job.since <= woken
+        };
+        if !self.waiting.iter().any(is_old) {
+            return;
+        }
+        let (old, left): (VecDeque<Job>, _) =
+            std::mem::take(&mut self.waiting).into_iter().partition(is_old);
+        self.waiting = left;
+        old.into_iter().for_each(|job| self.give_up(job));
+    }
+
     /// Answers a job that was not carried out.
     fn give_up(&self, job: Job) {
         let meters = self.shared.meters();
@@ -310,7 +330,7 @@ impl Worker {
                 return;
             }
         };
-        self.shared.post.send(job.shard, news);
+        self.shared.tell(job.shard, news);
     }
 
     /// Sends these units in one pipeline and handles their answers.
@@ -328,9 +348,9 @@ impl Worker {
             commands.iter().for_each(|command| command.write_packed_command(&mut bytes));
         }
         // A message without receivers has no command.
-        let mut is_lost = !bytes.is_empty() && open.connection.send_packed_command(&bytes).is_err();
+        let mut is_lost = !bytes.is_empty() && open.wire.send(&bytes).is_err();
         if must_echo && !is_lost {
-            is_lost = receive(&mut open.connection).is_err();
+            is_lost = open.wire.receive().is_err();
         }
         let mut again = Vec::new();
         for unit in units {
@@ -360,7 +380,7 @@ impl Worker {
     /// Receives as many answers.
     fn answers(&mut self, count: usize) -> Result<Vec<Answer>, ()> {
         let Ok((open, Fresh::No)) = self.line.open() else { return Err(()) };
-        (0..count).map(|_| receive(&mut open.connection).map_err(|_| ())).collect()
+        (0..count).map(|_| open.wire.receive().map_err(|_| ())).collect()
     }
 
     /// Handles jobs that were sent, or would have been, on a connection that was lost.
@@ -438,7 +458,7 @@ impl Worker {
                 _ => continue,
             };
             let news = NodeNews::Unheard { session, to: unheard.clone() };
-            self.shared.post.send(job.shard, news);
+            self.shared.tell(job.shard, news);
         }
     }
 
@@ -502,7 +522,7 @@ impl Worker {
                 let (session, epoch, version) =
                     (commit.session.clone(), commit.epoch, commit.version);
                 let news = NodeNews::Committed { session, epoch, version, outcome };
-                self.shared.post.send(job.shard, news);
+                self.shared.tell(job.shard, news);
             }
             Task::Release { .. } => {
                 if let Owned::Done { .. } = reply::owned(value)? {
@@ -558,7 +578,7 @@ impl Worker {
             }
         };
         let news = NodeNews::Claimed { session: session.clone(), outcome };
-        self.shared.post.send(shard, news);
+        self.shared.tell(shard, news);
         After::Done
     }
 

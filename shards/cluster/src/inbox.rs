@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bandsync_engine::io::NodeNews;
-use bandsync_redis::{lost, receive};
+use bandsync_redis::lost;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use log::debug;
 use redis::{RedisResult, Value, cmd};
@@ -21,7 +21,7 @@ use crate::shared::Shared;
 
 /// Receives until `end` is closed.
 pub fn run(shared: &Arc<Shared>, lane: usize, end: &Receiver<()>) {
-    let mut line = Line::new(shared.endpoint(lane));
+    let mut line = shared.line(lane);
     loop {
         line.renew(shared.endpoint(lane));
         if shared.buckets_of(lane).next().is_none() {
@@ -60,7 +60,7 @@ fn listen(shared: &Arc<Shared>, lane: usize, line: &mut Line) -> RedisResult<()>
     let Ok((open, Fresh::No)) = line.open() else { return Err(lost()) };
     // A bucket that has come or gone needs other subscriptions.
     while !shared.has_ended() && shared.buckets_of(lane).eq(buckets.iter().copied()) {
-        match read(&receive(&mut open.connection)??) {
+        match read(&open.wire.receive()??) {
             Some(Push::Message { channel, payload }) => take(shared, channel, payload),
             Some(Push::Subscribed) => {}
             Some(Push::Ended) => {
@@ -78,7 +78,7 @@ fn listen(shared: &Arc<Shared>, lane: usize, line: &mut Line) -> RedisResult<()>
 fn subscribe(shared: &Arc<Shared>, lane: usize, line: &mut Line) -> RedisResult<Vec<u16>> {
     let Ok((open, _)) = line.open() else { return Err(lost()) };
     let silence = shared.plan.lease_ttl * 3 / 4;
-    open.connection.set_read_timeout(Some(silence.max(shared.plan.timeout)))?;
+    open.wire.set_wait(silence.max(shared.plan.timeout));
     let buckets: Vec<u16> = shared.buckets_of(lane).collect();
     let command = if open.is_sharded { "SSUBSCRIBE" } else { "SUBSCRIBE" };
     let mut bytes = Vec::new();
@@ -86,10 +86,10 @@ fn subscribe(shared: &Arc<Shared>, lane: usize, line: &mut Line) -> RedisResult<
         let channel = shared.names.inbox(*bucket, shared.node.number);
         cmd(command).arg(channel).write_packed_command(&mut bytes);
     }
-    open.connection.send_packed_command(&bytes)?;
+    open.wire.send(&bytes)?;
     let mut left = buckets.len();
     while left > 0 {
-        let pushed = receive(&mut open.connection)?.inspect_err(|_| shared.learn())?;
+        let pushed = open.wire.receive()?.inspect_err(|_| shared.learn())?;
         match read(&pushed) {
             Some(Push::Message { channel, payload }) => take(shared, channel, payload),
             Some(Push::Subscribed) => left -= 1,
@@ -141,8 +141,8 @@ fn take(shared: &Arc<Shared>, channel: &[u8], payload: &[u8]) {
     for (tag, body) in bodies {
         let news = NodeNews::Heard { from: frame.from, body: body.into() };
         match tag {
-            Some(tag) => shared.post.send(shared.post.shard_of(tag), news),
-            None => shared.post.send_all(&news),
+            Some(tag) => shared.tell(shared.post.shard_of(tag), news),
+            None => shared.tell_all(&news),
         }
     }
 }

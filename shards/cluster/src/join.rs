@@ -1,8 +1,9 @@
 //! The join of a node: checks of Redis, a number in the table, and the first leases.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,17 +16,22 @@ use crate::beat;
 use crate::census::{self, Question};
 use crate::epoch::K_MAX;
 use crate::layout::Layout;
+use crate::lease::Beat;
 use crate::line::{Line, Open, field, info_text, version};
 use crate::names::{Names, TABLE};
 use crate::order::{Courier, Job, Queue, Routes};
 use crate::reply::Trouble;
 use crate::scripts::Scripts;
-use crate::shared::{Plan, unix_us};
+use crate::shared::{Plan, Shared, unix_us};
 use crate::status::Status;
 use crate::table::{Entry, Joined, Table};
 
 /// Time that a node waits for the founding by another. Specified.
 const FOUND_AFTER: Duration = Duration::from_secs(3);
+
+/// Maximum difference between the clocks of two nodes, in milliseconds. Guessed: many times what it
+/// takes to compare them over Redis, and far less than an hour of daylight saving.
+const APART_MAX: i64 = 1_000;
 
 /// Time between two attempts.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -62,12 +68,13 @@ pub struct Member {
     pub(crate) names: Arc<Names>,
     pub(crate) node: NodeId,
     pub(crate) table: Table,
-    pub(crate) living: std::collections::BTreeSet<NodeId>,
+    pub(crate) living: BTreeSet<NodeId>,
     pub(crate) entry: Entry,
     pub(crate) routes: Arc<Routes>,
     pub(crate) layout: Layout,
     pub(crate) orders: Vec<Receiver<Job>>,
     pub(crate) status: Arc<Status>,
+    pub(crate) shared: Arc<OnceLock<Weak<Shared>>>,
 }
 
 impl Member {
@@ -92,6 +99,7 @@ impl Member {
             names: Arc::clone(&self.names),
             routes: Arc::clone(&self.routes),
             status: Arc::clone(&self.status),
+            shared: Arc::clone(&self.shared),
         }
     }
 }
@@ -105,11 +113,17 @@ pub fn join(plan: Plan) -> Result<Member, JoinError> {
     check_clock(unix_us() / 1_000, plan.build_unix_ms)?;
     let endpoint = Endpoint { topology: plan.redis.clone(), replicas: 0, timeout: plan.timeout };
     let mut first = Line::new(endpoint.clone());
-    let Ok((open, _)) = first.open() else {
-        return Err(JoinError::Unreachable(format!(
-            "Redis does not answer at {}: check REDIS_URL, and that Redis runs",
-            address(&plan)
-        )));
+    let open = match first.open() {
+        Ok((open, _)) => open,
+        Err(_) => {
+            return Err(match first.trouble() {
+                Some(Trouble::Lost(_)) | None => JoinError::Unreachable(format!(
+                    "Redis does not answer at {}: check REDIS_URL, and that Redis runs",
+                    address(&plan)
+                )),
+                Some(trouble) => unable(trouble),
+            });
+        }
     };
     let is_cluster = check_server(open)?;
     let names = Arc::new(Names::new(plan.buckets));
@@ -127,7 +141,8 @@ pub fn join(plan: Plan) -> Result<Member, JoinError> {
     let node = NodeId { number: table.number, incarnation };
     // Others look at this lease to see whether the node lives.
     let lease = (plan.lease_ttl, layout.endpoint(layout.lane_of()[0]));
-    beat::beats(of_leases, &names, node, lease, &[0]).map_err(|trouble| unable(&trouble))?;
+    let made = [(0, Beat::Make)];
+    beat::beats(of_leases, &names, node, lease, &made).map_err(|trouble| unable(&trouble))?;
     let living = census::living(of_leases, &names, &table).map_err(|trouble| unable(&trouble))?;
     let (queues, orders) = (0..layout.count()).map(|_| Queue::new()).unzip();
     let status = Arc::new(Status::default());
@@ -142,6 +157,7 @@ pub fn join(plan: Plan) -> Result<Member, JoinError> {
         layout,
         orders,
         status,
+        shared: Arc::default(),
         plan,
     })
 }
@@ -159,6 +175,7 @@ fn enter(
     let mut origin = String::new();
     let mut number = 0;
     loop {
+        entry.wall = unix_us() / 1_000;
         let question = Question {
             number,
             is_fixed: false,
@@ -173,21 +190,15 @@ fn enter(
                 entry.since = unix_us().saturating_sub(table.origin.parse().unwrap_or_default());
                 let living =
                     census::living(leases, &names, &table).map_err(|trouble| unable(&trouble))?;
-                let is_taken = table
-                    .others()
-                    .any(|(node, other)| other.name == entry.name && living.contains(&node));
-                if !is_taken {
-                    return Ok(table);
-                }
-                // It may be this server before its last start, whose lease ends soon.
+                let misfit = misfit(entry, &table, &living);
+                let Some(misfit) = misfit else { return Ok(table) };
+                // It may be this server before its last start, whose lease ends soon, or an entry
+                // that waited on its way to Redis.
                 if began.elapsed() > plan.lease_ttl + FOUND_AFTER {
                     let arguments =
                         [incarnation.to_string(), number.to_string()].map(String::into_bytes);
                     let _ = open.run(&scripts.leave, &[TABLE.to_owned()], &arguments);
-                    return Err(JoinError::Refused(format!(
-                        "another node of the cluster is called {:?} too: set NODE_NAME to another name",
-                        entry.name
-                    )));
+                    return Err(JoinError::Refused(misfit));
                 }
             }
             Joined::Unfounded if began.elapsed() >= FOUND_AFTER => origin = unix_us().to_string(),
@@ -208,6 +219,30 @@ fn enter(
         }
         thread::sleep(AGAIN);
     }
+}
+
+/// Returns the reason why a node does not fit to those that live, with the remedy.
+fn misfit(entry: &Entry, table: &Table, living: &BTreeSet<NodeId>) -> Option<String> {
+    let mut others = table.others().filter(|(node, _)| living.contains(node));
+    others.find_map(|(node, other)| {
+        let (number, name) = (node.number, &other.name);
+        if *name == entry.name {
+            return Some(format!(
+                "another node of the cluster is called {name:?} too: set NODE_NAME to another name"
+            ));
+        }
+        let ahead = other.behind(entry.wall, table.now);
+        let (size, side) =
+            (ahead.unsigned_abs(), if ahead < 0 { "behind" } else { "ahead of" });
+        (size > APART_MAX.unsigned_abs()).then(|| {
+            format!(
+                "the wall clock of this machine is {}.{:03} s {side} that of node {number} ({name:?}): set both by NTP, \
+                 for example with timedatectl set-ntp true",
+                size / 1_000,
+                size % 1_000
+            )
+        })
+    })
 }
 
 fn check_clock(unix_ms: u64, build_unix_ms: i64) -> Result<(), JoinError> {
@@ -257,12 +292,23 @@ fn unable(trouble: &Trouble) -> JoinError {
         Trouble::Session(text) => JoinError::Refused(format!(
             "{text}: delete the key {TABLE} in Redis if no other program uses it"
         )),
-        Trouble::Denied(text) => {
-            JoinError::Unreachable(format!("Redis does not permit what a cluster needs: {text}"))
+        Trouble::Denied(text) if text.to_uppercase().contains("NOPERM") => {
+            JoinError::Unreachable(format!(
+                "Redis does not permit this user what a cluster needs ({text}): allow it by ACL SETUSER"
+            ))
         }
-        Trouble::Later(text) | Trouble::NotPrimary(text) | Trouble::Lost(text) => {
-            JoinError::Unreachable(format!("Redis does not carry commands out: {text}"))
-        }
+        Trouble::Denied(text) => JoinError::Unreachable(format!(
+            "Redis refuses this login ({text}): put the user and the password into REDIS_URL"
+        )),
+        Trouble::NotPrimary(text) => JoinError::Unreachable(format!(
+            "Redis is a replica, which accepts no writes ({text}): name its primary or its Sentinels in REDIS_URL"
+        )),
+        Trouble::Later(text) if text.contains("OOM") => JoinError::Unreachable(format!(
+            "Redis is full ({text}): raise its maxmemory, or delete what other programs keep there"
+        )),
+        Trouble::Later(text) | Trouble::Lost(text) => JoinError::Unreachable(format!(
+            "Redis does not carry commands out ({text}): start this server again when it does"
+        )),
         Trouble::NoScript | Trouble::Elsewhere { .. } => {
             JoinError::Unreachable("the slots of the Redis Cluster are moving: try again".into())
         }

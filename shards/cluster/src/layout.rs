@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use bandsync_redis::{Endpoint, Range, Topology, covers_all, lost, open, ranges, receive, slot_of};
+use bandsync_redis::{Connect, Endpoint, Range, Topology, Wire, covers_all, lost, ranges, slot_of};
 use redis::{ConnectionInfo, RedisResult, cmd};
 
 use crate::names::{Names, TABLE};
@@ -152,9 +152,8 @@ impl Layout {
 
 /// Asks a server for the slots.
 fn slots(node: &ConnectionInfo, endpoint: &Endpoint) -> RedisResult<Vec<Range>> {
-    let mut connection = open(node, endpoint.timeout)?;
-    connection.send_packed_command(&cmd("CLUSTER").arg("SLOTS").get_packed_command())?;
-    let answer = receive(&mut connection)??;
+    let mut wire = Wire::connect(node, endpoint.timeout)?;
+    let answer = wire.ask(cmd("CLUSTER").arg("SLOTS"))?;
     Ok(ranges(&answer, node))
 }
 

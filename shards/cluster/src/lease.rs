@@ -5,19 +5,34 @@
 //! over a session once its own lease has stood unbroken for `LEASE_TTL` (R5), so that after a
 //! failover, a freeze or an emptied Redis living owners are back first.
 //!
+//! A lease also ends by this node's own clock: a process that was stopped for longer than
+//! `LEASE_TTL` knows when it goes on that others may have taken its sessions.
+//!
 //! The time is passed in, and nothing here waits, so tests can play any order of events.
 
 use std::time::{Duration, Instant};
 
 use bandsync_engine::io::node::Standing;
 
+/// The way to renew a lease.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Beat {
+    /// Only if it is there. If it is not, the node first notes the break, and makes it then: so no
+    /// claim that was sent before may find a lease made after the break.
+    Renew,
+    /// In any case.
+    Make,
+}
+
 /// The answer to a beat in a bucket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Found {
     /// The key still had this node's incarnation.
     Mine,
-    /// The key had ended.
+    /// The key had ended, and was not made again.
     Gone,
+    /// The key was made.
+    Made,
     /// Another incarnation has the number.
     Foreign,
     /// Redis rejected the beat, so the lease was not renewed.
@@ -36,6 +51,8 @@ pub struct Leases {
     reported: Vec<Option<Standing>>,
     /// Whether another process has this node's number.
     usurped: bool,
+    /// The time at which this process last went on after a pause in which a lease ended.
+    woken: Option<Instant>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -45,6 +62,19 @@ struct Lease {
     since: Option<Instant>,
     /// When Redis will end it, at the earliest.
     until: Option<Instant>,
+    /// Whether it has broken since the start. Redis may have forgotten owners since.
+    was_broken: bool,
+    /// Whether a break is not reported yet.
+    has_news: bool,
+}
+
+impl Lease {
+    /// Begins its seniority again (R5).
+    fn breaks(&mut self) {
+        let had = self.since.take().is_some();
+        self.was_broken |= had;
+        self.has_news |= had;
+    }
 }
 
 /// A primary, as its beats show it.
@@ -63,6 +93,7 @@ impl Leases {
             lanes: vec![Lane { answered: now, replid: String::new() }],
             reported: vec![None; usize::from(buckets)],
             usurped: false,
+            woken: None,
         }
     }
 
@@ -74,7 +105,8 @@ impl Leases {
         }
         for (lease, lane) in self.buckets.iter_mut().zip(lanes) {
             if lease.lane != *lane {
-                *lease = Lease { lane: *lane, since: None, until: None };
+                lease.breaks();
+                (lease.lane, lease.until) = (*lane, None);
             }
         }
     }
@@ -82,6 +114,12 @@ impl Leases {
     /// Returns the lane of a bucket.
     pub fn lane(&self, bucket: u16) -> usize {
         self.buckets.get(usize::from(bucket)).map_or(0, |lease| lease.lane)
+    }
+
+    /// Returns the way to renew the lease of a bucket.
+    pub fn next_beat(&self, bucket: u16) -> Beat {
+        let held = self.buckets.get(usize::from(bucket)).is_some_and(|lease| lease.until.is_some());
+        if held { Beat::Renew } else { Beat::Make }
     }
 
     /// Notes the answers to beats that were sent at `sent`. Returns the number of leases that had
@@ -107,15 +145,17 @@ impl Leases {
                 continue;
             }
             if is_other || *found != Found::Mine {
-                lease.since = None;
+                lease.breaks();
                 // It was held before.
                 broken += u64::from(lease.until.is_some());
             }
             match found {
-                Found::Rejected | Found::Moved => lease.until = None,
+                // This process slept over the whole life that the answer promises.
+                _ if sent + self.ttl <= now => lease.until = None,
+                Found::Gone | Found::Rejected | Found::Moved => lease.until = None,
                 // The key is another process' no more, but that process will take it back.
                 Found::Foreign => lease.until = None,
-                Found::Mine | Found::Gone => {
+                Found::Mine | Found::Made => {
                     lease.since.get_or_insert(now);
                     lease.until = Some(sent + self.ttl);
                 }
@@ -126,9 +166,38 @@ impl Leases {
 
     /// Notes that the connection to a primary was lost: it may come back as another (R5).
     pub fn lost(&mut self, lane: usize) {
-        for lease in self.buckets.iter_mut().filter(|lease| lease.lane == lane) {
-            lease.since = None;
+        self.buckets.iter_mut().filter(|lease| lease.lane == lane).for_each(Lease::breaks);
+    }
+
+    /// Ends the leases whose time is over by this node's own clock, and returns their number.
+    /// `has_paused`: the process was stopped until now, so the silence was its own. It is not alone
+    /// before Redis has had time to answer, and what it ordered before is old if a lease has ended.
+    pub fn lapse(&mut self, has_paused: bool, now: Instant) -> u64 {
+        if has_paused {
+            self.lanes.iter_mut().for_each(|lane| lane.answered = now);
         }
+        let mut ended = 0;
+        for lease in &mut self.buckets {
+            if lease.until.is_some_and(|until| until <= now) {
+                lease.breaks();
+                lease.until = None;
+                ended += 1;
+            }
+        }
+        if has_paused && ended > 0 {
+            self.woken = Some(now);
+        }
+        ended
+    }
+
+    /// The time at which this process last went on after a pause in which a lease ended.
+    pub fn woken(&self) -> Option<Instant> {
+        self.woken
+    }
+
+    /// The time at which the next lease ends, unless it is renewed.
+    pub fn next_end(&self) -> Option<Instant> {
+        self.buckets.iter().filter_map(|lease| lease.until).min()
     }
 
     /// Notes whether another process has this node's number. It is alone then: whatever it did
@@ -149,6 +218,13 @@ impl Leases {
             && self.buckets[usize::from(bucket)].since.is_some_and(|since| since + self.ttl <= now)
     }
 
+    /// Whether a session that is free may be taken. If the lease has broken, Redis may have
+    /// forgotten the session's owner, which lives: it must be back first.
+    pub fn may_found(&self, bucket: u16, now: Instant) -> bool {
+        let was_broken = self.buckets.get(usize::from(bucket)).is_none_or(|lease| lease.was_broken);
+        self.stands(bucket, now) && (!was_broken || self.is_senior(bucket, now))
+    }
+
     /// Returns the standing in a bucket.
     pub fn standing(&self, bucket: u16, now: Instant) -> Standing {
         let answered = self.lanes.get(self.lane(bucket)).map(|lane| lane.answered);
@@ -161,12 +237,16 @@ impl Leases {
         }
     }
 
-    /// Returns the changes since the last call: first bucket, last bucket and their standing.
+    /// Returns the changes since the last call: first bucket, last bucket and their standing. A
+    /// lease that broke again while it was new is a change too: an owner has to store again.
     pub fn changes(&mut self, now: Instant) -> Vec<(u16, u16, Standing)> {
         let mut changes: Vec<(u16, u16, Standing)> = Vec::new();
         for bucket in 0..self.buckets.len() as u16 {
             let standing = self.standing(bucket, now);
-            if self.reported[usize::from(bucket)].replace(standing) == Some(standing) {
+            let lease = &mut self.buckets[usize::from(bucket)];
+            // One that broke while it is alone is reported when Redis is back.
+            let is_again = standing == Standing::New && std::mem::take(&mut lease.has_news);
+            if self.reported[usize::from(bucket)].replace(standing) == Some(standing) && !is_again {
                 continue;
             }
             match changes.last_mut() {
@@ -209,7 +289,7 @@ mod tests {
     fn beat(leases: &mut Leases, start: Instant, beats: std::ops::Range<u32>) {
         for n in beats {
             let at = start + BEAT * n;
-            let found = if n == 0 { Found::Gone } else { Found::Mine };
+            let found = if n == 0 { Found::Made } else { Found::Mine };
             leases.beat((0, "one"), &[(0, found), (1, found)], at, at);
         }
     }
@@ -268,6 +348,80 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_ends_by_the_own_clock_and_a_pause_is_not_the_silence_of_redis() {
+        let start = Instant::now();
+        for has_paused in [false, true] {
+            let mut leases = Leases::new(2, TTL, start);
+            beat(&mut leases, start, 0..9);
+            let last = start + BEAT * 8;
+            assert_eq!(leases.changes(last), [(0, 1, Standing::Full)]);
+            assert_eq!(leases.next_end(), Some(last + TTL));
+            assert_eq!(leases.lapse(has_paused, last + TTL / 2), 0);
+            assert_eq!(leases.woken(), None, "nothing has ended");
+            let woken = last + TTL * 10;
+            assert_eq!((leases.lapse(has_paused, woken), leases.lapse(false, woken)), (2, 0));
+            assert_eq!(leases.woken(), has_paused.then_some(woken));
+            let standing = if has_paused { Standing::New } else { Standing::Alone };
+            assert_eq!(leases.changes(woken), [(0, 1, standing)]);
+            assert!(!leases.stands(0, woken) && leases.next_end().is_none());
+            // Redis does not answer now either.
+            leases.changes(woken + TTL / 2);
+            assert_eq!(leases.standing(0, woken + TTL / 2), Standing::Alone);
+        }
+    }
+
+    #[test]
+    fn a_lease_that_is_gone_is_made_only_after_its_break_was_noted() {
+        let start = Instant::now();
+        let mut leases = Leases::new(1, TTL, start);
+        assert_eq!(leases.next_beat(0), Beat::Make);
+        leases.beat((0, "one"), &[(0, Found::Made)], start, start);
+        assert_eq!((leases.next_beat(0), leases.may_found(0, start)), (Beat::Renew, true));
+        leases.beat((0, "one"), &[(0, Found::Gone)], start + BEAT, start + BEAT);
+        assert_eq!((leases.next_beat(0), leases.stands(0, start + BEAT)), (Beat::Make, false));
+        leases.beat((0, "one"), &[(0, Found::Made)], start + BEAT, start + BEAT);
+        assert!(leases.stands(0, start + BEAT) && !leases.may_found(0, start + BEAT));
+    }
+
+    #[test]
+    fn each_break_is_reported_once() {
+        let start = Instant::now();
+        let mut leases = Leases::new(1, TTL, start);
+        let at = |n: u32| start + BEAT * n;
+        leases.changes(start);
+        leases.beat((0, "one"), &[(0, Found::Made)], at(0), at(0));
+        assert_eq!(leases.changes(at(0)), []);
+        leases.lost(0);
+        leases.lost(0);
+        assert_eq!(leases.changes(at(1)), [(0, 0, Standing::New)], "it broke while it was new");
+        assert_eq!(leases.changes(at(1)), []);
+        // What broke while Redis was away is reported when it is back.
+        leases.beat((0, "one"), &[(0, Found::Mine)], at(1), at(1));
+        leases.lost(0);
+        assert_eq!(leases.changes(at(9)), [(0, 0, Standing::Alone)]);
+        leases.beat((0, "one"), &[(0, Found::Made)], at(10), at(10));
+        assert_eq!(leases.changes(at(10)), [(0, 0, Standing::New)]);
+        assert_eq!(leases.changes(at(11)), []);
+    }
+
+    #[test]
+    fn a_free_session_is_taken_at_once_only_before_the_first_break() {
+        let start = Instant::now();
+        let mut leases = Leases::new(1, TTL, start);
+        assert!(!leases.may_found(0, start));
+        leases.beat((0, "one"), &[(0, Found::Made)], start, start);
+        assert!(leases.may_found(0, start) && !leases.may_found(7, start));
+        leases.lost(0);
+        let at = |n: u32| start + BEAT * n;
+        for n in 1..=4 {
+            leases.beat((0, "one"), &[(0, Found::Mine)], at(n), at(n));
+            assert!(!leases.may_found(0, at(n)));
+        }
+        leases.beat((0, "one"), &[(0, Found::Mine)], at(5), at(5));
+        assert!(leases.may_found(0, at(5)));
+    }
+
+    #[test]
     fn a_node_without_an_answer_is_alone() {
         let start = Instant::now();
         let mut leases = Leases::new(2, TTL, start);
@@ -277,7 +431,7 @@ mod tests {
         assert_eq!(leases.next_change(last), Some(last + TTL / 2));
         assert_eq!(leases.standing(0, last + TTL / 2), Standing::Alone);
         assert!(leases.is_senior(0, last + TTL / 2) && !leases.is_senior(0, last + TTL));
-        leases.beat((0, "one"), &[(0, Found::Gone), (1, Found::Mine)], last + TTL, last + TTL);
+        leases.beat((0, "one"), &[(0, Found::Made), (1, Found::Mine)], last + TTL, last + TTL);
         assert_eq!(leases.changes(last + TTL), [(0, 0, Standing::New), (1, 1, Standing::Full)]);
         leases.set_usurped(true);
         assert_eq!(leases.overall(last + TTL), Standing::Alone);

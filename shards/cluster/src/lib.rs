@@ -32,6 +32,7 @@ mod status;
 mod table;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use bandsync_redis::Topology;
 pub use join::{JoinError, Member, join};

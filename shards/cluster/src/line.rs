@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use bandsync_redis::{
-    Answer, Endpoint, Topology, elsewhere, host_of, lost, open, open_any, receive,
+    Answer, Connect, Endpoint, Topology, Wire, elsewhere, host_of, lost, open_any,
 };
 use log::{debug, info};
-use redis::{Connection, RedisError, RedisResult, cmd};
+use redis::{RedisError, RedisResult, cmd};
 
-use crate::reply::text;
+use crate::reply::{Trouble, text};
 use crate::scripts::Script;
 
 /// The longest pause between two attempts to connect. Specified: sessions must be writable within
@@ -25,14 +25,17 @@ pub struct Line {
     /// The time of the next attempt.
     retry: Instant,
     pause: Duration,
+    pause_max: Duration,
     /// Whether there was a connection before.
     had: bool,
+    /// The reason why the last attempt failed.
+    trouble: Option<Trouble>,
 }
 
 /// An open connection.
 pub struct Open {
     /// The connection.
-    pub connection: Connection,
+    pub wire: Wire,
     /// Whether channels are sharded: not on servers before 7.0.
     pub is_sharded: bool,
     /// Hashes of scripts that this server has.
@@ -53,7 +56,16 @@ pub enum Fresh {
 impl Line {
     /// Creates a line without a connection. In a Cluster, `endpoint` is that of one primary.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, open: None, retry: Instant::now(), pause: PAUSE_MIN, had: false }
+        let retry = Instant::now();
+        let (pause, pause_max) = (PAUSE_MIN, PAUSE_MAX);
+        Self { endpoint, open: None, retry, pause, pause_max, had: false, trouble: None }
+    }
+
+    /// Limits the pauses to a part of the life of a lease. A node must be back before others count
+    /// its lease as ended.
+    pub fn within(mut self, lease_ttl: Duration) -> Self {
+        self.pause_max = PAUSE_MAX.min(lease_ttl / 4).max(PAUSE_MIN);
+        self
     }
 
     /// Returns the connection, and connects first if the pause is over.
@@ -75,6 +87,7 @@ impl Line {
             }
             Err(error) => {
                 debug!("cannot connect to Redis: {error}");
+                self.trouble = Some(Trouble::of(&error));
                 self.fail();
                 Err(self.retry)
             }
@@ -92,6 +105,11 @@ impl Line {
             self.retry = Instant::now();
         }
         self.endpoint = endpoint;
+    }
+
+    /// The reason why the last attempt to connect failed.
+    pub fn trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_ref()
     }
 
     /// The servers.
@@ -112,7 +130,7 @@ impl Line {
         }
         let spread = self.pause.as_millis().max(1) as u64;
         self.retry = Instant::now() + Duration::from_millis(chance() % spread);
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        self.pause = (self.pause * 2).min(self.pause_max);
     }
 }
 
@@ -121,10 +139,10 @@ impl Open {
     ///
     /// # Errors
     /// If it does not answer.
-    pub fn new(mut connection: Connection) -> RedisResult<Self> {
-        let about: String = cmd("INFO").arg("server").query(&mut connection)?;
+    pub fn new(mut wire: Wire) -> RedisResult<Self> {
+        let about = info_text(wire.ask(cmd("INFO").arg("server")))?;
         let is_sharded = version(&about).is_some_and(|version| version >= (7, 0));
-        Ok(Self { connection, is_sharded, known: Vec::new() })
+        Ok(Self { wire, is_sharded, known: Vec::new() })
     }
 
     /// Whether a call must send the script's text. The server has it afterwards.
@@ -151,8 +169,8 @@ impl Open {
         }
         let mut bytes = Vec::new();
         commands.iter().for_each(|command| command.write_packed_command(&mut bytes));
-        self.connection.send_packed_command(&bytes)?;
-        commands.iter().map(|_| receive(&mut self.connection)).collect()
+        self.wire.send(&bytes)?;
+        commands.iter().map(|_| self.wire.receive()).collect()
     }
 
     /// Sends a command and returns its answer.
@@ -176,7 +194,7 @@ impl Open {
         let by_text = self.must_learn(script);
         let answer = self.ask_one(script.call(by_text, keys, arguments))?;
         match &answer {
-            Err(error) if crate::reply::Trouble::of(error) == crate::reply::Trouble::NoScript => {
+            Err(error) if Trouble::of(error) == Trouble::NoScript => {
                 self.ask_one(script.call(true, keys, arguments))
             }
             _ => Ok(answer),
@@ -205,12 +223,12 @@ pub fn ask_at(
     let Topology::Single(info) = &endpoint.topology else { return Err(lost()) };
     // A server that does not know its own name is at the address that was asked.
     let host = if host.is_empty() { host_of(info) } else { host };
-    let mut connection = open(&elsewhere(info, (host, port)), endpoint.timeout)?;
+    let mut wire = Wire::connect(&elsewhere(info, (host, port)), endpoint.timeout)?;
     let mut bytes = cmd("ASKING").get_packed_command();
     command.write_packed_command(&mut bytes);
-    connection.send_packed_command(&bytes)?;
-    receive(&mut connection)??;
-    receive(&mut connection)
+    wire.send(&bytes)?;
+    wire.receive()??;
+    wire.receive()
 }
 
 /// Returns the version of Redis from the text of `INFO`. Valkey names the version of Redis that it

@@ -91,8 +91,10 @@ meters! {
     dropped_full,
     /// Beats that were answered.
     beats,
-    /// Beats that found the lease gone or another node's.
+    /// Leases that had ended or were another node's, by a beat or by the own clock.
     lapses,
+    /// Pauses of this process that were long enough to matter.
+    pauses,
     /// Connections opened again.
     reconnects,
     /// Subscriptions that Redis ended.

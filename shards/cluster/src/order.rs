@@ -1,7 +1,7 @@
 //! Orders of the shards, and the bounded queue in which they wait.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use bandsync_engine::io::NodeId;
@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 
 use crate::meters::add;
 use crate::names::Names;
+use crate::shared::Shared;
 use crate::status::Status;
 
 /// Maximum orders that wait at a primary. Specified.
@@ -239,8 +240,9 @@ impl Queue {
         (Self { load: Arc::default(), jobs }, receiver)
     }
 
-    /// Adds a task. Returns false if the queue is full or has no end any more.
-    pub fn put(&self, shard: ShardId, task: Task) -> bool {
+    /// Adds a task that was ordered at a time. Returns false if the queue is full or has no end any
+    /// more.
+    pub fn put(&self, shard: ShardId, task: Task, since: Instant) -> bool {
         let bytes = task.bytes();
         let orders = self.load.orders.fetch_add(1, Ordering::Relaxed);
         let before = self.load.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -248,14 +250,13 @@ impl Queue {
         if orders >= ORDERS_MAX || before + bytes > BYTES_MAX {
             return false;
         }
-        let now = Instant::now();
         let job = Job {
             shard,
-            since: now,
+            since,
             task,
             is_sent: false,
             has_cleared: false,
-            not_before: now,
+            not_before: since,
             _room: room,
         };
         self.jobs.send(job).is_ok()
@@ -268,6 +269,8 @@ pub struct Courier {
     pub(crate) names: Arc<Names>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) status: Arc<Status>,
+    /// The running node; empty before the start.
+    pub(crate) shared: Arc<OnceLock<Weak<Shared>>>,
 }
 
 /// The queues of the primaries, and the primary of each bucket.
@@ -310,7 +313,12 @@ impl Routes {
 
     /// Queues a task at the primary of a bucket.
     pub fn put(&self, bucket: u16, shard: ShardId, task: Task) -> bool {
-        self.queues.read().get(self.lane(bucket)).is_some_and(|queue| queue.put(shard, task))
+        self.put_since(bucket, shard, task, Instant::now())
+    }
+
+    fn put_since(&self, bucket: u16, shard: ShardId, task: Task, since: Instant) -> bool {
+        let queues = self.queues.read();
+        queues.get(self.lane(bucket)).is_some_and(|queue| queue.put(shard, task, since))
     }
 
     /// Passes a job on to the lane of a bucket that has moved.
@@ -325,10 +333,17 @@ impl Routes {
 impl Courier {
     /// Queues an order. Never blocks. If the queue is full, nothing was queued, false is returned,
     /// and no answer will come.
+    ///
+    /// If this process was stopped for so long that its lease has ended, the shards first receive
+    /// the news of it, and this order is one from before the pause: it is answered, and not sent.
     pub fn order(&self, shard: ShardId, order: Order<'_>) -> bool {
+        let since = Instant::now();
+        if let Some(shared) = self.shared.get().and_then(Weak::upgrade) {
+            shared.look();
+        }
         let task = Task::of(order);
         let bucket = task.session().map_or(0, |session| self.names.bucket(session));
-        let is_queued = self.routes.put(bucket, shard, task);
+        let is_queued = self.routes.put_since(bucket, shard, task, since);
         if !is_queued {
             add(&self.status.meters.queue_full, 1);
         }
@@ -349,22 +364,24 @@ mod tests {
     fn a_queue_has_room_again_once_its_jobs_are_finished() {
         let (queue, jobs) = Queue::new();
         let hint = || Task::Hint { to: vec![1] };
-        assert!((0..ORDERS_MAX).all(|_| queue.put(ShardId(0), hint())));
-        assert!(!queue.put(ShardId(0), hint()) && !queue.put(ShardId(0), hint()));
+        let put = |task| queue.put(ShardId(0), task, Instant::now());
+        assert!((0..ORDERS_MAX).all(|_| put(hint())));
+        assert!(!put(hint()) && !put(hint()));
         let job = jobs.try_recv();
-        assert!(!queue.put(ShardId(0), hint()), "a job counts while it is under way");
+        assert!(!put(hint()), "a job counts while it is under way");
         drop(job);
-        assert!(queue.put(ShardId(0), hint()));
+        assert!(put(hint()));
         drop(jobs);
-        assert!(!queue.put(ShardId(0), hint()), "nobody would take it");
+        assert!(!put(hint()), "nobody would take it");
     }
 
     #[test]
     fn a_queue_has_a_bound_in_bytes() {
         let (queue, _jobs) = Queue::new();
         let task = |bytes| Task::Announce { to: vec![], body: vec![0; bytes].into() };
-        assert!(queue.put(ShardId(0), task(BYTES_MAX - 10)));
-        assert!(!queue.put(ShardId(0), task(11)));
-        assert!(queue.put(ShardId(0), task(10)));
+        let put = |task| queue.put(ShardId(0), task, Instant::now());
+        assert!(put(task(BYTES_MAX - 10)));
+        assert!(!put(task(11)));
+        assert!(put(task(10)));
     }
 }

@@ -21,6 +21,8 @@ pub struct Roster {
     /// The highest counter received, by sender and bucket.
     counters: BTreeMap<(NodeId, u16), u64>,
     peers: Vec<NodeId>,
+    /// Whether a peer has no lease, which is no proof yet.
+    awaits_lease: bool,
     revision: u64,
     /// The revision that each shard has noted.
     noted: Vec<u64>,
@@ -46,6 +48,7 @@ impl Roster {
             known: BTreeMap::new(),
             counters: BTreeMap::new(),
             peers: Vec::new(),
+            awaits_lease: false,
             revision: 0,
             noted: vec![0; usize::from(shards.max(1))],
             seen: Vec::new(),
@@ -53,15 +56,38 @@ impl Roster {
         }
     }
 
-    /// Notes a table, and which of its nodes have a lease.
-    pub fn read(&mut self, table: &Table, has_lease: impl Fn(NodeId) -> bool) -> Change {
+    /// Notes a table, and which of its nodes have a lease. Unless this node `is_senior`, a lease
+    /// that is not there is no proof of an end: Redis was away, and that node may be back later
+    /// than this one. It still counts as living then (R5).
+    pub fn read(
+        &mut self,
+        table: &Table,
+        has_lease: impl Fn(NodeId) -> bool,
+        is_senior: bool,
+    ) -> Change {
         // Redis may have forgotten nodes, which stay known: their messages count once they are back.
         self.known.extend(table.others().map(|(node, _)| (node.number, node.incarnation)));
         let known = &self.known;
         self.counters.retain(|(node, _), _| known.get(&node.number) == Some(&node.incarnation));
-        let living: Vec<_> = table.others().filter(|(node, _)| has_lease(*node)).collect();
-        self.admitted = living.iter().all(|(_, entry)| entry.has_seen(self.me));
-        let peers: Vec<NodeId> = living.iter().map(|(node, _)| *node).collect();
+        let mut peers: Vec<NodeId> =
+            table.others().map(|(node, _)| node).filter(|node| has_lease(*node)).collect();
+        self.awaits_lease = false;
+        if !is_senior {
+            // A number has one holder: another incarnation proves the end of the former.
+            let is_replaced = |node: &NodeId| peers.iter().any(|peer| peer.number == node.number);
+            let kept: Vec<NodeId> =
+                self.peers.iter().filter(|node| !is_replaced(node)).copied().collect();
+            self.awaits_lease = !kept.is_empty();
+            peers.extend(kept);
+            peers.sort_unstable();
+        }
+        let has_noted = |node: &NodeId| {
+            let entry = table.entries.get(&node.number);
+            entry.is_some_and(|entry| {
+                entry.node(node.number) == Some(*node) && entry.has_seen(self.me)
+            })
+        };
+        self.admitted = peers.iter().all(has_noted);
         if peers == self.peers && self.revision > 0 {
             return Change::default();
         }
@@ -89,6 +115,16 @@ impl Roster {
     /// Notes that the own lease had ended: others may have forgotten this node.
     pub fn lapse(&mut self) {
         self.admitted = false;
+    }
+
+    /// Whether the table has to be read again soon.
+    pub fn is_unsettled(&self) -> bool {
+        !self.admitted || self.awaits_lease
+    }
+
+    /// The other nodes that live.
+    pub fn peers(&self) -> &[NodeId] {
+        &self.peers
     }
 
     /// Whether every living node has noted this one.
@@ -137,40 +173,62 @@ mod tests {
     #[test]
     fn a_newcomer_is_admitted_once_every_living_node_has_noted_it() {
         let mut roster = Roster::new(ME, 2);
-        let change = roster.read(&table(&[]), |_| true);
+        let change = roster.read(&table(&[]), |_| true, true);
         assert_eq!(change, Change { gone: vec![], table: Some((1, vec![YOU])) });
         assert!(!roster.is_admitted());
-        assert_eq!(roster.read(&table(&[ME]), |_| true), Change::default());
+        assert_eq!(roster.read(&table(&[ME]), |_| true, true), Change::default());
         assert!(roster.is_admitted());
         roster.lapse();
         assert!(!roster.is_admitted());
         // Another incarnation of this number was noted.
-        roster.read(&table(&[NodeId { number: 1, incarnation: 9 }]), |_| true);
+        roster.read(&table(&[NodeId { number: 1, incarnation: 9 }]), |_| true, true);
         assert!(!roster.is_admitted());
         // The other's lease has ended.
-        let change = roster.read(&table(&[]), |_| false);
+        let change = roster.read(&table(&[]), |_| false, true);
         assert_eq!(change, Change { gone: vec![YOU], table: Some((2, vec![])) });
         assert!(roster.is_admitted());
     }
 
     #[test]
+    fn a_node_that_is_not_senior_calls_nobody_gone() {
+        let mut roster = Roster::new(ME, 1);
+        roster.read(&table(&[ME]), |_| true, false);
+        assert!(roster.is_admitted());
+        // Redis is back, and the other's lease is not: its beat may be on its way.
+        assert_eq!(roster.read(&table(&[ME]), |_| false, false), Change::default());
+        assert!(roster.is_admitted() && roster.peers() == [YOU]);
+        // Redis has forgotten the other's entry too, so nothing says that it has noted this node.
+        let empty = Table { number: 1, ..Table::default() };
+        assert_eq!(roster.read(&empty, |_| true, false), Change::default());
+        assert!(!roster.is_admitted() && roster.peers() == [YOU]);
+        // Its number has another process: that is a proof.
+        let next = NodeId { incarnation: 21, ..YOU };
+        let mut replaced = table(&[ME]);
+        replaced.entries.get_mut(&2).into_iter().for_each(|entry| entry.incarnation = "21".into());
+        let change = roster.read(&replaced, |_| true, false);
+        assert_eq!(change, Change { gone: vec![YOU], table: Some((2, vec![next])) });
+        let change = roster.read(&table(&[ME]), |_| false, true);
+        assert_eq!((change.gone, change.table), (vec![next], Some((3, vec![]))));
+    }
+
+    #[test]
     fn a_node_is_seen_once_all_shards_have_noted_it() {
         let mut roster = Roster::new(ME, 2);
-        roster.read(&table(&[]), |_| true);
+        roster.read(&table(&[]), |_| true, true);
         assert!(!roster.note(0, 1) && roster.seen().is_empty());
         assert!(roster.note(1, 1));
         assert_eq!(roster.seen(), [YOU]);
         assert!(!roster.note(1, 1), "it is written already");
-        roster.read(&table(&[]), |_| false);
+        roster.read(&table(&[]), |_| false, true);
         assert_eq!(roster.seen(), []);
-        roster.read(&table(&[]), |_| true);
+        roster.read(&table(&[]), |_| true, true);
         assert!(!roster.note(0, 3) && roster.note(1, 3));
     }
 
     #[test]
     fn a_message_that_was_received_before_is_not_next() {
         let mut roster = Roster::new(ME, 1);
-        roster.read(&table(&[]), |_| true);
+        roster.read(&table(&[]), |_| true, true);
         assert!(roster.knows(YOU) && !roster.knows(NodeId { number: 2, incarnation: 21 }));
         assert!(roster.is_next(YOU, 0, 5) && !roster.is_next(YOU, 0, 5));
         assert!(roster.is_next(YOU, 1, 5) && !roster.is_next(YOU, 0, 4));

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
-use bandsync_engine::io::NodeNews;
 use bandsync_engine::words::ids::ShardId;
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
@@ -23,6 +22,7 @@ use crate::post::{Post, Shards};
 use crate::roster::Roster;
 use crate::scripts::Scripts;
 use crate::shared::Shared;
+use crate::watch::Watch;
 
 /// The running threads.
 pub struct Running {
@@ -37,7 +37,8 @@ impl Member {
     /// # Errors
     /// If the system cannot start a thread.
     pub fn start(self, shards: impl Shards) -> io::Result<Running> {
-        let Self { plan, names, node, table, living, entry, routes, layout, orders, status } = self;
+        let Self { plan, names, node, table, living, entry, routes, layout, .. } = self;
+        let (orders, status, handles) = (self.orders, self.status, self.shared);
         let (wake, woken) = bounded(1);
         let (ask, asked) = bounded(1);
         let post = Post::new(shards, wake, Arc::clone(&status.meters));
@@ -46,6 +47,7 @@ impl Member {
         leases.place(layout.lane_of(), now);
         let shared = Arc::new(Shared {
             leases: Mutex::new(leases),
+            watch: Watch::new(plan.lease_ttl, now),
             layout: Mutex::new(layout),
             routes,
             must_learn: AtomicBool::new(false),
@@ -64,11 +66,8 @@ impl Member {
             post,
             plan,
         });
-        let changes = shared.leases.lock().changes(now);
-        for (first, last, standing) in changes {
-            let news = NodeNews::Standing { first, last, standing };
-            shared.post.send_all(&news);
-        }
+        shared.report(Instant::now());
+        let _ = handles.set(Arc::downgrade(&shared));
         census::publish(&shared, &table, &living);
         // They may learn of this node before they read the table.
         let to: Vec<u16> = living.iter().map(|node| node.number).collect();

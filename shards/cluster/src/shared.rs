@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bandsync_engine::io::NodeId;
+use bandsync_engine::io::{NodeId, NodeNews};
+use bandsync_engine::words::ids::ShardId;
 use bandsync_redis::{Endpoint, Topology};
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
@@ -13,13 +14,15 @@ use parking_lot::Mutex;
 use crate::frame::Seal;
 use crate::layout::Layout;
 use crate::lease::Leases;
-use crate::meters::Meters;
+use crate::line::Line;
+use crate::meters::{Meters, add};
 use crate::names::Names;
 use crate::order::Routes;
 use crate::post::Post;
 use crate::roster::Roster;
 use crate::scripts::Scripts;
 use crate::status::Status;
+use crate::watch::Watch;
 
 /// Everything that a node needs to join a cluster.
 #[derive(Clone, Debug)]
@@ -70,8 +73,10 @@ pub struct Shared {
     pub routes: Arc<Routes>,
     /// The primaries.
     pub layout: Mutex<Layout>,
-    /// The leases.
+    /// The leases. Standings are reported while it is locked, so that they arrive in order.
     pub leases: Mutex<Leases>,
+    /// Notices pauses of this process and ends of leases.
+    pub watch: Watch,
     /// The other nodes.
     pub roster: Mutex<Roster>,
     /// The lanes whose inbox has all its subscriptions.
@@ -132,6 +137,54 @@ impl Shared {
         let buckets: Vec<u16> =
             (0..self.names.count()).filter(|bucket| leases.lane(*bucket) == lane).collect();
         buckets.into_iter()
+    }
+
+    /// Returns a line to the servers of a lane.
+    pub fn line(&self, lane: usize) -> Line {
+        Line::new(self.endpoint(lane)).within(self.plan.lease_ttl)
+    }
+
+    /// Passes news to a shard, behind the news that the own lease has ended.
+    pub fn tell(&self, shard: ShardId, news: NodeNews) {
+        self.look();
+        self.post.send(shard, news);
+    }
+
+    /// Passes news to every shard, behind the news that the own lease has ended.
+    pub fn tell_all(&self, news: &NodeNews) {
+        self.look();
+        self.post.send_all(news);
+    }
+
+    /// Reports the standings if this process was stopped, or a lease has ended, since the last
+    /// report. Callers see no answer and take no order before that.
+    pub fn look(&self) {
+        let now = Instant::now();
+        if self.watch.is_due(now) {
+            self.report(now);
+        }
+    }
+
+    /// Ends the leases whose time is over, and reports the standings that changed. Returns the time
+    /// of the next change.
+    pub fn report(&self, now: Instant) -> Option<Instant> {
+        let mut leases = self.leases.lock();
+        // Another thread may have reported while this one waited.
+        let has_paused = self.watch.has_paused(now);
+        add(&self.meters().pauses, u64::from(has_paused));
+        let ended = leases.lapse(has_paused, now);
+        for (first, last, standing) in leases.changes(now) {
+            self.post.send_all(&NodeNews::Standing { first, last, standing });
+        }
+        let next = leases.next_change(now);
+        self.watch.report(leases.next_end(), now);
+        drop(leases);
+        if ended > 0 {
+            add(&self.meters().lapses, ended);
+            self.roster.lock().lapse();
+            self.read_table();
+        }
+        next
     }
 
     /// Notes that a connection to a primary was lost.
