@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod failover;
+mod faults;
 mod nodes;
+mod paused;
+mod proxy;
 mod scripts;
 mod server;

@@ -1,11 +1,16 @@
 //! Whole nodes over one server: claims, commits, messages, takeovers, and a Redis in trouble.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bandsync_engine::io::node::{ClaimOutcome, CommitOutcome, Standing, Stored};
 use bandsync_engine::io::{NodeId, NodeNews};
 use bandsync_engine::words::ids::{SessionId, ShardId};
+use bandsync_redis::Topology;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 use redis::Value;
 
 use super::server::{PATIENCE, Server, until};
@@ -33,8 +38,13 @@ impl Shards for Mailboxes {
 
 /// The settings of a node of this name.
 pub fn plan(server: &Server, name: &str) -> Plan {
+    plan_at(server.topology(), name)
+}
+
+/// The same, with a Redis.
+pub fn plan_at(redis: Topology, name: &str) -> Plan {
     Plan {
-        redis: server.topology(),
+        redis,
         timeout: Duration::from_millis(500),
         name: name.to_owned(),
         url: None,
@@ -51,9 +61,11 @@ pub fn plan(server: &Server, name: &str) -> Plan {
 /// A node, with a test in the place of its shards.
 pub struct Node {
     pub id: NodeId,
-    courier: Courier,
-    news: Vec<Receiver<NodeNews>>,
+    pub courier: Courier,
+    pub news: Vec<Receiver<NodeNews>>,
     running: Option<Running>,
+    /// Everything that a test has read.
+    log: Mutex<Vec<NodeNews>>,
 }
 
 impl Node {
@@ -67,7 +79,29 @@ impl Node {
         let (id, courier) = (member.node(), member.handle());
         let (senders, news) = (0..SHARDS).map(|_| bounded(1_024)).unzip();
         let running = Some(member.start(Mailboxes(senders)).unwrap());
-        Self { id, courier, news, running }
+        Self { id, courier, news, running, log: Mutex::default() }
+    }
+
+    /// Notes tables, as shards do.
+    fn note(&self, news: &NodeNews) {
+        if let NodeNews::Table { revision, .. } = *news {
+            (0..SHARDS).for_each(|shard| {
+                assert!(self.courier.order(ShardId(shard), Order::Noted { revision }));
+            });
+        }
+        self.log.lock().push(news.clone());
+    }
+
+    /// Returns all news so far, also those that nobody has awaited.
+    pub fn so_far(&self) -> Vec<NodeNews> {
+        self.news.iter().flat_map(Receiver::try_iter).for_each(|news| self.note(&news));
+        self.log.lock().clone()
+    }
+
+    /// Returns the nodes that it has called gone.
+    pub fn gone(&self) -> Vec<NodeId> {
+        let gone = |news| if let NodeNews::Gone { node } = news { Some(node) } else { None };
+        self.so_far().into_iter().filter_map(gone).collect()
     }
 
     /// Returns the first news of a shard that `pick` accepts. Notes tables on the way.
@@ -76,29 +110,30 @@ impl Node {
         let until = Instant::now() + PATIENCE;
         loop {
             let news = self.news[usize::from(shard)].recv_deadline(until).unwrap();
-            if let NodeNews::Table { revision, .. } = news {
-                (0..SHARDS).for_each(|shard| {
-                    assert!(self.courier.order(ShardId(shard), Order::Noted { revision }));
-                });
-            }
+            self.note(&news);
             if let Some(found) = pick(&news) {
                 return found;
             }
         }
     }
 
-    fn await_standing(&self, wanted: Standing) {
-        self.await_on(0, |news| match news {
-            NodeNews::Standing { standing, .. } if *standing == wanted => Some(()),
-            _ => None,
-        });
+    /// Waits until this is its worst standing.
+    #[track_caller]
+    pub fn await_standing(&self, wanted: Standing) {
+        until("it has that standing", || self.courier.status().view().standing == Some(wanted));
     }
 
     /// Claims a session.
     pub fn claim(&self, session: &SessionId, expected: Option<NodeId>) -> ClaimOutcome {
         let shard = session.shard(SHARDS);
         assert!(self.courier.order(shard, Order::Claim { session, expected, floor: 0 }));
-        self.await_on(shard.0, |news| match news {
+        self.claimed(session)
+    }
+
+    /// Returns the answer to a claim.
+    #[track_caller]
+    pub fn claimed(&self, session: &SessionId) -> ClaimOutcome {
+        self.await_on(session.shard(SHARDS).0, |news| match news {
             NodeNews::Claimed { session: claimed, outcome } if claimed == session => {
                 Some(outcome.clone())
             }
@@ -193,7 +228,7 @@ pub fn session(id: &str) -> SessionId {
 }
 
 /// A server with a founded cluster and two nodes that know each other.
-fn pair() -> (Server, Node, Node) {
+pub fn pair() -> (Server, Node, Node) {
     let server = Server::start(&[]);
     server.found(16);
     let one = Node::start(plan(&server, "one"));
@@ -335,10 +370,6 @@ fn a_cluster_is_founded_by_its_first_node() {
 fn a_node_that_does_not_fit_is_refused() {
     let server = Server::start(&[]);
     server.found(16);
-    let refusal = |plan: Plan| match join(plan) {
-        Err(error) => error,
-        Ok(member) => panic!("{:?} may join", member.node()),
-    };
     let buckets = refusal(Plan { buckets: 8, ..plan(&server, "one") });
     assert!(matches!(&buckets, JoinError::Refused(text) if text.contains("CLUSTER_BUCKETS=16")));
     let clock = refusal(Plan { build_unix_ms: i64::MAX, ..plan(&server, "one") });
@@ -355,6 +386,95 @@ fn a_node_that_does_not_fit_is_refused() {
     assert!(matches!(refusal(topology), JoinError::Unreachable(_)));
 }
 
+/// Returns the reason why a node cannot join.
+fn refusal(plan: Plan) -> JoinError {
+    match join(plan) {
+        Err(error) => error,
+        Ok(member) => panic!("{:?} may join", member.node()),
+    }
+}
+
+#[test]
+fn a_node_whose_clock_differs_from_that_of_another_is_refused() {
+    let server = Server::start(&[]);
+    server.found(16);
+    let (now, names) = (crate::shared::unix_us() / 1_000, Names::new(16));
+    let other = |wall: u64| {
+        let entry = format!(r#"{{"at":{now},"wall":{wall},"incarnation":"55","name":"five"}}"#);
+        let _: Value = server.ask(&format!("HSET bandsync:{{nodes}}:table 5 {entry}"));
+    };
+    let _: Value = server.ask(&format!("SET {} 55", names.lease(0, 5)));
+    for (wall, sentence) in [(now + 3_600_000, "s behind"), (now - 3_600_000, "s ahead of")] {
+        other(wall);
+        let error = refusal(plan(&server, "one"));
+        assert!(
+            matches!(&error, JoinError::Refused(text) if text.contains(sentence)
+                && text.contains("node 5 (\"five\")") && text.contains("NTP")),
+            "{error}"
+        );
+    }
+    assert_eq!(server.ask::<i64>("HLEN bandsync:{nodes}:table"), 3, "its entry is not left");
+    other(now);
+    assert!(join(plan(&server, "one")).is_ok());
+}
+
+#[test]
+fn a_redis_that_does_not_serve_is_named_with_the_remedy() {
+    let server = Server::start(&[]);
+    server.found(16);
+    let is_said = |words: &str| {
+        let error = refusal(plan(&server, "one"));
+        assert!(matches!(error, JoinError::Unreachable(_)), "{error:?}");
+        assert!(error.to_string().contains(words), "{error}");
+    };
+    let _: Value = server.ask("CONFIG SET maxmemory 1");
+    is_said("raise its maxmemory");
+    let _: Value = server.ask("CONFIG SET maxmemory 0");
+    let _: Value = server.ask("REPLICAOF 127.0.0.1 1");
+    is_said("name its primary or its Sentinels");
+    let _: Value = server.ask("REPLICAOF NO ONE");
+    let _: Value = server.ask("ACL SETUSER default -evalsha -eval");
+    is_said("ACL SETUSER");
+    let _: Value = server.ask("CONFIG SET requirepass hush");
+    is_said("the password into REDIS_URL");
+}
+
+/// Answers `INFO` as a server of another version does, until the connection closes.
+fn pretender(version: &str, is_cluster: bool) -> Topology {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let info = format!(
+        "redis_version:{version}\r\nmaxmemory:0\r\ncluster_enabled:{}\r\n",
+        u8::from(is_cluster)
+    );
+    thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut bytes = [0; 1_024];
+        // Each question is short enough for one read.
+        while socket.read(&mut bytes).is_ok_and(|count| count > 0) {
+            let answer = format!("${}\r\n{info}\r\n", info.len());
+            socket.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    Topology::parse(&url).unwrap()
+}
+
+#[test]
+fn a_redis_that_is_too_old_is_refused() {
+    let refused =
+        |version: &str, is_cluster: bool| refusal(plan_at(pretender(version, is_cluster), "one"));
+    let old = refused("6.0.16", false);
+    assert!(
+        matches!(&old, JoinError::TooOld(text) if text.contains("6.0.16")
+        && text.contains("Redis 6.2") && text.contains("CLUSTER=off")),
+        "{old}"
+    );
+    let cluster = refused("6.2.14", true);
+    assert!(matches!(&cluster, JoinError::TooOld(text) if text.contains("Redis 7.0")), "{cluster}");
+    let strange = refused("unknown", false);
+    assert!(matches!(strange, JoinError::TooOld(_)), "{strange}");
+}
+
 #[test]
 fn a_redis_that_was_killed_is_used_again() {
     let (mut server, one, two) = pair();
@@ -368,7 +488,6 @@ fn a_redis_that_was_killed_is_used_again() {
     assert_eq!(one.claim(&session("new"), None), ClaimOutcome::Unknown);
     // It comes back empty. The owner stores again what it decided, with its old epoch.
     server.restart();
-    one.await_standing(Standing::New);
     let again = |version| one.commit(&stage, epoch, version, &[2]);
     until("the other node hears", || again(3) == CommitOutcome::Done { deaf: vec![] });
     assert_eq!(two.hear(stage.shard(SHARDS)).1, "<record 3>");

@@ -14,7 +14,7 @@ use redis::{Client, Connection, FromRedisValue};
 use crate::line::Line;
 
 /// Limit of everything that a test awaits. Reached only if something is broken.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A server that ends with its owner.
 pub struct Server {
