@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use super::Shard;
 use super::joins::PendingJoin;
 use crate::context::Cx;
-use crate::rooms::clustered::{Clustered, HeldAnswer, PendingReply};
+use crate::rooms::clustered::{Clustered, HeldAnswer, HeldCommand, PendingReply};
 use crate::rooms::{Call, Caller, Reply, Way};
 use crate::session::Session;
 use crate::speech::{
@@ -77,7 +77,7 @@ impl Shard {
             Ok(Command::Leave(session)) => Call::Leave(session),
             Ok(Command::Session(session, terms, command)) => Call::Session(session, terms, command),
             Err(reject) => {
-                self.answer(to, Err(reject), cx);
+                self.answer(to, payload, Err(reject), cx);
                 return Next::Continue;
             }
         };
@@ -116,7 +116,7 @@ impl Shard {
                 if let Some(client) = self.transport.connections.client_mut(to.client) {
                     client.seat = seat;
                 }
-                self.answer(to, outcome, cx);
+                self.answer(to, payload, outcome, cx);
                 Next::Continue
             }
             Reply::Forward(room) => {
@@ -127,8 +127,8 @@ impl Shard {
                 let member = caller.member;
                 let reply = PendingReply { client, member, event, ack, payload, is_join };
                 match Clustered::of(&mut self.rooms).forward(room, &caller, reply, cx) {
-                    Ok(_) if is_join => Next::Defer(Awaits::Node),
-                    Ok(_) => Next::Continue,
+                    Ok(()) if is_join => Next::Defer(Awaits::Node),
+                    Ok(()) => Next::Continue,
                     Err(reject) => {
                         self.transport.connections.reject(to, &reject, cx);
                         Next::Continue
@@ -167,7 +167,13 @@ impl Shard {
 
     /// Answers a call, then sends its effects to the session. In a cluster the answer may have to
     /// wait until the decision is stored.
-    fn answer(&mut self, to: ReplyTo<'_>, outcome: Result<Ack, Reject>, cx: &mut Cx<'_>) {
+    fn answer(
+        &mut self,
+        to: ReplyTo<'_>,
+        payload: Payload<'_>,
+        outcome: Result<Ack, Reject>,
+        cx: &mut Cx<'_>,
+    ) {
         let client = self.transport.connections.client(to.client);
         let seat = client.and_then(|client| client.seat);
         if cx.settings.cluster.is_some()
@@ -176,8 +182,18 @@ impl Shard {
         {
             let mut rooms = Clustered::of(&mut self.rooms);
             if rooms.holds(seat.room, cx.now.at) {
+                let caller = caller(&self.transport.connections, to.client);
+                // A join is repeated by its client.
+                let is_command = outcome.is_ok() && event != ClientEvent::JoinSession;
+                let command =
+                    caller.filter(|_| is_command).map(|Caller { member, peer, .. }| HeldCommand {
+                        up: 0,
+                        member,
+                        peer,
+                        payload: payload.written(),
+                    });
                 let (client, ack, event) = (to.client, to.ack, event.name());
-                rooms.hold(seat.room, HeldAnswer { client, event, ack, outcome });
+                rooms.hold(seat.room, HeldAnswer { client, event, ack, outcome, command });
                 return self.rooms.settle(seat, cx);
             }
         }
@@ -261,9 +277,8 @@ impl Shard {
         let now = cx.now.at;
         client.active_at = now;
         let (ack, since, due) = (sent.ack, now, now + wait);
-        let seat = client.seat;
-        let is_far = seat.is_some_and(|seat| Clustered::of(&mut self.rooms).is_branch(seat.room));
-        let payload = is_far.then(|| sent.payload.written().into());
+        let may_travel = cx.settings.cluster.is_some();
+        let payload = may_travel.then(|| sent.payload.written().into());
         let new = LateValue { event, ack, session, terms, command, payload, since, due };
         if let Some(needless) = client.late_mut().keep(new) {
             self.supersede(sent.client, &needless, cx);

@@ -6,8 +6,8 @@
 use super::Shard;
 use super::calls::caller;
 use crate::context::Cx;
-use crate::io::NodeId;
 use crate::io::node::{ClaimOutcome, NodeNews, Stored};
+use crate::io::{NodeId, Output};
 use crate::record::Record;
 use crate::rooms::clustered::{
     Answered, Clustered, Hears, HeldAnswer, PendingReply, Settled, unavailable,
@@ -24,13 +24,13 @@ use crate::words::ids::{ConnId, MemberId, RoomKey, SeatHandle, SessionId};
 
 /// Acts on one piece of news.
 pub(super) fn news(shard: &mut Shard, news: &NodeNews, cx: &mut Cx<'_>) {
-    act(shard, news, cx);
-    if matches!(news, NodeNews::Claimed { .. } | NodeNews::Committed { .. }) {
-        Clustered::of(&mut shard.rooms).note_word();
+    if Clustered::of(&mut shard.rooms).is_draining() {
+        // A claim that was on its way.
+        if let NodeNews::Claimed { session, outcome: ClaimOutcome::Mine { epoch, .. } } = news {
+            cx.out.list.push(Output::Release { session: session.clone(), epoch: *epoch });
+        }
+        return;
     }
-}
-
-fn act(shard: &mut Shard, news: &NodeNews, cx: &mut Cx<'_>) {
     match news {
         NodeNews::Table { revision, peers } => {
             let settled = Clustered::of(&mut shard.rooms).table(*revision, peers, cx);
@@ -69,7 +69,7 @@ pub(super) fn look(shard: &mut Shard, cx: &mut Cx<'_>) {
 
 /// Sends the acknowledgements of a stored decision, then its packets.
 fn settle(shard: &mut Shard, mut settled: Settled, cx: &mut Cx<'_>) {
-    for HeldAnswer { client, event, ack, outcome } in std::mem::take(&mut settled.answers) {
+    for HeldAnswer { client, event, ack, outcome, .. } in std::mem::take(&mut settled.answers) {
         let to = ReplyTo { client, event, ack };
         let seat = shard.transport.connections.client(client).and_then(|client| client.seat);
         let session = seat.and_then(|seat| shard.rooms.session_of(seat)).map(Session::id);
@@ -80,7 +80,7 @@ fn settle(shard: &mut Shard, mut settled: Settled, cx: &mut Cx<'_>) {
 
 /// Rejects commands whose decision is void or not known to be stored. Rejections stay.
 fn reject_all(shard: &mut Shard, answers: Vec<HeldAnswer>, cx: &mut Cx<'_>) {
-    for HeldAnswer { client, event, ack, outcome } in answers {
+    for HeldAnswer { client, event, ack, outcome, .. } in answers {
         let reject = outcome.err().unwrap_or_else(unavailable);
         shard.transport.connections.reject(ReplyTo { client, event, ack }, &reject, cx);
     }
@@ -208,6 +208,7 @@ fn heard(shard: &mut Shard, from: NodeId, body: &[u8], cx: &mut Cx<'_>) {
             let rejected = rooms.read_roll_call(from, &call, cx);
             reject_all(shard, rejected, cx);
         }
+        Message::Moved(moved) => rooms.moved(from, &moved, cx),
         Message::Evict(evict) => {
             if let Some(conn) = rooms.evicted(&evict.session, evict.member, cx) {
                 shard.dismiss(conn, cx);
@@ -220,7 +221,11 @@ fn heard(shard: &mut Shard, from: NodeId, body: &[u8], cx: &mut Cx<'_>) {
 fn said(shard: &mut Shard, from: NodeId, (say, is_join): (&Say<'_>, bool), cx: &mut Cx<'_>) {
     let Say { session, up, member, peer, .. } = say;
     let mut rooms = Clustered::of(&mut shard.rooms);
-    let Hears::Now(key) = rooms.hears(from, session, (*up, is_join), cx) else { return };
+    let key = match rooms.hears(from, session, (*up, *member, is_join), cx) {
+        Hears::Now(key) => key,
+        Hears::Repeated(key) => return repeated(shard, from, say, key, cx),
+        Hears::No => return,
+    };
     let caller = Caller {
         peer: *peer,
         member: *member,
@@ -243,6 +248,14 @@ fn said(shard: &mut Shard, from: NodeId, (say, is_join): (&Say<'_>, bool), cx: &
     let mut rooms = Clustered::of(&mut shard.rooms);
     rooms.answer_node(key, from, *up, (outcome.is_ok(), text), cx);
     shard.rooms.settle_room(key, cx);
+}
+
+/// Answers a command that a former owner has carried out.
+fn repeated(shard: &mut Shard, from: NodeId, say: &Say<'_>, key: RoomKey, cx: &mut Cx<'_>) {
+    let Some(session) = shard.rooms.session(&say.session) else { return };
+    let (epoch, version) = (session.epoch(), session.version());
+    let text = print_outcome(say, &Ok(Ack::Repeated { epoch, version }));
+    Clustered::of(&mut shard.rooms).answer_node(key, from, say.up, (true, text), cx);
 }
 
 /// Reads a forwarded event. Another program may have written it, so it is checked again.
@@ -287,7 +300,8 @@ fn print_outcome(say: &Say<'_>, outcome: &Result<Ack, Reject>) -> String {
 /// Removes a member of another node.
 fn parted(shard: &mut Shard, from: NodeId, part: &Part, cx: &mut Cx<'_>) {
     let mut rooms = Clustered::of(&mut shard.rooms);
-    let Hears::Now(key) = rooms.hears(from, &part.session, (part.up, false), cx) else { return };
+    let place = (part.up, part.member, false);
+    let Hears::Now(key) = rooms.hears(from, &part.session, place, cx) else { return };
     if let Some(seat) = rooms.seat_of(key, part.member) {
         let reason = match part.reason() {
             // Its node goes away, and the member returns to another one.

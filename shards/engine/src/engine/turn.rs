@@ -6,6 +6,7 @@ use super::nodes;
 use crate::context::Cx;
 use crate::io::{FreeMemory, Input, Settings};
 use crate::rooms::Rooms;
+use crate::rooms::clustered::Clustered;
 use crate::timers::Timer;
 use crate::transport::{Arrival, BACKLOG_SCARCE, Closing, Profile, Transport};
 use crate::words::ids::ConnId;
@@ -25,6 +26,9 @@ impl Shard {
     }
 
     pub(super) fn handle(&mut self, input: Input<'_>, cx: &mut Cx<'_>) {
+        if cx.settings.cluster.is_some() {
+            Clustered::of(&mut self.rooms).wake(cx);
+        }
         match input {
             Input::Opened { conn, peer } => self.transport.opened(conn, peer, cx),
             Input::Arrived { conn, state, .. } => self.arrived(conn, state, cx),
@@ -90,6 +94,7 @@ impl Shard {
             }
         }
         self.rooms.offer_all(cx);
+        Clustered::of(&mut self.rooms).drain(cx);
     }
 
     fn memory(&mut self, memory: FreeMemory, cx: &mut Cx<'_>) {

@@ -29,18 +29,47 @@ pub(super) fn settle(room: &mut Room, key: RoomKey, cx: &mut Cx<'_>) {
     if owner.gate.in_flight.is_some() {
         return;
     }
-    if is_undecided(room, owner) {
+    if is_undecided(room, owner) || owner.gate.unproven.is_some() && is_begun(room) {
         return commit(room, key, cx);
     }
     send_directs(room, key, cx);
     publish(room, cx);
 }
 
+/// Orders the newest decision again, because the store may have lost it or another node may own
+/// the session.
+pub(super) fn assert_again(room: &mut Room, key: RoomKey, cx: &mut Cx<'_>) {
+    let session = room.session.id().clone();
+    let is_begun = is_begun(room);
+    let Some(Shared::Owner(owner)) = room.shared.as_deref_mut() else { return };
+    if owner.gate.in_flight.is_some() {
+        owner.gate.order(&session, cx.out);
+    } else if is_begun {
+        commit(room, key, cx);
+    }
+    room.arm(key, cx);
+}
+
+/// Orders the newest decision to be stored, whether or not another one is on its way: the node
+/// ends.
+pub(super) fn store_last(room: &mut Room, key: RoomKey, cx: &mut Cx<'_>) {
+    let Some(Shared::Owner(owner)) = room.shared.as_deref() else { return };
+    let newest = (room.session.epoch(), room.session.version());
+    let ordered = owner.gate.in_flight.as_ref().map(|flight| (flight.epoch, flight.version));
+    if is_undecided(room, owner) && ordered != Some(newest) {
+        commit(room, key, cx);
+    }
+}
+
+/// Whether the session has had a member: it is at version 0 until then.
+fn is_begun(room: &Room) -> bool {
+    room.session.version() != 0
+}
+
 /// Whether the session has a decision that is not stored.
 fn is_undecided(room: &Room, owner: &Owner) -> bool {
     let newest = (room.session.epoch(), room.session.version());
-    // A session at version 0 has never had a member.
-    newest.1 != 0
+    is_begun(room)
         && (newest != owner.gate.stored
             || room.session.state().tokens.changes() != owner.gate.tokens)
 }
@@ -51,7 +80,7 @@ pub(super) fn holds(room: &Room, now: Micros) -> bool {
     match room.shared.as_deref() {
         Some(Shared::Owner(owner)) => {
             owner.waits
-                && (owner.gate.in_flight.is_some() || is_undecided(room, owner))
+                && (owner.gate.is_closed() || is_undecided(room, owner))
                 && !owner.gate.is_stuck(now)
         }
         _ => false,
@@ -92,8 +121,9 @@ fn commit(room: &mut Room, key: RoomKey, cx: &mut Cx<'_>) {
         epoch,
         version,
         tokens,
-        since: cx.now.at,
+        since: cx.now.at.max(owner.gate.hold_until),
         again: None,
+        unanswered: 0,
         order,
         told: std::mem::take(&mut owner.gate.told),
         answers: std::mem::take(&mut owner.gate.answers),

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::io::NodeId;
+use crate::record::Seat;
 use crate::wire::envelope::Heard;
 use crate::words::ids::{ConnId, MemberId};
 use crate::words::time::Micros;
@@ -41,6 +42,11 @@ pub(super) struct Branch {
     pub claim_at: Micros,
     /// The commands that the owner has handled, by node.
     pub heard: Vec<Heard>,
+    /// Set if this node owned the session until now: the time until which members receive no ticks
+    /// before the new owner's state has arrived.
+    pub mute: Option<Micros>,
+    /// Seats of members that are connected here, although the owner has given them up.
+    pub lost: Vec<Seat>,
 }
 
 /// A command that the owner has not answered.
@@ -85,6 +91,8 @@ impl Branch {
             claims: false,
             claim_at: now,
             heard: Vec::new(),
+            mute: None,
+            lost: Vec::new(),
         }
     }
 
@@ -117,18 +125,24 @@ impl Branch {
         self.pending.front().map_or(self.up, |first| first.up - 1)
     }
 
-    /// Removes and returns the first command that has waited too long.
-    pub fn next_given_up(&mut self, now: Micros) -> Option<Pending> {
-        let index = self.pending.iter().position(|pending| {
+    /// Takes the client of the first command that has waited too long, or of any command if none
+    /// can be handled now. `void` creates a message with the command's number that does nothing: a
+    /// number that the owner never receives would stop all later ones.
+    pub fn next_given_up(
+        &mut self,
+        (now, is_alone): (Micros, bool),
+        void: impl Fn(u64, &PendingReply) -> Vec<u8>,
+    ) -> Option<PendingReply> {
+        let is_over = |pending: &&mut Pending| {
             let is_join = pending.reply.as_ref().is_some_and(|reply| reply.is_join);
             // A leave is repeated until it is handled.
             let wait = if is_join { GIVE_UP_JOIN } else { GIVE_UP };
-            pending.reply.is_some() && pending.since + wait <= now
-        })?;
-        // A number that the owner never receives would stop all later ones, so the message stays.
-        let pending = &mut self.pending[index];
-        let reply = pending.reply.take();
-        Some(Pending { reply, body: Vec::new(), ..*pending })
+            pending.reply.is_some() && (is_alone || pending.since + wait <= now)
+        };
+        let pending = self.pending.iter_mut().find(is_over)?;
+        let reply = pending.reply.take()?;
+        pending.body = void(pending.up, &reply);
+        Some(reply)
     }
 
     /// Returns the messages that are due to be sent again.

@@ -5,12 +5,13 @@
 //! forwarded, and the owner's packets are passed on as they are. If the owner is silent, a branch
 //! claims the session, and becomes its owner if the cluster's store agrees.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::announce;
 use super::branch::Branch;
-use super::owner::{OwnedOutcome, Owner, ROLL_CALL, Turn};
-use super::room::Room;
+use super::owner::{OwnedOutcome, Owner, ROLL_CALL, RemoteMember, Turn};
+use super::room::{Room, SCREENS_MAX};
 use super::shared::Shared;
 use super::told::{Place, Told};
 use super::{Caller, Reply, Rooms};
@@ -20,18 +21,18 @@ use crate::io::{Cluster, NodeId, Output};
 use crate::record::{Record, Seat};
 use crate::session::{Audience, Effect, Session};
 use crate::slots::Arena;
-use crate::speech::{Code, Join, LeaveReason, Reject, View};
+use crate::speech::{Code, Join, LeaveReason, Reject, SessionCommand, View};
 use crate::timers::{Timer, TimerHandle};
 use crate::wire::envelope::{
-    self, Attach, Bulletin, Evict, Hearers, Message, Missing, Outcome, PacketPlace, Part, Present,
-    Pulse, RollCall, State,
+    self, Attach, Bulletin, Evict, Hearers, Message, Missing, Moved, Outcome, PacketPlace, Part,
+    Present, Pulse, RollCall, State,
 };
 use crate::words::ids::{ConnId, MemberId, RoomKey, SeatHandle, SessionId};
 use crate::words::time::Micros;
 
 pub use super::announce::Settled;
 pub use super::branch::PendingReply;
-pub use super::gate::HeldAnswer;
+pub use super::gate::{HeldAnswer, HeldCommand};
 
 /// Interval at which unanswered messages, silent owners and pulses are looked at. Guessed.
 const LOOK_INTERVAL: Micros = Micros::from_millis(50);
@@ -45,10 +46,8 @@ const FULL_PULSE_INTERVAL: Micros = Micros::from_secs(30);
 /// Interval at which pulses name the branches of this node. Guessed.
 const BRANCHES_INTERVAL: Micros = Micros::from_secs(2);
 
-/// Lateness of a tick that shows that the process was stopped, and the time for which it then waits
-/// for a word of the store. Specified.
-const STOPPED: Micros = Micros::from_secs(1);
-const SILENCE: Micros = Micros::from_millis(500);
+/// Maximum number of decisions that are ordered again in one look. Specified.
+const ASSERTED_MAX: usize = 512;
 
 /// Delay of a claim for each step of a node's number, so that not all nodes claim at once. Guessed.
 const CLAIM_STEP: Micros = Micros::from_millis(50);
@@ -69,8 +68,10 @@ pub(super) struct Nodes {
     full_pulse_at: Micros,
     /// The time at which pulses name the branches of this node again.
     branches_at: Micros,
-    /// The time until which nothing is sent of shared sessions, because the process was stopped.
-    silent_until: Micros,
+    /// Sessions whose newest decision is to be ordered again.
+    queued: VecDeque<RoomKey>,
+    /// Whether the node gives all sessions up, and takes none.
+    draining: bool,
     /// The last bulletin of each session that a pulse has named.
     pulsed: BTreeMap<u64, u64>,
     timer: TimerHandle,
@@ -88,7 +89,8 @@ impl Nodes {
             pulse_at: Micros::ZERO,
             full_pulse_at: Micros::ZERO,
             branches_at: Micros::ZERO,
-            silent_until: Micros::ZERO,
+            queued: VecDeque::new(),
+            draining: false,
             pulsed: BTreeMap::new(),
             timer: TimerHandle::default(),
         }
@@ -105,10 +107,18 @@ impl Nodes {
     /// Whether a session's decisions must be stored before members learn of them.
     fn must_wait(&self, room: &Room) -> bool {
         let Some(Shared::Owner(owner)) = room.shared.as_deref() else { return false };
-        let bucket = room.session.id().bucket(self.buckets);
         let is_home = owner.branches.is_empty();
-        let is_alone = is_home && self.alone.contains(&bucket);
-        !(self.peers.is_empty() || is_alone)
+        !(self.peers.is_empty() || is_home && self.is_alone(room.session.id()))
+    }
+
+    /// Whether the store does not answer for this session.
+    fn is_alone(&self, session: &SessionId) -> bool {
+        !self.alone.is_empty() && self.alone.contains(&session.bucket(self.buckets))
+    }
+
+    /// Time for which members receive nothing if another node may own their session.
+    fn silence(&self) -> Micros {
+        Micros::from_micros(self.lease_ttl.as_micros() / 4)
     }
 
     fn peer(&self, node: NodeId) -> bool {
@@ -151,21 +161,37 @@ pub(super) fn evict(room: &Room, member: MemberId, cx: &mut Cx<'_>) {
 }
 
 /// Returns the reply to a call that a room cannot carry out: it is forwarded, or rejected while the
-/// store does not answer.
+/// store does not answer. Questions about a state that members know are answered at once.
 pub(super) fn stop(
-    rooms: &Arena<RoomKey, Room>,
+    (rooms, nodes): (&Arena<RoomKey, Room>, Option<&Nodes>),
     key: RoomKey,
     caller: &Caller,
+    command: Option<&SessionCommand>,
     cx: &Cx<'_>,
 ) -> Option<Reply> {
-    match rooms.get(key)?.shared.as_deref()? {
-        Shared::Branch(_) => Some(Reply::Forward(key)),
-        Shared::Owner(owner) if owner.waits && owner.gate.is_stuck(cx.now.at) => {
-            let outcome = Err(unavailable());
-            Some(Reply::Now { seat: caller.seat, replaced: None, outcome })
-        }
-        Shared::Owner(_) => None,
-    }
+    let room = rooms.get(key)?;
+    let is_question = command.is_some_and(is_question);
+    let is_alone = || nodes.is_some_and(|nodes| nodes.is_alone(room.session.id()));
+    let is_closed = match room.shared.as_deref()? {
+        Shared::Branch(branch) if is_question && branch.seq.is_some() => return None,
+        Shared::Branch(_) if is_alone() => true,
+        Shared::Branch(_) => return Some(Reply::Forward(key)),
+        Shared::Owner(owner) if is_question && !owner.gate.is_closed() => false,
+        Shared::Owner(owner) => owner.waits && (owner.gate.is_stuck(cx.now.at) || is_alone()),
+    };
+    let outcome = Err(unavailable());
+    is_closed.then_some(Reply::Now { seat: caller.seat, replaced: None, outcome })
+}
+
+/// Whether a command changes nothing and only reads the session.
+pub(super) fn is_question(command: &SessionCommand) -> bool {
+    matches!(
+        command,
+        SessionCommand::Sync { .. }
+            | SessionCommand::GetSetlist
+            | SessionCommand::GetSongs(_)
+            | SessionCommand::GetSong(_)
+    )
 }
 
 /// Creates the rejection of a command that no owner has answered.
@@ -178,6 +204,8 @@ pub fn unavailable() -> Reject {
 pub enum Hears {
     /// Carry it out now, in this room.
     Now(RoomKey),
+    /// A former owner has carried it out, and its answer is not known.
+    Repeated(RoomKey),
     /// Do nothing: an answer was sent, or this node does not own the session.
     No,
 }
@@ -218,9 +246,15 @@ impl<'r> Clustered<'r> {
         self.rooms.rooms.get(key).is_some_and(|room| announce::holds(room, now))
     }
 
-    /// Keeps an acknowledgement until the store has the decision.
-    pub fn hold(&mut self, key: RoomKey, answer: HeldAnswer) {
+    /// Keeps an acknowledgement until the store has the decision. The command gets a number, which
+    /// is stored with the decision: if both turn out to be void, the next owner receives it.
+    pub fn hold(&mut self, key: RoomKey, mut answer: HeldAnswer) {
+        let Some(own) = self.rooms.nodes.as_deref().map(|nodes| nodes.own) else { return };
         if let Some(owner) = owner_mut(self.rooms, key) {
+            if let Some(command) = &mut answer.command {
+                command.up = owner.up_of(own) + 1;
+                owner.note_up(own, command.up);
+            }
             owner.gate.answers.push(answer);
         }
     }
@@ -254,15 +288,84 @@ impl<'r> Clustered<'r> {
         cx: &mut Cx<'_>,
     ) -> Vec<Settled> {
         let Some(nodes) = self.rooms.nodes.as_deref_mut() else { return Vec::new() };
-        let buckets = buckets.filter(|bucket| *bucket < nodes.buckets);
-        for bucket in buckets {
+        for bucket in buckets.clone().filter(|bucket| *bucket < nodes.buckets) {
             match standing {
                 Standing::Alone => nodes.alone.insert(bucket),
                 Standing::New | Standing::Full => nodes.alone.remove(&bucket),
             };
         }
+        let settled = update_gates(self.rooms);
+        if standing == Standing::New {
+            self.assert_all(|session, count| buckets.contains(&session.bucket(count)), cx);
+        }
         arm(self.rooms, cx);
-        update_gates(self.rooms)
+        settled
+    }
+
+    /// Orders the newest decisions of the owned sessions that `is_one` selects again, because the
+    /// store may have lost them, and decides nothing new there for half the life of a lease: if the
+    /// store has lost a take-over, too, its node orders it again meanwhile.
+    fn assert_all(&mut self, is_one: impl Fn(&SessionId, u16) -> bool, cx: &mut Cx<'_>) {
+        let Some(nodes) = self.rooms.nodes.as_deref_mut() else { return };
+        let until = cx.now.at + Micros::from_micros(nodes.lease_ttl.as_micros() / 2);
+        let mut homes = Vec::new();
+        for (key, room) in self.rooms.rooms.iter_mut() {
+            let is_one = is_one(room.session.id(), nodes.buckets);
+            let Some(Shared::Owner(owner)) = room.shared.as_deref_mut().filter(|_| is_one) else {
+                continue;
+            };
+            owner.gate.hold(until);
+            if std::mem::replace(&mut owner.gate.is_queued, true) {
+                continue;
+            }
+            if owner.branches.is_empty() { homes.push(key) } else { nodes.queued.push_back(key) }
+        }
+        nodes.queued.extend(homes);
+        self.assert_queued(cx);
+    }
+
+    /// Orders the newest decisions of sessions that are queued again, as many as fit into one turn.
+    fn assert_queued(&mut self, cx: &mut Cx<'_>) {
+        let Some(nodes) = self.rooms.nodes.as_deref_mut() else { return };
+        for _ in 0..ASSERTED_MAX {
+            let Some(key) = nodes.queued.pop_front() else { return };
+            let Some(room) = self.rooms.rooms.get_mut(key) else { continue };
+            if let Some(Shared::Owner(owner)) = room.shared.as_deref_mut() {
+                owner.gate.is_queued = false;
+                announce::assert_again(room, key, cx);
+            }
+        }
+    }
+
+    /// Notes that the time has come to `cx.now`. If the last look is long overdue, the process was
+    /// stopped, and another node may own its sessions by now. Their members receive nothing until
+    /// the store has answered.
+    pub fn wake(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.at;
+        let Some(nodes) = self.rooms.nodes.as_deref_mut() else { return };
+        let stopped = Micros::from_micros(nodes.lease_ttl.as_micros() / 2);
+        let silence = nodes.silence();
+        if nodes.timer.at().is_none_or(|at| at + stopped > now) {
+            return;
+        }
+        nodes.timer.set(cx.wheel, Some(now), Timer::Nodes);
+        // Nobody could be heard meanwhile.
+        for (_, heard) in nodes.peers.values_mut() {
+            *heard = now;
+        }
+        for (key, room) in self.rooms.rooms.iter_mut() {
+            let is_begun = room.session.version() != 0;
+            if let Some(Shared::Owner(owner)) = room.shared.as_deref_mut()
+                && owner.waits
+                && is_begun
+            {
+                owner.gate.unproven = Some(now + silence);
+                if !std::mem::replace(&mut owner.gate.is_queued, true) {
+                    nodes.queued.push_back(key);
+                }
+            }
+        }
+        self.assert_queued(cx);
     }
 
     /// Removes the members of a node that is gone.
@@ -351,50 +454,37 @@ impl<'r> Clustered<'r> {
         let Some(Shared::Owner(owner)) = room.shared.as_deref_mut() else {
             return (None, Vec::new());
         };
-        let flight = owner.gate.in_flight.as_ref();
-        if flight.is_none_or(|flight| (flight.epoch, flight.version) != which) {
+        if let CommitOutcome::Lost { epoch: newest, owner } = outcome {
+            let is_current = room.session.epoch() == which.0;
+            let is_lost = is_current && *newest >= which.0;
+            let rejected = match is_lost {
+                true => self.step_down(key, *owner, *newest, cx),
+                false => Vec::new(),
+            };
+            return (None, rejected);
+        }
+        let gate = &mut owner.gate;
+        if !gate.is_answered(which) {
             return (None, Vec::new());
         }
-        match outcome {
-            CommitOutcome::Done { .. } => (announce::stored(room, key), Vec::new()),
-            CommitOutcome::Lost { epoch, owner } => {
-                let rejected = self.step_down(key, *owner, *epoch, cx);
-                (None, rejected)
-            }
-            CommitOutcome::Unsent | CommitOutcome::Unknown => {
-                owner.gate.postpone(cx.now.at);
-                arm(self.rooms, cx);
-                (None, Vec::new())
-            }
+        if !matches!(outcome, CommitOutcome::Done { .. }) {
+            gate.postpone(cx.now.at);
+            arm(self.rooms, cx);
+            return (None, Vec::new());
         }
+        gate.unproven = None;
+        if cx.now.at < gate.hold_until {
+            gate.again_after_hold();
+            arm(self.rooms, cx);
+            return (None, Vec::new());
+        }
+        (announce::stored(room, key), Vec::new())
     }
 
     /// Sends the packets of a decision that is stored, after its acknowledgements.
     pub fn release(&mut self, settled: Settled, cx: &mut Cx<'_>) {
         if let Some(room) = self.rooms.rooms.get_mut(settled.key) {
             announce::release(room, settled, cx);
-        }
-    }
-
-    /// Notes that a tick was due at `due`. If that is long ago, the process was stopped, and others
-    /// may own its sessions. Returns whether the session may tick.
-    pub fn may_tick(&mut self, key: RoomKey, due: Micros, now: Micros) -> bool {
-        let Some(nodes) = self.rooms.nodes.as_deref_mut() else { return true };
-        if due + STOPPED <= now {
-            nodes.silent_until = now + SILENCE;
-        }
-        let is_silent = now < nodes.silent_until;
-        let is_shared = || match self.rooms.rooms.get(key).and_then(|r| r.shared.as_deref()) {
-            Some(Shared::Owner(owner)) => !owner.branches.is_empty(),
-            _ => false,
-        };
-        !(is_silent && is_shared())
-    }
-
-    /// Notes that the store has answered, so this node knows whether it still owns its sessions.
-    pub fn note_word(&mut self) {
-        if let Some(nodes) = self.rooms.nodes.as_deref_mut() {
-            nodes.silent_until = Micros::ZERO;
         }
     }
 
@@ -416,16 +506,16 @@ impl<'r> Clustered<'r> {
         &mut self,
         from: NodeId,
         session: &SessionId,
-        (up, is_join): (u64, bool),
+        (up, member, is_join): (u64, MemberId, bool),
         cx: &mut Cx<'_>,
     ) -> Hears {
         let Some(key) = self.room_of(session) else { return Hears::No };
         let Some(room) = self.rooms.rooms.get_mut(key) else { return Hears::No };
-        let (epoch, tag) = (room.session.epoch(), session.tag());
+        let epoch = room.session.epoch();
         let Some(Shared::Owner(owner)) = room.shared.as_deref_mut() else { return Hears::No };
-        if !is_join && owner.branches.get(&from.number).is_none_or(|branch| branch.node != from) {
+        if !is_join && owner.must_call(from, member, cx.now.at) {
             // Its members were given up. It names them, and then sends the command again.
-            self.call_unknown(from, tag, cx);
+            call(from, (session, epoch), cx);
             return Hears::No;
         }
         owner.branch(from);
@@ -434,11 +524,13 @@ impl<'r> Clustered<'r> {
                 owner.note_up(from, up);
                 return Hears::Now(key);
             }
-            Turn::Repeated => {
-                if let Some(kept) = owner.kept_outcome(from.number, up) {
-                    send_answer(session, epoch, &kept, cx);
-                }
-            }
+            // The answer is sent with the decision.
+            Turn::Repeated if owner.waits && owner.gate.is_closed() => {}
+            Turn::Repeated => match owner.kept_outcome(from.number, up) {
+                Some(kept) => send_answer(session, epoch, &kept, cx),
+                None if is_join => return Hears::Now(key),
+                None => return Hears::Repeated(key),
+            },
             Turn::Early(after) => {
                 let missing = Missing { session: session.clone(), epoch, after };
                 send(session, &[from.number], &Message::Missing(missing), cx);
@@ -484,6 +576,10 @@ impl<'r> Clustered<'r> {
         owner.note_up(from, attach.up);
         let branch = owner.branch(from);
         branch.needs_state = true;
+        branch.members.retain(|one| !one.is_screen);
+        for member in attach.screens.into_iter().take(SCREENS_MAX as usize) {
+            branch.members.push(RemoteMember { member, is_screen: true });
+        }
         let named: Vec<MemberId> = attach.members.iter().map(|one| one.member.id).collect();
         let kept = branch.members.iter().filter(|one| !one.is_screen).map(|one| one.member);
         let lost: Vec<MemberId> = kept.filter(|member| !named.contains(member)).collect();
@@ -576,14 +672,19 @@ impl<'r> Clustered<'r> {
         if !bulletin.record.is_empty() {
             let record = Record::parse(bulletin.record).ok();
             let record = record.filter(|record| record.session == bulletin.session)?;
-            room.session.copy(record, cx.now);
+            copy(room, record, cx);
         }
+        let Some(Shared::Branch(branch)) = room.shared.as_deref_mut() else { return None };
         branch.seq = Some(bulletin.seq);
         branch.since = cx.now.at;
         branch.heard.clone_from(&bulletin.heard);
         let own_up = up_in(&bulletin.heard, own);
         let answered = answers_of(branch, own, &bulletin.outcomes);
         branch.trim(own_up);
+        let must_report = !branch.lost.is_empty() && branch.may_ask(cx.now.at);
+        if must_report {
+            self.report_members(key, cx);
+        }
         Some((key, answered))
     }
 
@@ -644,10 +745,15 @@ impl<'r> Clustered<'r> {
         if newest < known && newest.0 == known.0 {
             return;
         }
-        room.session.copy(record, cx.now);
+        copy(room, record, cx);
         let packet = state.snapshot.as_bytes().to_vec();
         room.deliver(key, Told { audience: Audience::All, place: Place::Newest, packet }, cx);
         room.arm(key, cx);
+        let Some(Shared::Branch(branch)) = room.shared.as_deref_mut() else { return };
+        let must_report = !branch.lost.is_empty() && branch.may_ask(cx.now.at);
+        if must_report {
+            self.report_members(key, cx);
+        }
     }
 
     /// Compares a pulse with what is known, and asks for what is missing. Returns the
@@ -723,7 +829,7 @@ impl<'r> Clustered<'r> {
         caller: &Caller,
         reply: PendingReply,
         cx: &mut Cx<'_>,
-    ) -> Result<u64, Reject> {
+    ) -> Result<(), Reject> {
         let Some(room) = self.rooms.rooms.get_mut(key) else { return Err(unavailable()) };
         let session = room.session.id().clone();
         let Some(Shared::Branch(branch)) = room.shared.as_deref_mut() else {
@@ -733,25 +839,13 @@ impl<'r> Clustered<'r> {
             cx.report.counters.nodes.unavailable += 1;
             return Err(unavailable());
         }
-        let up = branch.up + 1;
-        let say = envelope::Say {
-            session: session.clone(),
-            up,
-            member: caller.member,
-            peer: caller.peer,
-            event: reply.event,
-            payload: &reply.payload,
-            wants_ack: reply.ack.is_some(),
-        };
-        let message = if reply.is_join { Message::Join(say) } else { Message::Say(say) };
-        let mut body = Vec::new();
-        message.write(&mut body);
+        let body = say(&session, branch.up + 1, caller.peer, &reply);
         branch.note_sent(body.clone(), Some(reply), cx.now.at);
         let owner = branch.owner.number;
         send_bytes(&session, &[owner], &body, cx);
         cx.report.counters.nodes.forwards += 1;
         arm(self.rooms, cx);
-        Ok(up)
+        Ok(())
     }
 
     /// Removes a member that is connected here from a branch, and tells the owner.
@@ -854,6 +948,47 @@ impl<'r> Clustered<'r> {
         }
     }
 
+    /// Gives all sessions up, because the node ends: stores each, leaves it without an owner, and
+    /// names the next one: the leader's node, or another that has members.
+    pub fn drain(&mut self, cx: &mut Cx<'_>) {
+        let Some(nodes) = self.rooms.nodes.as_deref_mut() else { return };
+        nodes.draining = true;
+        for (key, room) in self.rooms.rooms.iter_mut() {
+            let (session, epoch) = (room.session.id().clone(), room.session.epoch());
+            let leader = room.session.state().timeline.leader;
+            announce::store_last(room, key, cx);
+            let Some(Shared::Owner(owner)) = room.shared.as_deref_mut() else { continue };
+            let next = leader.and_then(|leader| owner.node_of(leader)).map(|node| node.number);
+            let to = owner.audience();
+            cx.out.list.push(Output::Release { session: session.clone(), epoch });
+            if let Some(next) = next.or(to.first().copied()) {
+                let moved = Moved { session: session.clone(), epoch, to: next };
+                send(&session, &to, &Message::Moved(moved), cx);
+            }
+        }
+    }
+
+    /// Whether the node gives all sessions up.
+    pub fn is_draining(&self) -> bool {
+        self.rooms.nodes.as_deref().is_some_and(|nodes| nodes.draining)
+    }
+
+    /// Claims a session that its owner has given up, if this node is to be the next one.
+    pub fn moved(&mut self, from: NodeId, moved: &Moved, cx: &mut Cx<'_>) {
+        let Some(own) = self.rooms.nodes.as_deref().map(|nodes| nodes.own) else { return };
+        let Some(key) = self.meet(from, &moved.session, moved.epoch, cx) else { return };
+        let Some(branch) = branch_mut(self.rooms, key).filter(|branch| !branch.claims) else {
+            return;
+        };
+        if moved.to == own.number {
+            branch.note_claim(cx.now.at);
+            let (session, expected, floor) = (moved.session.clone(), Some(from), branch.epoch);
+            cx.out.list.push(Output::Claim { session, expected, floor });
+        } else {
+            branch.since = cx.now.at;
+        }
+    }
+
     /// Becomes the owner of a session whose branch this node has. Returns the commands that its
     /// members wait for, with whether each was handled by the former owner.
     pub fn take_over(
@@ -881,10 +1016,16 @@ impl<'r> Clustered<'r> {
         let Some(Shared::Branch(branch)) = room.shared.as_deref_mut() else { return Vec::new() };
         owner.note_heard(&branch.heard);
         let handled = owner.up_of(own);
+        // Numbers of this branch are not used again for commands of the owner.
+        owner.note_up(own, branch.up);
         let pending = std::mem::take(&mut branch.pending).into_iter();
         let pending =
             pending.filter_map(|one| one.reply.map(|reply| (reply, one.up <= handled))).collect();
+        let lost = std::mem::take(&mut branch.lost);
         let here: Vec<MemberId> = room.seated_here().map(|(member, _)| member).collect();
+        for seat in lost.into_iter().filter(|seat| here.contains(&seat.member.id)) {
+            room.session.report_seat(seat, cx.now);
+        }
         let others = room.session.members().filter(|member| member.connected);
         let unheard = others.map(|member| member.id).filter(|member| !here.contains(member));
         owner.unheard = Some((cx.now.at + ROLL_CALL, unheard.collect()));
@@ -907,10 +1048,13 @@ impl<'r> Clustered<'r> {
     /// Does what is due: repeats messages and orders, claims sessions of silent owners, sends
     /// pulses. Returns the commands that were given up.
     pub fn look(&mut self, cx: &mut Cx<'_>) -> (Vec<PendingReply>, Vec<HeldAnswer>) {
+        let (mut given_up, mut stuck) = (Vec::new(), Vec::new());
         if let Some(nodes) = self.rooms.nodes.as_deref_mut() {
             nodes.timer.fired();
+            if nodes.draining {
+                return (given_up, stuck);
+            }
         }
-        let (mut given_up, mut stuck) = (Vec::new(), Vec::new());
         let keys: Vec<RoomKey> = self.rooms.rooms.iter().map(|(key, _)| key).collect();
         for key in keys {
             let Some(room) = self.rooms.rooms.get_mut(key) else { continue };
@@ -920,6 +1064,7 @@ impl<'r> Clustered<'r> {
                 None => {}
             }
         }
+        self.assert_queued(cx);
         pulse(self.rooms, cx);
         arm(self.rooms, cx);
         (given_up, stuck)
@@ -930,11 +1075,14 @@ impl<'r> Clustered<'r> {
         let now = cx.now.at;
         let Some(room) = self.rooms.rooms.get_mut(key) else { return };
         let session = room.session.id().clone();
+        let is_alone = self.rooms.nodes.as_deref().is_some_and(|nodes| nodes.is_alone(&session));
         let Some(Shared::Owner(owner)) = room.shared.as_deref_mut() else { return };
+        // The music goes on although the store does not answer.
+        owner.gate.unproven.take_if(|until| *until <= now);
         if owner.gate.is_due(now) {
             owner.gate.order(&session, cx.out);
         }
-        if owner.waits && owner.gate.is_stuck(now) {
+        if owner.waits && (owner.gate.is_stuck(now) || is_alone) {
             let answers = owner.gate.take_answers();
             cx.report.counters.nodes.unavailable += answers.len() as u64;
             stuck.extend(answers);
@@ -956,9 +1104,16 @@ impl<'r> Clustered<'r> {
         let leads = leader.is_some_and(|leader| room.conn_of(leader).is_some());
         let is_used = room.occupants() > 0;
         let Some(Shared::Branch(branch)) = room.shared.as_deref_mut() else { return };
-        while let Some(mut pending) = branch.next_given_up(now) {
+        // The music goes on although no owner answers.
+        branch.mute.take_if(|until| *until <= now);
+        let is_alone = nodes.is_alone(&session);
+        let void = |up: u64, reply: &PendingReply| {
+            let nothing = PendingReply { event: "", ack: None, payload: String::new(), ..*reply };
+            say(&session, up, IpAddr::V4(Ipv4Addr::UNSPECIFIED), &nothing)
+        };
+        while let Some(reply) = branch.next_given_up((now, is_alone), void) {
             cx.report.counters.nodes.unavailable += 1;
-            given_up.extend(pending.reply.take());
+            given_up.push(reply);
         }
         let owner = branch.owner;
         for body in branch.due(now) {
@@ -986,11 +1141,7 @@ impl<'r> Clustered<'r> {
         let Some(room) = known.and_then(|key| self.rooms.rooms.get(*key)) else { return };
         let Some(Shared::Owner(owner)) = room.shared.as_deref() else { return };
         if owner.branches.get(&from.number).is_none_or(|branch| branch.node != from) {
-            let sessions = vec![(room.session.id().clone(), room.session.epoch())];
-            let body = cx.out.span(|bytes| {
-                Message::RollCall(RollCall { sessions }).write(bytes);
-            });
-            cx.out.list.push(Output::Announce { to: vec![from.number], body });
+            call(from, (room.session.id(), room.session.epoch()), cx);
         }
     }
 
@@ -1020,13 +1171,18 @@ impl<'r> Clustered<'r> {
     fn report_members(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         let Some(room) = self.rooms.rooms.get(key) else { return };
         let session = room.session.id().clone();
-        let here = room.seated_here().filter(|(_, is_screen)| !is_screen);
-        let members = room.session.seats_of(here.map(|(member, _)| member)).map(present_of);
-        let members = members.collect();
+        let here = |screens: bool| {
+            let here = room.seated_here().filter(move |(_, is_screen)| *is_screen == screens);
+            here.map(|(member, _)| member)
+        };
         let Some(Shared::Branch(branch)) = room.shared.as_deref() else { return };
+        let known = |seat: &&Seat| room.session.members().any(|one| one.id == seat.member.id);
+        let lost = branch.lost.iter().filter(|seat| !known(seat));
+        let members = room.session.seats_of(here(false)).chain(lost).map(present_of).collect();
+        let screens = here(true).collect();
         let (epoch, up) = (branch.epoch, branch.base());
         let to = [branch.owner.number];
-        let attach = Attach { session: session.clone(), epoch, up, members };
+        let attach = Attach { session: session.clone(), epoch, up, members, screens };
         send(&session, &to, &Message::Attach(attach), cx);
         for pending in &branch.pending {
             send_bytes(&session, &to, &pending.body, cx);
@@ -1043,10 +1199,13 @@ impl<'r> Clustered<'r> {
         epoch: u64,
         cx: &mut Cx<'_>,
     ) -> Vec<HeldAnswer> {
+        let Some(nodes) = self.rooms.nodes.as_deref() else { return Vec::new() };
+        let (own, silence) = (nodes.own, nodes.silence());
         let Some(room) = self.rooms.rooms.get_mut(key) else { return Vec::new() };
+        room.drop_batch(cx);
         let session = room.session.id().clone();
         let Some(Shared::Owner(old)) = room.shared.as_deref_mut() else { return Vec::new() };
-        let rejected = old.gate.take_answers();
+        let (answers, last_up) = (old.gate.take_answers(), old.up_of(own));
         let timeline = old.gate.timeline.take().filter(|_| old.waits);
         count(cx, room.shared.as_deref(), false);
         if let Some(timeline) = timeline {
@@ -1056,6 +1215,9 @@ impl<'r> Clustered<'r> {
         // Without an owner in the store the session is claimed at once.
         let nobody = NodeId { number: 0, incarnation: 0 };
         let mut branch = Branch::new(owner.unwrap_or(nobody), epoch, cx.now.at);
+        branch.mute = Some(cx.now.at + silence);
+        let rejected = keep_commands(&mut branch, answers, &session, cx);
+        branch.up = branch.up.max(last_up);
         if owner.is_none() {
             branch.note_claim(cx.now.at);
             let claim = Output::Claim { session, expected: None, floor: epoch };
@@ -1155,6 +1317,73 @@ fn update_gates(rooms: &mut Rooms) -> Vec<Settled> {
         .collect()
 }
 
+/// Takes over a record of the owner. Members that are connected here, and that the owner has given
+/// up, are noted.
+fn copy(room: &mut Room, record: Record, cx: &Cx<'_>) {
+    let here = room.seated_here().filter(|(_, is_screen)| !is_screen);
+    let mut here: BTreeSet<MemberId> = here.map(|(member, _)| member).collect();
+    for seat in record.seats.iter().filter(|seat| seat.member.connected) {
+        here.remove(&seat.member.id);
+    }
+    let known: Vec<Seat> = room.session.seats_of(here.iter().copied()).cloned().collect();
+    if let Some(Shared::Branch(branch)) = room.shared.as_deref_mut() {
+        branch.mute = None;
+        let is_known = |seat: &Seat| known.iter().any(|one| one.member.id == seat.member.id);
+        branch.lost.retain(|seat| here.contains(&seat.member.id) && !is_known(seat));
+        branch.lost.extend(known);
+    }
+    room.session.copy(record, cx.now);
+}
+
+/// Keeps the commands of void decisions for the next owner, under their numbers. Returns the
+/// acknowledgements that no other owner will send.
+fn keep_commands(
+    branch: &mut Branch,
+    answers: Vec<HeldAnswer>,
+    session: &SessionId,
+    cx: &mut Cx<'_>,
+) -> Vec<HeldAnswer> {
+    let mut left = Vec::new();
+    for mut answer in answers {
+        let Some(HeldCommand { up, member, peer, payload }) = answer.command.take() else {
+            left.push(answer);
+            continue;
+        };
+        let HeldAnswer { client, event, ack, .. } = answer;
+        let has_room = branch.has_room(payload.len());
+        let reply = PendingReply { client, member, event, ack, payload, is_join: false };
+        branch.up = up - 1;
+        if has_room {
+            branch.note_sent(say(session, up, peer, &reply), Some(reply), cx.now.at);
+            cx.report.counters.nodes.forwards += 1;
+        } else {
+            // Its number must not be missing.
+            let nothing = PendingReply { event: "", ack: None, payload: String::new(), ..reply };
+            branch.note_sent(say(session, up, peer, &nothing), None, cx.now.at);
+            left.push(answer);
+        }
+    }
+    left
+}
+
+/// Asks a node for its members of a session.
+fn call(node: NodeId, (session, epoch): (&SessionId, u64), cx: &mut Cx<'_>) {
+    let call = RollCall { sessions: vec![(session.clone(), epoch)] };
+    let body = cx.out.span(|bytes| Message::RollCall(call).write(bytes));
+    cx.out.list.push(Output::Announce { to: vec![node.number], body });
+}
+
+/// Prints a command for the owner of a session.
+fn say(session: &SessionId, up: u64, peer: IpAddr, reply: &PendingReply) -> Vec<u8> {
+    let PendingReply { member, event, ack, payload, is_join, .. } = reply;
+    let (session, member, wants_ack) = (session.clone(), *member, ack.is_some());
+    let say = envelope::Say { session, up, member, peer, event, payload, wants_ack };
+    let message = if *is_join { Message::Join(say) } else { Message::Say(say) };
+    let mut body = Vec::new();
+    message.write(&mut body);
+    body
+}
+
 /// Sends a message to all shards of all other nodes.
 fn announce_to_all(rooms: &Rooms, message: &Message<'_>, cx: &mut Cx<'_>) {
     let Some(nodes) = rooms.nodes.as_deref() else { return };
@@ -1165,15 +1394,18 @@ fn announce_to_all(rooms: &Rooms, message: &Message<'_>, cx: &mut Cx<'_>) {
     }
 }
 
-/// Sets the timer of the next look, if anything may become due.
+/// Sets the timer of the next look, if it is not set and anything may become due.
 fn arm(rooms: &mut Rooms, cx: &mut Cx<'_>) {
-    let Some(nodes) = rooms.nodes.as_deref_mut() else { return };
+    let Some(nodes) = rooms.nodes.as_deref_mut().filter(|nodes| nodes.timer.at().is_none()) else {
+        return;
+    };
     let looks = !nodes.tags.is_empty() && !nodes.peers.is_empty()
+        || !nodes.queued.is_empty()
         || rooms.rooms.iter().any(|(_, room)| match room.shared.as_deref() {
             Some(Shared::Owner(owner)) => owner.gate.in_flight.is_some(),
             _ => false,
         });
-    let next = nodes.timer.at().unwrap_or(cx.now.at + LOOK_INTERVAL);
+    let next = cx.now.at + LOOK_INTERVAL;
     nodes.timer.set(cx.wheel, looks.then_some(next), Timer::Nodes);
 }
 

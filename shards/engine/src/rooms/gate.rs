@@ -4,11 +4,13 @@
 //! store, so no member learns of a decision that another owner does not know. One decision at a
 //! time is on its way; later ones are stored together with the next.
 
+use std::net::IpAddr;
+
 use super::told::Told;
 use crate::io::{Output, Outputs};
 use crate::session::Effect;
 use crate::speech::{Ack, Reject};
-use crate::words::ids::{ConnId, SessionId};
+use crate::words::ids::{ConnId, MemberId, SessionId};
 use crate::words::music::Timeline;
 use crate::words::time::Micros;
 
@@ -29,6 +31,22 @@ pub struct HeldAnswer {
     pub ack: Option<u64>,
     /// The outcome.
     pub outcome: Result<Ack, Reject>,
+    /// The command, if another owner can carry it out.
+    pub command: Option<HeldCommand>,
+}
+
+/// A command of a client of this node that the session has decided. If the decision turns out to be
+/// void, the next owner receives the command.
+#[derive(Debug)]
+pub struct HeldCommand {
+    /// Its number among the commands of this node. 0: it has none yet.
+    pub up: u64,
+    /// The member that sent it.
+    pub member: MemberId,
+    /// The member's address.
+    pub peer: IpAddr,
+    /// The JSON of the event's first argument.
+    pub payload: String,
 }
 
 /// The gate of a session that this node owns.
@@ -50,6 +68,14 @@ pub(super) struct Gate {
     pub answers: Vec<HeldAnswer>,
     /// The timeline that members know, while a newer one is not stored.
     pub timeline: Option<Box<Timeline>>,
+    /// Set if another node may own the session by now, because the process was stopped: the time
+    /// until which members receive nothing before the store has answered.
+    pub unproven: Option<Micros>,
+    /// The time until which nothing new is decided, because the store may have forgotten that
+    /// another node took the session over.
+    pub hold_until: Micros,
+    /// Whether the newest decision is queued to be ordered again.
+    pub is_queued: bool,
 }
 
 /// A decision that the store has not confirmed.
@@ -62,6 +88,8 @@ pub(super) struct InFlight {
     pub since: Micros,
     /// The time at which the order is repeated, if the store did not confirm it.
     pub again: Option<Micros>,
+    /// Number of orders without an answer.
+    pub unanswered: u32,
     pub order: CommitOrder,
     pub told: Vec<Told>,
     pub answers: Vec<HeldAnswer>,
@@ -82,13 +110,19 @@ pub(super) struct CommitOrder {
 impl Gate {
     /// Whether packets must wait.
     pub fn is_closed(&self) -> bool {
-        self.is_printing || self.in_flight.is_some()
+        self.is_printing || self.in_flight.is_some() || self.unproven.is_some()
+    }
+
+    /// Whether batches must wait: packets are not collected, and the store has not answered.
+    pub fn is_closed_to_batches(&self) -> bool {
+        self.in_flight.is_some() || self.unproven.is_some() && !self.is_printing
     }
 
     /// Orders the decision on its way, for the first time or again.
     pub fn order(&mut self, session: &SessionId, out: &mut Outputs) {
         let Some(in_flight) = &mut self.in_flight else { return };
         in_flight.again = None;
+        in_flight.unanswered += 1;
         let CommitOrder { record, branches, head, tail, to } = &in_flight.order;
         let mut span = |bytes: &[u8]| out.span(|all| all.extend_from_slice(bytes));
         let [record, branches, head, tail] = [record, branches, head, tail].map(|part| span(part));
@@ -101,6 +135,33 @@ impl Gate {
     pub fn postpone(&mut self, now: Micros) {
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.again = Some(now + REPEAT_AFTER);
+        }
+    }
+
+    /// Notes an answer to an order of this decision. Returns false if it is not about the decision
+    /// on its way, or if a later order of that has no answer yet.
+    pub fn is_answered(&mut self, (epoch, version): (u64, u64)) -> bool {
+        let Some(in_flight) = &mut self.in_flight else { return false };
+        if (in_flight.epoch, in_flight.version) != (epoch, version) {
+            return false;
+        }
+        in_flight.unanswered = in_flight.unanswered.saturating_sub(1);
+        in_flight.unanswered == 0
+    }
+
+    /// Begins the hold: nothing new is decided until `until`.
+    pub fn hold(&mut self, until: Micros) {
+        self.hold_until = until;
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.since = in_flight.since.max(until);
+        }
+    }
+
+    /// Notes that the decision on its way is stored, but that members learn of it only after the
+    /// hold, if the store still has it.
+    pub fn again_after_hold(&mut self) {
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.again = Some(self.hold_until);
         }
     }
 

@@ -170,7 +170,7 @@ impl Rooms {
                     return Reply::NotLoaded(join.session);
                 }
                 if let Some(key) = self.names.get(&join.session)
-                    && let Some(stop) = clustered::stop(&self.rooms, *key, caller, cx)
+                    && let Some(stop) = self.stop(*key, caller, None, cx)
                 {
                     return stop;
                 }
@@ -185,9 +185,7 @@ impl Rooms {
                 Ack::Done
             }),
             Call::Session(session, terms, command) => match self.seat_in(seat, &session) {
-                Ok(held)
-                    if let Some(stop) = clustered::stop(&self.rooms, held.room, caller, cx) =>
-                {
+                Ok(held) if let Some(stop) = self.stop(held.room, caller, Some(&command), cx) => {
                     return stop;
                 }
                 Ok(held) => self.command(held, caller.member, terms, command, cx),
@@ -195,6 +193,18 @@ impl Rooms {
             },
         };
         Reply::Now { seat, replaced, outcome }
+    }
+
+    /// Returns the reply to a call that is not carried out here and now.
+    fn stop(
+        &self,
+        key: RoomKey,
+        caller: &Caller,
+        command: Option<&SessionCommand>,
+        cx: &Cx<'_>,
+    ) -> Option<Reply> {
+        let nodes = self.nodes.as_deref();
+        clustered::stop((&self.rooms, nodes), key, caller, command, cx)
     }
 
     /// Sends what the last call changed to the session's members, and sets its timers.
@@ -379,7 +389,7 @@ impl Rooms {
             room.flush(seat.room, cx);
         }
         // mark: screen_commands
-        if room.is_screen(member) {
+        if room.is_screen(member) || clustered::is_branch(room) {
             return room.session.answer_screen(cx.now, member, command, &mut self.effects);
         }
         room.session.handle(cx.now, member, terms, command, &mut self.effects)
@@ -497,9 +507,8 @@ impl Rooms {
     /// Sends a session's tick, which was due at `due`.
     pub fn tick(&mut self, key: RoomKey, due: Micros, cx: &mut Cx<'_>) {
         cx.report.samples.add(Sample::TickLateness, cx.now.at.since(due));
-        let may_tick = self.nodes.is_none() || Clustered::of(self).may_tick(key, due, cx.now.at);
         if let Some(room) = self.rooms.get_mut(key) {
-            room.tick(key, may_tick, cx);
+            room.tick(key, cx);
         }
     }
 

@@ -57,6 +57,8 @@ pub(super) struct BranchNode {
     answers: VecDeque<OwnedOutcome>,
     /// Whether the branch needs the whole state.
     pub needs_state: bool,
+    /// The time before which the branch is not asked again for its members.
+    pub called_until: Micros,
 }
 
 /// A member that is connected to another node.
@@ -110,6 +112,7 @@ impl Owner {
             members: Vec::new(),
             answers: VecDeque::new(),
             needs_state: true,
+            called_until: Micros::ZERO,
         };
         let branch = self.branches.entry(node.number).or_insert_with(fresh);
         if branch.node != node {
@@ -163,6 +166,19 @@ impl Owner {
             up if up == last.saturating_add(1) => Turn::Next,
             _ => Turn::Early(last),
         }
+    }
+
+    /// Whether a node is to be asked for its members, because this one is not known there. Notes
+    /// the question: after the answer the member is a stranger.
+    pub fn must_call(&mut self, node: NodeId, member: MemberId, now: Micros) -> bool {
+        let branch = self.branches.get_mut(&node.number).filter(|branch| branch.node == node);
+        let Some(branch) = branch else { return true };
+        let is_known = branch.members.iter().any(|one| one.member == member);
+        let must = !is_known && branch.called_until <= now;
+        if must {
+            branch.called_until = now + ROLL_CALL;
+        }
+        must
     }
 
     /// Notes that the commands of a node up to this number were handled.

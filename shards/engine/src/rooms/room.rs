@@ -72,7 +72,7 @@ struct Subscriber {
 }
 
 /// Maximum number of screens of a session. Specified.
-const SCREENS_MAX: u32 = 16;
+pub(super) const SCREENS_MAX: u32 = 16;
 
 /// Serializes a join in few bytes, because a session's log holds one for each member. Returns `None`
 /// for any other notice.
@@ -512,8 +512,8 @@ impl Room {
     /// Sends the position to the subscribers that want this tick, or one that was skipped since the
     /// last.
     ///
-    /// If the session may not tick now, the tick is left out.
-    pub fn tick(&mut self, key: RoomKey, may_tick: bool, cx: &mut Cx<'_>) {
+    /// If another node may own the session, the tick is left out.
+    pub fn tick(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         self.tick.fired();
         *cx.ticking -= 1;
         if !self.is_playing(cx.now.at) {
@@ -529,6 +529,7 @@ impl Room {
             1 => true,
             stride => first.next_multiple_of(stride) <= last,
         };
+        let may_tick = shared::may_tick(&self.shared);
         let wanting = |subscriber: &&Subscriber| may_tick && wanting(subscriber);
         let to = self.subscribers.iter().filter(wanting).map(|subscriber| subscriber.route);
         cx.sender
@@ -583,6 +584,12 @@ impl Room {
         if batch.room_stats {
             self.send_stats(key, cx);
         }
+    }
+
+    /// Drops effects that wait for the end of the batch window: their decisions are void.
+    pub fn drop_batch(&mut self, cx: &mut Cx<'_>) {
+        self.window.cancel(cx.wheel);
+        self.batch = Batch::default();
     }
 
     /// Sends the statistics, without an offset: a recovered member receives fresh ones.

@@ -81,10 +81,19 @@ pub(super) fn timeline_before(shared: &Option<Box<Shared>>) -> Option<&Timeline>
     }
 }
 
+/// Whether members may receive ticks: not if another node may own the session.
+pub(super) fn may_tick(shared: &Option<Box<Shared>>) -> bool {
+    match shared.as_deref() {
+        Some(Shared::Owner(owner)) => owner.gate.unproven.is_none(),
+        Some(Shared::Branch(branch)) => branch.mute.is_none(),
+        None => true,
+    }
+}
+
 /// Whether nothing may be sent until the store has answered.
 pub(super) fn waits_for_store(shared: &Option<Box<Shared>>) -> bool {
     match shared.as_deref() {
-        Some(Shared::Owner(owner)) => owner.waits && owner.gate.in_flight.is_some(),
+        Some(Shared::Owner(owner)) => owner.waits && owner.gate.is_closed_to_batches(),
         _ => false,
     }
 }

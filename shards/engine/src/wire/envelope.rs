@@ -45,6 +45,8 @@ pub enum Message<'a> {
     RollCall(RollCall),
     /// A member of a branch came back on another connection.
     Evict(Evict),
+    /// The owner gives a session up.
+    Moved(Moved),
 }
 
 /// The members of a branch.
@@ -58,6 +60,8 @@ pub struct Attach {
     pub up: u64,
     /// The members that are connected there.
     pub members: Vec<Present>,
+    /// The screens that are connected there.
+    pub screens: Vec<MemberId>,
 }
 
 /// A member that is connected to a branch.
@@ -275,6 +279,17 @@ pub struct Evict {
     pub member: MemberId,
 }
 
+/// The end of an ownership: the node that is named claims the session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The session.
+    pub session: SessionId,
+    /// The epoch in which the sender owned it.
+    pub epoch: u64,
+    /// The number of the next owner.
+    pub to: u16,
+}
+
 /// The reason why bytes are no message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unreadable {
@@ -295,6 +310,7 @@ const STATE: u8 = 8;
 const PULSE: u8 = 9;
 const ROLL_CALL: u8 = 10;
 const EVICT: u8 = 11;
+const MOVED: u8 = 14;
 
 impl<'a> Message<'a> {
     /// Reads a message.
@@ -318,6 +334,7 @@ impl<'a> Message<'a> {
             PULSE => Self::Pulse(read(fields)?),
             ROLL_CALL => Self::RollCall(read(fields)?),
             EVICT => Self::Evict(read(fields)?),
+            MOVED => Self::Moved(read(fields)?),
             kind => return Err(Unreadable::Kind(kind)),
         };
         if message.is_sound() { Ok(message) } else { Err(Unreadable::Fields) }
@@ -337,6 +354,7 @@ impl<'a> Message<'a> {
             Self::Pulse(fields) => write(PULSE, fields, out),
             Self::RollCall(fields) => write(ROLL_CALL, fields, out),
             Self::Evict(fields) => write(EVICT, fields, out),
+            Self::Moved(fields) => write(MOVED, fields, out),
         }
     }
 
@@ -344,10 +362,12 @@ impl<'a> Message<'a> {
     fn is_sound(&self) -> bool {
         let is_epoch = |epoch: u64| epoch < EPOCH_MAX;
         match self {
-            Self::Attach(Attach { session, epoch, members, .. }) => {
+            Self::Attach(Attach { session, epoch, members, screens, .. }) => {
                 is_session(session)
                     && is_epoch(*epoch)
                     && members.len() <= ENTRIES_MAX
+                    && screens.len() <= ENTRIES_MAX
+                    && screens.iter().all(|screen| is_member(*screen))
                     && members.iter().all(Present::is_sound)
             }
             Self::Say(say) | Self::Join(say) => is_session(&say.session) && is_member(say.member),
@@ -364,9 +384,8 @@ impl<'a> Message<'a> {
             Self::Answer(Answer { session, epoch, outcome }) => {
                 is_session(session) && is_epoch(*epoch) && outcome.is_sound()
             }
-            Self::Missing(Missing { session, epoch, .. }) => {
-                is_session(session) && is_epoch(*epoch)
-            }
+            Self::Missing(Missing { session, epoch, .. })
+            | Self::Moved(Moved { session, epoch, .. }) => is_session(session) && is_epoch(*epoch),
             Self::State(state) => {
                 is_session(&state.session)
                     && is_epoch(state.epoch)
@@ -505,6 +524,7 @@ mod tests {
                 epoch,
                 up: 3,
                 members: vec![present()],
+                screens: vec![ANN],
             }),
             Message::Say(say(r#"{"sessionId":"s"}"#)),
             Message::Join(say("{}")),
@@ -526,7 +546,8 @@ mod tests {
             }),
             Message::Pulse(Pulse { sessions: vec![(u64::MAX, epoch, 1)], branches: vec![7] }),
             Message::RollCall(RollCall { sessions: vec![(session.clone(), epoch)] }),
-            Message::Evict(Evict { session, member: ANN }),
+            Message::Evict(Evict { session: session.clone(), member: ANN }),
+            Message::Moved(Moved { session, epoch, to: 3 }),
         ]
     }
 
@@ -568,7 +589,8 @@ mod tests {
         let mut long = present();
         long.member.display_name = "x".repeat(65).into();
         let members = vec![long];
-        rejected(Message::Attach(Attach { session, epoch: 1, up: 0, members }));
+        let screens = Vec::new();
+        rejected(Message::Attach(Attach { session, epoch: 1, up: 0, members, screens }));
     }
 
     proptest! {
@@ -591,7 +613,7 @@ mod tests {
 
         #[test]
         fn a_changed_message_is_read_or_rejected(
-            which in 0..11_usize,
+            which in 0..12_usize,
             at in any::<prop::sample::Index>(),
             value: u8,
         ) {

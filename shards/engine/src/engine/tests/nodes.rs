@@ -28,6 +28,11 @@ struct Band {
     stopped: Vec<bool>,
     /// The end of each node's lease.
     leases: Vec<Micros>,
+    /// The time since which each node's lease has stood, that of its last beat, and the standing
+    /// that it knows.
+    since: Vec<Micros>,
+    beaten: Vec<Micros>,
+    standing: Vec<Standing>,
     /// Whether the others know that a node's lease has lapsed.
     gone: Vec<bool>,
     hashes: BTreeMap<SessionId, Hash>,
@@ -63,6 +68,9 @@ impl Band {
             nodes: (0..count).map(of).collect(),
             stopped: vec![false; count],
             leases: vec![Micros::from_secs(3); count],
+            since: vec![Micros::ZERO; count],
+            beaten: vec![Micros::ZERO; count],
+            standing: vec![Standing::Full; count],
             gone: vec![false; count],
             hashes: BTreeMap::new(),
             orders: Vec::new(),
@@ -133,12 +141,35 @@ impl Band {
                 self.gone[index] = false;
                 let step = now - self.nodes[index].now;
                 self.nodes[index].pass(step);
-                if !self.is_frozen {
-                    self.leases[index] = now + LEASE;
-                }
+                self.beat(index, now);
             }
             self.settle();
         }
+    }
+
+    /// Renews the lease of a node, and tells the node its standing.
+    fn beat(&mut self, index: usize, now: Micros) {
+        if !self.is_frozen {
+            if self.leases[index] < now {
+                self.since[index] = now;
+            }
+            (self.leases[index], self.beaten[index]) = (now + LEASE, now);
+        }
+        let standing = if self.beaten[index] + MS(1_000) <= now {
+            Standing::Alone
+        } else if self.since[index] + LEASE > now && self.since[index] > Micros::ZERO {
+            Standing::New
+        } else {
+            Standing::Full
+        };
+        if std::mem::replace(&mut self.standing[index], standing) != standing {
+            self.stand(index, standing);
+        }
+    }
+
+    /// Tells a node its standing.
+    fn stand(&mut self, index: usize, standing: Standing) {
+        self.news.push((index, NodeNews::Standing { first: 0, last: BUCKETS - 1, standing }));
     }
 
     /// Tells the others that the lease of a node has lapsed.
@@ -166,7 +197,9 @@ impl Band {
                     record: hash.record.clone().into(),
                     branches: hash.branches.clone().into(),
                 });
+                let is_young = self.standing[from] != Standing::Full;
                 let outcome = match hash.owner {
+                    _ if expected.is_some() && is_young => ClaimOutcome::Unknown,
                     Some(owner) if owner != own && (expected != Some(owner) || lives(owner)) => {
                         ClaimOutcome::Theirs { owner, epoch: hash.epoch, stored }
                     }
@@ -281,6 +314,16 @@ fn last_field(received: &[String], field: &str) -> Option<String> {
     Some(value[..end].to_owned())
 }
 
+/// Returns the epoch and version that a message carries, if any.
+fn state_in(text: &str) -> Option<(u64, u64)> {
+    let number = |field: &str| {
+        let name = format!("\"{field}\":");
+        let value = &text[text.find(&name)? + name.len()..];
+        value[..value.find(|c: char| !c.is_ascii_digit())?].parse().ok()
+    };
+    Some((number("epoch")?, number("version")?))
+}
+
 #[test]
 fn members_on_three_nodes_share_a_session() {
     let mut band = Band::new(3);
@@ -381,15 +424,126 @@ fn a_store_that_is_away_leaves_shared_sessions_as_they_are() {
     band.say(bob, r#"428["chat_message",{"sessionId":"s","message":"hi"}]"#);
     band.pass(MS(1_200));
     assert!(has(&band.received(ann), "437[{\"ok\":false,\"error\":{\"code\":\"unavailable\""));
-    band.say(ann, r#"429["stop",{"sessionId":"s"}]"#);
-    assert!(has(&band.received(ann), "439[{\"ok\":false,\"error\":{\"code\":\"unavailable\""));
-    band.pass(MS(1_000));
     assert!(has(&band.received(bob), "438[{\"ok\":false,\"error\":{\"code\":\"unavailable\""));
+    for member in [ann, bob] {
+        band.say(member, r#"429["set_tempo",{"sessionId":"s","tempo":77}]"#);
+        band.pass(MS(50));
+        let received = band.received(member);
+        assert!(has(&received, "439[{\"ok\":false,\"error\":{\"code\":\"unavailable\""));
+    }
+    // The copy answers questions.
+    band.say(bob, r#"4211["sync_request",{"sessionId":"s"}]"#);
+    assert!(has(&band.received(bob), "4311[{\"ok\":true"));
     band.is_frozen = false;
-    band.pass(MS(500));
-    band.say(ann, r#"4210["play",{"sessionId":"s"}]"#);
     band.pass(MS(20));
+    band.say(ann, r#"4210["play",{"sessionId":"s"}]"#);
+    band.pass(MS(1_500));
     assert!(has(&band.received(ann), "4310[{\"ok\":true"));
+    assert_eq!(band.refused, 0);
+}
+
+#[test]
+fn a_command_that_was_given_up_is_not_carried_out_later() {
+    let mut band = Band::new(2);
+    let (ann, bob) = (band.joined(0, "Ann"), band.joined(1, "Bob"));
+    band.pass(MS(50));
+    band.loses = usize::MAX;
+    band.say(bob, r#"427["chat_message",{"sessionId":"s","message":"late"}]"#);
+    band.stand(1, Standing::Alone);
+    band.pass(MS(60));
+    assert!(has(&band.received(bob), "437[{\"ok\":false,\"error\":{\"code\":\"unavailable\""));
+    band.loses = 0;
+    band.stand(1, Standing::Full);
+    band.pass(MS(3_000));
+    band.say(bob, r#"428["chat_message",{"sessionId":"s","message":"next"}]"#);
+    band.pass(MS(600));
+    assert!(has(&band.received(bob), "438[{\"ok\":true"));
+    let received = band.received(ann);
+    assert!(has(&received, "\"next\"") && !has(&received, "\"late\""), "{received:?}");
+}
+
+#[test]
+fn a_store_that_lost_its_data_gets_it_back() {
+    let mut band = Band::new(2);
+    let (ann, _) = (band.joined(0, "Ann"), band.joined(1, "Bob"));
+    band.say(ann, r#"427["play",{"sessionId":"s"}]"#);
+    band.pass(MS(600));
+    let known = (band.session(0).epoch(), band.session(0).version());
+    band.hashes.clear();
+    band.is_frozen = true;
+    band.pass(MS(3_000));
+    band.received(ann);
+    band.is_frozen = false;
+    band.pass(MS(50));
+    let stored = band.hashes.values().next().map(|hash| (hash.epoch, hash.version));
+    assert_eq!(stored, Some(known), "the owner stores what it has told");
+    // It decides nothing new while somebody else may have taken the session over.
+    band.say(ann, r#"428["pause",{"sessionId":"s"}]"#);
+    band.pass(MS(500));
+    assert!(!has(&band.received(ann), "438["));
+    band.pass(MS(1_000));
+    assert!(has(&band.received(ann), "438[{\"ok\":true"));
+}
+
+#[test]
+fn a_take_over_that_the_store_forgot_wins() {
+    let mut band = Band::new(2);
+    let (ann, bob) = (band.joined(0, "Ann"), band.joined(1, "Bob"));
+    band.say(ann, r#"427["play",{"sessionId":"s"}]"#);
+    band.pass(MS(600));
+    let old = band.hashes.clone();
+    band.stopped[0] = true;
+    band.pass(MS(5_000));
+    let taken = band.session(1).epoch();
+    assert!(taken > band.session(0).epoch());
+    // The store loses the take-over, and the former owner wakes first.
+    (band.hashes, band.is_frozen) = (old, true);
+    band.stopped[0] = false;
+    band.pass(MS(3_000));
+    band.is_frozen = false;
+    band.pass(MS(3_000));
+    for index in [0, 1] {
+        assert!(band.session(index).epoch() >= taken);
+    }
+    assert_eq!(band.session(0).checksum(), band.session(1).checksum());
+    assert!(band.received(bob).iter().filter_map(|text| state_in(text)).is_sorted());
+}
+
+#[test]
+fn a_drained_node_gives_its_sessions_to_others() {
+    let mut band = Band::new(3);
+    let [ann, bob, cat] = band.trio();
+    band.say(ann, r#"427["play",{"sessionId":"s"}]"#);
+    band.pass(MS(600));
+    band.received(bob);
+    band.nodes[0].input(0, Input::Drain);
+    band.pass(MS(50));
+    assert!(has(&band.received(ann), "\"code\":\"draining\""));
+    let owned = |index: &usize| band.nodes[*index].shards[0].counters().nodes.owned;
+    assert_eq!([1, 2].iter().map(owned).sum::<u32>(), 1, "another node owns the session at once");
+    band.say(bob, r#"428["chat_message",{"sessionId":"s","message":"hi"}]"#);
+    band.pass(MS(50));
+    assert!(has(&band.received(bob), "438[{\"ok\":true"));
+    assert!(has(&band.received(cat), "\"hi\""));
+    assert_eq!(band.session(1).checksum(), band.session(2).checksum());
+    assert!(band.session(1).is_playing(band.now()), "the music goes on");
+}
+
+#[test]
+fn a_command_of_a_member_that_was_given_up_is_carried_out() {
+    let mut band = Band::new(2);
+    let (_, bob, cat) = (band.joined(0, "Ann"), band.joined(1, "Bob"), band.client(1));
+    band.pass(MS(600));
+    band.received(bob);
+    band.news.push((0, NodeNews::Gone { node: node(1) }));
+    band.pass(MS(10));
+    // The node is known by another member again.
+    band.say(cat, &join("s", "Cat"));
+    band.say(bob, r#"427["chat_message",{"sessionId":"s","message":"hi"}]"#);
+    band.pass(MS(600));
+    let received = band.received(bob);
+    assert!(has(&received, "437[{\"ok\":true"), "{received:?}");
+    assert_eq!(band.session(0).members().count(), 3);
 }
 
 #[test]
@@ -482,13 +636,20 @@ fn a_stopped_owner_wakes_as_a_branch() {
     band.pass(MS(20_000));
     band.received(bob);
     assert!(band.session(1).epoch() > band.session(0).epoch(), "the second node has taken over");
-    // Its first words are those of the new owner.
-    band.nodes[0].say(ann.1, r#"427["play",{"sessionId":"s"}]"#);
+    // Its first words are those of the new owner, and the command is forwarded.
     band.received(ann);
+    band.nodes[0].say(ann.1, r#"426["update_message",{"sessionId":"s","message":"new"}]"#);
+    band.nodes[0].say(ann.1, r#"427["chat_message",{"sessionId":"s","message":"hello"}]"#);
     band.stopped[0] = false;
     band.pass(MS(1_000));
     let received = band.received(ann);
-    assert!(has(&received, "\"code\":\"unavailable\"") && !has(&received, "42[\"play\""));
+    let states = received.iter().filter_map(|text| state_in(text));
+    let newest = band.session(1).epoch();
+    assert!(states.clone().count() > 0 && states.clone().all(|(epoch, _)| epoch == newest));
+    assert!(has(&received, "436[{\"ok\":true") && has(&received, "437[{\"ok\":true"));
+    assert_eq!(received.iter().filter(|text| text.contains("\"hello\"")).count(), 1);
+    assert!(has(&band.received(bob), "\"hello\""));
+    assert_eq!(band.session(1).state().message(), "new");
     band.say(ann, r#"428["chat_message",{"sessionId":"s","message":"back"}]"#);
     band.pass(MS(600));
     assert!(has(&band.received(ann), "438[{\"ok\":true"));
@@ -621,4 +782,97 @@ fn nonsense_from_other_nodes_is_counted_and_ignored() {
     assert_eq!(band.nodes[0].shards[0].counters().nodes.unreadable, 4);
     band.say(ann, r#"427["play",{"sessionId":"s"}]"#);
     assert!(has(&band.received(ann), "437[{\"ok\":true"));
+}
+
+/// A run in which messages are lost, the store freezes, and nodes stop and die.
+fn random_run(seed: u64) {
+    let mut random =
+        crate::words::rng::Rng::from_key(crate::words::rng::Seed::from(seed).of_shard(ShardId(0)));
+    let mut draw = |below: u64| random.next_u64() % below;
+    let mut band = Band::new(3);
+    let mut members = band.trio().to_vec();
+    let mut seen: Vec<Vec<String>> = vec![Vec::new(); members.len()];
+    let (mut dead, mut said) = (None, Vec::new());
+    for step in 0..60 {
+        let (index, id) = members[draw(members.len() as u64) as usize];
+        let command = match draw(6) {
+            0 => r#"["play",{"sessionId":"s"}]"#.to_owned(),
+            1 => r#"["pause",{"sessionId":"s"}]"#.to_owned(),
+            2 => r#"["set_role",{"sessionId":"s","role":"leader"}]"#.to_owned(),
+            _ => format!(r#"["chat_message",{{"sessionId":"s","message":"no {step}."}}]"#),
+        };
+        if !band.stopped[index] {
+            band.nodes[index].say(id, &format!("42{step}{command}"));
+            said.push((index, id, step));
+        }
+        match draw(30) {
+            0 => band.is_frozen = true,
+            1 => band.loses = draw(4) as usize,
+            2 if dead.is_none() => {
+                let node = draw(3) as usize;
+                band.kill(node);
+                dead = Some(node);
+            }
+            3 if dead.is_none() => {
+                let node = draw(3) as usize;
+                band.stopped[node] = true;
+                band.pass(MS(draw(6_000)));
+                band.stopped[node] = false;
+            }
+            _ => band.is_frozen = false,
+        }
+        band.pass(MS(draw(300)));
+        for (member, seen) in members.iter().zip(&mut seen) {
+            seen.extend(band.received(*member));
+        }
+    }
+    (band.is_frozen, band.loses) = (false, 0);
+    // The grace of a leader that is gone ends, too.
+    band.pass(MS(14_000));
+    for (member, seen) in members.iter().zip(&mut seen) {
+        seen.extend(band.received(*member));
+    }
+    for (index, id, step) in said.into_iter().filter(|(index, ..)| Some(*index) != dead) {
+        let member = members.iter().position(|one| *one == (index, id)).unwrap();
+        let answer = format!("43{step}[");
+        let answers = seen[member].iter().filter(|text| text.starts_with(&answer)).count();
+        assert_eq!(answers, 1, "seed {seed}: answers to command {step}");
+    }
+    members.retain(|(index, _)| Some(*index) != dead);
+    let states: Vec<_> = members
+        .iter()
+        .map(|(index, _)| {
+            let session = band.session(*index);
+            let names: Vec<_> = session.members().map(|member| member.id).collect();
+            (session.epoch(), session.version(), session.checksum(), names)
+        })
+        .collect();
+    assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "seed {seed}: {states:?}");
+    assert_eq!(states[0].3.len(), members.len(), "seed {seed}: members");
+    let owned: u32 = (0..3)
+        .filter(|index| Some(*index) != dead)
+        .map(|index| band.nodes[index].shards[0].counters().nodes.owned)
+        .sum();
+    assert_eq!(owned, 1, "seed {seed}: owners");
+    for seen in &seen {
+        let mut newest = (0, 0);
+        for text in seen.iter().filter(|text| text.starts_with("42")) {
+            if let Some(state) = state_in(text) {
+                assert!(state >= newest, "seed {seed}: {state:?} after {newest:?}: {text}");
+                newest = state;
+            }
+        }
+        for step in 0..60 {
+            let chat = format!("\"message\":\"no {step}.\"");
+            let heard = seen.iter().filter(|text| text.contains(&chat)).count();
+            assert!(heard <= 1, "seed {seed}: {chat} {heard} times");
+        }
+    }
+}
+
+#[test]
+fn random_runs_end_in_agreement() {
+    for seed in 0..4 {
+        random_run(seed);
+    }
 }
