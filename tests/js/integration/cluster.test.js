@@ -1,5 +1,5 @@
-// Three real nodes of a cluster on a real Redis: one session for members on all of them, and what
-// remains of it when nodes and Redis fail.
+// Three real nodes of a cluster on a real Redis: one session for members on all of them. What remains
+// of it when nodes and Redis fail: ../nodes/faults.test.js.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { connect, emit, freshSession, join, next, received } from "../support/client.js";
@@ -9,84 +9,18 @@ import { health, owned } from "../support/owned.js";
 import { Redis, until } from "../support/redis.js";
 import { launch, startServer } from "../support/server.js";
 import { assertDone, assertRefused } from "../support/shape.js";
+import {
+  assertNeverFalls,
+  assertUnbroken,
+  lasting,
+  order,
+  play,
+  snapshotOf,
+  spread,
+  startNodes,
+  sync,
+} from "../support/spread.js";
 import { request } from "../support/wire.js";
-
-const TICK_MS = 100;
-
-/** A cluster with few ticks, so that a busy machine does not drop any. */
-const startNodes = (env) => Nodes.start(3, { SCROLL_TICK_INTERVAL: String(TICK_MS), ...env });
-
-/** A session that the first node owns, with its leader on the second and followers on the others. */
-async function spread(nodes, fields = {}) {
-  const sessionId = freshSession("spread");
-  const [a, b, c] = nodes.all;
-  const first = await join(a, sessionId, { displayName: "First", role: "follower", ...fields });
-  const leader = await join(b, sessionId, { displayName: "Lead", role: "leader", ...fields });
-  const third = await join(c, sessionId, { displayName: "Third", role: "follower", ...fields });
-  assert.equal(await ownerOf(nodes, sessionId), a);
-  return { sessionId, first, leader, third, all: [first, leader, third] };
-}
-
-/** Starts the music, and waits until everybody receives ticks. */
-async function play({ sessionId, leader, all }) {
-  const begun = Promise.all(all.map((one) => next(one, "scroll_tick")));
-  assertDone(await emit(leader, "play", { sessionId }));
-  await begun;
-}
-
-async function sync(socket, sessionId) {
-  const answer = next(socket, "sync_response");
-  socket.emit("sync_request", { sessionId });
-  return answer;
-}
-
-/** What is equal for all members at one (epoch, version): all but positions and times of answers. */
-function lasting({ positionMs, position, serverTime, serverTimestamp, ...rest }) {
-  return rest;
-}
-
-/** Repeats a change of the tempo until it is acknowledged. Returns the answers and the time taken. */
-async function writable(socket, sessionId, tempo) {
-  const began = performance.now();
-  const answers = [];
-  await until(`${sessionId} can be changed`, async () => {
-    const ack = await emit(socket, "set_tempo", { sessionId, tempo });
-    answers.push(ack);
-    if (!ack.ok) throw new Error(JSON.stringify(ack));
-    return true;
-  });
-  return { ms: Math.round(performance.now() - began), answers, ...answers.at(-1) };
-}
-
-/** The ticks of a member since an index of what it received. */
-const ticksSince = (socket, from) =>
-  socket.received.slice(from).filter(({ event }) => event === "scroll_tick").map(({ payload }) => payload);
-
-/** Checks that no tick is missing over two intervals, and that the position moved with the time. */
-function assertUnbroken(ticks, what) {
-  assert.ok(ticks.length > 1, `${what}: ${ticks.length} ticks`);
-  for (let i = 1; i < ticks.length; i += 1) {
-    const passed = ticks[i].serverTimestamp - ticks[i - 1].serverTimestamp;
-    assert.ok(passed <= 2 * TICK_MS, `${what}: ${passed} ms without a tick`);
-    const moved = ticks[i].positionMs - ticks[i - 1].positionMs;
-    assert.ok(Math.abs(moved - passed) <= 1, `${what}: the music moved ${moved} ms in ${passed} ms`);
-  }
-}
-
-const order = ({ epoch, version }) => [epoch, version];
-
-/** Whether the first (epoch, version) is lower than the second. */
-const isLower = (a, b) => a.epoch < b.epoch || (a.epoch === b.epoch && a.version < b.version);
-
-/** Checks that (epoch, version) never falls in what a member received. */
-function assertNeverFalls(socket) {
-  let last = { epoch: 0, version: 0 };
-  for (const { event, payload } of socket.received) {
-    if (payload?.epoch === undefined || payload.version === undefined) continue;
-    assert.ok(!isLower(payload, last), `${event} falls from ${order(last)} to ${order(payload)}`);
-    last = payload;
-  }
-}
 
 describe("members on three nodes", () => {
   let nodes;
@@ -222,173 +156,6 @@ describe("members on three nodes", () => {
     assert.match(text, /^bandsync_cluster_standing\{standing="full"\} 1$/m);
     assert.match(text, /^bandsync_cluster_nodes 3$/m);
     assert.match(text, /^bandsync_cluster_events_total\{kind="commits"\} [1-9]/m);
-  });
-});
-
-/** A member's newest snapshot, which an own join renews. */
-async function snapshotOf(socket, sessionId) {
-  const snapshot = next(socket, "snapshot", (one) => one.sessionId === sessionId);
-  assertDone(await emit(socket, "join_session", { sessionId }));
-  return snapshot;
-}
-
-describe("a node is lost", () => {
-  test("the owner is killed: the music goes on, and another node takes the session over", async (t) => {
-    const nodes = owned(await startNodes());
-    const token = "lead-token_with-128-bits";
-    const band = await spread(nodes);
-    const { sessionId, first, leader, third } = band;
-    await play(band);
-    const home = await join(nodes.all[0], sessionId, { token, role: "leader", displayName: "Boss" });
-    const before = await sync(third, sessionId);
-    const from = [leader, third].map((one) => one.received.length);
-    const [dead] = nodes.all;
-    const isLost = ({ members }) => members.some(({ socketId, connected }) => socketId === first.id && !connected);
-    const gone = Promise.all([leader, third].map((one) => next(one, "snapshot", isLost)));
-    await dead.crash();
-
-    const back = await until("the leader is back on another node", async () => {
-      const socket = await connect(nodes.all[2]);
-      const ack = await emit(socket, "join_session", { sessionId, token });
-      return ack.ok && { socket, ack };
-    });
-    assert.deepEqual([back.ack.seat, back.ack.role], ["back", "leader"], "the seat is kept by its token");
-    const after = await writable(back.socket, sessionId, 77);
-    t.diagnostic(`writable ${after.ms} ms after the leader was back`);
-    assert.ok(isLower(before, after), `${order(before)} to ${order(after)}`);
-    await Promise.all([leader, third].map((one) => next(one, "scroll_tick", (tick) => tick.tempoBpm === 77)));
-    await gone;
-    for (const [n, one] of [leader, third].entries()) {
-      const kept = ticksSince(one, from[n]).filter((tick) => tick.tempoBpm !== 77);
-      assertUnbroken(kept, `survivor ${n}`);
-      assertNeverFalls(one);
-    }
-    assert.ok(nodes.living.includes(await ownerOf(nodes, sessionId)));
-    assert.equal(home.connected, false);
-  });
-
-  test("the owner is killed: a session is writable again when its lease has ended", async (t) => {
-    const nodes = owned(await startNodes());
-    const band = await spread(nodes);
-    await play(band);
-    await nodes.all[0].crash();
-    const after = await writable(band.leader, band.sessionId, 88);
-    t.diagnostic(`writable ${after.ms} ms after the kill`);
-    for (const ack of after.answers.slice(0, -1)) assertRefused(ack, "unavailable");
-    await nodes.settled();
-  });
-
-  test("the owner sleeps until it is replaced: it sends nothing old when it wakes", async () => {
-    const nodes = owned(await startNodes());
-    const band = await spread(nodes);
-    const { sessionId, first, leader, third } = band;
-    await play(band);
-    const [owner] = nodes.all;
-    nodes.pause(owner);
-    const after = await writable(leader, sessionId, 66);
-    assert.equal((await sync(third, sessionId)).tempoBpm, 66);
-    const from = first.received.length;
-    nodes.wake(owner);
-    await nodes.standing(owner, "full");
-    await until("the woken member follows", async () => {
-      const stale = first.received.slice(from).find(({ event }) => event === "snapshot");
-      return stale ?? first.connected === false;
-    });
-    const since = first.received.slice(from).filter(({ payload }) => payload?.epoch !== undefined);
-    for (const { event, payload } of since) {
-      assert.ok(!isLower(payload, after), `${event} of ${order(payload)} is older than ${order(after)}`);
-    }
-    const again = first.connected ? first : await join(owner, sessionId);
-    assertDone(await emit(again, "chat_message", { sessionId, message: "awake" }));
-    await until("the others read it", () => received(third, "chat_message").some(({ message }) => message === "awake"));
-    assertNeverFalls(leader);
-  });
-
-  test("nodes that are drained one after the other lose no session", async () => {
-    const nodes = owned(await startNodes());
-    const band = await spread(nodes);
-    const { sessionId, leader, third } = band;
-    await play(band);
-    assertDone(await emit(leader, "update_message", { sessionId, message: "kept" }));
-    nodes.all[0].signal("SIGTERM");
-    const { code, stderr } = await nodes.all[0].exited;
-    assert.equal(code, 0, stderr);
-    await writable(leader, sessionId, 99);
-    await Promise.all([leader, third].map((one) => until("the tempo", async () => (await sync(one, sessionId)).tempoBpm === 99)));
-    assert.equal((await snapshotOf(third, sessionId)).message, "kept");
-  });
-});
-
-describe("Redis is lost", () => {
-  for (const [what, args] of [
-    ["with its data", ["--appendonly", "yes", "--appendfsync", "always"]],
-    ["empty", []],
-  ]) {
-    test(`killed, and back ${what}: the music goes on, and all sessions are writable again`, async (t) => {
-      const nodes = owned(new Nodes(await Redis.start(args)));
-      await found(nodes.redis);
-      const env = { SCROLL_TICK_INTERVAL: String(TICK_MS) };
-      await Promise.all([0, 1, 2].map((n) => nodes.add(`node-${n}`, env)));
-      await nodes.settled();
-      const band = await spread(nodes);
-      const { sessionId, leader, third } = band;
-      await play(band);
-      const homeId = freshSession("home");
-      const home = await join(nodes.all[0], homeId, { role: "leader" });
-      await play({ sessionId: homeId, leader: home, all: [home] });
-      const from = [...band.all, home].map((one) => one.received.length);
-      const before = { shared: await sync(third, sessionId), home: await sync(home, homeId) };
-
-      const died = performance.now();
-      await nodes.redis.kill();
-      const refused = await until("the shared session says unavailable", async () => {
-        const ack = await emit(leader, "set_tempo", { sessionId, tempo: 50 });
-        return ack.ok === false && ack;
-      });
-      t.diagnostic(`the shared session is unavailable ${Math.round(performance.now() - died)} ms after the kill`);
-      assertRefused(refused, "unavailable");
-      const alone = await writable(home, homeId, 70);
-      t.diagnostic(`the home session is writable after ${alone.ms} ms`);
-      for (const node of nodes.all) {
-        await nodes.standing(node, "alone");
-        const { status, redis } = await health(node);
-        assert.deepEqual([status, redis], ["degraded", false]);
-      }
-      await nodes.redis.launch();
-      const returned = performance.now();
-      const shared = await writable(leader, sessionId, 60);
-      t.diagnostic(`the shared session is writable ${Math.round(performance.now() - returned)} ms after the return`);
-      assert.ok(isLower(before.shared, shared) && isLower(before.home, alone));
-      assertDone(await emit(home, "set_tempo", { sessionId: homeId, tempo: 71 }));
-      await nodes.settled();
-      for (const id of [sessionId, homeId]) {
-        await until(`${id} is stored, and owned as before`, async () => (await ownerOf(nodes, id)) === nodes.all[0]);
-      }
-      await Promise.all(band.all.map((one) => next(one, "scroll_tick", (tick) => tick.tempoBpm === 60)));
-      for (const [n, one] of [...band.all, home].entries()) {
-        assertNeverFalls(one);
-        const ticks = ticksSince(one, from[n]);
-        const tempo = ticks[0].tempoBpm;
-        assertUnbroken(ticks.filter((tick) => tick.tempoBpm === tempo), `member ${n}`);
-      }
-    });
-  }
-
-  test("frozen and woken: no session changes its owner", async () => {
-    const nodes = owned(await startNodes());
-    const band = await spread(nodes);
-    const { sessionId, leader, third } = band;
-    await play(band);
-    const before = await sync(third, sessionId);
-    nodes.redis.signal("SIGSTOP");
-    for (const node of nodes.all) await nodes.standing(node, "alone");
-    assertRefused(await emit(leader, "set_tempo", { sessionId, tempo: 50 }), "unavailable");
-    nodes.redis.signal("SIGCONT");
-    const after = await writable(leader, sessionId, 61);
-    assert.equal(after.epoch, before.epoch);
-    await nodes.settled();
-    assert.equal(await ownerOf(nodes, sessionId), nodes.all[0]);
-    band.all.forEach(assertNeverFalls);
   });
 });
 
