@@ -21,7 +21,6 @@ import {
   ticksSince,
   writable,
 } from "../support/spread.js";
-import { request } from "../support/wire.js";
 
 describe("a node is lost", () => {
   test("the owner is killed: the music goes on, and another node takes the session over", async (t) => {

@@ -239,7 +239,16 @@ pub(super) fn stored(room: &mut Room, key: RoomKey) -> Option<Settled> {
     owner.gate.timeline = Some(flight.timeline);
     room.persisted.stored = Some((flight.epoch, flight.version));
     room.persisted.token_changes = flight.tokens;
-    Some(Settled { key, answers: flight.answers, told: flight.told })
+    let InFlight { mut answers, mut told, .. } = flight;
+    if let Some(Shared::Owner(owner)) = room.shared.as_deref()
+        && !is_undecided(room, owner)
+        && let Some(Shared::Owner(owner)) = room.shared.as_deref_mut()
+    {
+        // Later commands have decided nothing, so they wait for no other decision.
+        answers.append(&mut owner.gate.answers);
+        told.append(&mut owner.gate.told);
+    }
+    Some(Settled { key, answers, told })
 }
 
 /// Opens or closes the gate of a session: whether decisions must be stored before members learn of

@@ -401,6 +401,25 @@ fn nobody_learns_of_a_decision_that_is_not_stored() {
 }
 
 #[test]
+fn a_command_that_decides_nothing_is_answered_with_the_decision_before_it() {
+    let mut band = Band::new(2);
+    let (ann, _) = (band.joined(0, "Ann"), band.joined(1, "Bob"));
+    band.pass(MS(50));
+    band.received(ann);
+    band.is_frozen = true;
+    band.say(ann, r#"427["set_tempo",{"sessionId":"s","tempo":99}]"#);
+    band.say(ann, r#"428["set_tempo",{"sessionId":"s","tempo":99}]"#);
+    band.say(ann, r#"429["chat_message",{"sessionId":"s","message":"hi"}]"#);
+    assert_eq!(band.received(ann), [""; 0]);
+    band.is_frozen = false;
+    band.pass(MS(20));
+    let received = band.received(ann);
+    for part in ["437[", "438[", "439[", "\"hi\""] {
+        assert!(has(&received, part), "{received:?}");
+    }
+}
+
+#[test]
 fn a_node_that_is_alone_waits_for_no_store() {
     let mut band = Band::new(1);
     let ann = band.joined(0, "Ann");
