@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,10 +19,10 @@ use crate::layout::Layout;
 use crate::lease::Beat;
 use crate::line::{Line, Open, field, info_text, version};
 use crate::names::{Names, TABLE};
-use crate::order::{Courier, Job, Queue, Routes};
+use crate::order::{Courier, Job, Look, Queue, Routes};
 use crate::reply::Trouble;
 use crate::scripts::Scripts;
-use crate::shared::{Plan, Shared, unix_us};
+use crate::shared::{Plan, unix_us};
 use crate::status::Status;
 use crate::table::{Entry, Joined, Table};
 
@@ -74,7 +74,7 @@ pub struct Member {
     pub(crate) layout: Layout,
     pub(crate) orders: Vec<Receiver<Job>>,
     pub(crate) status: Arc<Status>,
-    pub(crate) shared: Arc<OnceLock<Weak<Shared>>>,
+    pub(crate) look: Arc<OnceLock<Look>>,
 }
 
 impl Member {
@@ -99,7 +99,7 @@ impl Member {
             names: Arc::clone(&self.names),
             routes: Arc::clone(&self.routes),
             status: Arc::clone(&self.status),
-            shared: Arc::clone(&self.shared),
+            look: Arc::clone(&self.look),
         }
     }
 }
@@ -157,7 +157,7 @@ pub fn join(plan: Plan) -> Result<Member, JoinError> {
         layout,
         orders,
         status,
-        shared: Arc::default(),
+        look: Arc::default(),
         plan,
     })
 }

@@ -1,7 +1,7 @@
 //! Orders of the shards, and the bounded queue in which they wait.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bandsync_engine::io::NodeId;
@@ -11,7 +11,6 @@ use parking_lot::RwLock;
 
 use crate::meters::add;
 use crate::names::Names;
-use crate::shared::Shared;
 use crate::status::Status;
 
 /// Maximum orders that wait at a primary. Specified.
@@ -263,14 +262,17 @@ impl Queue {
     }
 }
 
+/// A call that looks whether this process was stopped, or a lease has ended.
+pub type Look = Box<dyn Fn() + Send + Sync>;
+
 /// The way of the shards to the courier. Orders before the start wait.
 #[derive(Clone)]
 pub struct Courier {
     pub(crate) names: Arc<Names>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) status: Arc<Status>,
-    /// The running node; empty before the start.
-    pub(crate) shared: Arc<OnceLock<Weak<Shared>>>,
+    /// Looks at the leases of the running node; empty before the start.
+    pub(crate) look: Arc<OnceLock<Look>>,
 }
 
 /// The queues of the primaries, and the primary of each bucket.
@@ -338,8 +340,8 @@ impl Courier {
     /// the news of it, and this order is one from before the pause: it is answered, and not sent.
     pub fn order(&self, shard: ShardId, order: Order<'_>) -> bool {
         let since = Instant::now();
-        if let Some(shared) = self.shared.get().and_then(Weak::upgrade) {
-            shared.look();
+        if let Some(look) = self.look.get() {
+            look();
         }
         let task = Task::of(order);
         let bucket = task.session().map_or(0, |session| self.names.bucket(session));

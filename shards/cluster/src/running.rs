@@ -38,7 +38,7 @@ impl Member {
     /// If the system cannot start a thread.
     pub fn start(self, shards: impl Shards) -> io::Result<Running> {
         let Self { plan, names, node, table, living, entry, routes, layout, .. } = self;
-        let (orders, status, handles) = (self.orders, self.status, self.shared);
+        let (orders, status, look) = (self.orders, self.status, self.look);
         let (wake, woken) = bounded(1);
         let (ask, asked) = bounded(1);
         let post = Post::new(shards, wake, Arc::clone(&status.meters));
@@ -67,7 +67,12 @@ impl Member {
             plan,
         });
         shared.report(Instant::now());
-        let _ = handles.set(Arc::downgrade(&shared));
+        let node = Arc::downgrade(&shared);
+        let _ = look.set(Box::new(move || {
+            if let Some(shared) = node.upgrade() {
+                shared.look();
+            }
+        }));
         census::publish(&shared, &table, &living);
         // They may learn of this node before they read the table.
         let to: Vec<u16> = living.iter().map(|node| node.number).collect();
