@@ -8,8 +8,9 @@ use bandsync_engine::io::NodeId;
 use ring::hmac;
 use subtle::ConstantTimeEq;
 
-/// Maximum size of a frame. Specified: a record with its set list fits.
-pub const BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Maximum size of a frame. Specified: a message of 4 MiB fits, which may be a record with its set
+/// list.
+pub const BYTES_MAX: usize = 4 * 1024 * 1024 + 64;
 
 /// Bytes before the body.
 pub const FRONT_BYTES: usize = 30;
@@ -227,6 +228,36 @@ mod tests {
             list.iter().for_each(|(tag, body)| append(&mut joined, *tag, body));
             let read = bodies(&joined).unwrap();
             prop_assert_eq!(read, list.iter().map(|(tag, body)| (*tag, &body[..])).collect::<Vec<_>>());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_frame_that_is_cut_or_of_an_unknown_kind_is_dropped(
+            body: Vec<u8>, at: prop::sample::Index, flags in 16_u8.., format in 2_u8..,
+        ) {
+            for seal in [Seal::new(None), Seal::new(Some("backstage"))] {
+                let bytes = frame(&seal, (FROM, 9), Target::Several, 3, &body);
+                let cut = &bytes[..at.index(bytes.len())];
+                let read = parse(&seal, 3, cut).map(|frame| frame.body.len());
+                // Without a hash, a shorter body is a body.
+                prop_assert!(read.is_err() || seal.key.is_none() && cut.len() >= FRONT_BYTES);
+                for (place, byte) in [(2, format), (3, flags), (4, 0), (0, b'X')] {
+                    let mut unknown = bytes.clone();
+                    unknown[place] = byte;
+                    unknown[5] = if place == 4 { 0 } else { unknown[5] };
+                    prop_assert!(parse(&seal, 3, &unknown).is_err());
+                }
+            }
+        }
+
+        #[test]
+        fn bodies_that_claim_to_be_longer_than_they_are_are_dropped(tag: u64, more in 1_u32.., body: Vec<u8>) {
+            let mut bytes = Vec::new();
+            append(&mut bytes, tag, &body);
+            let claimed = (body.len() as u32).saturating_add(more);
+            bytes[8..12].copy_from_slice(&claimed.to_le_bytes());
+            prop_assert_eq!(bodies(&bytes), Err(Fault::Malformed));
         }
     }
 
