@@ -347,6 +347,10 @@ impl Worker {
             unit.commands = commands.len();
             commands.iter().for_each(|command| command.write_packed_command(&mut bytes));
         }
+        if self.shared.look() {
+            // This process may have been stopped since the jobs were picked.
+            return self.put_back(units.into_iter().flat_map(|unit| unit.jobs).collect());
+        }
         // A message without receivers has no command.
         let mut is_lost = !bytes.is_empty() && open.wire.send(&bytes).is_err();
         if must_echo && !is_lost {

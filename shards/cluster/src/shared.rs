@@ -157,12 +157,14 @@ impl Shared {
     }
 
     /// Reports the standings if this process was stopped, or a lease has ended, since the last
-    /// report. Callers see no answer and take no order before that.
-    pub fn look(&self) {
+    /// report, and returns whether that was so. Callers see no answer and take no order before that.
+    pub fn look(&self) -> bool {
         let now = Instant::now();
-        if self.watch.is_due(now) {
+        let is_due = self.watch.is_due(now);
+        if is_due {
             self.report(now);
         }
+        is_due
     }
 
     /// Ends the leases whose time is over, and reports the standings that changed. Returns the time

@@ -563,8 +563,10 @@ fn with_a_secret_forged_and_old_messages_change_nothing() {
     let server = Server::start(&[]);
     server.found(16);
     let secret = Some("backstage".to_owned());
-    let one = Node::start(Plan { secret: secret.clone(), ..plan(&server, "one") });
-    let two = Node::start(Plan { secret, ..plan(&server, "two") });
+    // The subscription must not be lost on a busy machine, and its messages with it.
+    let lease_ttl = Duration::from_secs(10);
+    let plan = |name| Plan { secret: secret.clone(), lease_ttl, ..plan(&server, name) };
+    let (one, two) = (Node::start(plan("one")), Node::start(plan("two")));
     one.await_others(1);
     two.await_others(1);
     let stage = session("stage");
