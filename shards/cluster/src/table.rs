@@ -83,7 +83,7 @@ impl Entry {
         Some(NodeId { number, incarnation })
     }
 
-    /// How far a clock, given with Redis' time when it was read, is ahead of this node's, in
+    /// Returns by how much a clock, given with the time of Redis at its reading, is ahead of this node's, in
     /// milliseconds.
     pub fn behind(&self, wall: u64, now: u64) -> i64 {
         let ahead = |wall: u64, now: u64| {

@@ -41,7 +41,7 @@ pub fn plan(server: &Server, name: &str) -> Plan {
     plan_at(server.topology(), name)
 }
 
-/// The same, with a Redis.
+/// Returns the plan of a node with this Redis.
 pub fn plan_at(redis: Topology, name: &str) -> Plan {
     Plan {
         redis,

@@ -11,6 +11,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::announce;
 use super::branch::Branch;
 use super::owner::{OwnedOutcome, Owner, ROLL_CALL, RemoteMember, Turn};
+use super::post::{
+    call, keep_commands, present_of, say, seat_from, send, send_answer, send_bytes, up_in,
+};
 use super::room::{Room, SCREENS_MAX};
 use super::shared::Shared;
 use super::told::{Place, Told};
@@ -25,7 +28,7 @@ use crate::speech::{Code, Join, LeaveReason, Reject, SessionCommand, View};
 use crate::timers::{Timer, TimerHandle};
 use crate::wire::envelope::{
     self, Attach, Bulletin, Evict, Hearers, Message, Missing, Moved, Outcome, PacketPlace, Part,
-    Present, Pulse, RollCall, State,
+    Pulse, RollCall, State,
 };
 use crate::words::ids::{ConnId, MemberId, RoomKey, SeatHandle, SessionId};
 use crate::words::time::Micros;
@@ -416,7 +419,7 @@ impl<'r> Clustered<'r> {
         room.session.begin_owned(epoch, cx.now);
         let mut owner = Owner::default();
         owner.read_notes(notes.unwrap_or_default());
-        self.share(key, Shared::Owner(owner), cx);
+        share(self.rooms, key, Shared::Owner(owner), cx);
         Ok(key)
     }
 
@@ -436,7 +439,7 @@ impl<'r> Clustered<'r> {
         if let Some(record) = record {
             room.session = Session::copy_of(record, &self.rooms.rules, cx.now);
         }
-        self.share(key, Shared::Branch(Branch::new(owner, epoch, cx.now.at)), cx);
+        share(self.rooms, key, Shared::Branch(Branch::new(owner, epoch, cx.now.at)), cx);
         Ok(key)
     }
 
@@ -683,7 +686,7 @@ impl<'r> Clustered<'r> {
         branch.trim(own_up);
         let must_report = !branch.lost.is_empty() && branch.may_ask(cx.now.at);
         if must_report {
-            self.report_members(key, cx);
+            report_members(self.rooms, key, cx);
         }
         Some((key, answered))
     }
@@ -752,7 +755,7 @@ impl<'r> Clustered<'r> {
         let Some(Shared::Branch(branch)) = room.shared.as_deref_mut() else { return };
         let must_report = !branch.lost.is_empty() && branch.may_ask(cx.now.at);
         if must_report {
-            self.report_members(key, cx);
+            report_members(self.rooms, key, cx);
         }
     }
 
@@ -761,7 +764,7 @@ impl<'r> Clustered<'r> {
     pub fn read_pulse(&mut self, from: NodeId, pulse: &Pulse, cx: &mut Cx<'_>) -> Vec<HeldAnswer> {
         let mut rejected = Vec::new();
         for tag in &pulse.branches {
-            self.call_unknown(from, *tag, cx);
+            call_unknown(self.rooms, from, *tag, cx);
         }
         for (tag, epoch, seq) in &pulse.sessions {
             let known = self.rooms.nodes.as_deref().and_then(|nodes| nodes.tags.get(tag)).copied();
@@ -798,7 +801,7 @@ impl<'r> Clustered<'r> {
                 rejected.append(&mut self.yield_to(from, key, *epoch, cx));
                 let known = branch_mut(self.rooms, key).map(|branch| branch.epoch);
                 if self.meet(from, session, *epoch, cx).is_some() && known == Some(*epoch) {
-                    self.report_members(key, cx);
+                    report_members(self.rooms, key, cx);
                 }
             }
         }
@@ -944,7 +947,7 @@ impl<'r> Clustered<'r> {
                 return;
             }
             branch.follow(owner, epoch, cx.now.at);
-            self.report_members(key, cx);
+            report_members(self.rooms, key, cx);
         }
     }
 
@@ -1036,7 +1039,7 @@ impl<'r> Clustered<'r> {
         } else {
             room.session.take_charge(epoch, cx.now, &mut self.rooms.effects);
         }
-        self.share(key, Shared::Owner(owner), cx);
+        share(self.rooms, key, Shared::Owner(owner), cx);
         cx.report.counters.nodes.takeovers += 1;
         let call = RollCall { sessions: vec![(session, epoch)] };
         announce_to_all(self.rooms, &Message::RollCall(call), cx);
@@ -1135,16 +1138,6 @@ impl<'r> Clustered<'r> {
         }
     }
 
-    /// Asks a node for its members of a session that this node owns, if it has named none.
-    fn call_unknown(&mut self, from: NodeId, tag: u64, cx: &mut Cx<'_>) {
-        let known = self.rooms.nodes.as_deref().and_then(|nodes| nodes.tags.get(&tag));
-        let Some(room) = known.and_then(|key| self.rooms.rooms.get(*key)) else { return };
-        let Some(Shared::Owner(owner)) = room.shared.as_deref() else { return };
-        if owner.branches.get(&from.number).is_none_or(|branch| branch.node != from) {
-            call(from, (room.session.id(), room.session.epoch()), cx);
-        }
-    }
-
     /// Follows the owner of a message if its epoch is higher than the one known. Returns the room
     /// if this node has a branch in that epoch.
     fn meet(
@@ -1161,33 +1154,9 @@ impl<'r> Clustered<'r> {
         }
         if epoch > branch.epoch {
             branch.follow(from, epoch, cx.now.at);
-            self.report_members(key, cx);
+            report_members(self.rooms, key, cx);
         }
         Some(key)
-    }
-
-    /// Names the members that are connected here to the owner, and sends it what it has not
-    /// handled.
-    fn report_members(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
-        let Some(room) = self.rooms.rooms.get(key) else { return };
-        let session = room.session.id().clone();
-        let here = |screens: bool| {
-            let here = room.seated_here().filter(move |(_, is_screen)| *is_screen == screens);
-            here.map(|(member, _)| member)
-        };
-        let Some(Shared::Branch(branch)) = room.shared.as_deref() else { return };
-        let known = |seat: &&Seat| room.session.members().any(|one| one.id == seat.member.id);
-        let lost = branch.lost.iter().filter(|seat| !known(seat));
-        let members = room.session.seats_of(here(false)).chain(lost).map(present_of).collect();
-        let screens = here(true).collect();
-        let (epoch, up) = (branch.epoch, branch.base());
-        let to = [branch.owner.number];
-        let attach = Attach { session: session.clone(), epoch, up, members, screens };
-        send(&session, &to, &Message::Attach(attach), cx);
-        for pending in &branch.pending {
-            send_bytes(&session, &to, &pending.body, cx);
-        }
-        arm(self.rooms, cx);
     }
 
     /// Becomes a branch of the node that owns the session now. What was decided and not stored is
@@ -1223,30 +1192,64 @@ impl<'r> Clustered<'r> {
             let claim = Output::Claim { session, expected: None, floor: epoch };
             cx.out.list.push(claim);
         }
-        self.share(key, Shared::Branch(branch), cx);
+        share(self.rooms, key, Shared::Branch(branch), cx);
         if owner.is_some() {
-            self.report_members(key, cx);
+            report_members(self.rooms, key, cx);
         }
         rejected
     }
+}
 
-    /// Sets a room's part in the cluster.
-    fn share(&mut self, key: RoomKey, shared: Shared, cx: &mut Cx<'_>) {
-        let Some(room) = self.rooms.rooms.get_mut(key) else { return };
-        let Some(nodes) = self.rooms.nodes.as_deref_mut() else { return };
-        count(cx, Some(&shared), true);
-        let (was_empty, now) = (room.empty_since().is_some(), cx.now.at);
-        room.shared = Some(Box::new(shared));
-        room.note_empty(now);
-        let is_empty = room.empty_since().is_some();
-        let empty = &mut cx.report.counters.sessions_empty;
-        *empty = *empty + u32::from(is_empty) - u32::from(was_empty);
-        nodes.tags.insert(room.session.id().tag(), key);
-        let waits = nodes.must_wait(room);
-        // A gate that closes holds nothing back yet.
-        drop(announce::set_waits(room, key, waits));
-        arm(self.rooms, cx);
+/// Asks a node for its members of a session that this node owns, if it has named none.
+fn call_unknown(rooms: &Rooms, from: NodeId, tag: u64, cx: &mut Cx<'_>) {
+    let known = rooms.nodes.as_deref().and_then(|nodes| nodes.tags.get(&tag));
+    let Some(room) = known.and_then(|key| rooms.rooms.get(*key)) else { return };
+    let Some(Shared::Owner(owner)) = room.shared.as_deref() else { return };
+    if owner.branches.get(&from.number).is_none_or(|branch| branch.node != from) {
+        call(from, (room.session.id(), room.session.epoch()), cx);
     }
+}
+
+/// Names the members that are connected here to the owner, and sends it what it has not
+/// handled.
+fn report_members(rooms: &mut Rooms, key: RoomKey, cx: &mut Cx<'_>) {
+    let Some(room) = rooms.rooms.get(key) else { return };
+    let session = room.session.id().clone();
+    let here = |screens: bool| {
+        let here = room.seated_here().filter(move |(_, is_screen)| *is_screen == screens);
+        here.map(|(member, _)| member)
+    };
+    let Some(Shared::Branch(branch)) = room.shared.as_deref() else { return };
+    let known = |seat: &&Seat| room.session.members().any(|one| one.id == seat.member.id);
+    let lost = branch.lost.iter().filter(|seat| !known(seat));
+    let members = room.session.seats_of(here(false)).chain(lost).map(present_of).collect();
+    let screens = here(true).collect();
+    let (epoch, up) = (branch.epoch, branch.base());
+    let to = [branch.owner.number];
+    let attach = Attach { session: session.clone(), epoch, up, members, screens };
+    send(&session, &to, &Message::Attach(attach), cx);
+    for pending in &branch.pending {
+        send_bytes(&session, &to, &pending.body, cx);
+    }
+    arm(rooms, cx);
+}
+
+/// Sets a room's part in the cluster.
+fn share(rooms: &mut Rooms, key: RoomKey, shared: Shared, cx: &mut Cx<'_>) {
+    let Some(room) = rooms.rooms.get_mut(key) else { return };
+    let Some(nodes) = rooms.nodes.as_deref_mut() else { return };
+    count(cx, Some(&shared), true);
+    let (was_empty, now) = (room.empty_since().is_some(), cx.now.at);
+    room.shared = Some(Box::new(shared));
+    room.note_empty(now);
+    let is_empty = room.empty_since().is_some();
+    let empty = &mut cx.report.counters.sessions_empty;
+    *empty = *empty + u32::from(is_empty) - u32::from(was_empty);
+    nodes.tags.insert(room.session.id().tag(), key);
+    let waits = nodes.must_wait(room);
+    // A gate that closes holds nothing back yet.
+    drop(announce::set_waits(room, key, waits));
+    arm(rooms, cx);
 }
 
 /// Sends a sign of life to each node that shares sessions, with the newest bulletins.
@@ -1335,55 +1338,6 @@ fn copy(room: &mut Room, record: Record, cx: &Cx<'_>) {
     room.session.copy(record, cx.now);
 }
 
-/// Keeps the commands of void decisions for the next owner, under their numbers. Returns the
-/// acknowledgements that no other owner will send.
-fn keep_commands(
-    branch: &mut Branch,
-    answers: Vec<HeldAnswer>,
-    session: &SessionId,
-    cx: &mut Cx<'_>,
-) -> Vec<HeldAnswer> {
-    let mut left = Vec::new();
-    for mut answer in answers {
-        let Some(HeldCommand { up, member, peer, payload }) = answer.command.take() else {
-            left.push(answer);
-            continue;
-        };
-        let HeldAnswer { client, event, ack, .. } = answer;
-        let has_room = branch.has_room(payload.len());
-        let reply = PendingReply { client, member, event, ack, payload, is_join: false };
-        branch.up = up - 1;
-        if has_room {
-            branch.note_sent(say(session, up, peer, &reply), Some(reply), cx.now.at);
-            cx.report.counters.nodes.forwards += 1;
-        } else {
-            // Its number must not be missing.
-            let nothing = PendingReply { event: "", ack: None, payload: String::new(), ..reply };
-            branch.note_sent(say(session, up, peer, &nothing), None, cx.now.at);
-            left.push(answer);
-        }
-    }
-    left
-}
-
-/// Asks a node for its members of a session.
-fn call(node: NodeId, (session, epoch): (&SessionId, u64), cx: &mut Cx<'_>) {
-    let call = RollCall { sessions: vec![(session.clone(), epoch)] };
-    let body = cx.out.span(|bytes| Message::RollCall(call).write(bytes));
-    cx.out.list.push(Output::Announce { to: vec![node.number], body });
-}
-
-/// Prints a command for the owner of a session.
-fn say(session: &SessionId, up: u64, peer: IpAddr, reply: &PendingReply) -> Vec<u8> {
-    let PendingReply { member, event, ack, payload, is_join, .. } = reply;
-    let (session, member, wants_ack) = (session.clone(), *member, ack.is_some());
-    let say = envelope::Say { session, up, member, peer, event, payload, wants_ack };
-    let message = if *is_join { Message::Join(say) } else { Message::Say(say) };
-    let mut body = Vec::new();
-    message.write(&mut body);
-    body
-}
-
 /// Sends a message to all shards of all other nodes.
 fn announce_to_all(rooms: &Rooms, message: &Message<'_>, cx: &mut Cx<'_>) {
     let Some(nodes) = rooms.nodes.as_deref() else { return };
@@ -1431,46 +1385,4 @@ fn answers_of(branch: &mut Branch, own: NodeId, outcomes: &[Outcome<'_>]) -> Vec
         Some(Answered { reply, ok: outcome.ok, text: outcome.text.to_owned() })
     })
     .collect()
-}
-
-/// Returns the number of the last command of a node that the owner has handled.
-fn up_in(heard: &[envelope::Heard], node: NodeId) -> u64 {
-    let is_it = |heard: &&envelope::Heard| {
-        heard.number == node.number && heard.incarnation == node.incarnation
-    };
-    heard.iter().find(is_it).map_or(0, |heard| heard.up)
-}
-
-fn present_of(seat: &Seat) -> Present {
-    let Seat { member, tick_hz, metronome, knows_pin, .. } = seat;
-    Present {
-        member: member.clone(),
-        may_edit: member.may_edit,
-        knows_pin: *knows_pin,
-        metronome: *metronome,
-        tick_hz: *tick_hz,
-    }
-}
-
-fn seat_from(present: Present) -> Seat {
-    let Present { mut member, may_edit, knows_pin, metronome, tick_hz } = present;
-    member.may_edit = may_edit;
-    Seat { member, tick_hz, metronome, knows_pin, latency_ms: 0 }
-}
-
-fn send_answer(session: &SessionId, epoch: u64, outcome: &OwnedOutcome, cx: &mut Cx<'_>) {
-    let OwnedOutcome { node, up, ok, text } = outcome;
-    let outcome = Outcome { node: *node, up: *up, ok: *ok, text };
-    let answer = envelope::Answer { session: session.clone(), epoch, outcome };
-    send(session, &[*node], &Message::Answer(answer), cx);
-}
-
-fn send(session: &SessionId, to: &[u16], message: &Message<'_>, cx: &mut Cx<'_>) {
-    let body = cx.out.span(|bytes| message.write(bytes));
-    cx.out.list.push(Output::Publish { session: session.clone(), to: to.to_vec(), body });
-}
-
-fn send_bytes(session: &SessionId, to: &[u16], body: &[u8], cx: &mut Cx<'_>) {
-    let body = cx.out.span(|bytes| bytes.extend_from_slice(body));
-    cx.out.list.push(Output::Publish { session: session.clone(), to: to.to_vec(), body });
 }

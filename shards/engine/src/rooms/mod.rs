@@ -12,6 +12,7 @@ mod gate;
 mod owner;
 mod persist;
 mod persisted;
+mod post;
 pub mod replay_log;
 mod reservations;
 mod room;
@@ -170,7 +171,13 @@ impl Rooms {
                     return Reply::NotLoaded(join.session);
                 }
                 if let Some(key) = self.names.get(&join.session)
-                    && let Some(stop) = self.stop(*key, caller, None, cx)
+                    && let Some(stop) = clustered::stop(
+                        (&self.rooms, self.nodes.as_deref()),
+                        *key,
+                        caller,
+                        None,
+                        cx,
+                    )
                 {
                     return stop;
                 }
@@ -185,7 +192,15 @@ impl Rooms {
                 Ack::Done
             }),
             Call::Session(session, terms, command) => match self.seat_in(seat, &session) {
-                Ok(held) if let Some(stop) = self.stop(held.room, caller, Some(&command), cx) => {
+                Ok(held)
+                    if let Some(stop) = clustered::stop(
+                        (&self.rooms, self.nodes.as_deref()),
+                        held.room,
+                        caller,
+                        Some(&command),
+                        cx,
+                    ) =>
+                {
                     return stop;
                 }
                 Ok(held) => self.command(held, caller.member, terms, command, cx),
@@ -193,18 +208,6 @@ impl Rooms {
             },
         };
         Reply::Now { seat, replaced, outcome }
-    }
-
-    /// Returns the reply to a call that is not carried out here and now.
-    fn stop(
-        &self,
-        key: RoomKey,
-        caller: &Caller,
-        command: Option<&SessionCommand>,
-        cx: &Cx<'_>,
-    ) -> Option<Reply> {
-        let nodes = self.nodes.as_deref();
-        clustered::stop((&self.rooms, nodes), key, caller, command, cx)
     }
 
     /// Sends what the last call changed to the session's members, and sets its timers.

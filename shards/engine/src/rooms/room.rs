@@ -455,7 +455,7 @@ impl Room {
 
     /// Sets the timers that the session needs now.
     pub fn arm(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
-        let playing = self.is_playing(cx.now.at);
+        let playing = is_playing(self, cx.now.at);
         // A tick that is due is not moved: it fires at the end of this turn.
         if !self.tick.at().is_some_and(|at| playing && at <= cx.now.at) {
             let after = playing.then(|| self.grid.tick_at(cx.now.at));
@@ -516,7 +516,7 @@ impl Room {
     pub fn tick(&mut self, key: RoomKey, cx: &mut Cx<'_>) {
         self.tick.fired();
         *cx.ticking -= 1;
-        if !self.is_playing(cx.now.at) {
+        if !is_playing(self, cx.now.at) {
             return self.arm(key, cx);
         }
         let tick = Notice::Tick(match shared::timeline_before(&self.shared) {
@@ -707,14 +707,6 @@ impl Room {
         cx.sender.fan_out(cx.out, to, packet);
     }
 
-    /// Whether the music plays, as far as members know.
-    fn is_playing(&self, at: Micros) -> bool {
-        match shared::timeline_before(&self.shared) {
-            Some(timeline) => timeline.is_playing_at(at),
-            None => self.session.is_playing(at),
-        }
-    }
-
     /// Cancels all timers and drops the log, because the room is about to be removed.
     pub fn clear(&mut self, cx: &mut Cx<'_>) {
         *cx.ticking -= u32::from(self.is_ticking());
@@ -759,5 +751,13 @@ fn shown(join: &Join, session: &Session) -> Shown {
     Shown {
         passcode: has_passcode && join.passcode.is_some(),
         pin: has_pin && join.leader_pin.is_some(),
+    }
+}
+
+/// Whether the music plays, as far as members know.
+fn is_playing(room: &Room, at: Micros) -> bool {
+    match shared::timeline_before(&room.shared) {
+        Some(timeline) => timeline.is_playing_at(at),
+        None => room.session.is_playing(at),
     }
 }
