@@ -11,6 +11,7 @@ use bandsync_engine::io::{HttpResponse, NodeNews, StorageEvent};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
 use mio::{Poll, Waker};
+use rustls::ServerConfig;
 
 use crate::accept::bind;
 use crate::clock::Clock;
@@ -22,6 +23,7 @@ use crate::mio_net::WAKER;
 use crate::pin::pin_to_core;
 use crate::shutdown::Shutdown;
 use crate::thread::{End, Parts, Thread};
+use crate::tls::{Moving, Tls};
 
 /// Time in which the other shards drain after one panicked. Guessed.
 const PANIC_DRAIN: Duration = Duration::from_secs(5);
@@ -45,6 +47,8 @@ pub struct Plan {
     /// Maximum bytes read from one connection per turn. The rest waits for the next turn, so that
     /// no client starves the others.
     pub read_bytes: usize,
+    /// The certificate and the rules of TLS, if all connections use it.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 impl Plan {
@@ -58,6 +62,7 @@ impl Plan {
             mailbox_capacity: 1_024,
             is_clustered: false,
             read_bytes: 64 * 1024,
+            tls: None,
         }
     }
 }
@@ -114,6 +119,7 @@ impl Fleet {
         }
         let stop = Stop { clock, shutdown, addresses: addresses.into() };
         let mut fleet = Self { address, stop, threads: Vec::new() };
+        let moving = Moving::default();
         let mut shards = Vec::new();
         for (n, ((listener, poll), mailbox)) in
             listeners.into_iter().zip(polls).zip(mailboxes).enumerate()
@@ -132,6 +138,7 @@ impl Fleet {
                 outbox: Outbox::new(Arc::clone(&fleet.stop.addresses)),
                 read_bytes: plan.read_bytes,
                 ring: plan.ring,
+                tls: plan.tls.as_ref().map(|tls| Tls::new(Arc::clone(tls), Arc::clone(&moving))),
             };
             shards.push(Thread::new(parts, poll, listener)?);
         }

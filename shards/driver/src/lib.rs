@@ -29,6 +29,7 @@ mod ring;
 mod shutdown;
 mod thread;
 mod timer_fd;
+mod tls;
 mod turn;
 mod unsent;
 mod writer;

@@ -17,6 +17,7 @@ use crate::connections::{id, token};
 use crate::metrics::Stats;
 use crate::net::{Accepted, Net, Readiness, SendRequest};
 use crate::ring::Ring;
+use crate::tls::Tls;
 
 // Tokens that no connection has, because a shard never has that many connections.
 const LISTENER: Token = Token(usize::MAX);
@@ -31,6 +32,8 @@ pub(crate) struct MioNet {
     ring: Option<Ring>,
     /// Whether the ring works. After a failure it is not used again.
     together: bool,
+    /// TLS on all connections, if the server has a certificate.
+    tls: Option<Tls>,
 }
 
 impl MioNet {
@@ -38,7 +41,7 @@ impl MioNet {
     /// kernel has it.
     pub(crate) fn new(poll: Poll, listener: net::TcpListener, ring: bool) -> io::Result<Self> {
         let accept = Accept::new(listener, poll.registry(), LISTENER)?;
-        let mut net = Self { poll, accept, ring: None, together: false };
+        let mut net = Self { poll, accept, ring: None, together: false, tls: None };
         if ring {
             match Ring::new() {
                 Ok(ring) => (net.ring, net.together) = (Some(ring), true),
@@ -48,6 +51,13 @@ impl MioNet {
             }
         }
         Ok(net)
+    }
+
+    /// Serves all connections over TLS from now on. Each send is a call of its own then, because its
+    /// bytes are encrypted first.
+    pub(crate) fn secure(&mut self, tls: Tls) {
+        self.tls = Some(tls);
+        self.together = false;
     }
 
     /// Waits for reports, at most for `timeout`.
@@ -95,11 +105,17 @@ impl Net for MioNet {
     type Key = RawFd;
 
     fn read(&mut self, socket: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-        socket.read(buffer)
+        match &mut self.tls {
+            None => socket.read(buffer),
+            Some(tls) => tls.session(socket.as_raw_fd())?.read(socket, buffer),
+        }
     }
 
     #[inline]
     fn send(&mut self, socket: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let Some(tls) = &mut self.tls {
+            return tls.session(socket.as_raw_fd())?.send(socket, slices);
+        }
         // Both are `send` with `MSG_NOSIGNAL` on a non-blocking socket.
         match slices {
             [bytes] => {
@@ -135,6 +151,9 @@ impl Net for MioNet {
     }
 
     fn watch(&mut self, socket: &mut TcpStream, id: ConnId) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            tls.take_in(socket.as_raw_fd());
+        }
         let token = token(id);
         debug_assert!(![LISTENER, WAKER, TIMER].contains(&token), "{id} has a reserved token");
         self.poll.registry().register(socket, token, Interest::READABLE)
@@ -155,16 +174,25 @@ impl Net for MioNet {
         if self.poll.registry().deregister(&mut socket).is_err() {
             log::debug!(conn:% = id; "the connection was not registered");
         }
+        if let Some(tls) = &mut self.tls {
+            tls.hand_over(socket.as_raw_fd());
+        }
         // mio ties a socket to the poll that it was first registered with, so this makes a new one
         // of the same descriptor.
         TcpStream::from(OwnedFd::from(socket))
     }
 
     fn shut_down(&mut self, socket: &TcpStream) -> io::Result<()> {
-        socket.shutdown(net::Shutdown::Write)
+        match &mut self.tls {
+            None => socket.shutdown(net::Shutdown::Write),
+            Some(tls) => tls.session(socket.as_raw_fd())?.shut_down(socket),
+        }
     }
 
     fn close(&mut self, socket: TcpStream) {
+        if let Some(tls) = &mut self.tls {
+            tls.close(socket.as_raw_fd());
+        }
         drop(socket);
         self.freed();
     }
@@ -180,7 +208,14 @@ impl Net for MioNet {
     }
 
     fn accept(&mut self, now: Micros, stats: &Stats) -> Accepted<TcpStream> {
-        self.accept.accept(now, stats)
+        let accepted = self.accept.accept(now, stats);
+        if let (Some(tls), Accepted::Connection(socket, _)) = (&mut self.tls, &accepted)
+            && let Err(error) = tls.open(socket.as_raw_fd())
+        {
+            log::warn!("a connection cannot be served over TLS: {error}");
+            return Accepted::Skipped;
+        }
+        accepted
     }
 }
 

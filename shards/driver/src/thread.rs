@@ -29,6 +29,7 @@ use crate::net::{Process, Shell};
 use crate::shutdown::{LiveGuard, Shutdown};
 use crate::telemetry::{COLLECT_INTERVAL, Histograms};
 use crate::timer_fd::TimerFd;
+use crate::tls::Tls;
 use crate::turn::{Turn, TurnSizes};
 
 /// Maximum number of reports that one call to epoll returns.
@@ -79,6 +80,8 @@ pub(crate) struct Parts<M: Machine> {
     pub(crate) read_bytes: usize,
     /// Whether sends go through io_uring, if the kernel has it.
     pub(crate) ring: bool,
+    /// TLS on all connections, if the server has a certificate.
+    pub(crate) tls: Option<Tls>,
 }
 
 /// The way in which a shard ended.
@@ -99,7 +102,10 @@ impl<M: Machine> Thread<M> {
     pub(crate) fn new(parts: Parts<M>, poll: Poll, listener: TcpListener) -> io::Result<Self> {
         let Parts { id, clock, machine, tap, host, metrics, shutdown, mailbox, outbox, .. } = parts;
         let timer = TimerFd::new(clock, poll.registry(), TIMER)?;
-        let net = MioNet::new(poll, listener, parts.ring)?;
+        let mut net = MioNet::new(poll, listener, parts.ring)?;
+        if let Some(tls) = parts.tls {
+            net.secure(tls);
+        }
         let now = clock.now();
         let sizes = TurnSizes { read_bytes: parts.read_bytes, ..TurnSizes::PRODUCTION };
         let histograms = metrics.histograms(id).empty().unwrap_or_default();

@@ -483,7 +483,11 @@ impl<N: Net, M: Machine> Turn<N, M> {
                     left -= count;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock && !broken => return false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock && !broken => {
+                    // A step of TLS's handshake takes time, which the budget must know of.
+                    self.read_clock(shell);
+                    return false;
+                }
                 Err(_) => {
                     self.failed(net, shell, id);
                     return false;
