@@ -11,6 +11,7 @@ use bandsync_storage::{ConnectionAddr, Endpoint, Target, Topology};
 
 use crate::config::{Clustering, Config};
 use crate::ops::process::{self, print_line};
+use crate::ops::tls::{Identity, TlsFiles};
 use crate::server::start::StartError;
 
 /// Time that Redis may take to answer. Guessed.
@@ -94,6 +95,7 @@ pub fn run(config: &Config) -> ExitCode {
         admin(config),
     ];
     findings.extend(SYSCTLS.iter().map(|one| sysctl(one, number(&one.path()))));
+    findings.extend(config.tls.as_ref().map(certificate));
     findings.extend(storage(&config.storage.target));
     findings.extend(config.cluster.iter().flat_map(cluster));
     for note in &config.notes {
@@ -117,6 +119,18 @@ pub fn run(config: &Config) -> ExitCode {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
+    }
+}
+
+/// Reads the certificate as the server would.
+fn certificate(files: &TlsFiles) -> Finding {
+    let what = "TLS";
+    match Identity::load(files) {
+        Ok(_) => {
+            let text = format!("{} and its key can be used", files.cert.display());
+            Finding { severity: Severity::Good, what, text }
+        }
+        Err(error) => Finding { severity: Severity::Error, what, text: error.to_string() },
     }
 }
 

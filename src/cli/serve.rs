@@ -10,6 +10,7 @@ use super::MISCONFIGURED;
 use crate::config::Config;
 use crate::ops::mdns::Responder;
 use crate::ops::signals::Stopping;
+use crate::ops::tls::Identity;
 use crate::ops::{banner, logging, process};
 use crate::server::start::Server;
 use crate::server::stop;
@@ -45,7 +46,16 @@ fn serve(config: Config) -> ExitCode {
         Ok(limit) => debug!("up to {limit} files and sockets may be open at once"),
         Err(error) => warn!("cannot raise the limit of open files: {error}"),
     }
-    let stopping = match Stopping::watch() {
+    let identity = match config.tls.as_ref().map(Identity::load).transpose() {
+        Ok(identity) => identity,
+        Err(error) => {
+            process::print_error(&format!("bandsync: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let certificate = identity.clone();
+    let hang_up = move || certificate.iter().for_each(|certificate| certificate.reload());
+    let stopping = match Stopping::watch(hang_up) {
         Ok(stopping) => stopping,
         Err(error) => {
             process::print_error(&format!("bandsync: cannot watch for signals: {error}"));
@@ -56,7 +66,7 @@ fn serve(config: Config) -> ExitCode {
     let responder = config.mdns.then(|| Responder::start(config.host));
     let mut responder = responder
         .and_then(|started| started.inspect_err(|error| warn!("cannot start mDNS: {error}")).ok());
-    let server = match Server::start(&config, stopping.shard_ended()) {
+    let server = match Server::start(&config, identity.as_ref(), stopping.shard_ended()) {
         Ok(server) => server,
         Err(error) => {
             debug!("cannot start: {error:?}");

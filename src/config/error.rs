@@ -11,6 +11,8 @@ pub enum ConfigError {
     Rejected { name: String, value: String, allowed: String },
     /// The profile `internet` without a setting that it requires: the variable, and what to set.
     Unsafe(&'static str, &'static str),
+    /// A certificate without its key, or the other way round: the variable that is missing.
+    HalfOfTls(&'static str),
     /// `CLUSTER=on` with other settings that do not permit it, and what to do.
     Unclustered(&'static str),
     /// The operating system provides no random numbers, for this reason.
@@ -31,6 +33,9 @@ impl fmt::Display for ConfigError {
             }
             Self::Unsafe(variable, what) => {
                 write!(f, "SECURITY_PROFILE=internet requires {variable}: {what}")
+            }
+            Self::HalfOfTls(missing) => {
+                write!(f, "TLS requires {missing} as well: TLS_CERT and TLS_KEY belong together")
             }
             Self::Unclustered(what) => write!(f, "CLUSTER=on is not possible: {what}"),
             Self::NoRandomness(error) => {

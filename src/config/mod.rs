@@ -18,12 +18,13 @@ use bandsync_engine::words::time::Micros;
 use bandsync_storage::{self as storage, Target};
 
 use self::groups::{
-    access, cluster, connections, logging, monitoring, recording, sessions, threads,
+    access, cluster, connections, logging, monitoring, recording, sessions, threads, tls,
 };
 use self::raw::{RawConfig, Source};
 use self::table::Predecessor;
 use self::values::{Values, rejected};
 use crate::http::Token;
+use crate::ops::tls::TlsFiles;
 
 pub use error::ConfigError;
 pub use groups::cluster::Clustering;
@@ -45,6 +46,8 @@ pub struct Config {
     pub port: u16,
     /// Whether the server is announced in the local network as `bandsync.local`.
     pub mdns: bool,
+    /// The certificate, if the server speaks TLS itself.
+    pub tls: Option<TlsFiles>,
     /// The shards and how they use the machine.
     pub threads: Threads,
     /// Level, form and destination of the log.
@@ -89,7 +92,8 @@ impl Config {
         values.one_of(&table::PROFILE)?;
         let logging = logging::read(&mut values)?;
         let threads = threads::read(&mut values)?;
-        let access = access::read(&mut values)?;
+        let tls = tls::read(&mut values)?;
+        let access = access::read(&mut values, tls.is_some())?;
         let connections = connections::read(&mut values, access.is_internet)?;
         let sessions = sessions::read(&mut values)?;
         let storage = groups::storage::read(&mut values)?;
@@ -148,6 +152,7 @@ impl Config {
             host: connections.host,
             port: connections.port,
             mdns: connections.mdns,
+            tls,
             threads,
             logging,
             monitoring,
@@ -410,6 +415,8 @@ mod tests {
             assert!(error.to_string().contains(missing), "{error}");
         }
         assert!(check(&format!("{proxy} CORS_ORIGIN=*")).is_err());
+        let own = whole.replace("TRUSTED_PROXIES=127.0.0.1", "TLS_CERT=cert.pem TLS_KEY=key.pem");
+        assert!(check(&own).unwrap().tls.is_some());
         let policy = check(&whole).unwrap().engine.policy;
         assert_eq!((policy.peers.connections_max, policy.peers.connections_per_second), (32, 10));
         assert!(

@@ -611,9 +611,33 @@ pub const SECURITY_PROFILE: Setting = Setting {
     help: "Network that the server is in. `lan`: pages must use an address or a local name, and \
            one address may have many connections, since a venue may share one address. \
            `internet`: strict limits, and passcodes and PINs of at least 8 characters; the \
-           server starts only with TRUSTED_PROXIES (the proxy that ends TLS) and a list in \
-           CORS_ORIGIN.",
-    short: "lan, or internet behind a proxy [lan]",
+           server starts only with TRUSTED_PROXIES (the proxy that ends TLS) or TLS_CERT, and a \
+           list in CORS_ORIGIN.",
+    short: "lan, or internet behind a proxy or with TLS [lan]",
+    ..PLAIN
+};
+
+/// `TLS_CERT`.
+pub const TLS_CERT: Setting = Setting {
+    option: "tls-cert",
+    variable: "TLS_CERT",
+    allowed: Allowed::Described("`none` or the path of a file"),
+    development: "none",
+    production: "none",
+    help: "Certificate of the server, followed by those that vouch for it, in PEM form. With it \
+           and TLS_KEY the server speaks TLS itself, on the same port, and answers `http://` with \
+           a redirect. The files are read again when they change, and after SIGHUP.",
+    ..PLAIN
+};
+
+/// `TLS_KEY`.
+pub const TLS_KEY: Setting = Setting {
+    option: "tls-key",
+    variable: "TLS_KEY",
+    allowed: Allowed::Described("`none` or the path of a file"),
+    development: "none",
+    production: "none",
+    help: "Private key of TLS_CERT, in PEM form without a passphrase.",
     ..PLAIN
 };
 
@@ -982,7 +1006,7 @@ pub const REGION: Setting = Setting {
 };
 
 /// All settings, in the order of the help.
-pub const SETTINGS: [&Setting; 71] = [
+pub const SETTINGS: [&Setting; 73] = [
     &PROFILE,
     &PORT,
     &HOST,
@@ -1018,6 +1042,8 @@ pub const SETTINGS: [&Setting; 71] = [
     &MAX_SESSIONS,
     // Security and limits
     &CORS_ORIGIN,
+    &TLS_CERT,
+    &TLS_KEY,
     &ALLOWED_HOSTS,
     &TRUSTED_PROXIES,
     &CONNECTIONS_PER_IP,

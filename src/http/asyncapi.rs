@@ -17,13 +17,18 @@ const ALWAYS: [Code; 3] = [Code::InvalidPayload, Code::RateLimited, Code::Draini
 /// The address in the document, which each request replaces by its own.
 const ADDRESS: &str = "localhost:3001";
 
-/// The document as text.
-pub struct Document(String);
+/// The document.
+pub struct Document {
+    text: String,
+    /// Whether the server speaks TLS itself.
+    has_tls: bool,
+}
 
 impl Document {
     /// Creates the document for a server with these settings.
-    pub fn new(settings: &Settings) -> Self {
-        Self(document(&settings.policy.rates, &settings.limits).to_string())
+    pub fn new(settings: &Settings, has_tls: bool) -> Self {
+        let text = document(&settings.policy.rates, &settings.limits).to_string();
+        Self { text, has_tls }
     }
 
     /// Returns the document with the address under which a client has reached the server. The
@@ -32,10 +37,10 @@ impl Document {
         let is_address = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
         let host = request.host.as_str();
         let host = if !host.is_empty() && host.bytes().all(is_address) { host } else { ADDRESS };
-        let protocol = if request.forwarded { "wss" } else { "ws" };
+        let protocol = if request.forwarded || self.has_tls { "wss" } else { "ws" };
         let with = |host, protocol| json!({ "host": host, "protocol": protocol, "pathname": PATH });
         let server = |host, protocol| with(host, protocol).to_string();
-        self.0.replacen(&server(ADDRESS, "ws"), &server(host, protocol), 1)
+        self.text.replacen(&server(ADDRESS, "ws"), &server(host, protocol), 1)
     }
 }
 
@@ -335,13 +340,15 @@ mod tests {
 
     #[test]
     fn the_address_is_that_of_the_request() {
-        let document = Document::new(&Settings::default());
-        let here = |host: &str, forwarded| {
+        let [document, secure] = [false, true].map(|tls| Document::new(&Settings::default(), tls));
+        let at = |document: &Document, host: &str, forwarded| {
             let request = HttpRequest { host: host.into(), forwarded, ..request() };
             let value: Value = serde_json::from_str(&document.for_request(&request)).unwrap();
             let here = &value["servers"]["here"];
             format!("{}://{}", here["protocol"].as_str().unwrap(), here["host"].as_str().unwrap())
         };
+        let here = |host: &str, forwarded| at(&document, host, forwarded);
+        assert_eq!(at(&secure, "10.0.0.7:3001", false), "wss://10.0.0.7:3001");
         assert_eq!(here("10.0.0.7:3001", false), "ws://10.0.0.7:3001");
         assert_eq!(here("[::1]:3001", false), "ws://[::1]:3001");
         assert_eq!(here("band.example.org", true), "wss://band.example.org");

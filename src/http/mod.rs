@@ -451,7 +451,7 @@ mod tests {
         progress.started();
         let target_latency = Duration::from_millis(25);
         let storage = StorageHandle::nowhere();
-        let protocol = Document::new(&config.engine);
+        let protocol = Document::new(&config.engine, false);
         let cluster = None;
         let reports = Reports { totals, monitor, storage, cluster, target_latency, protocol };
         Site::new(reports, progress, None, 100)

@@ -31,7 +31,7 @@ pub fn show(config: &Config, port: u16, name: Option<&str>) {
     print_line(addresses.trim_end());
     if io::stdout().is_terminal()
         && let Some(address) = tablets
-        && let Ok(code) = QrCode::new(url(address, port))
+        && let Ok(code) = QrCode::new(url(config, address, port))
     {
         // Most terminals are dark, and scanners expect dark on light, so the light squares are
         // drawn.
@@ -68,13 +68,13 @@ fn text(config: &Config, port: u16, open: &Open<'_>) -> (String, String) {
     let addresses: Vec<IpAddr> = tablets.into_iter().chain(others).collect();
     let places = ADDRESSES_MAX - usize::from(name.is_some());
     let hidden = addresses.len().saturating_sub(places);
-    let shown = addresses.iter().take(places).map(|address| url(*address, port));
+    let shown = addresses.iter().take(places).map(|address| url(config, *address, port));
     let mut shown: Vec<String> = shown.collect();
     if let (Some(last), true) = (shown.last_mut(), hidden > 0) {
         last.push_str(&format!("  and {hidden} more of this machine's addresses"));
     }
     // The name works in that network only, so the address for tablets stays first.
-    shown.splice(1..1, name.map(|name| format!("http://{name}:{port}/")));
+    shown.splice(1..1, name.map(|name| format!("{}://{name}:{port}/", scheme(config))));
     for (index, text) in shown.iter().enumerate() {
         line(&mut head, if index == 0 { "open" } else { "" }, text);
     }
@@ -142,11 +142,16 @@ fn storage_text(target: &Target) -> String {
     }
 }
 
-fn url(address: IpAddr, port: u16) -> String {
+fn url(config: &Config, address: IpAddr, port: u16) -> String {
+    let scheme = scheme(config);
     match address {
-        IpAddr::V4(address) => format!("http://{address}:{port}/"),
-        IpAddr::V6(address) => format!("http://[{address}]:{port}/"),
+        IpAddr::V4(address) => format!("{scheme}://{address}:{port}/"),
+        IpAddr::V6(address) => format!("{scheme}://[{address}]:{port}/"),
     }
+}
+
+fn scheme(config: &Config) -> &'static str {
+    if config.tls.is_some() { "https" } else { "http" }
 }
 
 /// Name and address of a network interface.
@@ -220,11 +225,11 @@ mod tests {
 
     #[track_caller]
     fn check(host: &str, open: &[&str], tablets: Option<&str>) {
-        let host = host.parse().unwrap();
+        let (host, plain) = (host.parse().unwrap(), config(""));
         let urls: Vec<_> =
-            reachable(host, &machine()).iter().map(|address| url(*address, 3001)).collect();
+            reachable(host, &machine()).iter().map(|address| url(&plain, *address, 3001)).collect();
         assert_eq!(urls, open);
-        let best = best_for_tablets(host, &machine()).map(|address| url(address, 3001));
+        let best = best_for_tablets(host, &machine()).map(|address| url(&plain, address, 3001));
         assert_eq!(best.as_deref(), tablets);
     }
 
@@ -282,6 +287,16 @@ mod tests {
         assert!(text.contains("no network found") && !text.contains("--host all"), "{text}");
         let text = whole(&config(""), &["127.0.0.1", "192.168.1.5"], Some("192.168.1.5"));
         assert!(!text.contains("no network found") && !text.contains("--host all"), "{text}");
+    }
+
+    #[test]
+    fn addresses_with_a_certificate_begin_with_https() {
+        let config = config("TLS_CERT=cert.pem TLS_KEY=key.pem");
+        let reachable = [Ipv4Addr::LOCALHOST.into()];
+        let open = Open { name: Some("bandsync.local"), reachable: &reachable, tablets: None };
+        let (head, _) = text(&config, 4000, &open);
+        let lines: Vec<&str> = head.lines().skip(1).map(str::trim).collect();
+        assert_eq!(lines, ["open     https://127.0.0.1:4000/", "https://bandsync.local:4000/"]);
     }
 
     #[test]

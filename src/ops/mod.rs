@@ -7,3 +7,4 @@ pub mod logging;
 pub mod mdns;
 pub mod process;
 pub mod signals;
+pub mod tls;

@@ -31,9 +31,9 @@ impl Stopping {
     /// From here on SIGINT and SIGTERM are reasons to stop. A second one ends the process at once,
     /// with 128 plus the signal's number, as in shells.
     ///
-    /// SIGHUP only reopens the log's file: a terminal that is closed by mistake must not end the
+    /// SIGHUP only reopens the log's file and calls `hang_up`: a terminal that is closed by mistake must not end the
     /// gig. Rust's runtime ignores SIGPIPE, so a closed pipe is an error of the write.
-    pub fn watch() -> io::Result<Self> {
+    pub fn watch(hang_up: impl Fn() + Send + 'static) -> io::Result<Self> {
         let signalled = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             // The order matters: the first signal finds the flag down, passes, and raises it.
@@ -50,6 +50,7 @@ impl Stopping {
                     // gig.
                     logging::reopen();
                     info!("SIGHUP: reopening the log's file");
+                    hang_up();
                 } else if sender.send(Reason::Signal(signal)).is_err() {
                     return;
                 }

@@ -20,6 +20,7 @@ use log::debug;
 use crate::config::Config;
 use crate::http::{Document, Progress, Reports, Site};
 use crate::monitor::{self, Monitor, Totals};
+use crate::ops::tls::{Identity, TlsError};
 use crate::server::adapters::{
     ExitHook, FleetTotals, HistoryAdapter, MAILBOX_CAPACITY, StorageSink,
 };
@@ -35,6 +36,8 @@ pub enum StartError {
     Storage(NewerFormat),
     /// The recording cannot be started.
     Record(RecordError),
+    /// TLS cannot start.
+    Tls(TlsError),
     /// The address cannot be used.
     Listen {
         /// The address that was given.
@@ -54,6 +57,7 @@ impl fmt::Display for StartError {
             Self::Cluster(error) => return error.fmt(f),
             Self::Storage(error) => return error.fmt(f),
             Self::Record(error) => return error.fmt(f),
+            Self::Tls(error) => return error.fmt(f),
             Self::System(error) => {
                 return write!(f, "the system cannot provide what the server needs: {error}");
             }
@@ -87,6 +91,7 @@ impl Error for StartError {
             Self::Cluster(error) => Some(error),
             Self::Storage(error) => Some(error),
             Self::Record(error) => Some(error),
+            Self::Tls(error) => Some(error),
             Self::Listen { error, .. } | Self::System(error) => Some(error),
         }
     }
@@ -106,7 +111,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts everything. `ended` is called when a shard's thread ends for any reason, on that
+    /// Starts everything, over TLS if there is an identity. `ended` is called when a shard's thread ends for any reason, on that
     /// thread.
     ///
     /// # Errors
@@ -114,6 +119,7 @@ impl Server {
     /// a later version, or if the server cannot join the cluster that it must belong to.
     pub fn start(
         config: &Config,
+        identity: Option<&Arc<Identity>>,
         ended: impl Fn() + Clone + Send + 'static,
     ) -> Result<Self, StartError> {
         let member = node::join(config.cluster.as_ref()).map_err(StartError::Cluster)?;
@@ -124,6 +130,10 @@ impl Server {
         };
         let storage = storage.map_err(StartError::Storage)?;
         let handle = storage.handle().clone();
+        let tls = identity.map(Identity::config).transpose().map_err(StartError::Tls)?;
+        if let Some(identity) = identity {
+            identity.watch().map_err(StartError::System)?;
+        }
         let clock = match &member {
             Some(member) => Clock::start_at(member.founded_unix_us()),
             None => Clock::start(),
@@ -159,7 +169,7 @@ impl Server {
         let token = config.admin_token.clone();
         let progress = Arc::new(Progress::default());
         let target_latency = config.monitoring.target_latency;
-        let protocol = Document::new(&config.engine);
+        let protocol = Document::new(&config.engine, identity.is_some());
         let reports =
             Reports { totals, monitor, storage: handle, cluster, target_latency, protocol };
         let (site, reporter) =
@@ -174,6 +184,7 @@ impl Server {
             ring: config.threads.ring,
             mailbox_capacity: MAILBOX_CAPACITY,
             is_clustered,
+            tls,
             ..Plan::new(config.host, config.port)
         };
         let crew = |shard: ShardId| {

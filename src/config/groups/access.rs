@@ -32,7 +32,7 @@ pub struct Access {
 }
 
 /// Reads the group.
-pub fn read(values: &mut Values<'_>) -> Result<Access, ConfigError> {
+pub fn read(values: &mut Values<'_>, has_tls: bool) -> Result<Access, ConfigError> {
     let is_lan = values.one_of(&table::SECURITY_PROFILE)? == "lan";
     let admin_token = values.unless_none(&table::ADMIN_TOKEN, Token::parse)?;
     let origins = values.parsed(&table::CORS_ORIGIN, origins)?;
@@ -48,8 +48,8 @@ pub fn read(values: &mut Values<'_>) -> Result<Access, ConfigError> {
     let rates = values.parsed(&table::EVENT_RATES, event_rates)?;
     let connections_max = values.count(&table::MAX_CONNECTIONS)?;
     let message_bytes_max = values.count(&table::MAX_MESSAGE_BYTES)?;
-    if !is_lan && proxies.is_empty() {
-        let what = "list the proxy that ends TLS, such as 127.0.0.1";
+    if !is_lan && proxies.is_empty() && !has_tls {
+        let what = "list the proxy that ends TLS, such as 127.0.0.1, or set TLS_CERT and TLS_KEY";
         return Err(ConfigError::Unsafe(table::TRUSTED_PROXIES.variable, what));
     }
     if !is_lan && !matches!(origins, Origins::Listed(_)) {

@@ -10,3 +10,4 @@ pub mod recording;
 pub mod sessions;
 pub mod storage;
 pub mod threads;
+pub mod tls;
