@@ -63,8 +63,8 @@ export async function startServer({ env = {}, args = [], cwd, stderr, under } = 
   });
   const address = new Promise((found, fail) => {
     const look = () => {
-      const match = /http:\/\/127\.0\.0\.1:(\d+)\//.exec(run.stdout);
-      if (match) found(Number(match[1]));
+      const match = /(https?):\/\/127\.0\.0\.1:(\d+)\//.exec(run.stdout);
+      if (match) found({ scheme: match[1], port: Number(match[2]) });
     };
     run.child.stdout.on("data", look);
     run.exited.then(
@@ -72,14 +72,14 @@ export async function startServer({ env = {}, args = [], cwd, stderr, under } = 
       (error) => fail(new Error(`cannot start ${binary}: ${error.message}; build it first: cargo build`)),
     );
   });
-  let port;
+  let listening;
   try {
-    port = await within(START_MS, address, () => `the server names its address\n${logs(run)}`);
+    listening = await within(START_MS, address, () => `the server names its address\n${logs(run)}`);
   } catch (error) {
     run.child.kill("SIGKILL");
     throw error;
   }
-  return new Server(run, port);
+  return new Server(run, listening);
 }
 
 function logs(run) {
@@ -87,10 +87,10 @@ function logs(run) {
 }
 
 class Server {
-  constructor(run, port) {
+  constructor(run, { scheme, port }) {
     this.run = run;
     this.port = port;
-    this.url = `http://127.0.0.1:${port}`;
+    this.url = `${scheme}://127.0.0.1:${port}`;
     this.pid = run.child.pid;
     this.exited = run.exited;
     this.closers = [];
