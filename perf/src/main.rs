@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use commands::{
     clock, compare, counted, floor, goals, growth, handler, load, overhead, proxy, recording,
-    storage,
+    storage, turns,
 };
 
 /// Measures the server. Build it as released: `cargo build --release -p bandsync-perf`.
@@ -34,6 +34,7 @@ enum Command {
     Proxy(proxy::Options),
     Recording(recording::Options),
     Storage(storage::Options),
+    Turns(turns::Options),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Command::Proxy(options) => proxy::run(options).map(succeeded),
         Command::Recording(options) => recording::run(options).map(succeeded),
         Command::Storage(options) => storage::run(options).map(succeeded),
+        Command::Turns(options) => turns::run(options).map(succeeded),
     };
     done.unwrap_or_else(|error| {
         // If standard error is gone, nothing can be reported.

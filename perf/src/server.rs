@@ -1,6 +1,6 @@
 //! A measured server: started here and pinned to its core, or already running.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -11,6 +11,9 @@ use crate::timer_fd::{SECOND, now};
 
 /// Time that a server may take until it accepts connections.
 const START_MAX: u64 = 20 * SECOND;
+
+/// Time limit of connecting for a page, and of each read of it.
+const PAGE_MAX: Duration = Duration::from_secs(10);
 
 /// A process whose CPU time and memory are measured. If it was started here, dropping this value
 /// ends it.
@@ -77,6 +80,24 @@ impl Server {
     /// If the process is gone.
     pub fn cpu_time(&self) -> io::Result<CpuTime> {
         cpu::cpu_time(self.pid)
+    }
+
+    /// Asks it for a page over HTTP, and returns the body.
+    ///
+    /// # Errors
+    /// If it does not answer in ten seconds, or not with 200.
+    pub fn get(&self, address: SocketAddr, path: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, PAGE_MAX)?;
+        stream.set_read_timeout(Some(PAGE_MAX))?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        match text.split_once("\r\n\r\n") {
+            Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
+            _ => Err(io::Error::other(format!("{path} is answered with {:.60}", text))),
+        }
     }
 
     /// Its own memory, in bytes.

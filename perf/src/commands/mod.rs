@@ -12,3 +12,4 @@ pub mod overhead;
 pub mod proxy;
 pub mod recording;
 pub mod storage;
+pub mod turns;

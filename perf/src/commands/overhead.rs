@@ -8,8 +8,8 @@
 //! core while that is idle, in blocks over cold histograms, and the slowest block counts.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
@@ -111,17 +111,12 @@ impl Observation {
     fn now(server: &Server) -> io::Result<Self> {
         let cpu = server.cpu_time()?.total;
         let monitor = cpu::thread_time(server.pid(), "monitor")?;
-        Ok(Self { cpu, monitor, counts: metrics()? })
+        Ok(Self { cpu, monitor, counts: metrics(server)? })
     }
 }
 
-fn metrics() -> io::Result<BTreeMap<String, f64>> {
-    let mut stream = TcpStream::connect(ADDRESS)?;
-    stream.write_all(
-        b"GET /metrics/prometheus HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
-    )?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
+fn metrics(server: &Server) -> io::Result<BTreeMap<String, f64>> {
+    let text = server.get(ADDRESS, "/metrics/prometheus")?;
     let mut counts = BTreeMap::new();
     for line in text.lines().filter(|line| line.starts_with("bandsync_")) {
         let (name, value) = line.rsplit_once(' ').unwrap_or_default();

@@ -99,6 +99,11 @@ impl TestClient {
         self.await_packet(|packet| packet.contains(part))
     }
 
+    /// Waits for a message of at least `least` bytes on the wire, compressed or not.
+    pub fn hear_long(&mut self, least: usize) {
+        while self.frame().length < least {}
+    }
+
     /// Sends an event, and returns its acknowledgement.
     pub fn ask(&mut self, event: &str, payload: &str) -> String {
         self.say(&format!(r#"427["{event}",{payload}]"#));
@@ -117,16 +122,30 @@ impl TestClient {
         }
     }
 
-    /// Returns the next packet. Takes single bytes out of the buffer until they make a frame.
+    /// Returns the next packet.
     fn packet(&mut self) -> String {
+        self.frame().text
+    }
+
+    /// Takes single bytes out of the buffer until they make a frame.
+    fn frame(&mut self) -> Heard {
         let mut bytes = Vec::new();
         loop {
             let mut byte = [0];
             self.stream.read_exact(&mut byte).unwrap();
             bytes.push(byte[0]);
             if let Some(frame) = frames::read(&bytes) {
-                return String::from_utf8_lossy(frame.payload).into_owned();
+                let text = String::from_utf8_lossy(frame.payload).into_owned();
+                return Heard { text, length: frame.length };
             }
         }
     }
+}
+
+/// A frame that has arrived.
+struct Heard {
+    /// Its payload as text.
+    text: String,
+    /// Its length on the wire, in bytes.
+    length: usize,
 }
