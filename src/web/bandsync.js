@@ -34,6 +34,8 @@ const CHANGING = new Set([
 const OPERATIONS_MAX = 100;
 /** Bytes of a message that are left for all fields but the songs. */
 const FRAME_BYTES = 4096;
+/** Rejections of a join that the next connection may not get. */
+const PASSING = new Set(["offline", "timeout", "draining", "rate_limited", "unavailable", "internal"]);
 // events, by `tools docs`
 /** Events that the server applies once, by their `commandId`. */
 const APPLIED_ONCE = new Set([
@@ -49,7 +51,9 @@ const TIMED = new Set([
   "select_song",
 ]);
 // end
-const BACKOFF_MS = { least: 500, most: 5000 };
+/** With this growth a member is back within 2 s after a server that was away for 3 s. */
+const BACKOFF_MS = { least: 300, most: 5000 };
+const BACKOFF_GROWTH = 1.4;
 
 /**
  * A rejection: the server's `code` and `message`, with `field`, `retryAfter` (milliseconds), `bytes` and `max` if it
@@ -613,9 +617,10 @@ export class BandSync extends EventTarget {
       this.#online();
       this.#joined?.resolve(answer);
     } catch (error) {
-      // Temporary: the next connection tries again.
-      const passing = ["offline", "timeout", "draining", "rate_limited", "unavailable", "internal"].includes(error.code);
-      if (passing) this.#socket.close();
+      // Temporary: the next connection tries again. A screen that comes back to a server that has lost its sessions
+      // waits for a member that opens this one again.
+      const isAwaited = error.code === "session_not_found" && this.#awaySince !== null;
+      if (isAwaited || PASSING.has(error.code)) this.#socket.close();
       else {
         this.#end(error);
         this.#dispatch("refused", error);
@@ -638,10 +643,10 @@ export class BandSync extends EventTarget {
       this.#setStatus("reconnecting");
     }
     const { least, most } = this.#options.backoff;
-    const widest = Math.min(most, 2 * least * 2 ** this.#retries);
+    const widest = Math.min(most, 2 * least * BACKOFF_GROWTH ** this.#retries);
     this.#retries += 1;
     clearTimeout(this.#retryTimer);
-    this.#retryTimer = setTimeout(() => this.#socket.open(), least + Math.random() * (widest - least));
+    this.#retryTimer = setTimeout(() => this.#socket.open(), (widest * (1 + Math.random())) / 2);
   }
 
   #end(error) {

@@ -117,6 +117,19 @@ test("joins over Socket.IO with name, role and no ticks", () =>
     assert.equal(band.leader.displayName, "Ada");
   }));
 
+test("a screen that comes back before the members waits for the session", () =>
+  onStage(async (server, band) => {
+    let refused = false;
+    band.addEventListener("refused", () => (refused = true));
+    const joined = server.answers.join_session;
+    server.answers.join_session = { ok: false, error: { code: "session_not_found", message: "no such session" } };
+    server.sockets.at(-1).drop();
+    await until(() => server.sockets.length > 3);
+    assert.deepEqual([band.status, refused], ["reconnecting", false]);
+    server.answers.join_session = joined;
+    await until(() => band.status === "online");
+  }, { view: "screen" }));
+
 test("a rejected join throws code, message and field, and does not retry", async () => {
   const server = stage();
   server.answers.join_session = { ok: false, error: { code: "session_full", message: "256 members", field: "sessionId" } };
