@@ -7,12 +7,10 @@
 
 import { parseChart } from "../chart/chordpro.js";
 import { transposeBy } from "../chart/write.js";
-import { songOf } from "./files.js";
+import { bandBodyOf, editForBand } from "./bandedit.js";
 
 /** Pause after a press before it is sent. Guessed: shorter than it takes to hear the new key. */
 const WAIT_MS = 250;
-/** Edits of others to which one press gives way. */
-const TRIES = 3;
 
 export class BandKey {
   #stage;
@@ -29,7 +27,7 @@ export class BandKey {
 
   /** Semitones by which the band plays a song above its written chords, with those on their way. */
   of(songId) {
-    const body = this.#bodyOf(this.#stage.songById(songId));
+    const body = bandBodyOf(this.#stage.songById(songId));
     return body === undefined ? 0 : (parseChart(body).transpose + (this.#wanted.get(songId) ?? 0)) % 12;
   }
 
@@ -41,13 +39,9 @@ export class BandKey {
     this.#later(() => this.#send(), WAIT_MS);
   }
 
-  #bodyOf(song) {
-    return song?.bandBody ?? song?.body;
-  }
-
   async #send() {
     for (const [songId, by] of this.#wanted) {
-      const isDone = by === 0 || (await this.#edit(songId, by));
+      const isDone = by === 0 || (await editForBand(this.#stage, songId, (body) => transposeBy(body, by)));
       // Presses came meanwhile; those of a rejected edit are dropped with it.
       const rest = isDone ? (this.#wanted.get(songId) ?? 0) - by : 0;
       if (rest === 0) this.#wanted.delete(songId);
@@ -56,23 +50,5 @@ export class BandKey {
     this.#isBusy = this.#wanted.size > 0;
     if (this.#isBusy) this.#later(() => this.#send(), WAIT_MS);
     this.#stage.dispatchEvent(new Event("band-key"));
-  }
-
-  async #edit(songId, by) {
-    let song = this.#stage.songById(songId);
-    for (let tries = 1; this.#bodyOf(song) !== undefined; tries += 1) {
-      const made = songOf(songId, transposeBy(this.#bodyOf(song), by), { title: song.title });
-      let theirs = null;
-      const onError = (error) => {
-        if (error.code !== "conflict" || !error.song || tries >= TRIES) return false;
-        theirs = error.song;
-        return true;
-      };
-      const ops = [{ op: "replace", song: made, was: song.revision }];
-      if (await this.#stage.command(this.#stage.band.editSetlist(ops), { onError })) return true;
-      if (!theirs) return false;
-      song = theirs;
-    }
-    return false;
   }
 }

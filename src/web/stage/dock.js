@@ -99,6 +99,7 @@ export function mountDock(stage, root, steer) {
   function openMore(field) {
     place();
     for (const [name, el] of links) el.hidden = !stage.has(name);
+    stage.call("timing", own);
     stage.openSheet(sheet, { title: STAGE.moreTitle, testid: "more-sheet" });
     const beat = band.beat();
     if (beat) {

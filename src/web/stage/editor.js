@@ -18,13 +18,16 @@ import {
   TextHistory,
   bandSong,
   barsByLength,
+  barsPerLine,
   changedLines,
   clockText,
   commented,
+  durationOfMap,
   offsetOfLine,
   readClock,
   sectionAt,
   settled,
+  withBarsPerLine,
 } from "./edits.js";
 import { CHART_BYTES_MAX, bytesOf, formatName, readText, save, songFile, songOf } from "./files.js";
 import { bareSong } from "./library.js";
@@ -36,8 +39,6 @@ const PREVIEW_MS = 120;
 const DRAFT_MS = 300;
 const UNDO_S = 10;
 const CHORDS_SHOWN = 8;
-/** Bars per line without a directive. Specified. */
-const BARS_PER_LINE = 2;
 const SHIFT_MAX = 4096;
 /** Highest tempo that counts dotted beats in 6/8, 9/8 and 12/8. Specified. */
 const DOTTED_MAX = 120;
@@ -97,9 +98,10 @@ export class Editor extends EventTarget {
 
   /**
    * Opens the editor.
-   * @param {{ id: string, song?: object, isNew?: boolean, pasted?: string }} options a song of the list, or a new one
+   * @param {{ id: string, song?: object, isNew?: boolean, pasted?: string, taps?: boolean }} options a song of the list,
+   *   or a new one; whether its lines are to be tapped
    */
-  async open({ id, song = null, isNew = false, pasted = "" }) {
+  async open({ id, song = null, isNew = false, pasted = "", taps = false }) {
     const library = await this.#library;
     const draft = await library.draft(id);
     if (song && song.body === undefined) {
@@ -136,7 +138,8 @@ export class Editor extends EventTarget {
     this.#refresh();
     if (pasted.trim() !== "") this.#paste(pasted);
     this.#watch();
-    if (this.#work.isNew && !matchMedia("(pointer: coarse)").matches) this.#el.text.focus();
+    if (taps) this.#tap();
+    else if (this.#work.isNew && !matchMedia("(pointer: coarse)").matches) this.#el.text.focus();
     return undefined;
   }
 
@@ -456,9 +459,8 @@ export class Editor extends EventTarget {
     this.#timers.draft = setTimeout(() => this.#keepDraft(), DRAFT_MS);
   }
 
-  /** Bars per line: on average where the length of the song decides, otherwise the song's number. */
   get #bars() {
-    return (this.#map && barsByLength(this.#map)) ?? this.#chart?.barsPerLine ?? BARS_PER_LINE;
+    return barsPerLine(this.#chart, this.#map);
   }
 
   #drawFields() {
@@ -616,12 +618,11 @@ export class Editor extends EventTarget {
   }
 
   #setBars(bars) {
-    if (!Number.isInteger(bars) || bars < 1 || bars > 64) return;
     this.#catchUp();
-    // A length would go on deciding, and this number would change nothing.
     const isByLength = this.#map !== null && barsByLength(this.#map) !== null;
-    const text = isByLength ? setDirective(this.#text, "duration", null) : this.#text;
-    this.#change(setDirective(text, "x_bars_per_line", String(bars)), { kind: "field x_bars_per_line" });
+    const text = withBarsPerLine(this.#text, this.#map, bars);
+    if (text === null) return;
+    this.#change(text, { kind: "field x_bars_per_line" });
     if (isByLength) this.#note("length", EDITOR.lengthOut, [SONGS.undo, () => this.#undo("undo")]);
     if (document.activeElement !== this.#el.bars) this.#el.bars.value = bars;
   }
@@ -956,11 +957,3 @@ export class Editor extends EventTarget {
 }
 
 const isCompoundTime = (time) => time !== null && time.den === 8 && time.num % 3 === 0 && time.num > 3;
-
-/** Duration of a song by its own tempos, in milliseconds. */
-function durationOfMap({ beats, tempos }) {
-  return tempos.reduce(
-    (ms, { beat, bpm }, i) => ms + ((Math.min(beats, tempos[i + 1]?.beat ?? beats) - beat) * 60_000) / bpm,
-    0,
-  );
-}

@@ -1,5 +1,6 @@
 // Edits of a set list: operations, their undoing, conflicts, and the texts of an editor. No DOM.
 
+import { setDirective } from "../chart/write.js";
 import { bareSong } from "./library.js";
 
 /** Maximum number of operations of one edit, and of songs and bytes of a list. Specified. */
@@ -11,6 +12,9 @@ const EDIT_BYTES = 240_000;
 /** Time within which typed letters become one step of undo. Guessed. */
 const TYPING_MS = 1000;
 const STEPS_MAX = 200;
+/** Bars per line without a directive, and at most. Specified; the reader of charts takes no more. */
+const BARS_PER_LINE = 2;
+const BARS_PER_LINE_MAX = 64;
 /** Above this many pairs of lines a comparison marks all lines instead. Guessed: 20 ms. */
 const PAIRS_MAX = 4_000_000;
 
@@ -115,6 +119,29 @@ export function barsByLength({ lines, meter }) {
   if (shared.length === 0) return null;
   const barsOf = ({ from, to }) => (to - from) / meter.findLast(({ beat }) => beat <= from).num;
   return Math.max(1, Math.round(shared.reduce((sum, line) => sum + barsOf(line), 0) / shared.length));
+}
+
+/** Bars per line of a chart: on average where the length of the song decides, otherwise the song's number. */
+export function barsPerLine(chart, map) {
+  return (map && barsByLength(map)) ?? chart?.barsPerLine ?? BARS_PER_LINE;
+}
+
+/**
+ * A chart with a number of bars per line; null if there is no such number. A length of the song is taken out where it
+ * decides: it would go on deciding, and the number would change nothing.
+ */
+export function withBarsPerLine(text, map, bars) {
+  if (!Number.isInteger(bars) || bars < 1 || bars > BARS_PER_LINE_MAX) return null;
+  const isByLength = map !== null && barsByLength(map) !== null;
+  return setDirective(isByLength ? setDirective(text, "duration", null) : text, "x_bars_per_line", String(bars));
+}
+
+/** Duration of a song by its own tempos, in milliseconds. */
+export function durationOfMap({ beats, tempos }) {
+  return tempos.reduce(
+    (ms, { beat, bpm }, i) => ms + ((Math.min(beats, tempos[i + 1]?.beat ?? beats) - beat) * 60_000) / bpm,
+    0,
+  );
 }
 
 /** `3:40`, or `1:02:05`. */

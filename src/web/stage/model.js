@@ -339,7 +339,8 @@ export class Stage extends EventTarget {
 
   /**
    * Lets other rooms call a function of this room by a name. In use: `songs`, `song-add`, `song-import` (files?), `view`,
-   * `invite`, `click` (toggles it), `awake`, `cues`, `more`, `members`, `settings`, `keys`, `leave`.
+   * `invite`, `click` (toggles it), `awake`, `cues`, `more`, `timing` (puts itself before an element), `members`,
+   * `settings`, `keys`, `leave`.
    */
   provide(name, run) {
     this.#rooms.set(name, run);

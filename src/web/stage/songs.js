@@ -25,6 +25,7 @@ import { Library, bareSong } from "./library.js";
 import { guard } from "./press.js";
 import { remark } from "./say.js";
 import { openShelf } from "./shelf.js";
+import { mountTiming } from "./timing.js";
 
 /** Time within which a removal can be undone. Specified. */
 const UNDO_S = 10;
@@ -45,7 +46,7 @@ const GRIP = "M4 8h16v1.6H4zm0 3.2h16v1.6H4zm0 3.2h16V16H4z";
 /** The room's styles, which its mounting needs. */
 export const STYLE = new URL("../css/songs.css", import.meta.url).href;
 
-/** Mounts the room. It provides `songs`, `song-add`, `song-import` and `song-edit`. */
+/** Mounts the room. It provides `songs`, `song-add`, `song-import`, `song-edit` and `timing`. */
 export function mountSongs(stage) {
   return new SongsRoom(stage);
 }
@@ -82,7 +83,8 @@ class SongsRoom {
     stage.provide("song-import", (files) =>
       files?.length > 0 ? this.importFiles([...files]) : this.#el.input.click(),
     );
-    stage.provide("song-edit", (songId) => this.edit(songId));
+    stage.provide("song-edit", (songId, options) => this.edit(songId, options));
+    mountTiming(stage);
     for (const type of ["setlist", "song", "members", "armed", "status", "look"])
       stage.addEventListener(type, () => this.#draw());
     stage.addEventListener("setlist", () => this.#keepLater());
@@ -130,10 +132,10 @@ class SongsRoom {
     this.#editor.open({ id: newSongId(), isNew: true, pasted: text });
   }
 
-  /** Opens the editor for a song of the list. */
-  edit(songId) {
+  /** Opens the editor for a song of the list. @param {{ taps?: boolean }} [options] whether its lines are to be tapped */
+  edit(songId, options = {}) {
     const song = this.#stage.songById(songId);
-    if (song) this.#editor.open({ id: songId, song });
+    if (song) this.#editor.open({ id: songId, song, ...options });
   }
 
   /** Adds the songs of files to the list. */

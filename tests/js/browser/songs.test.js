@@ -731,6 +731,38 @@ describe("charts", () => {
     assert.match(await at(page, "chart").inputValue(), /\{duration: 0:16\}/);
   });
 
+  scene("a song without timing gets it from the stage, in two presses, and the line that sounds is kept", async () => {
+    const ada = await enter("Ada");
+    const ben = await enter("Ben", { width: 390, height: 844 });
+    await add(ada, `{title: Pier}\n{key: G}\n\n[G]one\n[D]two\n[G]three\n[D]four\n`);
+    await ada.evaluate(() => window.bandsync.selectSong(window.stage.setlist.songs[0].id));
+    for (const page of [ada, ben]) await page.waitForFunction(() => window.stage.song?.map);
+    await ada.keyboard.press("Escape");
+    const ends = (page, beats) => page.waitForFunction((wanted) => window.stage.song.map.beats === wanted, beats);
+    await ada.evaluate(() => window.bandsync.seekBeat(17));
+    await at(ada, "more-open").click();
+    await at(ada, "timing-more").click();
+    for (const page of [ada, ben]) await ends(page, 4 * 3 * 4);
+    assert.match(await bodyOf(ben, "Pier"), /\{x_bars_per_line: 3\}/);
+    await ben.waitForFunction(() => document.querySelector("[data-testid=line][aria-current]").textContent.includes("three"));
+    for (let i = 0; i < 2; i += 1) await at(ada, "timing-more").click();
+    for (const page of [ada, ben]) await ends(page, 4 * 5 * 4);
+    // The chart has no tempo, so the length is counted by the band's.
+    await ada.evaluate(() => window.bandsync.setTempo(120));
+    await ada.waitForFunction(() => window.bandsync.beat().tempoBpm === 120);
+    await at(ada, "timing-length").fill("0:16");
+    await at(ada, "timing-length").press("Enter");
+    for (const page of [ada, ben]) await ends(page, 32);
+    assert.match(await bodyOf(ben, "Pier"), /\{tempo: 120\}[^]*\{duration: 0:16\}/);
+    await ben.evaluate(() => window.stage.call("more"));
+    await at(ben, "more").waitFor();
+    assert.equal(await at(ben, "timing").isVisible(), false, "a member without the right is offered nothing");
+    await at(ada, "timing-tap").click();
+    await at(ada, "taps-pad").waitFor();
+    await ada.keyboard.press("Escape");
+    await at(ada, "chart").waitFor();
+  });
+
   scene("songs stay readable when the server is gone", async () => {
     const own = await startServer();
     const before = server;

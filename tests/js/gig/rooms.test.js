@@ -20,6 +20,7 @@ const LOOKS = [
   { name: "a phone of 320 px in the day", size: { width: 320, height: 640 }, theme: "day" },
 ];
 const SHEETS = ["songs", "view", "more", "members", "settings", "cues", "invite", "keys", "line-up"];
+const WITHOUT_TIMING = "{title: Pier}\n{key: G}\n\n[G]one\n[D]two\n";
 const WITH_PROBLEMS = "{title: Odd}\n{start_of_verse}\n[G]Load the [Zzz9]last amp\n{chorus}\n";
 
 let server;
@@ -71,6 +72,13 @@ for (const { name, size, theme } of LOOKS) {
       await screen.eval((wanted) => void window.stage.call(wanted), room);
       await screen.until(() => document.querySelector("#sheets .sheet") !== null);
       await state(screen, called);
+      // Axe judges some things only where they can be seen.
+      const hasMore = await screen.eval(() => {
+        const body = [...document.querySelectorAll("#sheets .sheet-body")].at(-1);
+        body.scrollTo(0, body.scrollHeight);
+        return body.scrollTop > 0;
+      });
+      if (hasMore) await state(screen, `${called}, its end`);
     };
 
     try {
@@ -102,11 +110,16 @@ for (const { name, size, theme } of LOOKS) {
         });
         await window.bandsync.setSetlist({ title: "Friday", songs });
         await window.bandsync.updateSettings({ anyoneMayCue: true });
-      }, [VAN, HARBOUR]);
+      }, [VAN, HARBOUR, WITHOUT_TIMING]);
       await ada.shows("empty-songs");
       await state(ada, "no song chosen");
+      await ada.eval(() => window.bandsync.selectSong("song-2"));
+      await ada.until(() => window.stage.song?.map?.guessed === true && window.stage.has("timing"));
+      await sheet(ada, "more", "the sheet more of a song without timing");
+      await ada.shows("timing");
+      await closeSheets(ada);
       await ada.eval(() => window.bandsync.selectSong("song-0"));
-      for (const screen of [ada, ben]) await screen.until(() => Boolean(window.stage.song?.chart));
+      for (const screen of [ada, ben]) await screen.until(() => window.stage.song?.id === "song-0" && Boolean(window.stage.song.chart));
       await state(ada, "a song");
       await state(ben, "a song");
       await ben.eval(() => window.stage.call("show-dock"));

@@ -21,6 +21,7 @@ import {
   restored,
   settled,
   totalDuration,
+  withBarsPerLine,
 } from "../../../src/web/stage/edits.js";
 
 const songs = (ids) =>
@@ -215,6 +216,14 @@ describe("bars per line", () => {
     assert.equal(bars("{duration: 0:32}"), null);
     assert.equal(bars("{tempo: 120}\n{x_bars_per_line: 4}"), null);
     assert.equal(bars("{tempo: 120}\n{duration: 0:32}\n{x_bars: 2}"), null);
+  });
+
+  test("take the place of a length that decides, and of nothing else", () => {
+    const written = (top, count) => withBarsPerLine(`${top}${lines}`, readSong(`${top}${lines}`).map, count);
+    assert.equal(written("{tempo: 120}\n{duration: 0:32}", 5)?.includes("{duration"), false);
+    assert.match(written("{tempo: 120}\n{duration: 0:32}", 5), /\{x_bars_per_line: 5\}/);
+    assert.match(written("{duration: 0:32}", 5), /\{duration: 0:32\}/, "without a tempo the length decides nothing");
+    for (const count of [0, 65, 1.5, NaN]) assert.equal(written("{tempo: 120}", count), null);
   });
 });
 
