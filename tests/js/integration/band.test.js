@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { band, connect, emit, everyoneReceives, freshSession, join, next } from "../support/client.js";
-import { startServer } from "../support/server.js";
+import { startServers } from "../support/nodes.js";
 import {
   assertDone,
   assertErrorEvent,
@@ -14,7 +14,7 @@ import {
 } from "../support/shape.js";
 
 let server;
-before(async () => (server = await startServer({ env: { SHARDS: "3" } })));
+before(async () => (server = await startServers({ env: { SHARDS: "3" } })));
 after(() => server.stop());
 
 // Each test has its own band, so tests may run in any order and stay below the rate limits.
@@ -131,7 +131,7 @@ describe("join_session", () => {
   });
 
   test("a full session rejects another member and does not change", async () => {
-    const small = await startServer({ env: { MAX_SESSION_MEMBERS: "2" } });
+    const small = await startServers({ env: { MAX_SESSION_MEMBERS: "2" } });
     try {
       const { sessionId, leader } = await band(small, 2);
       const third = await connect(small);

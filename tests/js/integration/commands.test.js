@@ -3,11 +3,11 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { band, emit, freshSession, join, next, received } from "../support/client.js";
-import { startServer } from "../support/server.js";
+import { startServers } from "../support/nodes.js";
 import { assertDone, assertRefused, assertShape } from "../support/shape.js";
 
 let server;
-before(async () => (server = await startServer({ env: { SHARDS: "2" } })));
+before(async () => (server = await startServers({ env: { SHARDS: "2" } })));
 after(() => server.stop());
 
 /** The names of all events that a member received, without ticks, pings and answers. */

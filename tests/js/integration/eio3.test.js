@@ -4,11 +4,11 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import io from "socket.io-client-2";
 import { freshSession, join, next } from "../support/client.js";
-import { startServer } from "../support/server.js";
+import { startServers } from "../support/nodes.js";
 import { within } from "../support/wait.js";
 
 let server;
-before(async () => (server = await startServer({ env: { SHARDS: "4", SOCKET_PING_INTERVAL: "500" } })));
+before(async () => (server = await startServers({ env: { SHARDS: "4", SOCKET_PING_INTERVAL: "500" } })));
 after(() => server.stop());
 
 function connect(options) {

@@ -3,14 +3,14 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { connected, emit, freshSession, join, next, open, received } from "../support/client.js";
-import { startServer } from "../support/server.js";
+import { startServers } from "../support/nodes.js";
 import { assertDone, assertRefused } from "../support/shape.js";
 import { event, rawMember, text } from "../support/wire.js";
 
 const SESSIONS = 40;
 
 let server;
-before(async () => (server = await startServer({ env: { SHARDS: "4" } })));
+before(async () => (server = await startServers({ env: { SHARDS: "4" } })));
 after(() => server.stop());
 
 test(`${SESSIONS} pairs over four shards: every pair meets`, async () => {

@@ -3,15 +3,15 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { band, connected, emit, everyoneReceives, freshSession, join, next, received } from "../support/client.js";
+import { assertSameTicks, startServers } from "../support/nodes.js";
 import { badNetwork } from "../support/proxy.js";
-import { startServer } from "../support/server.js";
 import { assertDone, assertRefused } from "../support/shape.js";
 
 const CHANGED = { epoch: "number", version: "number" };
 const GRACE_MS = 1_000;
 
 let server;
-before(async () => (server = await startServer({ env: { LEADER_GRACE: String(GRACE_MS) } })));
+before(async () => (server = await startServers({ env: { LEADER_GRACE: String(GRACE_MS) } })));
 after(() => server.stop());
 
 const leads = (socket) => (snapshot) => snapshot.leaderSocketId === socket.id;
@@ -19,7 +19,7 @@ const leads = (socket) => (snapshot) => snapshot.leaderSocketId === socket.id;
 /** Checks that all sockets received the same ticks from position `from` on, without a gap. */
 function assertMusicWentOn(sockets, from) {
   const [first, ...others] = sockets.map((socket) => received(socket, "scroll_tick").filter((tick) => tick.positionMs >= from));
-  for (const ticks of others) assert.deepEqual(ticks, first);
+  for (const ticks of others) assertSameTicks(ticks, first);
   for (let i = 1; i < first.length; i += 1) {
     assert.ok(first[i].positionMs > first[i - 1].positionMs, "each tick has a later position");
     // The position moves exactly with the time, so nothing was left out or played twice.
@@ -169,7 +169,7 @@ describe("hand-over", () => {
 });
 
 test("of two claims in one batch window exactly one wins, and both are answered", async () => {
-  const wide = await startServer({ env: { BATCH_INTERVAL: "100", SHARDS: "1" } });
+  const wide = await startServers({ env: { BATCH_INTERVAL: "100", SHARDS: "1" } });
   try {
     for (let round = 0; round < 5; round += 1) {
       const { sessionId, followers, all } = await band(wide, 3);

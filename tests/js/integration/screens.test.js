@@ -3,11 +3,11 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { BandSync } from "../../../src/web/bandsync.js";
 import { band, connect, emit, freshSession, join, next, received } from "../support/client.js";
-import { startServer } from "../support/server.js";
+import { startServers } from "../support/nodes.js";
 import { assertDone, assertRefused } from "../support/shape.js";
 
 let server;
-before(async () => (server = await startServer({ env: { EVENT_RATES: "join_session=0" } })));
+before(async () => (server = await startServers({ env: { EVENT_RATES: "join_session=0" } })));
 after(() => server.stop());
 
 const SCREEN = { view: "screen" };

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { emit, freshSession, join } from "../support/client.js";
-import { startServer } from "../support/server.js";
+import { startServers } from "../support/nodes.js";
 import { assertDone, assertRefused } from "../support/shape.js";
 
 /** Settings without the rate of joins, which would limit guesses too. */
@@ -13,7 +13,7 @@ const from = (address) => ({ extraHeaders: { "X-Forwarded-For": address } });
 
 describe("a PIN cannot be guessed from a seat", () => {
   let server;
-  before(async () => (server = await startServer({ env: { ...UNHURRIED, SHARDS: "2" } })));
+  before(async () => (server = await startServers({ env: { ...UNHURRIED, SHARDS: "2" } })));
   after(() => server.stop());
 
   test("ten guesses are answered, in the session and from a seat in another one", async () => {
@@ -50,7 +50,7 @@ describe("on the internet", () => {
   let server;
   before(async () => {
     const env = { ...UNHURRIED, SECURITY_PROFILE: "internet", CORS_ORIGIN: "https://band.example", SHARDS: "2" };
-    server = await startServer({ env });
+    server = await startServers({ env });
   });
   after(() => server.stop());
 

@@ -7,6 +7,7 @@ import { join as joinPath } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { BandSync, editedSetlist } from "../../../src/web/bandsync.js";
 import { band, connect, emit, everyoneReceives, freshSession, join, next, received } from "../support/client.js";
+import { oneServer, startServers } from "../support/nodes.js";
 import { startServer } from "../support/server.js";
 import { assertDone, assertErrorEvent, assertRefused, assertShape } from "../support/shape.js";
 import { within } from "../support/wait.js";
@@ -17,7 +18,7 @@ const list = (...ids) => ({ title: "Friday", songs: ids.map((id) => song(id)) })
 const ids = ({ songs }) => songs.map(({ id, revision }) => `${id}@${revision}`).join(" ");
 
 let server;
-before(async () => (server = await startServer()));
+before(async () => (server = await startServers()));
 after(() => server.stop());
 
 /** A band with a set list of these songs. */
@@ -268,7 +269,7 @@ describe("the library", () => {
   });
 });
 
-test("revisions and rights survive kill -9", async () => {
+test("revisions and rights survive kill -9", oneServer("nodes have Redis, and no file"), async () => {
   const directory = mkdtempSync(joinPath(tmpdir(), "bandsync-songs-"));
   const env = { DATA_DIR: joinPath(directory, "data") };
   const sessionId = freshSession("stored");

@@ -1,8 +1,13 @@
-// Several servers as the nodes of one cluster, on a real Redis of their own.
+// Several servers as the nodes of one cluster, on a real Redis of their own: as nodes, or in place of
+// the one server of a test that exists already.
+import assert from "node:assert/strict";
 import { Redis, until } from "./redis.js";
 import { startServer } from "./server.js";
 import { health } from "./owned.js";
 import { request } from "./wire.js";
+
+/** Number of nodes that {@link startServers} starts: `NODES`, or a single server without a cluster. */
+export const NODES = Number(process.env.NODES ?? 1);
 
 /** Settings of every node. */
 const ENV = { CLUSTER: "on", STORAGE_TTL: "60000", EVENT_RATES: "other=0,join_session=0,chat_message=0" };
@@ -88,4 +93,70 @@ export async function ownerOf(nodes, sessionId) {
   const owner = await nodes.redis.ask("HGET", `session:${sessionId}`, "owner");
   for (const node of nodes.living) if ((await health(node)).cluster.node === owner) return node;
   throw new Error(`${sessionId} is owned by ${owner}`);
+}
+
+/**
+ * Starts a server for a test of the protocol. With `NODES=2` it starts two nodes that look like one
+ * server, so that the same tests run against a cluster: `./tools/test --only two-nodes`.
+ */
+export async function startServers({ env = {} } = {}) {
+  if (NODES === 1) return startServer({ env });
+  // Nodes wait for a core of a busy machine here, which must not count as their loss.
+  return new Together(await Nodes.start(NODES, { EVENT_RATES: "default", LEASE_TTL: "10000", ...env }));
+}
+
+/**
+ * Checks that two members received the same ticks of a song that was not moved. Each node ticks its own
+ * members, so with `NODES=2` their times may differ, but not the line that they are on.
+ */
+export function assertSameTicks(ticks, others) {
+  if (NODES === 1) return assert.deepEqual(ticks, others);
+  assert.ok(ticks.length > 0 && others.length > 0);
+  const start = ({ positionMs, serverTimestamp }) => serverTimestamp - positionMs;
+  for (const tick of ticks) {
+    assert.ok(Math.abs(start(tick) - start(others[0])) <= 1, `${JSON.stringify([tick, others[0]])}: one song at one time`);
+  }
+}
+
+/** Options of a test that needs a single server. With `NODES=2` it is listed as skipped, with the reason. */
+export const oneServer = (reason) => ({ skip: NODES > 1 && `one server: ${reason}` });
+
+/** Options of a test that fails on two nodes, because they lack something. With `NODES=2` it is listed. */
+export const notYet = (fault) => ({ todo: NODES > 1 && fault });
+
+/** Nodes in place of a server. Each client that reads `url` is on another node than the one before. */
+class Together {
+  constructor(nodes) {
+    this.nodes = nodes;
+    this.turn = 0;
+    this.closers = [];
+  }
+
+  get url() {
+    this.turn += 1;
+    return this.nodes.all[(this.turn - 1) % this.nodes.all.length].url;
+  }
+
+  /** The port of the first node: for raw bytes, and for networks whose clients return to one node. */
+  get port() {
+    return this.nodes.all[0].port;
+  }
+
+  get logs() {
+    return this.nodes.all.map((node) => node.logs).join("\n");
+  }
+
+  owns(close) {
+    this.closers.push(close);
+  }
+
+  /** Closes the clients and stops all nodes. Throws if one of them does not end cleanly. */
+  async stop() {
+    for (const close of this.closers.splice(0)) close();
+    try {
+      await Promise.all(this.nodes.all.map((node) => node.stop()));
+    } finally {
+      await this.nodes.stop();
+    }
+  }
 }

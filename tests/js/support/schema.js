@@ -2,7 +2,7 @@
 
 /** Fetches the document of a server. Returns it with functions that look up messages. */
 export async function protocolOf(server) {
-  const answer = await fetch(`${server.url}/asyncapi.json`);
+  const answer = await fetch(`http://127.0.0.1:${server.port}/asyncapi.json`);
   if (answer.status !== 200) throw new Error(`/asyncapi.json: ${answer.status}`);
   const document = await answer.json();
   const { messages } = document.components;
