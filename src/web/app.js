@@ -99,7 +99,10 @@ function start() {
     mountTempos(stage);
     mountKeyboard(stage, steer);
     mountLater(stage, ["keys", "midi"], async () => (await import("./stage/keys.js")).mountKeys(stage));
-    stage.addEventListener("open", () => setTimeout(mountAll, ROOMS_MS));
+    // If the server goes away before that, they are fetched when it is back.
+    const mountRest = () => stage.isOpen && band.status !== "reconnecting" && mountAll();
+    stage.addEventListener("open", () => setTimeout(mountRest, ROOMS_MS));
+    stage.addEventListener("status", mountRest);
   }
   mountDoor(stage, $("door-room"), $("door"));
 }

@@ -14,9 +14,14 @@ const LATER_MS = 3000;
 export class Offline extends EventTarget {
   #state = "installing";
   #prompt = null;
+  #isAway;
+  /** Whether the worker waits for a server that went away. */
+  #waits = false;
 
-  constructor() {
+  /** @param {() => boolean} isAway whether the server can't be reached: browsers log each script that they can't fetch */
+  constructor(isAway = () => false) {
     super();
+    this.#isAway = isAway;
     const workers = globalThis.navigator?.serviceWorker;
     if (!globalThis.isSecureContext) this.#state = "insecure";
     else if (!workers) this.#state = "missing";
@@ -42,7 +47,9 @@ export class Offline extends EventTarget {
 
   /** Fetches what is new on the server. Call it when the server is back. */
   refresh() {
-    globalThis.navigator?.serviceWorker?.controller?.postMessage("collect");
+    const workers = globalThis.navigator?.serviceWorker;
+    if (this.#waits || this.#state === "failed") this.#register(workers);
+    else workers?.controller?.postMessage("collect");
   }
 
   async #install(workers) {
@@ -62,14 +69,22 @@ export class Offline extends EventTarget {
       if (data === "new version") this.#is("outdated");
     });
     await loaded();
+    await this.#register(workers);
+  }
+
+  async #register(workers) {
     try {
-      const { installing } = await workers.register("/sw.js", { updateViaCache: "none" });
+      // Browsers compare a worker that they have with the server's at each visit.
+      const known = await workers.getRegistration();
+      this.#waits = !known && this.#isAway();
+      if (this.#waits) return;
+      const { installing } = known ?? (await workers.register("/sw.js", { updateViaCache: "none" }));
       // A worker that could not collect all files is thrown away.
       installing?.addEventListener("statechange", () => {
         if (installing.state === "redundant" && this.#state === "installing") this.#is("failed");
       });
       await workers.ready;
-      if (this.#state === "installing") this.#is("ready");
+      if (this.#state !== "outdated") this.#is("ready");
       if (!installing) this.refresh();
     } catch {
       this.#is("failed");

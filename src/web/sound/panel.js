@@ -82,7 +82,7 @@ function keepAwake(stage) {
 const awakeText = ({ state }) => (state === "on" ? SOUND.awake : SOUND.dark);
 
 function keepPage(stage) {
-  const offline = new Offline();
+  const offline = new Offline(() => stage.band.status === "reconnecting");
   stage.band.addEventListener("status", ({ detail }) => {
     if (detail === "online") offline.refresh();
   });

@@ -53,7 +53,6 @@ export function makeSettings(stage, { click, output, awake, offline }, texts) {
   const toggle = h("button", {
     "aria-pressed": "false",
     data: { testid: "click" },
-    "aria-label": SOUND.click,
     onclick: () => stage.call("click"),
   });
   refresh.push(({ click: mode }) => {
