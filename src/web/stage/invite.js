@@ -96,7 +96,9 @@ export function mountInvite(stage) {
     local.hidden = !OWN_HOSTS.test(location.hostname);
     copy.hidden = !navigator.clipboard?.writeText;
     share.hidden = !navigator.share;
-    write(address, location.host);
+    // Breaks only before the port.
+    const { hostname, port } = location;
+    address.replaceChildren(hostname, ...(port ? [h("wbr"), `:${port}`] : []));
     write(session, band.sessionId);
     const href = current();
     // A passcode that is in the link is not shown beside it.

@@ -14,6 +14,8 @@ export function mountLead(stage, root) {
   /** Whether this member gave the lead away itself. */
   let gave = false;
   let pending = false;
+  /** Whether somebody else led since this member joined. */
+  let followed = false;
 
   const asks = h("p", { id: "lead-request-text" });
   const yes = h("button", { class: "primary", data: { testid: "approve" }, onclick: () => answer(true) }, STAGE.approve);
@@ -89,8 +91,9 @@ export function mountLead(stage, root) {
     show();
     if (!stage.isOnline || !band.snapshot) return;
     if (band.isLeader) {
-      if (!led && pending) stage.toast(STAGE.leadYours, { plain: true });
-      [led, gave, pending] = [true, false, false];
+      // The server gives a lead that is lost to the next member.
+      if (!led && (pending || followed)) stage.toast(STAGE.leadYours, { plain: true });
+      [led, gave, pending, followed] = [true, false, false, false];
       lostNotice.hidden = true;
       remember("led", band.sessionId, "tab");
       return;
@@ -107,7 +110,7 @@ export function mountLead(stage, root) {
       }
     }
     if (leader) {
-      [led, gave] = [false, false];
+      [led, gave, followed] = [false, false, true];
       remember("led", null, "tab");
     }
   }
@@ -135,7 +138,7 @@ export function mountLead(stage, root) {
     follow();
   });
   stage.addEventListener("close", () => {
-    [requesters, led, pending] = [[], false, false];
+    [requesters, led, pending, followed] = [[], false, false, false];
     remember("led", null, "tab");
     request.hidden = lostNotice.hidden = true;
   });
