@@ -63,6 +63,8 @@ test("four screens of a band show the same line, and the editor shows its chart"
   const laptop = await enter("Cy", { width: 1440, height: 900 });
   const screen = await enter("screen", { width: 1280, height: 720 }, "screen");
   await laptop.evaluate(() => window.stage.setView({ theme: "day", notation: "german" }));
+  // Followers see their controls for some seconds.
+  await Promise.all([phone, laptop].map((page) => page.waitForFunction(() => !document.getElementById("dock").classList.contains("shown"))));
   await leader.evaluate((beat) => window.bandsync.seekBeat(beat), BEAT);
   // The line sounds for four seconds.
   await leader.evaluate(() => window.bandsync.play());
