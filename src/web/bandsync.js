@@ -192,6 +192,7 @@ export class BandSync extends EventTarget {
     this.clock = new BandClock({ now: this.#now, mayStep: (miss) => this.#mayStep(miss) });
     this.#socket = new Socket({
       url: this.#options.url ?? globalThis.location?.origin,
+      sessionId: this.#options.sessionId,
       WebSocket: this.#options.WebSocket ?? globalThis.WebSocket,
       now: this.#now,
       onConnect: (recovered) => this.#connected(recovered),
@@ -919,11 +920,13 @@ class Socket {
   /** The id that the server gave to this connection; null unless connected. */
   id = null;
 
-  constructor({ url, WebSocket, now, ...hooks }) {
+  constructor({ url, sessionId, WebSocket, now, ...hooks }) {
     if (!url) throw new TypeError("BandSync needs a url outside of a page");
     if (!WebSocket) throw new TypeError("BandSync needs a WebSocket implementation");
     const parsed = new URL("/socket.io/?EIO=4&transport=websocket", url);
     parsed.protocol = parsed.protocol.replace("http", "ws");
+    // By this, a balancer sends all members of a session to one node.
+    parsed.searchParams.set("sessionId", sessionId);
     this.#url = parsed.href;
     this.#WebSocket = WebSocket;
     this.#now = now;

@@ -107,9 +107,9 @@ async function onStage(run, options) {
   }
 }
 
-test("joins over Socket.IO with name, role and no ticks", () =>
+test("joins over Socket.IO with name, role and no ticks, and names its session to balancers", () =>
   onStage(async (server, band) => {
-    assert.equal(server.sockets[0].url, "ws://127.0.0.1:3001/socket.io/?EIO=4&transport=websocket");
+    assert.equal(server.sockets[0].url, "ws://127.0.0.1:3001/socket.io/?EIO=4&transport=websocket&sessionId=stage");
     assert.deepEqual(unnamed(server.events("join_session")[0].payload), { sessionId: "stage", role: "follower", tickHz: 0, displayName: "Ada" });
     assert.equal(band.status, "online");
     assert.equal(band.id, "sid-1");
