@@ -24,7 +24,8 @@ export class Nodes {
     const nodes = new Nodes(await Redis.start());
     try {
       await found(nodes.redis);
-      await Promise.all(Array.from({ length: count }, (_, n) => nodes.add(`node-${n}`, env)));
+      // In the order of their names, whichever starts first.
+      nodes.all = await Promise.all(Array.from({ length: count }, (_, n) => nodes.add(`node-${n}`, env)));
       await nodes.settled();
       return nodes;
     } catch (error) {
