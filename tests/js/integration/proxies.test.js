@@ -1,16 +1,46 @@
 // The shipped files for nginx, HAProxy and Caddy: stock clients connect through TLS under a public
-// name, and all members of a session reach the same node.
+// name, and all members of a session reach the same node. In front of a cluster a member may be on any
+// node, and one that drains receives no new clients.
 import assert from "node:assert/strict";
 import http from "node:http";
 import { after, before, describe, test } from "node:test";
 import { io } from "socket.io-client";
 import { emit, freshSession, next } from "../support/client.js";
 import { NAME, PROXIES, has, nodeSettings, publicPorts, startProxy } from "../support/deploy.js";
+import { Nodes, ownerOf } from "../support/nodes.js";
+import { health } from "../support/owned.js";
 import { until } from "../support/redis.js";
 import { startServer } from "../support/server.js";
 import { assertDone } from "../support/shape.js";
 import { PATIENCE_MS, within } from "../support/wait.js";
-import { request } from "../support/wire.js";
+import { engineMember, request } from "../support/wire.js";
+
+/** Sessions that are tried until one is on a certain node of two. By chance this fails once in 2³². */
+const TRIES = 32;
+
+/** A stock client at the public name, which resolves to this machine. */
+async function through(proxy, options) {
+  const socket = io(proxy.origin, { agent: proxy.agent, ca: proxy.ca, forceNew: true, reconnection: false, ...options });
+  socket.received = [];
+  socket.onAny((event, payload) => socket.received.push({ event, payload }));
+  const connected = new Promise((done, fail) => {
+    socket.once("connect", done);
+    socket.once("connect_error", (error) => fail(new Error(`${error.message}: ${error.description?.message ?? error.context?.responseText ?? ""}`)));
+  });
+  await within(PATIENCE_MS, connected, `a connection through ${proxy.name}`);
+  return socket;
+}
+
+/** Joins until the session is open: while a node takes it over, joins are rejected as unavailable. */
+const admitted = (socket, sessionId) =>
+  until("the member is admitted", async () => {
+    const ack = await emit(socket, "join_session", { sessionId, displayName: "a guest" });
+    if (!ack.ok) throw new Error(JSON.stringify(ack));
+    return true;
+  });
+
+/** Options of a client whose address names its session. */
+const named = (sessionId) => ({ query: { sessionId } });
 
 for (const [name, { version }] of Object.entries(PROXIES)) {
   const missing = !has("openssl", "version") ? "openssl" : has(name, version) ? "" : name;
@@ -30,20 +60,12 @@ for (const [name, { version }] of Object.entries(PROXIES)) {
       for (const node of nodes ?? []) await node.stop();
     });
 
-    /** A stock client at the public name, which resolves to this machine. */
-    async function connect(options) {
-      const socket = io(proxy.origin, { agent: proxy.agent, ca: proxy.ca, forceNew: true, reconnection: false, ...options });
+    const connect = async (options) => {
+      const socket = await through(proxy, options);
       sockets.push(socket);
-      const connected = new Promise((done, fail) => {
-        socket.once("connect", done);
-        socket.once("connect_error", (error) => fail(new Error(`${error.message}: ${error.description?.message ?? error.context?.responseText ?? ""}`)));
-      });
-      await within(PATIENCE_MS, connected, `a connection through ${name}`);
       return socket;
-    }
-
+    };
     const browser = () => ({ extraHeaders: { Origin: proxy.origin } });
-    const named = (sessionId) => ({ query: { sessionId } });
     const counts = () => Promise.all(nodes.map(async (node) => JSON.parse((await request(node, "GET", "/health")).body).sessions.members));
 
     test("members of a session meet by WebSocket, by polling, and by an upgrade as in pages", async () => {
@@ -155,6 +177,119 @@ for (const [name, { version }] of Object.entries(PROXIES)) {
         assert.ok(performance.now() < deadline, `${statuses}`);
         await new Promise((done) => setTimeout(done, 200));
       }
+    });
+  });
+}
+
+for (const [name, { version }] of Object.entries(PROXIES)) {
+  const missing = !has("openssl", "version") ? "openssl" : has(name, version) ? "" : name;
+  describe(`${name} in front of a cluster`, { skip: missing !== "" && `${missing} is not here: apt-get install ${missing}` }, () => {
+    let nodes, proxy;
+    const sockets = [];
+
+    before(async () => {
+      const ports = await publicPorts();
+      // All clients have one address here, and one that reads nothing holds the drain of a node open.
+      const limits = { EVENT_RATES: "default", HANDSHAKES_PER_IP: "0", CONNECTIONS_PER_IP: "0", HTTP_REQUESTS_PER_IP: "0" };
+      const env = { ...nodeSettings(ports.https), ...limits, LEASE_TTL: "10000", DRAIN_TIMEOUT: "60000", SOCKET_PING_TIMEOUT: "60000", SHARDS: "1" };
+      nodes = await Nodes.start(2, env);
+      proxy = await startProxy(name, nodes.all, ports);
+    });
+    after(async () => {
+      for (const socket of sockets) socket.disconnect();
+      await proxy?.stop();
+      await nodes?.stop();
+    });
+
+    const connect = async (options) => {
+      const socket = await through(proxy, options);
+      sockets.push(socket);
+      return socket;
+    };
+    /** The number of clients of each node. */
+    const counts = () => Promise.all(nodes.all.map(async (node) => (await health(node)).connections));
+    async function empty() {
+      for (const socket of sockets.splice(0)) socket.disconnect();
+      await until("both nodes are empty", async () => (await counts()).every((count) => count === 0));
+    }
+
+    /** Joins through the proxy and returns the client and its node. No client may leave meanwhile. */
+    async function enter(sessionId, options) {
+      const before = await counts();
+      const socket = await connect(options);
+      await admitted(socket, sessionId);
+      const after = await counts();
+      return { socket, node: nodes.all[after.findIndex((count, n) => count > before[n])] };
+    }
+
+    test("a member whose address names no session is served too, from any node", async () => {
+      const guest = await enter(freshSession("elsewhere"), { transports: ["polling"] });
+      // A session whose members are sent to the other node.
+      let sessionId, first;
+      for (let tries = 1; first === undefined || first.node === guest.node; tries += 1) {
+        assert.ok(tries < TRIES, "sessions are spread over both nodes");
+        sessionId = freshSession(`home-${name}`);
+        first = await enter(sessionId, { transports: ["websocket"], ...named(sessionId) });
+      }
+      const band = [first.socket];
+      for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]]) {
+        const { socket, node } = await enter(sessionId, { transports });
+        assert.equal(node, guest.node, "by its address");
+        band.push(socket);
+      }
+      assert.equal(await ownerOf(nodes, sessionId), first.node);
+      const chat = band.map((member) => next(member, "chat_message", ({ message }) => message === "here"));
+      const ticks = band.map((member) => next(member, "scroll_tick", ({ positionMs }) => positionMs > 0));
+      assertDone(await emit(band[0], "play", { sessionId }));
+      assertDone(await emit(band[1], "chat_message", { sessionId, message: "here" }));
+      await Promise.all([...chat, ...ticks]);
+    });
+
+    test("clients that poll with an id of their own stay on one node, and are spread over both", async () => {
+      await empty();
+      const sessionId = freshSession("by-client");
+      const band = [];
+      for (let n = 0; n < 12; n += 1) {
+        const member = await connect({ transports: ["polling"], query: { clientId: `phone-${n}` } });
+        await admitted(member, sessionId);
+        band.push(member);
+      }
+      assert.ok((await counts()).every((count) => count > 0), "both nodes have clients");
+      const chat = band.map((member) => next(member, "chat_message", ({ message }) => message === "all"));
+      assertDone(await emit(band.at(-1), "chat_message", { sessionId, message: "all" }));
+      await Promise.all(chat);
+    });
+
+    test("a node that drains receives no new clients, and its members return to the other one", async () => {
+      await empty();
+      let sessionId, member, node;
+      const [leaves] = nodes.all;
+      const reconnection = { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 200 };
+      for (let tries = 1; node !== leaves; tries += 1) {
+        assert.ok(tries < TRIES, "sessions are spread over both nodes");
+        sessionId = freshSession(`drained-${name}`);
+        ({ socket: member, node } = await enter(sessionId, { transports: ["websocket"], ...named(sessionId), ...reconnection }));
+      }
+      // A client that reads nothing answers no goodbye, so the node waits for it.
+      const stubborn = await engineMember(leaves);
+      stubborn.ws._socket.pause();
+      const back = new Promise((done) => member.io.once("reconnect", done));
+      leaves.signal("SIGTERM");
+      const open = (n) => proxy.get(`/socket.io/?EIO=4&transport=polling&sessionId=new-${n}`).then(({ status }) => status, () => 0);
+      const handshakes = (from) => Promise.all(Array.from({ length: 8 }, (_, n) => open(from + n)));
+      await until("the node rejects clients", async () => (await request(leaves, "GET", "/socket.io/?EIO=4&transport=polling")).status === 503);
+      await until("the proxy has noticed", async () => (await handshakes(0)).every((status) => status === 200));
+      assert.deepEqual(new Set(await handshakes(8)), new Set([200]));
+      assert.equal(leaves.run.child.exitCode, null, "the node has not ended yet");
+      await within(PATIENCE_MS, back, "the member returns");
+      await admitted(member, sessionId);
+      const other = await connect({ transports: ["websocket"], ...named(sessionId) });
+      await admitted(other, sessionId);
+      const chat = next(member, "chat_message");
+      assertDone(await emit(other, "chat_message", { sessionId, message: "together again" }));
+      await chat;
+      stubborn.ws.terminate();
+      assert.equal((await within(PATIENCE_MS, leaves.exited, "the node ends")).code, 0);
     });
   });
 }
