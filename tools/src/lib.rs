@@ -1,5 +1,5 @@
 //! Tools around the server: conformance servers, generated documents, fuzz targets, the simulated
-//! world, and the house rules as a test.
+//! world, the sizing model, and the house rules as a test.
 
 pub mod charts;
 pub mod conformance;
@@ -7,6 +7,7 @@ pub mod docs;
 mod forms;
 pub mod fuzz;
 pub mod sim;
+pub mod sizing;
 #[cfg(test)]
 mod tidy;
 pub mod timelines;

@@ -6,7 +6,7 @@ mod commands;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{charts, docs, examine, flamegraph, fuzz, simulate, timelines};
+use commands::{charts, docs, examine, flamegraph, fuzz, simulate, size, timelines};
 
 /// Looks for faults of the server.
 #[derive(Parser)]
@@ -24,6 +24,7 @@ enum Command {
     Flamegraph(flamegraph::Options),
     Fuzz(fuzz::Options),
     Simulate(Box<simulate::Options>),
+    Size(size::Options),
     Timelines(timelines::Options),
 }
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Flamegraph(options) => flamegraph::run(options),
         Command::Fuzz(options) => fuzz::run(options),
         Command::Simulate(options) => simulate::run(*options),
+        Command::Size(options) => size::run(options),
         Command::Timelines(options) => timelines::run(options),
     }
 }

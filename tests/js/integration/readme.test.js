@@ -99,6 +99,7 @@ const COMMANDS = {
   "TICKS_SECONDS=60 node --test integration/ticks.test.js": here({ folder: "tests/js", replace: [["=60", "=1"]] }),
   "BANDSYNC_BIN=../../target/release/bandsync node --test integration/": by("tools/test"),
 
+  "cargo run --release -p bandsync-tools -- size --members 1000000 --nodes 4 --ticking 0.1": here({ prints: /^reached first: .* at \d+ members/m }),
   "node tests/js/unit/drawn.js --seed 1 --answers 10000000 | cargo run --release -p bandsync-tools -- timelines": here({ folder: ".", replace: [["10000000", "100000"]], prints: /^1\d{5} answers agree$/m }),
 
   "node tests/js/unit/make-charts.js --json | cargo run --release -p bandsync-tools -- charts": here({ folder: ".", prints: /^\d{3} songs agree$/m }),

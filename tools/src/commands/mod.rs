@@ -7,4 +7,5 @@ pub mod flamegraph;
 pub mod fuzz;
 pub mod planted;
 pub mod simulate;
+pub mod size;
 pub mod timelines;
