@@ -157,6 +157,7 @@ fn view(data: &Value) -> String {
     };
     let queues: Vec<String> = items(&metrics["queues"]).iter().map(queue).collect();
     line(&mut out, format_args!("queues: {}", queues.join("  ")));
+    cluster(&mut out, &health["cluster"], &metrics["cluster"]);
     for alert in items(&metrics["alerts"]) {
         line(&mut out, format_args!("! {}: {}", text(&alert["name"]), text(&alert["message"])));
     }
@@ -206,11 +207,82 @@ fn view(data: &Value) -> String {
             ),
         );
     }
-    sessions(&mut out, &data["sessions"]);
+    sessions(&mut out, &data["sessions"], &health["cluster"]);
     out
 }
 
-fn sessions(out: &mut String, sessions: &Value) {
+/// Prints the node's standing, its counters, and all nodes of its cluster. Prints nothing if the
+/// server belongs to no cluster.
+fn cluster(out: &mut String, cluster: &Value, counts: &Value) {
+    let Some(standing) = cluster["standing"].as_str() else { return };
+    let number_of = |name: &str| number(&counts[name]);
+    line(
+        out,
+        format_args!(
+            "\ncluster: {standing} {} owns {} sessions, {} branches  {} nodes",
+            text(&cluster["reason"]),
+            number(&cluster["owned"]),
+            number(&cluster["branches"]),
+            items(&cluster["nodes"]).len(),
+        ),
+    );
+    line(
+        out,
+        format_args!(
+            "{} commits  {} forwards  {} takeovers  {} gaps  {} unavailable  {} sent  {} heard",
+            number_of("commits"),
+            number_of("forwards"),
+            number_of("sessionsTakenOver"),
+            number_of("gaps"),
+            number_of("unavailable"),
+            number_of("published"),
+            number_of("heard"),
+        ),
+    );
+    line(
+        out,
+        format_args!(
+            "{:<6}{:<30}{:>12}{:>10}{:>10}{:>12}{:>12}",
+            "node", "name", "version", "state", "seen ms", "clock ms", "bound ms"
+        ),
+    );
+    for node in items(&cluster["nodes"]) {
+        let is_self = node["number"] == cluster["number"];
+        let state = match (is_self, node["draining"] == true) {
+            (true, _) => standing,
+            (false, true) => "draining",
+            (false, false) => "lives",
+        };
+        let millis = |name: &str| match node[name].as_f64() {
+            Some(micros) => format!("{:.3}", micros / 1e3),
+            None => "-".to_owned(),
+        };
+        line(
+            out,
+            format_args!(
+                "{:<6}{:<30}{:>12}{state:>10}{:>10}{:>12}{:>12}",
+                format!("{}{}", number(&node["number"]), if is_self { "*" } else { "" }),
+                text(&node["name"]),
+                text(&node["version"]),
+                number(&node["seenMs"]),
+                millis("clockUs"),
+                millis("boundUs"),
+            ),
+        );
+    }
+}
+
+/// Numbers of nodes are below this, and an epoch modulo it is the number of the session's owner.
+const NODES: u64 = 2_048;
+
+/// Returns the name of the node that owns a session, or an empty text without a cluster.
+fn owner(session: &Value, cluster: &Value) -> String {
+    let number = session["epoch"].as_u64().map(|epoch| epoch % NODES);
+    let node = items(&cluster["nodes"]).iter().find(|node| node["number"].as_u64() == number);
+    node.map(|node| format!("  on {}", text(&node["name"]))).unwrap_or_default()
+}
+
+fn sessions(out: &mut String, sessions: &Value, cluster: &Value) {
     let mut sessions: Vec<&Value> = items(sessions).iter().collect();
     sessions.sort_by(|a, b| number(&b["connectedCount"]).total_cmp(&number(&a["connectedCount"])));
     if sessions.is_empty() {
@@ -232,10 +304,11 @@ fn sessions(out: &mut String, sessions: &Value) {
         line(
             out,
             format_args!(
-                "{:<28}{state:>9}{:>8.1}{there:>9}  {}",
+                "{:<28}{state:>9}{:>8.1}{there:>9}  {}{}",
                 text(&session["sessionId"]),
                 number(&session["tempoMilliBpm"]) / 1_000.0,
                 names.join(", "),
+                owner(session, cluster),
             ),
         );
     }
@@ -294,6 +367,44 @@ mod tests {
             assert!(view.contains(part), "{part} is not in\n{view}");
         }
         assert!(!view.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_node_is_shown_with_its_cluster() {
+        let data = serde_json::json!({
+            "health": {"cluster": {
+                "standing": "alone", "reason": "Redis does not answer", "number": 2,
+                "owned": 12, "branches": 3,
+                "nodes": [
+                    {"number": 1, "name": "one\u{1b}[2J", "seenMs": 40, "draining": true},
+                    {"number": 2, "name": "two", "seenMs": 0, "clockUs": -120, "boundUs": 450},
+                ],
+            }},
+            "metrics": {
+                "cluster": {"commits": 77, "forwards": 5, "sessionsTakenOver": 1, "gaps": 4},
+            },
+            "sessions": [
+                {"sessionId": "s", "epoch": 5 * NODES + 2, "members": [{"displayName": "Ada"}]},
+            ],
+        });
+        let view = view(&data);
+        for part in [
+            "cluster: alone Redis does not answer owns 12 sessions, 3 branches  2 nodes",
+            "77 commits  5 forwards  1 takeovers  4 gaps",
+            "draining",
+            "2*    two",
+            "-0.120",
+            "0.450",
+            "Ada  on two",
+        ] {
+            assert!(view.contains(part), "{part} is not in\n{view}");
+        }
+        assert!(!view.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_server_without_a_cluster_shows_none() {
+        assert!(!view(&serde_json::json!({})).contains("cluster"));
     }
 
     #[test]

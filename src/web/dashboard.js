@@ -255,6 +255,40 @@ function showShards({ metrics }) {
   );
 }
 
+// An epoch modulo this is the number of the node that owns the session.
+const NODES = 2048;
+
+/** The name of the node that owns a session; empty without a cluster. */
+const ownerOf = ({ epoch }, cluster) => cluster?.nodes?.find(({ number }) => number === epoch % NODES)?.name ?? "";
+
+/** This node's part in its cluster, and all nodes. Hidden if the server belongs to none. */
+function showCluster({ health: { cluster }, metrics }) {
+  $("cluster").hidden = !cluster?.nodes;
+  if ($("cluster").hidden) return;
+  const counts = metrics.cluster ?? {};
+  const fact = (count, label) => make("span", "", `${short(count ?? 0)} ${label}`);
+  $("node-count").textContent = String(cluster.nodes.length);
+  $("cluster-facts").replaceChildren(
+    fact(cluster.owned, "sessions owned here"),
+    fact(cluster.branches, "branches of others"),
+    fact(counts.commits, "commits"),
+    fact(counts.forwards, "forwards"),
+    fact(counts.sessionsTakenOver, "takeovers"),
+    fact(counts.gaps, "gaps"),
+    fact(counts.unavailable, "unavailable"),
+    fact(counts.published, "messages out"),
+    fact(counts.heard, "messages in"),
+    cluster.reason ? make("span", "", cluster.reason) : "",
+  );
+  const inMs = (micros) => (Number.isFinite(micros) ? `${short(micros / 1000)} ms` : "–");
+  const state = (node) => (node.number === cluster.number ? `${cluster.standing}, this node` : node.draining ? "draining" : "lives");
+  $("nodes").replaceChildren(
+    ...cluster.nodes.map((node) =>
+      row(node.name, String(node.number), state(node), node.version, `${short(node.seenMs / 1000)} s ago`, inMs(node.clockUs), inMs(node.boundUs)),
+    ),
+  );
+}
+
 function member(one) {
   const dot = make("span", "quality");
   dot.dataset.quality = one.connected ? one.quality : "unknown";
@@ -269,7 +303,8 @@ function member(one) {
   );
 }
 
-function session(one) {
+function session(one, cluster) {
+  const owner = ownerOf(one, cluster);
   const place = `${Math.floor(one.positionMicros / 60e6)}:${String(Math.floor(one.positionMicros / 1e6) % 60).padStart(2, "0")}`;
   const state = one.isPlaying ? make("span", "playing", "▶ ", place) : make("span", "none", "❚❚ ", place);
   const facts = make("small", "", `${short(one.tempoMilliBpm / 1000)} BPM · ${one.connectedCount}/${one.memberCount}`);
@@ -277,13 +312,14 @@ function session(one) {
   return make(
     "article", "session", make("h3", "", make("span", "title", one.sessionId), state, facts),
     make("ul", "", ...one.members.map(member), more > 0 ? make("li", "none", `and ${more} more`) : null),
+    owner ? make("p", "none", `owned by ${owner}`) : null,
   );
 }
 
-function showSessions({ sessions, metrics }) {
+function showSessions({ sessions, metrics, health }) {
   $("session-count").textContent = String(metrics.sessions.active);
   const sorted = [...sessions].sort((a, b) => b.connectedCount - a.connectedCount || a.sessionId.localeCompare(b.sessionId));
-  $("sessions").replaceChildren(...(sorted.length > 0 ? sorted.map(session) : [make("p", "none", "No sessions.")]));
+  $("sessions").replaceChildren(...(sorted.length > 0 ? sorted.map((one) => session(one, health.cluster)) : [make("p", "none", "No sessions.")]));
 }
 
 /** Marks numbers as old, since they would look like current ones. */
@@ -319,6 +355,7 @@ async function step() {
       showTop(data);
       showTiles(data);
       showAlerts(data);
+      showCluster(data);
       showShards(data);
       showSessions(data);
       lookForScrollers();

@@ -6,6 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { launchBrowser, picture } from "../support/browser.js";
 import { emit, freshSession, join } from "../support/client.js";
 import { faults } from "../support/gig/axe.js";
+import { Nodes } from "../support/nodes.js";
 import { TOP, target } from "../support/paths.js";
 import { startServer } from "../support/server.js";
 import { assertDone } from "../support/shape.js";
@@ -185,6 +186,32 @@ describe("the dashboard", () => {
     await sick.screenshot({ path: target("browser", "dashboard-degraded.png") });
     await context.close();
     await degraded.stop();
+  });
+
+  test("shows the nodes of a cluster, this node's part, and the owner of each session", async () => {
+    const nodes = await Nodes.start(2);
+    const context = await browser.newContext({ viewport: { width: 1024, height: 768 } });
+    try {
+      const sessionId = freshSession("shared");
+      for (const node of nodes.all) await join(node, sessionId);
+      const page = await context.newPage();
+      await page.goto(`${nodes.all[1].url}/dashboard`);
+      const rows = page.locator("#nodes tr");
+      await until("both nodes are listed", async () => (await rows.count()) === 2);
+      const texts = await rows.allInnerTexts();
+      assert.match(texts.find((text) => text.startsWith("node-0")), /lives/);
+      assert.match(texts.find((text) => text.startsWith("node-1")), /full, this node/);
+      await until("the branch is counted", async () => /1 branches of others/.test(await page.locator("#cluster-facts").innerText()));
+      await until("the owner is named", async () => (await page.locator(".session", { hasText: "owned by node-0" }).count()) === 1);
+      assert.deepEqual(await faults(page), []);
+      await page.screenshot({ path: target("browser", "dashboard-nodes.png"), fullPage: true });
+      await page.goto(`${server.url}/dashboard`);
+      await page.locator("#tiles .tile").first().waitFor();
+      assert.equal(await page.locator("#cluster").isVisible(), false, "a server alone has no nodes");
+    } finally {
+      await context.close();
+      await nodes.stop();
+    }
   });
 
   test("shows the history on request", async () => {

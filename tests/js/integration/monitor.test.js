@@ -9,6 +9,7 @@ import { join as path } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { band, emit, freshSession, join } from "../support/client.js";
 import { certificates } from "../support/certificates.js";
+import { Nodes } from "../support/nodes.js";
 import { TOP, target } from "../support/paths.js";
 import { binary, startServer } from "../support/server.js";
 import { assertDone } from "../support/shape.js";
@@ -204,6 +205,10 @@ describe("metrics", () => {
     const text = (await get(server, "/metrics/prometheus")).body;
     const { status, stdout, stderr } = spawnSync(promtool, ["check", "metrics"], { input: text, encoding: "utf8" });
     assert.equal(status, 0, stdout + stderr);
+    const nodes = await Nodes.start(1);
+    const ofNode = spawnSync(promtool, ["check", "metrics"], { input: (await get(nodes.all[0], "/metrics/prometheus")).body, encoding: "utf8" });
+    await nodes.stop();
+    assert.equal(ofNode.status, 0, ofNode.stdout + ofNode.stderr);
     const rules = execFileSync(promtool, ["check", "rules", `${TOP}tools/deploy/prometheus-rules.yml`], { encoding: "utf8" });
     assert.match(rules, /SUCCESS/);
 
@@ -224,8 +229,51 @@ describe("metrics", () => {
     rmSync(folder, { recursive: true });
   });
 
+  test("the alerts of a cluster are raised by its faults, and by nothing else", async (t) => {
+    const unpacked = target("promtool", "usr/bin/promtool");
+    const promtool = existsSync(unpacked) ? unpacked : "promtool";
+    if (spawnSync(promtool, ["--version"]).error) return lacks(t, "promtool", "./tools/test --only integration unpacks it if the distribution has it");
+    const node = (series, values, instance = "one") => ({ series: series.replace("{", `{job="bandsync",instance="${instance}",`), values });
+    const event = (kind, values) => node(`bandsync_cluster_events_total{kind="${kind}"}`, values);
+    const commits = (fast) => ["0.01", "0.1", "+Inf"].map((le, n) => node(`bandsync_cluster_commit_duration_seconds_bucket{le="${le}"}`, n === 0 ? fast : "0+60x20"));
+    const nodes = (one, two) => [node("bandsync_cluster_nodes{}", `${one}x20`, "one"), node("bandsync_cluster_nodes{}", `${two}x20`, "two")];
+    const FAULTS = {
+      BandSyncNodeAlone: [[node('bandsync_cluster_standing{standing="alone"}', "1x20")], [node('bandsync_cluster_standing{standing="alone"}', "0x20")]],
+      BandSyncNodeNew: [[node('bandsync_cluster_standing{standing="new"}', "1x20")], [node('bandsync_cluster_standing{standing="new"}', "0x20")]],
+      BandSyncNodesSplit: [nodes(3, 2), nodes(3, 3)],
+      BandSyncLeaseLapses: [[event("lapses", "0x15 1x5")], [event("lapses", "3x20")]],
+      BandSyncCommitsSlow: [commits("0x20"), commits("0+60x20")],
+      BandSyncGaps: [[event("gaps", "0+2x40"), event("bulletins", "0+100x40")], [event("gaps", "0x40"), event("bulletins", "0+100x40")]],
+      BandSyncCommandsUnavailable: [[event("unavailable", "0+20x20")], [event("unavailable", "1x20")]],
+      BandSyncForgedMessages: [[event("dropped_forged", "0x15 1x5")], [event("dropped_forged", "0x20")]],
+    };
+    const rules = `${TOP}tools/deploy/prometheus-rules.yml`;
+    const named = [...readFileSync(rules, "utf8").split("name: bandsync-cluster")[1].matchAll(/alert: (\w+)/g)].map(([, name]) => name);
+    assert.deepEqual(Object.keys(FAULTS).sort(), named.sort(), "each alert has a fault");
+    const folder = mkdtempSync(path(tmpdir(), "bandsync-rules-"));
+    // No alert is expected, so promtool prints those that are raised.
+    const outcome = (alertname, input_series) => {
+      const text = { rule_files: [rules], evaluation_interval: "15s", tests: [{ interval: "30s", input_series, alert_rule_test: [{ eval_time: "9m", alertname, exp_alerts: [] }] }] };
+      // Every JSON text is also YAML.
+      writeFileSync(path(folder, "test.yml"), JSON.stringify(text));
+      const { status, stdout, stderr } = spawnSync(promtool, ["test", "rules", path(folder, "test.yml")], { encoding: "utf8" });
+      const said = stdout + stderr;
+      return { raised: status !== 0 && /got:\[\s*0:\s*Labels/.test(said), said };
+    };
+    for (const [name, [fault, calm]] of Object.entries(FAULTS)) {
+      const [bad, good] = [outcome(name, fault), outcome(name, calm)];
+      assert.ok(bad.raised, `${name}: ${bad.said}`);
+      assert.match(good.said, /SUCCESS/, name);
+    }
+    rmSync(folder, { recursive: true });
+  });
+
   test("every series that the Grafana dashboard and the alert rules name exists", async () => {
-    const text = (await get(server, "/metrics/prometheus")).body;
+    // A server alone has no series of a cluster.
+    const nodes = await Nodes.start(1);
+    const ofNode = (await get(nodes.all[0], "/metrics/prometheus")).body;
+    await nodes.stop();
+    const text = `${(await get(server, "/metrics/prometheus")).body}\n${ofNode}`;
     const kinds = new Map([...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, kind]) => [name, kind]));
     const labels = new Map();
     for (const [, name, inside] of text.matchAll(/^(bandsync_\w+)\{([^}]*)\}/gm)) {
@@ -244,6 +292,9 @@ describe("metrics", () => {
         assert.ok(kinds.has(name) || kinds.get(family) === "histogram", `${name} in ${expr}`);
         for (const [, label] of (inside ?? "").matchAll(/(\w+)\s*(?:=~|!~|!=|=)/g)) {
           if (!["job", "instance"].includes(label)) assert.ok(labels.get(name)?.has(label), `${label} of ${name} in ${expr}`);
+        }
+        if (name.startsWith("bandsync_cluster")) {
+          for (const [pair] of (inside ?? "").matchAll(/\w+="\w+"/g)) assert.ok(ofNode.includes(`${name}{${pair}`), `${pair} of ${name} in ${expr}`);
         }
         named += 1;
       }
@@ -542,6 +593,24 @@ describe("top", () => {
     const gone = spawnSync(binary, ["top", server.url], { encoding: "utf8" });
     assert.equal(gone.status, 1);
     assert.match(gone.stderr, /does not answer/);
+  });
+
+  test("shows the nodes of a cluster, this node's part, and the owner of each session", async () => {
+    const nodes = await Nodes.start(2);
+    try {
+      const sessionId = freshSession("shared");
+      for (const node of nodes.all) await join(node, sessionId);
+      const shown = await until("the session is shown", () => {
+        const { stdout, status } = spawnSync(binary, ["top", nodes.all[1].url], { encoding: "utf8" });
+        assert.equal(status, 0);
+        return stdout.includes("on node-0") && stdout;
+      });
+      assert.match(shown, /^cluster: full +owns \d+ sessions, 1 branches {2}2 nodes$/m);
+      assert.match(shown, /^\d+ +node-0 .*lives/m);
+      assert.match(shown, /^\d+\* +node-1 .*full/m);
+    } finally {
+      await nodes.stop();
+    }
   });
 
   test("refreshes every second on a terminal, and shows whether the server answers", async (t) => {
