@@ -252,7 +252,11 @@ describe("the library", () => {
       await ann.join();
       await ben.join();
       const songs = Array.from({ length: 30 }, (_, n) => song(`s${n}`, { body: "é".repeat(16_000) }));
+      // Another node has the list when its members receive it, which may be after Ann's answer.
+      const sent = within(10_000, new Promise((done) => ben.addEventListener("setlist", done, { once: true })), "the list is received");
+      sent.catch(() => {});
       await ann.setSetlist({ title: "long", songs });
+      await sent;
       assert.deepEqual((await ben.songs()).map(({ id }) => id), songs.map(({ id }) => id));
       const changed = within(10_000, new Promise((done) => ben.addEventListener("setlist_changed", done)), "the edit is received");
       await ann.setMember(ben.id, { mayEdit: true });
