@@ -102,11 +102,14 @@ struct Slot<S> {
 pub(crate) struct Connections<S> {
     slots: ChunkedVec<Slot<S>>,
     free: Vec<u32>,
+    /// The generation of each slot once more, side by side, so that looking at ten thousand
+    /// receivers does not fetch their slots.
+    generations: Vec<u32>,
 }
 
 impl<S> Default for Connections<S> {
     fn default() -> Self {
-        Self { slots: ChunkedVec::default(), free: Vec::new() }
+        Self { slots: ChunkedVec::default(), free: Vec::new(), generations: Vec::new() }
     }
 }
 
@@ -120,6 +123,7 @@ impl<S> Connections<S> {
     pub(crate) fn insert(&mut self, conn: Connection<S>) -> ConnId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, conn: None });
+            self.generations.push(0);
             (self.slots.len() - 1) as u32
         });
         let slot = &mut self.slots[index as usize];
@@ -139,12 +143,17 @@ impl<S> Connections<S> {
         self.get_mut(id).filter(|conn| conn.phase == Phase::Open)
     }
 
-    /// Prefetches the slots of these connections. The processor fetches them together, in about
-    /// the time of one.
-    pub(crate) fn fetch<'a>(&self, ids: impl Iterator<Item = &'a ConnId>) {
+    /// Prefetches the slots at these indices. The processor fetches them together, in about the
+    /// time of one.
+    pub(crate) fn fetch(&self, indices: impl Iterator<Item = u32>) {
         let generation =
-            |id: &ConnId| self.slots.get(id.index as usize).map_or(0, |slot| slot.generation);
-        std::hint::black_box(ids.fold(0, |read, id| read ^ generation(id)));
+            |index: u32| self.slots.get(index as usize).map_or(0, |slot| slot.generation);
+        std::hint::black_box(indices.fold(0, |read, index| read ^ generation(index)));
+    }
+
+    /// Whether no connection with this id has been removed. Does not fetch its slot.
+    pub(crate) fn is_current(&self, id: ConnId) -> bool {
+        self.generations.get(id.index as usize) == Some(&id.generation)
     }
 
     /// Returns the connection at this index, and its id.
@@ -162,6 +171,7 @@ impl<S> Connections<S> {
         }
         let conn = slot.conn.take()?;
         slot.generation = slot.generation.wrapping_add(1);
+        self.generations[id.index as usize] = slot.generation;
         self.free.push(id.index);
         Some(conn)
     }
@@ -206,6 +216,7 @@ mod tests {
         let second = conns.insert(conn());
         assert_eq!((second.index, second.generation), (first.index, first.generation + 1));
         assert!(conns.get_mut(first).is_none());
+        assert!(!conns.is_current(first) && conns.is_current(second));
         assert!(conns.remove(first).is_none());
         assert!(conns.get_mut(second).is_some());
         assert_eq!(conns.len(), 1);

@@ -16,6 +16,7 @@ mod budget;
 mod chain;
 mod closing;
 mod connections;
+mod crowds;
 mod mail;
 mod mio_net;
 pub mod net;
@@ -35,6 +36,7 @@ mod unsent;
 mod writer;
 
 pub use clock::Clock;
+pub use crowds::{Buffers, Piece};
 pub use fleet::{Fleet, Mailer, Plan};
 pub use host::{Asker, Host, NodeOrder, Order};
 pub use machine::Machine;

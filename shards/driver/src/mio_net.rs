@@ -14,6 +14,7 @@ use socket2::SockRef;
 
 use crate::accept::Accept;
 use crate::connections::{id, token};
+use crate::crowds::Buffers;
 use crate::metrics::Stats;
 use crate::net::{Accepted, Net, Readiness, SendRequest};
 use crate::ring::Ring;
@@ -137,9 +138,9 @@ impl Net for MioNet {
         self.together
     }
 
-    fn send_all(&mut self, requests: &[SendRequest<RawFd>], bytes: &[u8]) {
+    fn send_all(&mut self, requests: &[SendRequest<RawFd>], buffers: Buffers<'_>) {
         if let Some(ring) = &mut self.ring
-            && let Err(error) = ring.send(requests, bytes)
+            && let Err(error) = ring.send(requests, buffers)
         {
             log::warn!("io_uring failed, using one send() per socket from now on: {error}");
             self.together = false;

@@ -8,11 +8,12 @@ use std::io::{self, IoSlice};
 use std::net::IpAddr;
 
 use bandsync_engine::io::{
-    FreeMemory, HttpRequest, HttpResponse, Input, NodeNews, Outputs, Span, StorageEvent,
+    FreeMemory, HttpRequest, HttpResponse, Input, NodeNews, Outputs, StorageEvent,
 };
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 
+use crate::crowds::{Buffers, Piece};
 use crate::host::{Asker, NodeOrder, Order};
 use crate::machine::Machine;
 use crate::mail::Mail;
@@ -49,7 +50,7 @@ pub trait Net {
     fn sends_together(&self) -> bool;
 
     /// Offers bytes to many sockets at once. [`Net::sent`] returns the results.
-    fn send_all(&mut self, requests: &[SendRequest<Self::Key>], bytes: &[u8]);
+    fn send_all(&mut self, requests: &[SendRequest<Self::Key>], buffers: Buffers<'_>);
 
     /// Returns the result of a request by its index in the last [`Net::send_all`]. `None` if the
     /// request was not begun and must be sent by [`Net::send`].
@@ -99,8 +100,8 @@ pub trait Net {
 pub struct SendRequest<K> {
     /// The socket.
     pub socket: K,
-    /// A span of the bytes that are passed with the requests.
-    pub bytes: Span,
+    /// A piece of the buffers that are passed with the requests.
+    pub bytes: Piece,
 }
 
 /// The result of accepting once.

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::RawFd;
 
+use crate::crowds::Buffers;
 use crate::net::SendRequest;
 
 /// A ring that is never created.
@@ -14,7 +15,7 @@ impl Ring {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(crate) fn send(&mut self, _: &[SendRequest<RawFd>], _: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&mut self, _: &[SendRequest<RawFd>], _: Buffers<'_>) -> io::Result<()> {
         match *self {}
     }
 

@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 
 use io_uring::{IoUring, Probe, opcode, types};
 
+use crate::crowds::Buffers;
 use crate::net::SendRequest;
 
 /// Maximum number of requests in one submit. The sends of a larger turn are submitted in parts.
@@ -39,14 +40,18 @@ impl Ring {
     ///
     /// # Errors
     /// If the ring fails. It must not be used again; requests without a result were not begun.
-    pub(crate) fn send(&mut self, requests: &[SendRequest<RawFd>], bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(
+        &mut self,
+        requests: &[SendRequest<RawFd>],
+        buffers: Buffers<'_>,
+    ) -> io::Result<()> {
         self.results.clear();
         self.results.resize(requests.len(), None);
         for (part, requests) in requests.chunks(ENTRIES as usize).enumerate() {
             // One view of the queue for the whole part: the kernel sees its end when it is dropped.
             let mut queue = self.ring.submission();
             for (index, request) in requests.iter().enumerate() {
-                let bytes = &bytes[request.bytes.range()];
+                let bytes = buffers.of(request.bytes);
                 let entry = opcode::Send::new(
                     types::Fd(request.socket),
                     bytes.as_ptr(),

@@ -45,10 +45,10 @@ pub struct TurnSizes {
     /// Growth of a connection's unsent bytes after which the machine receives another
     /// [`Input::Backlog`].
     pub backlog_step: usize,
-    /// Minimum number of receivers of a message that is written in slices. A smaller room is
-    /// written at once: its last member waits for less than 1.5 ms.
+    /// Minimum number of receivers of a message that is linked and written in slices. A smaller
+    /// room is written at once: its last member waits for less than 1.5 ms.
     pub crowd: usize,
-    /// Maximum number of connections of crowds that one turn writes. At 6 to 8 µs a send, a turn
+    /// Maximum number of members of crowds that one turn writes to. At 6 to 8 µs a send, a turn
     /// takes less than 1 ms, so a band on the same shard waits no longer for its tick.
     pub slice: usize,
 }
@@ -65,8 +65,7 @@ pub struct Turn<N: Net, M: Machine> {
     machine: M,
     backlog_step: usize,
     crowd: usize,
-    /// Number of messages to crowds so far.
-    crowds: usize,
+    slice: usize,
     buffer: Vec<u8>,
     conns: Connections<N::Socket>,
     writer: Writer<N::Key>,
@@ -136,10 +135,10 @@ impl<N: Net, M: Machine> Turn<N, M> {
             machine,
             backlog_step: sizes.backlog_step,
             crowd: sizes.crowd,
-            crowds: 0,
             buffer: vec![0; sizes.read_bytes],
             conns: Connections::default(),
-            writer: Writer::new(sizes.slice),
+            slice: sizes.slice,
+            writer: Writer::default(),
             closing: Closing::default(),
             out: Outputs::default(),
             sorted: 0,
@@ -180,11 +179,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         self.close_up(net, shell);
         debug_assert!(self.sorted == self.out.list.len(), "every output is sorted in its turn");
         debug_assert!(self.todo.is_done(), "work of a turn is left: {:?}", self.todo);
-        if self.writer.is_behind() {
-            self.out.clear_but_bytes(); // mark: slice_of_other_bytes
-        } else {
-            self.out.clear();
-        }
+        self.out.clear();
         self.sorted = 0;
     }
 
@@ -270,27 +265,30 @@ impl<N: Net, M: Machine> Turn<N, M> {
     /// Sorts new outputs onto their connections and lists.
     fn sort<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         let fanouts = self.out.list[self.sorted..].iter().filter_map(|output| match output {
-            Output::Fanout { to, .. } => Some(&self.out.receivers[to.range()]),
+            // A crowd is fetched in slices.
+            Output::Fanout { to, .. } if to.range().len() < self.crowd => {
+                Some(&self.out.receivers[to.range()])
+            }
             _ => None,
         });
-        self.conns.fetch(fanouts.flatten());
+        self.conns.fetch(fanouts.flatten().map(|id| id.index));
         while let Some(output) = self.out.list.get(self.sorted) {
             match *output {
                 Output::Send { to, bytes } => {
                     if let Some(conn) = self.conns.open_mut(to) {
-                        self.writer.link(to.index, conn, bytes, false, false);
+                        self.writer.link(to.index, conn, bytes, false);
                     }
                 }
                 Output::Fanout { to, bytes, volatile } => {
                     let receivers = &self.out.receivers[to.range()];
-                    let crowd = receivers.len() >= self.crowd;
-                    // Each message to a crowd begins with another member.
-                    self.crowds += usize::from(crowd);
-                    let start = if crowd { turned(self.crowds, receivers.len()) } else { 0 };
-                    let (last, first) = receivers.split_at(start);
-                    for to in first.iter().chain(last) {
+                    let later = receivers.len() >= self.crowd && {
+                        let here = receivers.iter().filter(|id| self.conns.is_current(**id));
+                        let text = &self.out.bytes[bytes.range()];
+                        self.writer.link_later(text, volatile, here.map(|id| id.index))
+                    };
+                    for to in if later { &[] } else { receivers } {
                         if let Some(conn) = self.conns.open_mut(*to) {
-                            self.writer.link(to.index, conn, bytes, volatile, crowd);
+                            self.writer.link(to.index, conn, bytes, volatile);
                         }
                     }
                 }
@@ -298,6 +296,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
                 Output::HandOver { conn, to, state } => {
                     debug_assert!(to != self.id, "{conn} is handed over to its own shard");
                     if let Some(found) = self.conns.open_mut(conn) {
+                        self.writer.catch_up(conn.index, found);
                         found.phase = Phase::Leaving;
                         self.todo.leaving.push(Leaving { conn, to, state });
                     }
@@ -325,6 +324,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         let Some(conn) = self.conns.open_mut(id) else { return };
         match how {
             Close::Gently => {
+                self.writer.catch_up(id.index, conn); // mark: crowd_left_behind
                 conn.phase = Phase::Flushing;
                 self.todo.flushing.push(id);
             }
@@ -395,6 +395,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
                 continue;
             }
             if conn.ended {
+                self.writer.catch_up(id.index, conn);
                 conn.phase = Phase::Flushing;
                 self.todo.flushing.push(id);
                 self.feed(net, shell, Input::Closed { conn: id, cause: CloseCause::Ended });
@@ -544,6 +545,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         id: ConnId,
     ) -> Option<Connection<N::Socket>> {
         let conn = self.conns.remove(id)?;
+        self.writer.forget(id.index); // mark: crowd_follows_the_slot
         shell.stats().open.sub(1);
         shell.stats().unsent.sub(conn.unsent.len() as u64);
         Some(conn)
@@ -790,16 +792,10 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
     }
 
-    /// Writes the chains of this turn, and a slice of those of crowds. A connection that leaves
-    /// does not wait for its slice.
+    /// Writes the chains of this turn, with a slice of those of crowds.
     fn write<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
+        self.writer.link_slice(&mut self.conns, self.slice);
         self.stamp(shell);
-        if self.writer.is_behind() {
-            let leaving = self.todo.leaving.iter().map(|leaving| leaving.conn);
-            for id in self.todo.flushing.iter().copied().chain(leaving) {
-                self.writer.send_now(id.index); // mark: crowd_left_behind
-            }
-        }
         self.writer.flush(net, &mut self.conns, &self.out.bytes, shell.stats());
         let mut troubled = std::mem::take(&mut self.writer.troubled);
         for id in troubled.drain(..) {
@@ -875,10 +871,4 @@ impl<N: Net, M: Machine> Turn<N, M> {
             self.list_ready(id);
         }
     }
-}
-
-/// Returns the place in a list of `len` at which message number `count` begins: far from the places
-/// of those before it, by the golden ratio.
-fn turned(count: usize, len: usize) -> usize {
-    (count as u64).wrapping_mul(2_654_435_769) as u32 as usize % len.max(1)
 }

@@ -6,19 +6,19 @@
 //! connection's unsent bytes. If the kernel has io_uring, all chains of a single chunk (nearly
 //! always ticks) are sent together.
 //!
-//! A message to a crowd is written in slices, one a turn, behind everything else that the turn
-//! sends: ten thousand sends take 60 ms, and no other band may wait for them. Its chains stay on
-//! their connections meanwhile, so what a connection is sent later lies behind it. Until the last
-//! slice is written, the turns' bytes and chunks are kept.
+//! A message to a crowd is linked and written in slices, one a turn, behind everything else that
+//! the turn sends: ten thousand sends take 60 ms, and no other band may wait for them. It waits in
+//! [`Crowds`] meanwhile. Before anything else is linked to a connection, the messages that it lacks
+//! are, so the order within a connection never changes.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use bandsync_engine::io::Span;
 use bandsync_engine::words::ids::ConnId;
 
 use crate::chain::{Chain, NONE};
-use crate::connections::{Connection, Connections};
+use crate::connections::{Connection, Connections, Phase};
+use crate::crowds::{Buffers, Crowds, OUTPUTS, Piece, Source};
 use crate::metrics::Stats;
 use crate::net::{Net, SendRequest};
 
@@ -30,24 +30,21 @@ const SLICES: usize = 64;
 /// that it saves.
 const TOGETHER_MIN: usize = if cfg!(test) { 1 } else { 3 };
 
-/// Number of chunks, and of bytes, that are kept for slices. With more, the server cannot keep up
-/// with its crowds, and the next turn writes everything.
-const KEPT_CHUNKS_MAX: usize = 64 * 1024;
-const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Number of bytes for one member that cost as much as one more send. Guessed: copying them into
+/// the kernel takes 4 µs or more.
+const SEND_BYTES: usize = 16 * 1024;
 
-/// The chunks of this turn, and of crowds, for all connections. The lists keep their memory from
-/// turn to turn.
+/// Number of members of a slice whose connections are prefetched together.
+const PREFETCHED: usize = 16;
+
+/// The chunks of this turn for all connections, and the messages that wait for later turns. The
+/// lists keep their memory from turn to turn.
 #[derive(Debug)]
 pub(crate) struct Writer<K> {
-    chunks: Vec<Chunk>,
-    /// Places of the connections that have chunks, in the order of their first chunks.
-    touched: Vec<u32>,
+    chains: Chains,
     /// Places of connections that are written before all others.
     first: Vec<u32>,
-    /// Places of connections that are written in slices. Their chains may have been written since.
-    crowd: VecDeque<u32>,
-    /// Maximum number of these that a turn writes.
-    slice: usize,
+    crowds: Crowds,
     /// Connections that have unsent bytes or broke in [`Writer::flush`]. The turn takes them.
     pub(crate) troubled: Vec<ConnId>,
     counts: Counts,
@@ -57,12 +54,21 @@ pub(crate) struct Writer<K> {
     waiting: Vec<(u32, u32)>,
 }
 
+/// The chunks of this turn.
+#[derive(Debug, Default)]
+struct Chains {
+    chunks: Vec<Chunk>,
+    /// Places of the connections that have chunks, in the order of their first chunks.
+    touched: Vec<u32>,
+}
+
 /// A piece of bytes for one connection.
 #[derive(Clone, Copy, Debug)]
 struct Chunk {
-    bytes: Span,
+    span: Span,
     /// The next chunk for the same connection.
     next: u32,
+    source: Source,
     /// Whether the chunk is dropped if the kernel accepts none of its bytes.
     volatile: bool,
 }
@@ -80,15 +86,47 @@ struct Counts {
     freed: u64,
 }
 
-impl<K> Writer<K> {
-    /// Creates a writer that writes at most `slice` connections of a crowd a turn.
-    pub(crate) fn new(slice: usize) -> Self {
+impl Chunk {
+    fn piece(self) -> Piece {
+        Piece { span: self.span, source: self.source }
+    }
+}
+
+impl Chains {
+    /// Appends a piece to the chain of the connection at `index`. Runs once per receiver of a
+    /// fanout.
+    #[inline]
+    fn link(&mut self, index: u32, chain: &mut Chain, piece: Piece, volatile: bool) {
+        let Piece { span, source } = piece;
+        if span.start == span.end {
+            return;
+        }
+        let chunk = self.chunks.len() as u32;
+        if *chain == Chain::EMPTY {
+            *chain = Chain { first: chunk, last: chunk };
+            self.touched.push(index);
+        } else {
+            let last = &mut self.chunks[chain.last as usize];
+            // Answers to one connection mostly lie side by side: then they make one chunk and one
+            // `send`.
+            let is_beside = last.span.end == span.start && last.source == source;
+            if is_beside && !last.volatile && !volatile {
+                last.span.end = span.end;
+                return;
+            }
+            last.next = chunk;
+            chain.last = chunk;
+        }
+        self.chunks.push(Chunk { span, next: NONE, source, volatile });
+    }
+}
+
+impl<K> Default for Writer<K> {
+    fn default() -> Self {
         Self {
-            chunks: Vec::new(),
-            touched: Vec::new(),
+            chains: Chains::default(),
             first: Vec::new(),
-            crowd: VecDeque::new(),
-            slice,
+            crowds: Crowds::default(),
             troubled: Vec::new(),
             counts: Counts::default(),
             requests: Vec::new(),
@@ -98,8 +136,8 @@ impl<K> Writer<K> {
 }
 
 impl<K: Copy> Writer<K> {
-    /// Appends bytes to the chain of the connection at `index`. If they are for a `crowd`, they may
-    /// wait for a later turn. Runs once per receiver of a fanout.
+    /// Appends bytes of this turn's outputs to the chain of the connection at `index`, behind the
+    /// messages to crowds that it lacks.
     #[inline]
     pub(crate) fn link<S>(
         &mut self,
@@ -107,40 +145,65 @@ impl<K: Copy> Writer<K> {
         conn: &mut Connection<S>,
         bytes: Span,
         volatile: bool,
-        crowd: bool,
     ) {
-        if bytes.start == bytes.end {
-            return;
+        if self.crowds.is_behind() {
+            self.catch_up(index, conn); // mark: crowd_overtaken
         }
-        let chunk = self.chunks.len() as u32;
-        if conn.chain == Chain::EMPTY {
-            conn.chain = Chain { first: chunk, last: chunk };
-            if crowd {
-                self.crowd.push_back(index);
-            } else {
-                self.touched.push(index);
-            }
-        } else {
-            // The chain may wait for its slice, but these bytes are for this turn.
-            if !crowd && !self.crowd.is_empty() {
-                self.touched.push(index);
-            }
-            let last = &mut self.chunks[conn.chain.last as usize];
-            // Answers to one connection mostly lie side by side: then they make one chunk and one
-            // `send`.
-            if last.bytes.end == bytes.start && !last.volatile && !volatile {
-                last.bytes.end = bytes.end;
-                return;
-            }
-            last.next = chunk;
-            conn.chain.last = chunk;
-        }
-        self.chunks.push(Chunk { bytes, next: NONE, volatile });
+        self.chains.link(index, &mut conn.chain, Piece { span: bytes, source: OUTPUTS }, volatile);
     }
 
-    /// Has the chain of the connection at `index` written in this turn, because it leaves.
-    pub(crate) fn send_now(&mut self, index: u32) {
-        self.touched.push(index);
+    /// Has `bytes` linked to many connections, some in each turn. Returns false if too much waits;
+    /// then the caller links them now.
+    #[must_use]
+    pub(crate) fn link_later(
+        &mut self,
+        bytes: &[u8],
+        volatile: bool,
+        to: impl Iterator<Item = u32>,
+    ) -> bool {
+        self.crowds.add(bytes, volatile, to)
+    }
+
+    /// Links the messages to crowds that the connection at `index` lacks, because something else
+    /// follows them or the connection leaves.
+    pub(crate) fn catch_up<S>(&mut self, index: u32, conn: &mut Connection<S>) {
+        let chains = &mut self.chains;
+        self.crowds.take(index, |piece, volatile| {
+            chains.link(index, &mut conn.chain, piece, volatile);
+        });
+    }
+
+    /// Drops the messages to crowds that the connection at `index` lacks, because it is gone.
+    pub(crate) fn forget(&mut self, index: u32) {
+        self.crowds.take(index, |_, _| {});
+    }
+
+    /// Links what the next members of crowds lack: as much as costs about `sends` sends.
+    pub(crate) fn link_slice<S>(&mut self, conns: &mut Connections<S>, mut sends: usize) {
+        while sends > 0 && self.crowds.is_behind() {
+            let mut next = [0; PREFETCHED];
+            let mut count = 0;
+            while count < PREFETCHED.min(sends)
+                && let Some(index) = self.crowds.next()
+            {
+                next[count] = index;
+                count += 1;
+            }
+            conns.fetch(next[..count].iter().copied());
+            for index in &next[..count] {
+                let before = self.chains.chunks.len();
+                match conns.at_mut(*index) {
+                    Some((_, conn)) if conn.phase == Phase::Open => self.catch_up(*index, conn),
+                    _ => self.forget(*index),
+                }
+                let linked = self.chains.chunks[before..].iter();
+                let bytes: usize = linked.map(|chunk| chunk.span.range().len()).sum();
+                sends = sends.saturating_sub(1 + bytes / SEND_BYTES);
+                if sends == 0 {
+                    break;
+                }
+            }
+        }
     }
 
     /// Has the chain of the connection at `index` written before all others.
@@ -148,30 +211,29 @@ impl<K: Copy> Writer<K> {
         self.first.push(index);
     }
 
-    /// Returns the number of connections that this turn writes, without the slice of a crowd.
+    /// Returns the number of connections that this turn writes so far.
     pub(crate) fn touched(&self) -> usize {
-        self.touched.len()
+        self.chains.touched.len()
     }
 
-    /// Whether chains wait for a later turn. Until then the bytes of all turns must be kept.
+    /// Whether messages to crowds wait for a later turn.
     pub(crate) fn is_behind(&self) -> bool {
-        !self.crowd.is_empty()
+        self.crowds.is_behind()
     }
 
-    /// Writes the chains of this turn and the next slice of the crowds, each with one call or
-    /// together if the net can, and clears them. The chunks are places in `bytes`.
+    /// Writes the chains of this turn, each with one call or together if the net can, and clears
+    /// them. `outputs` are the bytes of the turn's outputs.
     pub(crate) fn flush<N: Net<Key = K>>(
         &mut self,
         net: &mut N,
         conns: &mut Connections<N::Socket>,
-        bytes: &[u8],
+        outputs: &[u8],
         stats: &Stats,
     ) {
-        let is_too_much = self.chunks.len() > KEPT_CHUNKS_MAX || bytes.len() > KEPT_BYTES_MAX;
-        let slice = if is_too_much { self.crowd.len() } else { self.slice.min(self.crowd.len()) };
-        self.touched.extend(self.crowd.drain(..slice));
-        let together = net.sends_together() && self.touched.len() >= TOGETHER_MIN;
-        for index in self.first.drain(..).chain(self.touched.drain(..)) {
+        let Chains { chunks, touched } = &mut self.chains;
+        let bytes = self.crowds.buffers(outputs);
+        let together = net.sends_together() && touched.len() >= TOGETHER_MIN;
+        for index in self.first.drain(..).chain(touched.drain(..)) {
             // If the connection closed since, its place may be empty, or have a new user whose
             // chain is empty or already written.
             let Some((id, conn)) = conns.at_mut(index) else { continue };
@@ -180,20 +242,19 @@ impl<K: Copy> Writer<K> {
                 continue;
             }
             if together && chain.first == chain.last && conn.unsent.is_empty() {
-                let bytes = self.chunks[chain.first as usize].bytes;
+                let bytes = chunks[chain.first as usize].piece();
                 self.requests.push(SendRequest { socket: net.key(&conn.socket), bytes });
                 self.waiting.push((index, chain.first));
                 continue;
             }
-            let rest = Rest { chunks: &self.chunks, bytes, index: chain.first, skip: 0 };
+            let rest = Rest { chunks, bytes, index: chain.first, skip: 0 };
             if rest.write_or_keep(net, conn, &mut self.counts) {
                 self.troubled.push(id);
             }
         }
-        self.flush_together(net, conns, bytes);
-        if !self.is_behind() {
-            self.chunks.clear();
-        }
+        self.flush_together(net, conns, outputs);
+        self.chains.chunks.clear();
+        self.crowds.retire();
         self.counts.show(stats);
     }
 
@@ -202,25 +263,26 @@ impl<K: Copy> Writer<K> {
         &mut self,
         net: &mut N,
         conns: &mut Connections<N::Socket>,
-        bytes: &[u8],
+        outputs: &[u8],
     ) {
         if self.requests.is_empty() {
             return;
         }
+        let (chunks, bytes) = (&self.chains.chunks, self.crowds.buffers(outputs));
         net.send_all(&self.requests, bytes);
         for (request, (index, chunk)) in self.waiting.drain(..).enumerate() {
             let result = net.sent(request);
             // Nearly always the chunk was sent whole. Then the connection is not touched: the sends
             // have pushed it out of the cache.
             if let Some(Ok(count)) = result
-                && count == self.chunks[chunk as usize].bytes.range().len()
+                && count == chunks[chunk as usize].span.range().len()
             {
                 self.counts.sends += 1;
                 self.counts.bytes += count as u64;
                 continue;
             }
             let Some((id, conn)) = conns.at_mut(index) else { continue };
-            let mut rest = Rest { chunks: &self.chunks, bytes, index: chunk, skip: 0 };
+            let mut rest = Rest { chunks, bytes, index: chunk, skip: 0 };
             let result = match result {
                 Some(result) => result.map(|count| rest.took(count, &mut self.counts)),
                 None => rest.write(net, &conn.socket, &mut self.counts),
@@ -268,7 +330,7 @@ impl Counts {
 /// The part of a chain that is not written: it starts `skip` bytes into the chunk at `index`.
 struct Rest<'a> {
     chunks: &'a [Chunk],
-    bytes: &'a [u8],
+    bytes: Buffers<'a>,
     index: u32,
     skip: usize,
 }
@@ -285,7 +347,7 @@ impl Rest<'_> {
         while self.index != NONE {
             let chunk = self.chunks[self.index as usize];
             let (wanted, count) = if chunk.next == NONE {
-                let bytes = &self.bytes[chunk.bytes.range()][self.skip..];
+                let bytes = &self.bytes.of(chunk.piece())[self.skip..];
                 (bytes.len(), net.send(socket, &[IoSlice::new(bytes)])?)
             } else {
                 self.send_many(net, socket)?
@@ -357,7 +419,7 @@ impl Rest<'_> {
         let (mut index, mut skip) = (self.index, self.skip);
         while index != NONE && filled < SLICES {
             let chunk = self.chunks[index as usize];
-            let bytes = &self.bytes[chunk.bytes.range()][skip..];
+            let bytes = &self.bytes.of(chunk.piece())[skip..];
             slices[filled] = IoSlice::new(bytes);
             filled += 1;
             wanted += bytes.len();
@@ -371,7 +433,7 @@ impl Rest<'_> {
     fn advance(&mut self, mut count: usize) {
         while count > 0 {
             let chunk = self.chunks[self.index as usize];
-            let left = chunk.bytes.range().len() - self.skip;
+            let left = chunk.span.range().len() - self.skip;
             if count < left {
                 self.skip += count;
                 return;
@@ -389,7 +451,7 @@ impl Rest<'_> {
             // mark: cut_tick_unfinished
             if chunk.volatile && self.skip == 0 {
                 counts.dropped += 1;
-            } else if !conn.unsent.push(&self.bytes[chunk.bytes.range()][self.skip..]) {
+            } else if !conn.unsent.push(&self.bytes.of(chunk.piece())[self.skip..]) {
                 return false;
             }
             (self.index, self.skip) = (chunk.next, 0);
@@ -411,7 +473,7 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener};
     use std::os::fd::RawFd;
 
-    /// Number of connections of a crowd that a turn writes in these tests.
+    /// Number of members of a crowd that a turn serves in these tests.
     const SLICE: usize = 100;
 
     /// A shard's end of a connection with small buffers, the peer's end, and bytes to send from.
@@ -449,7 +511,7 @@ mod tests {
             let mut conns = Connections::default();
             let id = conns.insert(conn);
             let net = MioNet::new(Poll::new().unwrap(), listener, ring).unwrap();
-            let (writer, stats) = (Writer::new(SLICE), Stats::default());
+            let (writer, stats) = (Writer::default(), Stats::default());
             Self { net, conns, id, peer, writer, stats }
         }
 
@@ -468,12 +530,24 @@ mod tests {
             (0..count).map(peer).collect()
         }
 
-        /// Appends the same bytes for these connections.
-        fn link(&mut self, to: &[(ConnId, std::net::TcpStream)], bytes: Span, crowd: bool) {
+        /// Appends the same bytes of the turn's outputs for these connections.
+        fn link(&mut self, to: &[(ConnId, std::net::TcpStream)], bytes: Span) {
             for (id, _) in to {
                 let conn = self.conns.get_mut(*id).unwrap();
-                self.writer.link(id.index, conn, bytes, false, crowd);
+                self.writer.link(id.index, conn, bytes, false);
             }
+        }
+
+        /// Sends a message to a crowd.
+        fn tell(&mut self, to: &[(ConnId, std::net::TcpStream)], bytes: &[u8]) {
+            let to = to.iter().map(|(id, _)| id.index);
+            assert!(self.writer.link_later(bytes, false, to));
+        }
+
+        /// Ends a turn in which a slice of the crowds is served.
+        fn end_turn(&mut self, outputs: &[u8]) {
+            self.writer.link_slice(&mut self.conns, SLICE);
+            self.flush(outputs);
         }
 
         fn flush(&mut self, bytes: &[u8]) {
@@ -488,7 +562,7 @@ mod tests {
         fn turn(&mut self, bytes: &[u8], chunks: &[(u32, u32, bool)]) {
             for &(start, end, volatile) in chunks {
                 let conn = self.conns.get_mut(self.id).unwrap();
-                self.writer.link(self.id.index, conn, Span { start, end }, volatile, false);
+                self.writer.link(self.id.index, conn, Span { start, end }, volatile);
             }
             self.flush(bytes);
         }
@@ -611,13 +685,7 @@ mod tests {
             let bytes: Vec<u8> = (0..2_400_u32).map(|n| (n / 4) as u8).collect();
             for (n, (id, _)) in (0..).zip(&peers) {
                 let conn = pair.conns.get_mut(*id).unwrap();
-                pair.writer.link(
-                    id.index,
-                    conn,
-                    Span { start: 4 * n, end: 4 * n + 4 },
-                    true,
-                    false,
-                );
+                pair.writer.link(id.index, conn, Span { start: 4 * n, end: 4 * n + 4 }, true);
             }
             pair.flush(&bytes);
             assert_eq!((pair.stats.sends.get(), pair.stats.bytes_out.get()), (600, 2_400));
@@ -629,65 +697,95 @@ mod tests {
         });
     }
 
+    /// Reads from a peer as many bytes as are expected, and compares them.
+    fn expect(peer: &mut std::net::TcpStream, expected: &[u8]) {
+        let mut got = vec![0; expected.len()];
+        peer.read_exact(&mut got).unwrap();
+        assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(expected));
+    }
+
     #[test]
-    fn a_crowd_is_written_in_slices_behind_everything_else() {
+    fn a_crowd_is_served_in_slices_behind_everything_else() {
         Pair::each_way(|mut pair| {
             let mut crowd = pair.peers(250);
             let mut band = pair.peers(8);
-            let bytes = b"crowdband";
-            pair.link(&crowd, Span { start: 0, end: 5 }, true);
-            pair.link(&band, Span { start: 5, end: 9 }, false);
+            pair.tell(&crowd, b"crowd");
+            pair.link(&band, Span { start: 0, end: 4 });
             for sends in [108, 208, 258] {
                 assert!(pair.writer.is_behind());
-                pair.flush(bytes);
+                pair.end_turn(b"band");
                 assert_eq!(pair.stats.sends.get(), sends);
             }
-            assert!(!pair.writer.is_behind() && pair.writer.chunks.is_empty());
-            for (_, peer) in &mut crowd {
-                let mut got = [0; 5];
-                peer.read_exact(&mut got).unwrap();
-                assert_eq!(&got, b"crowd");
-            }
-            for (_, peer) in &mut band {
-                let mut got = [0; 4];
-                peer.read_exact(&mut got).unwrap();
-                assert_eq!(&got, b"band");
-            }
+            assert!(!pair.writer.is_behind() && pair.writer.chains.chunks.is_empty());
+            crowd.iter_mut().for_each(|(_, peer)| expect(peer, b"crowd"));
+            band.iter_mut().for_each(|(_, peer)| expect(peer, b"band"));
         });
     }
 
     #[test]
-    fn what_is_sent_to_one_of_a_crowd_takes_its_slice_along() {
+    fn a_crowd_that_is_behind_takes_one_write_per_member() {
         Pair::each_way(|mut pair| {
             let mut crowd = pair.peers(250);
-            pair.link(&crowd, Span { start: 0, end: 5 }, true);
-            pair.flush(b"crowd");
-            // The answer is of a later turn, whose bytes follow those that are kept.
-            let last = crowd.split_off(249);
-            pair.link(&last, Span { start: 6, end: 9 }, false);
-            pair.writer.send_now(crowd[248].0.index);
-            pair.flush(b"crowd-yes");
-            assert_eq!(pair.stats.sends.get(), 202);
-            let [(_, mut last)] = <[_; 1]>::try_from(last).unwrap();
-            let mut got = [0; 8];
-            last.read_exact(&mut got).unwrap();
-            assert_eq!(&got, b"crowdyes");
-            crowd[248].1.read_exact(&mut got[..5]).unwrap();
-            pair.flush(b"crowd-yes");
-            assert_eq!(pair.stats.sends.get(), 250);
+            for text in [&b"one"[..], b"two", b"three"] {
+                pair.tell(&crowd, text);
+            }
+            for sends in [100, 200, 250] {
+                pair.end_turn(b"");
+                assert_eq!(pair.stats.sends.get(), sends);
+            }
             assert!(!pair.writer.is_behind());
+            crowd.iter_mut().for_each(|(_, peer)| expect(peer, b"onetwothree"));
         });
     }
 
     #[test]
-    fn more_crowds_than_can_be_kept_are_written_at_once() {
+    fn what_is_sent_to_one_of_a_crowd_follows_what_it_lacks() {
         Pair::each_way(|mut pair| {
-            let crowd = pair.peers(250);
-            let bytes = vec![b'x'; KEPT_BYTES_MAX + 1];
-            pair.link(&crowd, Span { start: 0, end: 1 }, true);
-            pair.flush(&bytes);
+            let mut crowd = pair.peers(250);
+            pair.tell(&crowd, b"crowd");
+            pair.tell(&crowd[..200], b"more");
+            pair.link(&crowd[..1], Span { start: 0, end: 3 });
+            let (leaver, _) = crowd[249];
+            pair.writer.catch_up(leaver.index, pair.conns.get_mut(leaver).unwrap());
+            pair.flush(b"yes");
+            assert_eq!(pair.stats.sends.get(), 2);
+            expect(&mut crowd[0].1, b"crowdmoreyes");
+            expect(&mut crowd[249].1, b"crowd");
+            (0..3).for_each(|_| pair.end_turn(b""));
             assert_eq!(pair.stats.sends.get(), 250);
+            crowd[1..200].iter_mut().for_each(|(_, peer)| expect(peer, b"crowdmore"));
+            crowd[200..249].iter_mut().for_each(|(_, peer)| expect(peer, b"crowd"));
+        });
+    }
+
+    #[test]
+    fn a_connection_that_is_gone_leaves_nothing_to_the_next_in_its_slot() {
+        Pair::each_way(|mut pair| {
+            let mut crowd = pair.peers(3);
+            pair.tell(&crowd, b"crowd");
+            let (gone, _) = crowd.remove(1);
+            drop(pair.conns.remove(gone));
+            pair.writer.forget(gone.index);
+            let mut next = pair.peers(1);
+            assert_eq!(next[0].0.index, gone.index);
+            pair.tell(&next, b"hello");
+            pair.end_turn(b"");
             assert!(!pair.writer.is_behind());
+            expect(&mut next[0].1, b"hello");
+        });
+    }
+
+    #[test]
+    fn long_messages_make_short_slices() {
+        Pair::each_way(|mut pair| {
+            let mut crowd = pair.peers(40);
+            let bytes = vec![b'x'; 4 * SEND_BYTES];
+            pair.tell(&crowd, &bytes);
+            pair.end_turn(b"");
+            assert_eq!(pair.stats.sends.get(), 20);
+            pair.end_turn(b"");
+            assert!(!pair.writer.is_behind());
+            crowd.iter_mut().for_each(|(_, peer)| expect(peer, &bytes[..1_000]));
         });
     }
 }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::IpAddr;
 
-use bandsync_driver::{Accepted, Net, Readiness, SendRequest, Stats};
+use bandsync_driver::{Accepted, Buffers, Net, Readiness, SendRequest, Stats};
 use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
 
@@ -308,7 +308,7 @@ impl Net for SimNet {
         self.ports[usize::from(self.shard)].together
     }
 
-    fn send_all(&mut self, requests: &[SendRequest<usize>], bytes: &[u8]) {
+    fn send_all(&mut self, requests: &[SendRequest<usize>], buffers: Buffers<'_>) {
         self.results.clear();
         // Sometimes the ring breaks; then the following requests are not begun.
         let port = &mut self.ports[usize::from(self.shard)];
@@ -317,7 +317,7 @@ impl Net for SimNet {
             if breaks { port.luck.below(requests.len() as u64) as usize } else { usize::MAX };
         port.together &= !breaks;
         for (index, request) in requests.iter().enumerate() {
-            let slice = IoSlice::new(&bytes[request.bytes.range()]);
+            let slice = IoSlice::new(buffers.of(request.bytes));
             let result = (index < works).then(|| self.offer(request.socket, &[slice]));
             self.results.push(result);
         }

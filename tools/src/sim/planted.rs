@@ -97,8 +97,12 @@ pub const BUGS: &[Bug] = bugs! {
         "self.last_epoch + 1" => "if BUG { 0 } else { self.last_epoch + 1 }";
     crowd_left_behind "a connection that leaves loses what waits for its slice":
         "" => "if !BUG { LINE }";
-    slice_of_other_bytes "the bytes of a crowd's message are overwritten before its last slice":
-        "" => "LINE\n            if BUG { self.out.bytes.clear(); }";
+    crowd_follows_the_slot "a message to a crowd waits for the next connection of a slot":
+        "" => "if !BUG { LINE }";
+    crowd_overtaken "a message overtakes those that wait for their slice":
+        "" => "if !BUG { LINE }";
+    crowd_misses_its_last "a message to a crowd is dropped before its last slice":
+        "> 0" => "> usize::from(BUG)";
     slow_reader_stays "a slow reader is never closed":
         "" => "if !BUG { LINE }";
     silent_peer_stays "a silent peer is never closed":

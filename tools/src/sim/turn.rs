@@ -18,6 +18,11 @@ use super::world::World;
 /// because more mail may come during a turn.
 const UNPOSTED_FEW: usize = 128;
 
+/// Duration of a turn that writes a slice of a message to a crowd, in microseconds. The clock stands
+/// still during a turn, so this much passes after it: time for members to join, leave and send
+/// before the last slice.
+const SLICE_TIME: u64 = 200;
+
 /// Duration of one round of the engine's timer wheel, in microseconds.
 const WHEEL_ROUND: u64 = 1 << 25;
 
@@ -38,7 +43,11 @@ impl World<'_> {
         }
         self.owe_goodbyes(s);
         let is_behind = self.shards[s].turn.is_behind();
+        let accepted = self.shards[s].desk.stats.accepted.get();
         self.take_turn(s);
+        let accepted = self.shards[s].desk.stats.accepted.get() - accepted;
+        let what = "driver: a connection is accepted while a crowd waits for its slice";
+        self.oracle.journal.seen.add(what, if is_behind { accepted } else { 0 });
         self.net.post_looks(&mut self.agenda);
         self.check_sockets(s, is_behind);
         self.check_goodbyes(s);
@@ -52,8 +61,9 @@ impl World<'_> {
         }
         let Shard { turn, desk } = &self.shards[s];
         let has_work = turn.has_work(desk.unposted().0) || self.net.has_work(shard);
+        let busy = if turn.is_behind() { SLICE_TIME } else { 1 };
         let next = [
-            has_work.then_some(now + 1),
+            has_work.then_some(now + busy),
             turn.next_deadline().map(Micros::as_micros),
             self.mailboxes[s].front().map(|mail| mail.at),
             desk.next_deadline(now),

@@ -422,18 +422,13 @@ impl Outputs {
     /// Empties the lists. Keeps their memory, except for what one long message made them grow by.
     pub fn clear(&mut self) {
         let used = self.bytes.len();
-        self.clear_but_bytes();
+        self.list.clear();
+        self.receivers.clear();
+        self.stamps.clear();
         self.bytes.clear();
         if used <= self.bytes.capacity() / 4 {
             self.bytes.shrink_to(Self::KEPT_BYTES_MAX);
         }
-    }
-
-    /// Removes all outputs, but keeps the bytes, because some are still to be sent.
-    pub fn clear_but_bytes(&mut self) {
-        self.list.clear();
-        self.receivers.clear();
-        self.stamps.clear();
     }
 }
 
