@@ -51,6 +51,11 @@ impl<'a> Values<'a> {
         self.whole(setting).map(Micros::from_millis)
     }
 
+    pub(super) fn micros(&mut self, setting: &'static Setting) -> Result<Micros, ConfigError> {
+        assert_eq!(setting.unit, "µs");
+        self.whole(setting).map(Micros::from_micros)
+    }
+
     pub(super) fn duration(&mut self, setting: &'static Setting) -> Result<Duration, ConfigError> {
         assert_eq!(setting.unit, "ms");
         self.whole(setting).map(Duration::from_millis)

@@ -230,6 +230,14 @@ impl Text {
         for (shard, one) in report.shards.iter().enumerate() {
             self.line(format_args!("{name}{{shard=\"{shard}\"}} {}", one.busy_percent / 100.0));
         }
+        let name = "bandsync_turn_longest_seconds";
+        let help = "Longest turn of the last full interval, by the phase that took most of it.";
+        self.head(name, Kind::Gauge, help);
+        for (shard, one) in report.shards.iter().enumerate() {
+            let (phase, seconds) =
+                (one.longest_turn.phase.as_str(), one.longest_turn.nanos as f64 / 1e9);
+            self.line(format_args!("{name}{{shard=\"{shard}\",phase=\"{phase}\"}} {seconds}"));
+        }
     }
 
     /// Adds the metrics that Prometheus's own libraries have for every process. A value that is
@@ -493,6 +501,7 @@ fn label(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bandsync_driver::{LongestTurn, TurnPhase};
     use bandsync_storage::StorageHandle;
 
     use super::*;
@@ -507,6 +516,8 @@ mod tests {
                 (totals.count, totals.sum) = (100, 2_000_000_000);
             }
         }
+        report.shards[1].longest_turn =
+            LongestTurn { nanos: 1_500_000, phase: TurnPhase::Timers, phase_nanos: 900_000 };
         let thread = |name: &str| ThreadShare {
             name: name.into(),
             user_percent: 1.0,
@@ -563,6 +574,7 @@ mod tests {
                 "bandsync_turn_duration_seconds_bucket{shard=\"1\",le=\"+Inf\"} 100",
                 "bandsync_turn_duration_seconds_sum{shard=\"0\"} 2",
                 "bandsync_mailbox_depth_bucket{shard=\"0\",le=\"1024\"} 11",
+                "bandsync_turn_longest_seconds{shard=\"1\",phase=\"timers\"} 0.0015",
                 "bandsync_thread_cpu_seconds_total{thread=\"shard-0\",mode=\"user\"} 3",
                 "bandsync_thread_cpu_seconds_total{thread=\"a \\\"b\\\"\",mode=\"system\"} 2",
                 "bandsync_queue_length{queue=\"storage\"} 3",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use bandsync_driver::LongestTurn;
 use bandsync_engine::speech::Code;
 use bandsync_storage::{Condition, StorageHandle};
 use serde::Serialize;
@@ -78,6 +79,19 @@ struct ShardLoad {
     #[serde(flatten)]
     now: Shard,
     percentiles: BTreeMap<&'static str, Spread>,
+    longest_turn: Longest,
+}
+
+/// The longest turn of a shard in the last full interval.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Longest {
+    /// Its duration in milliseconds.
+    ms: f64,
+    /// The phase that took most of it. `None` without a turn.
+    phase: Option<&'static str>,
+    /// The duration of that phase in milliseconds.
+    phase_ms: f64,
 }
 
 #[derive(Serialize)]
@@ -339,6 +353,7 @@ impl Metrics {
                     busy_percent: rounded(one.busy_percent),
                     now: Shard::of(totals),
                     percentiles: named(&one.interval),
+                    longest_turn: Longest::of(&one.longest_turn),
                 })
                 .collect(),
             threads: report.threads.iter().map(shown).collect(),
@@ -371,6 +386,15 @@ impl Sessions {
 impl Shard {
     fn of(totals: &ShardTotals) -> Self {
         Self { connections: totals.connections, sessions: totals.sessions, members: totals.members }
+    }
+}
+
+impl Longest {
+    fn of(turn: &LongestTurn) -> Self {
+        // Exact, because most turns take less than a tenth of a millisecond.
+        let millis = |nanos: u64| nanos as f64 / 1_000_000.0;
+        let phase = (turn.nanos > 0).then_some(turn.phase.as_str());
+        Self { ms: millis(turn.nanos), phase, phase_ms: millis(turn.phase_nanos) }
     }
 }
 

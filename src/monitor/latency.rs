@@ -1,7 +1,7 @@
 //! Percentiles of the last second and the last interval, and the buckets for Prometheus, from the
 //! histograms of the shards.
 
-use bandsync_driver::Histograms;
+use bandsync_driver::{Histograms, LongestTurn};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -117,6 +117,9 @@ pub struct Meter {
     interval: [Histogram<u64>; HISTOGRAM_COUNT],
     last: Spreads,
     totals: [Totals; HISTOGRAM_COUNT],
+    /// The longest turn of this interval so far, and of the last one.
+    longest_turn: LongestTurn,
+    last_longest_turn: LongestTurn,
 }
 
 impl Meter {
@@ -130,11 +133,14 @@ impl Meter {
                 buckets: vec![0; buckets(gauge).len()],
                 ..Totals::default()
             }),
+            longest_turn: LongestTurn::default(),
+            last_longest_turn: LongestTurn::default(),
         }
     }
 
     /// Adds the measurements of a shard.
     pub fn add(&mut self, gauges: &Histograms) {
+        self.longest_turn = self.longest_turn.or(gauges.longest_turn);
         for (gauge, measured) in gauges.all().into_iter().enumerate() {
             for value in measured.iter_recorded() {
                 let (at, count) = (value.value_iterated_to(), u64::from(value.count_at_value()));
@@ -159,6 +165,7 @@ impl Meter {
     /// Ends an interval.
     pub fn end_interval(&mut self) {
         self.last = self.running();
+        self.last_longest_turn = std::mem::take(&mut self.longest_turn);
         self.interval.iter_mut().for_each(Histogram::reset);
     }
 
@@ -166,6 +173,12 @@ impl Meter {
     /// far.
     pub fn spreads(&self, first: bool) -> Spreads {
         if first { self.running() } else { self.last }
+    }
+
+    /// Returns the longest turn of the last interval. With `first`, that of the first interval so
+    /// far.
+    pub fn longest_turn(&self, first: bool) -> LongestTurn {
+        if first { self.longest_turn } else { self.last_longest_turn }
     }
 
     /// Returns all values since the start, by histogram.
@@ -206,6 +219,8 @@ fn rounded(value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use bandsync_driver::TurnPhase;
+
     use super::*;
 
     fn measured(nanos: impl IntoIterator<Item = u64>) -> Histograms {
@@ -214,6 +229,25 @@ mod tests {
             gauges.round_trip.saturating_record(value);
         }
         gauges
+    }
+
+    #[test]
+    fn the_longest_turn_is_that_of_the_last_interval() {
+        let turn = |nanos| {
+            let phase = TurnPhase::Writes;
+            let longest_turn = LongestTurn { nanos, phase, phase_nanos: nanos / 2 };
+            Histograms { longest_turn, ..Histograms::new() }
+        };
+        let mut meter = Meter::new();
+        for nanos in [3, 9, 4] {
+            meter.add(&turn(nanos));
+        }
+        assert_eq!((meter.longest_turn(true).nanos, meter.longest_turn(false).nanos), (9, 0));
+        meter.end_interval();
+        meter.add(&turn(5));
+        assert_eq!(meter.longest_turn(false), turn(9).longest_turn);
+        meter.end_interval();
+        assert_eq!(meter.longest_turn(false).nanos, 5);
     }
 
     #[test]

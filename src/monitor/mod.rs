@@ -15,7 +15,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bandsync_driver::Histograms;
+use bandsync_driver::{Histograms, LongestTurn};
 use bandsync_engine::io::FreeMemory;
 use bandsync_engine::io::report::NodeCounters;
 use bandsync_engine::speech::Code;
@@ -237,6 +237,8 @@ pub struct ShardReport {
     pub busy_percent: f64,
     /// Distributions of the last full interval.
     pub interval: Spreads,
+    /// The longest turn of the last full interval.
+    pub longest_turn: LongestTurn,
     /// Counts since the start.
     pub totals: [latency::Totals; latency::HISTOGRAM_COUNT],
 }
@@ -410,6 +412,7 @@ impl Watch {
                     / 10_000.0
                     / seconds,
                 interval: meter.spreads(self.first_interval),
+                longest_turn: meter.longest_turn(self.first_interval),
                 totals: meter.totals().clone(),
             })
             .collect();

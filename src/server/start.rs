@@ -182,6 +182,7 @@ impl Server {
         let plan = Plan {
             pin: config.threads.pin,
             ring: config.threads.ring,
+            turn_budget: config.threads.turn_budget,
             mailbox_capacity: MAILBOX_CAPACITY,
             is_clustered,
             tls,

@@ -45,17 +45,28 @@ impl Closing {
         first(&self.flushing).into_iter().chain(first(&self.lingering)).min()
     }
 
+    /// Whether [`Closing::overdue`] would remove a connection.
+    pub(crate) fn is_overdue(&self, now: Micros) -> bool {
+        let is_over = |list: &VecDeque<(Micros, ConnId)>| is_over(list, now);
+        is_over(&self.flushing) || is_over(&self.lingering)
+    }
+
     /// Removes a connection whose time in a phase is over, or the oldest one if a list is too long.
     pub(crate) fn overdue(&mut self, now: Micros) -> Option<(Phase, ConnId)> {
         for (phase, list) in
             [(Phase::Flushing, &mut self.flushing), (Phase::Lingering, &mut self.lingering)]
         {
-            if list.len() > ENTRIES_MAX || list.front().is_some_and(|(until, _)| *until <= now) {
+            if is_over(list, now) {
                 return list.pop_front().map(|(_, id)| (phase, id));
             }
         }
         None
     }
+}
+
+/// Whether the first connection of a list must go.
+fn is_over(list: &VecDeque<(Micros, ConnId)>, now: Micros) -> bool {
+    list.len() > ENTRIES_MAX || list.front().is_some_and(|(until, _)| *until <= now)
 }
 
 /// Appends a connection. All entries of a list have the same time limit, so they are in the order
@@ -80,6 +91,8 @@ mod tests {
         closing.linger(Micros::from_secs(1), conn(2));
         assert_eq!(closing.next_deadline(), Some(Micros::from_secs(3)));
         assert_eq!(closing.overdue(Micros::from_millis(2_999)), None);
+        assert!(!closing.is_overdue(Micros::from_millis(2_999)));
+        assert!(closing.is_overdue(Micros::from_secs(3)));
         assert_eq!(closing.overdue(Micros::from_secs(3)), Some((Phase::Lingering, conn(2))));
         assert_eq!(closing.next_deadline(), Some(Micros::from_secs(5)));
         assert_eq!(closing.overdue(Micros::from_secs(5)), Some((Phase::Flushing, conn(1))));

@@ -49,6 +49,9 @@ pub struct Plan {
     pub read_bytes: usize,
     /// The certificate and the rules of TLS, if all connections use it.
     pub tls: Option<Arc<ServerConfig>>,
+    /// The time in which a turn should end while something ticks, with all that it sends. Work
+    /// beyond it waits for the next turn. At least 200 µs.
+    pub turn_budget: Micros,
 }
 
 impl Plan {
@@ -63,6 +66,7 @@ impl Plan {
             is_clustered: false,
             read_bytes: 64 * 1024,
             tls: None,
+            turn_budget: Micros::from_millis(1),
         }
     }
 }
@@ -137,6 +141,7 @@ impl Fleet {
                 mailbox,
                 outbox: Outbox::new(Arc::clone(&fleet.stop.addresses)),
                 read_bytes: plan.read_bytes,
+                turn_budget: plan.turn_budget,
                 ring: plan.ring,
                 tls: plan.tls.as_ref().map(|tls| Tls::new(Arc::clone(tls), Arc::clone(&moving))),
             };

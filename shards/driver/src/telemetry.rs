@@ -5,6 +5,8 @@ use bandsync_engine::words::time::Micros;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hdrhistogram::Histogram;
 
+use crate::laps::LongestTurn;
+
 /// Interval at which a shard offers its histograms. The shard wakes for this even if nothing else
 /// happens, so that the monitor can tell an idle shard from one that hangs.
 pub(crate) const COLLECT_INTERVAL: Micros = Micros::from_secs(1);
@@ -34,6 +36,8 @@ pub struct Histograms {
     /// Number of connections and messages that waited in the mailbox when the shard looked. Not a
     /// time.
     pub queue: Histogram<u32>,
+    /// The longest turn, and what it did.
+    pub longest_turn: LongestTurn,
 }
 
 impl Histograms {
@@ -49,6 +53,7 @@ impl Histograms {
             turn: empty(),
             round_trip: empty(),
             queue: empty(),
+            longest_turn: LongestTurn::default(),
         }
     }
 
@@ -67,6 +72,7 @@ impl Histograms {
         ] {
             histogram.reset();
         }
+        self.longest_turn = LongestTurn::default();
     }
 }
 
@@ -131,19 +137,26 @@ mod tests {
         let buffer = DoubleBuffer::default();
         let mut filling = buffer.empty().unwrap();
         let mut seen = 0;
+        let mut longest = Vec::new();
         for round in 1..=10 {
             for _ in 0..round {
                 filling.turn.saturating_record(round);
             }
+            let turn = LongestTurn { nanos: 100 - round, ..LongestTurn::default() };
+            filling.longest_turn = filling.longest_turn.or(turn);
             buffer.swap(&mut filling);
             // A reader that is late by a round or two loses nothing.
             if round % 3 == 0 {
-                buffer.collect(|histograms| seen += histograms.turn.len());
+                buffer.collect(|histograms| {
+                    seen += histograms.turn.len();
+                    longest.push(histograms.longest_turn.nanos);
+                });
             }
         }
         // Values that the reader was too late for are still in the shard's set.
         buffer.collect(|histograms| seen += histograms.turn.len());
         assert_eq!(seen + filling.turn.len(), 55);
+        assert!(longest.is_sorted_by(|a, b| a > b), "the longest turn is not that of a set before");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use mio::{Events, Poll};
 
 use crate::clock::Clock;
 use crate::host::{Asker, Host, NodeOrder, Order};
+use crate::laps::LongestTurn;
 use crate::machine::Machine;
 use crate::mail::{Mail, Mailbox, Outbox};
 use crate::metrics::{SharedMetrics, Stats};
@@ -32,8 +33,9 @@ use crate::timer_fd::TimerFd;
 use crate::tls::Tls;
 use crate::turn::{Turn, TurnSizes};
 
-/// Maximum number of reports that one call to epoll returns.
-const EVENTS_MAX: usize = 1_024;
+/// Maximum number of reports that one call to epoll returns. Each may cause a send of 8 µs, if the
+/// sockets of many slow readers have room at once. Reports beyond it come first in the next turn.
+const EVENTS_MAX: usize = 128;
 
 /// Delay before posting to a full mailbox is retried, if no turn comes earlier.
 const POST_RETRY: Micros = Micros::from_millis(1);
@@ -78,6 +80,8 @@ pub(crate) struct Parts<M: Machine> {
     pub(crate) mailbox: Mailbox,
     pub(crate) outbox: Outbox,
     pub(crate) read_bytes: usize,
+    /// The time in which a turn should end.
+    pub(crate) turn_budget: Micros,
     /// Whether sends go through io_uring, if the kernel has it.
     pub(crate) ring: bool,
     /// TLS on all connections, if the server has a certificate.
@@ -107,7 +111,8 @@ impl<M: Machine> Thread<M> {
             net.secure(tls);
         }
         let now = clock.now();
-        let sizes = TurnSizes { read_bytes: parts.read_bytes, ..TurnSizes::PRODUCTION };
+        let sizes =
+            TurnSizes { read_bytes: parts.read_bytes, ..TurnSizes::within(parts.turn_budget) };
         let histograms = metrics.histograms(id).empty().unwrap_or_default();
         let shell = ThreadShell {
             id,
@@ -190,14 +195,18 @@ impl<M: Machine> Thread<M> {
         stats.turn_time.add(took);
         stats.turn_time_max.see(took);
         self.log_departures();
-        self.measure(nanos.saturating_sub(began));
+        self.measure(nanos, nanos.saturating_sub(began));
     }
 
-    /// Records the measurements of the turn. Once a second, offers them to the collecting thread,
+    /// Records the measurements of the turn that ended at a reading of the clock. Once a second, offers them to the collecting thread,
     /// with a roster if one is wanted.
-    fn measure(&mut self, took_nanos: u64) {
+    fn measure(&mut self, ended_nanos: u64, took_nanos: u64) {
         let histograms = &mut *self.shell.histograms;
         histograms.turn.saturating_record(took_nanos);
+        if took_nanos > histograms.longest_turn.nanos {
+            let (phase, phase_nanos) = self.turn.longest_phase(ended_nanos);
+            histograms.longest_turn = LongestTurn { nanos: took_nanos, phase, phase_nanos };
+        }
         self.turn.machine_mut().samples(|what, value| {
             let histogram = match what {
                 Sample::TickLateness => &mut histograms.tick_lateness,

@@ -8,6 +8,7 @@
 //!
 //! Every input carries the time at which the driver learned of it; bytes carry that of their read.
 
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 
@@ -19,24 +20,36 @@ use bandsync_engine::io::{
 use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Work};
 use crate::closing::Closing;
 use crate::connections::{Connection, Connections, Phase};
 use crate::host::{Asker, NodeOrder, Order};
+use crate::laps::{Laps, TurnPhase};
 use crate::machine::Machine;
 use crate::mail::{HandOver, Mail};
 use crate::net::{Accepted, Net, Process, Readiness, Shell};
 use crate::writer::Writer;
 
-/// Maximum number of connections accepted when the drain begins, so that they receive a goodbye
+/// Maximum number of connections accepted before the drain begins, so that they receive a goodbye
 /// too. The kernel keeps at most this many waiting.
 const ACCEPT_LAST_MAX: usize = 4_096;
+
+/// Maximum number of these that one turn accepts. At 12 µs each they take less than 1 ms.
+const ACCEPT_LAST_SLICE: usize = 64;
 
 /// Number of connections and messages waiting to leave at which reading stops. Mail is still taken,
 /// because otherwise two shards could wait for each other for ever.
 const UNPOSTED_MAX: usize = 256;
 
-/// The sizes of a turn, in bytes.
+/// Number of connections and messages of one turn that leave to other shards, at which the turn
+/// stops reading. At 5 µs each, handing them over takes half a millisecond.
+const LEAVING_MAX: usize = 96;
+
+/// Maximum number of rejected orders to other nodes that a turn reports to the machine. At 5 µs
+/// each they take a third of a millisecond.
+const UNQUEUED_SLICE: usize = 64;
+
+/// The sizes of a turn.
 #[derive(Clone, Copy, Debug)]
 pub struct TurnSizes {
     /// Maximum bytes read from one connection per turn. The rest waits for the next turn, so that
@@ -46,17 +59,36 @@ pub struct TurnSizes {
     /// [`Input::Backlog`].
     pub backlog_step: usize,
     /// Minimum number of receivers of a message that is linked and written in slices. A smaller
-    /// room is written at once: its last member waits for less than 1.5 ms.
+    /// room is written at once: its last member waits for less than 1 ms.
     pub crowd: usize,
     /// Maximum number of members of crowds that one turn writes to. At 6 to 8 µs a send, a turn
     /// takes less than 1 ms, so a band on the same shard waits no longer for its tick.
     pub slice: usize,
+    /// Maximum number of connections that one turn writes to. The bytes for others are copied, and
+    /// written in the next turns. It is reached if very many members are sent away at once, or if
+    /// the shard was stopped and hundreds of ticks are due.
+    pub writes: usize,
+    /// The time in which a turn should end while something ticks.
+    pub budget: Micros,
 }
 
 impl TurnSizes {
     /// The sizes of a server.
-    pub const PRODUCTION: Self =
-        Self { read_bytes: 64 * 1024, backlog_step: 64 * 1024, crowd: 192, slice: 96 };
+    pub const PRODUCTION: Self = Self::within(Micros::from_millis(1));
+
+    /// Returns the sizes of a server whose turns should take no longer than `budget`.
+    #[must_use]
+    pub const fn within(budget: Micros) -> Self {
+        let slice = 96 * budget.as_micros() as usize / 1_000;
+        Self {
+            read_bytes: 64 * 1024,
+            backlog_step: 64 * 1024,
+            crowd: slice + slice / 3,
+            slice,
+            writes: 2 * slice,
+            budget,
+        }
+    }
 }
 
 /// The state that a shard keeps from turn to turn: its machine and its connections.
@@ -66,6 +98,7 @@ pub struct Turn<N: Net, M: Machine> {
     backlog_step: usize,
     crowd: usize,
     slice: usize,
+    budget: Micros,
     buffer: Vec<u8>,
     conns: Connections<N::Socket>,
     writer: Writer<N::Key>,
@@ -75,14 +108,11 @@ pub struct Turn<N: Net, M: Machine> {
     /// Number of outputs that are sorted onto their connections.
     sorted: usize,
     todo: Todo,
+    /// Number of connections accepted since the drain was asked for.
+    accepted_last: usize,
     /// Whether the machine was asked to drain.
     draining: bool,
-    /// The last reading of the clock.
-    now: Micros,
-    /// The last reading of the clock, in nanoseconds.
-    nanos: u64,
-    /// The first reading of the clock in this turn, in nanoseconds.
-    began: u64,
+    laps: Laps,
 }
 
 /// Connections and outputs that wait for their phase.
@@ -93,8 +123,8 @@ struct Todo {
     ready: Vec<ConnId>,
     /// Connections whose backlog or end must be reported to the machine.
     notes: Vec<ConnId>,
-    /// Connections that close after the turn's writes.
-    flushing: Vec<ConnId>,
+    /// Connections that close after the turn's writes, some in each turn.
+    flushing: VecDeque<ConnId>,
     leaving: Vec<Leaving>,
     /// Messages of the machine to other shards.
     messages: Vec<(ShardId, Span)>,
@@ -104,15 +134,14 @@ struct Todo {
     orders: Vec<usize>,
     /// Answers to orders to other nodes that could not be queued. The machine receives them in the
     /// next turn: it may order again, which must not keep this turn from its end.
-    unqueued: Vec<NodeNews>,
+    unqueued: VecDeque<NodeNews>,
 }
 
 impl Todo {
     /// Whether nothing waits for a phase of the turn that is over. Outputs are cleared with the
     /// turn, so an index into them must not be kept.
     fn is_done(&self) -> bool {
-        self.flushing.is_empty()
-            && self.leaving.is_empty()
+        self.leaving.is_empty()
             && self.messages.is_empty()
             && self.asks.is_empty()
             && self.orders.is_empty()
@@ -138,15 +167,15 @@ impl<N: Net, M: Machine> Turn<N, M> {
             buffer: vec![0; sizes.read_bytes],
             conns: Connections::default(),
             slice: sizes.slice,
-            writer: Writer::default(),
+            budget: sizes.budget,
+            writer: Writer::new(sizes.writes),
             closing: Closing::default(),
             out: Outputs::default(),
             sorted: 0,
             todo: Todo::default(),
+            accepted_last: 0,
             draining: false,
-            now: Micros::ZERO,
-            nanos: 0,
-            began: 0,
+            laps: Laps::default(),
         }
     }
 
@@ -161,22 +190,46 @@ impl<N: Net, M: Machine> Turn<N, M> {
         for report in ready {
             self.report(net, shell, report);
         }
-        self.deliver_notes(net, shell);
-        for news in std::mem::take(&mut self.todo.unqueued) {
-            self.feed(net, shell, Input::Node { news: &news });
-        }
         let budget = match due.filter(|_| self.machine.is_ticking()) {
-            Some(due) => Budget::before(due, self.now),
-            None => Budget::at_leisure(self.now),
+            Some(due) => Budget::before(due, self.laps.now, self.budget),
+            None => Budget::at_leisure(self.laps.now, self.budget),
         };
+        self.deliver_notes(
+            net,
+            shell,
+            budget.share(Work::Note, self.laps.now, self.writer.touched()),
+        );
         self.read_ready(net, shell, budget);
-        self.accept_up_to(net, shell, budget.accepts);
-        shell.open_mailbox(budget.mail, |shell| self.take_one(net, shell));
+        self.laps.end(TurnPhase::Reads);
+        self.accept_up_to(
+            net,
+            shell,
+            budget.share(Work::Accept, self.laps.now, self.writer.touched()),
+        );
+        self.laps.end(TurnPhase::Accepts);
+        let most = budget.share(Work::Mail, self.laps.now, self.writer.touched());
+        shell.open_mailbox(most, |shell| self.take_one(net, shell));
+        self.laps.end(TurnPhase::Mail);
         self.handle_process(net, shell);
         self.end_turn(net, shell);
-        self.write(net, shell);
+        self.write(net, shell, budget.share(Work::Send, self.laps.now, self.writer.touched()));
+        let closes = budget.share(Work::Close, self.laps.now, self.writer.touched());
+        let leave = !self.todo.leaving.is_empty() || !self.todo.messages.is_empty();
+        let close = !self.todo.flushing.is_empty() || self.closing.is_overdue(self.laps.now);
+        // Without such work, the rest of the turn counts as writes, and needs no reading.
+        if leave || close {
+            self.read_clock(shell);
+        }
+        self.laps.end(TurnPhase::Writes);
         self.hand_over(net, shell);
-        self.close_up(net, shell);
+        if leave {
+            self.read_clock(shell);
+            self.laps.end(TurnPhase::HandOvers);
+        }
+        self.close_up(net, shell, closes);
+        if close {
+            self.laps.end(TurnPhase::Closes);
+        }
         debug_assert!(self.sorted == self.out.list.len(), "every output is sorted in its turn");
         debug_assert!(self.todo.is_done(), "work of a turn is left: {:?}", self.todo);
         self.out.clear();
@@ -198,21 +251,28 @@ impl<N: Net, M: Machine> Turn<N, M> {
         self.conns.len()
     }
 
-    /// Whether messages to crowds wait for their next slices.
+    /// Whether bytes wait for later turns although their sockets may accept them.
     pub fn is_behind(&self) -> bool {
         self.writer.is_behind()
     }
 
     /// Returns the time at which the last turn began, in nanoseconds since the server's start.
     pub fn began(&self) -> u64 {
-        self.began
+        self.laps.began
+    }
+
+    /// Returns the phase that took the longest part of the last turn, and its duration in
+    /// nanoseconds. `ended` is the reading of the clock at the end of the turn.
+    pub fn longest_phase(&self, ended: u64) -> (TurnPhase, u64) {
+        self.laps.longest(ended)
     }
 
     /// Whether work is left that the net will not report, while `unposted` pieces of mail wait.
     pub fn has_work(&self, unposted: usize) -> bool {
         let reads = !self.todo.ready.is_empty() && !self.is_backed_up(unposted);
         let waits = !self.todo.notes.is_empty() || !self.todo.unqueued.is_empty();
-        reads || waits || self.writer.is_behind()
+        let ends = !self.todo.flushing.is_empty() || self.accepted_last > 0 && !self.draining;
+        reads || waits || ends || self.writer.is_behind()
     }
 
     /// Returns the time at which a turn is due even if nothing is reported.
@@ -224,7 +284,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
     fn begin<S: Shell<N, M>>(&mut self, shell: &mut S) -> Option<Micros> {
         let due = self.machine.next_deadline();
         let began = self.read_clock(shell);
-        self.began = self.nanos;
+        self.laps.begin();
         if let Some(due) = due.filter(|due| *due <= began) {
             let stats = shell.stats();
             stats.alarms.add(1);
@@ -236,19 +296,16 @@ impl<N: Net, M: Machine> Turn<N, M> {
 
     /// Reads the clock for the next input.
     fn read_clock<S: Shell<N, M>>(&mut self, shell: &mut S) -> Micros {
-        let nanos = shell.nanos();
-        debug_assert!(nanos >= self.nanos, "the clock went back from {} to {nanos} ns", self.nanos);
-        self.nanos = nanos;
-        self.now = Micros::from_micros(self.nanos / 1_000);
-        self.now
+        self.laps.read(shell.nanos());
+        self.laps.now
     }
 
     /// Passes an input to the machine right after the clock was read, and measures the time that it
     /// takes. That costs one more reading of the clock, about 25 ns.
     fn feed_measured<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, input: Input<'_>) {
-        shell.input(self.now, &input, &self.machine);
-        self.machine.handle(self.now, input, &mut self.out);
-        let took = shell.nanos().saturating_sub(self.nanos);
+        shell.input(self.laps.now, &input, &self.machine);
+        self.machine.handle(self.laps.now, input, &mut self.out);
+        let took = self.laps.measure(shell.nanos());
         shell.measured(took);
         shell.outputs(&self.out, self.sorted, &self.machine);
         self.sort(net, shell);
@@ -256,8 +313,8 @@ impl<N: Net, M: Machine> Turn<N, M> {
 
     /// Passes an input to the machine, and sorts its outputs.
     fn feed<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, input: Input<'_>) {
-        shell.input(self.now, &input, &self.machine);
-        self.machine.handle(self.now, input, &mut self.out);
+        shell.input(self.laps.now, &input, &self.machine);
+        self.machine.handle(self.laps.now, input, &mut self.out);
         shell.outputs(&self.out, self.sorted, &self.machine);
         self.sort(net, shell);
     }
@@ -326,7 +383,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
             Close::Gently => {
                 self.writer.catch_up(id.index, conn); // mark: crowd_left_behind
                 conn.phase = Phase::Flushing;
-                self.todo.flushing.push(id);
+                self.todo.flushing.push_back(id);
             }
             Close::Abort => self.abort(net, shell, id),
         }
@@ -379,16 +436,22 @@ impl<N: Net, M: Machine> Turn<N, M> {
                     self.todo.notes.push(id);
                 }
             }
-            Phase::Flushing if conn.broken || !awaits_writable => self.todo.flushing.push(id),
+            Phase::Flushing if conn.broken || !awaits_writable => self.todo.flushing.push_back(id),
             Phase::Flushing | Phase::Leaving | Phase::Lingering => {}
         }
     }
 
-    /// Reports to the machine the backlogs that the writes of the last turn left, and the peers
-    /// that ended their sides in it.
-    fn deliver_notes<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
+    /// Reports to the machine the backlogs that the writes of the last turn left, the peers that
+    /// ended their sides in it, and the orders to other nodes that found no room.
+    ///
+    /// At most `most` of the first two kinds: the sockets of very many slow readers may be full at
+    /// once.
+    fn deliver_notes<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, most: usize) {
+        if self.todo.notes.is_empty() && self.todo.unqueued.is_empty() {
+            return;
+        }
         let mut notes = std::mem::take(&mut self.todo.notes);
-        for id in notes.drain(..) {
+        for id in notes.drain(..most.min(notes.len())) {
             let Some(conn) = self.conns.get_mut(id) else { continue };
             conn.noted = false;
             if conn.phase != Phase::Open {
@@ -397,7 +460,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
             if conn.ended {
                 self.writer.catch_up(id.index, conn);
                 conn.phase = Phase::Flushing;
-                self.todo.flushing.push(id);
+                self.todo.flushing.push_back(id);
                 self.feed(net, shell, Input::Closed { conn: id, cause: CloseCause::Ended });
                 continue;
             }
@@ -409,6 +472,12 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
         assert!(self.todo.notes.is_empty(), "notes are taken while nothing is read or written");
         self.todo.notes = notes;
+        for _ in 0..UNQUEUED_SLICE {
+            let Some(news) = self.todo.unqueued.pop_front() else { break };
+            self.feed(net, shell, Input::Node { news: &news });
+        }
+        self.read_clock(shell);
+        self.laps.end(TurnPhase::Notes);
     }
 
     /// Reads once from every connection in the list, within the turn's budget.
@@ -418,7 +487,7 @@ impl<N: Net, M: Machine> Turn<N, M> {
         let (mut seen, mut unfinished) = (0, 0);
         while let Some(id) = ready.get(seen).copied()
             && !self.is_backed_up(shell.unposted())
-            && budget.has_time(self.now, self.writer.touched())
+            && budget.has_time(self.laps.now, self.writer.touched())
         {
             seen += 1;
             if self.read(net, shell, id, &mut buffer) {
@@ -438,7 +507,8 @@ impl<N: Net, M: Machine> Turn<N, M> {
 
     /// Whether so much mail waits to leave that reading must stop, because input could add to it.
     fn is_backed_up(&self, unposted: usize) -> bool {
-        self.todo.leaving.len() + self.todo.messages.len() + unposted >= UNPOSTED_MAX
+        let leaving = self.todo.leaving.len() + self.todo.messages.len();
+        leaving >= LEAVING_MAX || leaving + unposted >= UNPOSTED_MAX
     }
 
     /// Reads from one connection. Returns true if input may be left.
@@ -551,14 +621,16 @@ impl<N: Net, M: Machine> Turn<N, M> {
         Some(conn)
     }
 
-    fn accept_up_to<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, count: usize) {
+    /// Accepts at most `count` connections. Returns whether more may wait.
+    fn accept_up_to<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, count: usize) -> bool {
         for _ in 0..count {
-            match net.accept(self.now, shell.stats()) {
+            match net.accept(self.laps.now, shell.stats()) {
                 Accepted::Connection(socket, peer) => self.open(net, shell, socket, peer),
                 Accepted::Skipped => {}
-                Accepted::Empty => return,
+                Accepted::Empty => return false,
             }
         }
+        true
     }
 
     fn open<S: Shell<N, M>>(
@@ -643,23 +715,32 @@ impl<N: Net, M: Machine> Turn<N, M> {
 
     /// Reports changes of the process to the machine, and starts to drain when the server ends.
     ///
-    /// Connections that wait at the listener are accepted first, so that they receive a goodbye.
-    /// Later ones are accepted and answered as long as the drain lasts.
+    /// Connections that wait at the listener are accepted first, some in each turn, so that they
+    /// receive a goodbye. Later ones are accepted and answered as long as the drain lasts.
     fn handle_process<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
-        let Process { started_unix_ms, memory, drain } = shell.process(self.now);
+        let Process { started_unix_ms, memory, drain } = shell.process(self.laps.now);
         if let Some(started_unix_ms) = started_unix_ms {
             self.feed(net, shell, Input::WallClock { started_unix_ms });
         }
         if let Some(memory) = memory {
             self.feed(net, shell, Input::Memory(memory));
-            if memory != FreeMemory::Enough {
-                // Repeated each second: most memory becomes free later, when members have left.
+            // Repeated each second: most memory becomes free later, when members have left. It takes
+            // milliseconds and cannot be divided. So while music plays, the allocator returns
+            // little by little what it has, unless no memory is left.
+            if memory == FreeMemory::Out || memory == FreeMemory::Low && !self.machine.is_ticking()
+            {
                 shell.trim();
             }
         }
         if drain && !self.draining {
-            net.report_listener();
-            self.accept_up_to(net, shell, ACCEPT_LAST_MAX);
+            if self.accepted_last == 0 {
+                net.report_listener();
+            }
+            let may_wait = self.accept_up_to(net, shell, ACCEPT_LAST_SLICE);
+            self.accepted_last += ACCEPT_LAST_SLICE;
+            if may_wait && self.accepted_last < ACCEPT_LAST_MAX {
+                return;
+            }
             self.draining = true;
             shell.stopped();
             self.feed(net, shell, Input::Drain);
@@ -677,7 +758,9 @@ impl<N: Net, M: Machine> Turn<N, M> {
             }
             self.todo.asks.clear();
             self.read_clock(shell);
+            self.laps.end(TurnPhase::Host);
             self.feed_measured(net, shell, Input::TurnEnded);
+            self.laps.end(TurnPhase::Timers);
             self.pass_orders(net, shell);
             if self.todo.asks.is_empty() {
                 return;
@@ -686,7 +769,11 @@ impl<N: Net, M: Machine> Turn<N, M> {
     }
 
     /// Passes the machine's orders to the storage and to other nodes. An order that finds no room
-    /// at the storage is answered at once, another in the next turn.
+    /// at the storage is answered at once, another in a later turn.
+    ///
+    /// They have no bound here, because they follow from other work of the turn that has one: loads
+    /// and orders to nodes from what was read or came by mail, and records, of which the machine
+    /// makes 1 MiB at most per turn. Passing one copies its bytes into a queue.
     fn pass_orders<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
         let mut next = 0;
         while let Some(index) = self.todo.orders.get(next) {
@@ -698,6 +785,10 @@ impl<N: Net, M: Machine> Turn<N, M> {
             if let Some(event) = rejection {
                 self.feed(net, shell, Input::Storage { event: &event });
             }
+        }
+        if next > 0 {
+            self.read_clock(shell);
+            self.laps.end(TurnPhase::Orders);
         }
         self.todo.orders.clear();
     }
@@ -792,9 +883,15 @@ impl<N: Net, M: Machine> Turn<N, M> {
         }
     }
 
-    /// Writes the chains of this turn, with a slice of those of crowds.
-    fn write<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
-        self.writer.link_slice(&mut self.conns, self.slice);
+    /// Writes what earlier turns left over, and the chains of this turn, with a slice of those of
+    /// crowds: `most` connections of what may wait.
+    fn write<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, most: usize) {
+        let slice = most.min(self.slice);
+        for _ in 0..slice {
+            let Some(id) = self.writer.next_left_over() else { break };
+            self.write_left_over(net, id);
+        }
+        self.writer.link_slice(&mut self.conns, slice);
         self.stamp(shell);
         self.writer.flush(net, &mut self.conns, &self.out.bytes, shell.stats());
         let mut troubled = std::mem::take(&mut self.writer.troubled);
@@ -802,6 +899,22 @@ impl<N: Net, M: Machine> Turn<N, M> {
             self.update_interest(net, id);
         }
         self.writer.troubled = troubled;
+    }
+
+    /// Writes the bytes of a connection that an earlier turn had no time for.
+    fn write_left_over(&mut self, net: &mut N, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        // If the net reports room, it is written then.
+        if conn.unsent.is_empty() || conn.awaits_writable {
+            return;
+        }
+        self.writer.resume(net, conn);
+        let closes = conn.phase == Phase::Flushing && !conn.unsent.is_empty();
+        self.update_interest(net, id);
+        if closes {
+            // It now waits for its peer, for which it has limited time.
+            self.todo.flushing.push_back(id);
+        }
     }
 
     /// Writes the present time into the messages that ask for their time of sending, and moves
@@ -838,15 +951,15 @@ impl<N: Net, M: Machine> Turn<N, M> {
         shell.deliver();
     }
 
-    /// Moves closing connections to their next step, and cuts off overdue ones. The turn's writes
-    /// are done, so a connection without unsent bytes has sent everything.
-    fn close_up<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S) {
-        let mut flushing = std::mem::take(&mut self.todo.flushing);
-        for id in flushing.drain(..) {
+    /// Moves closing connections to their next step, and cuts off overdue ones, at most `most` of
+    /// each. The turn's writes are done, so a connection without unsent bytes has sent everything.
+    fn close_up<S: Shell<N, M>>(&mut self, net: &mut N, shell: &mut S, most: usize) {
+        for _ in 0..most {
+            let Some(id) = self.todo.flushing.pop_front() else { break };
             self.finish_flush(net, shell, id);
         }
-        self.todo.flushing = flushing;
-        while let Some((phase, id)) = self.closing.overdue(self.now) {
+        for _ in 0..most {
+            let Some((phase, id)) = self.closing.overdue(self.laps.now) else { break };
             if self.conns.get_mut(id).is_some_and(|conn| conn.phase == phase) {
                 self.abort(net, shell, id);
             }
@@ -860,14 +973,17 @@ impl<N: Net, M: Machine> Turn<N, M> {
         let Some(conn) = conn.filter(|conn| conn.phase == Phase::Flushing) else { return };
         // mark: closed_before_sent
         if !conn.broken && !conn.unsent.is_empty() {
-            self.closing.flush(self.now, id);
+            // A connection whose bytes wait for a later turn comes back after that.
+            if conn.awaits_writable {
+                self.closing.flush(self.laps.now, id);
+            }
         } else if conn.broken || conn.ended || net.shut_down(&conn.socket).is_err() {
             self.forget(net, shell, id);
         } else {
             // The peer's input is still read. Otherwise the kernel would reset the connection, and
             // the peer could lose bytes that it has not read yet.
             conn.phase = Phase::Lingering;
-            self.closing.linger(self.now, id);
+            self.closing.linger(self.laps.now, id);
             self.list_ready(id);
         }
     }

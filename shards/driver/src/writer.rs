@@ -11,6 +11,7 @@
 //! [`Crowds`] meanwhile. Before anything else is linked to a connection, the messages that it lacks
 //! are, so the order within a connection never changes.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use bandsync_engine::io::Span;
@@ -45,6 +46,11 @@ pub(crate) struct Writer<K> {
     /// Places of connections that are written before all others.
     first: Vec<u32>,
     crowds: Crowds,
+    /// Maximum number of connections that a turn writes to.
+    writes: usize,
+    /// Connections whose bytes exceeded that. They are among their unsent bytes, and no connection
+    /// waits for its socket.
+    left_over: VecDeque<ConnId>,
     /// Connections that have unsent bytes or broke in [`Writer::flush`]. The turn takes them.
     pub(crate) troubled: Vec<ConnId>,
     counts: Counts,
@@ -121,9 +127,12 @@ impl Chains {
     }
 }
 
-impl<K> Default for Writer<K> {
-    fn default() -> Self {
+impl<K> Writer<K> {
+    /// Creates a writer that writes to at most `writes` connections a turn.
+    pub(crate) fn new(writes: usize) -> Self {
         Self {
+            writes,
+            left_over: VecDeque::new(),
             chains: Chains::default(),
             first: Vec::new(),
             crowds: Crowds::default(),
@@ -216,13 +225,19 @@ impl<K: Copy> Writer<K> {
         self.chains.touched.len()
     }
 
-    /// Whether messages to crowds wait for a later turn.
+    /// Whether bytes wait for a later turn.
     pub(crate) fn is_behind(&self) -> bool {
-        self.crowds.is_behind()
+        self.crowds.is_behind() || !self.left_over.is_empty()
+    }
+
+    /// Takes the next connection that an earlier turn had no time for.
+    pub(crate) fn next_left_over(&mut self) -> Option<ConnId> {
+        self.left_over.pop_front()
     }
 
     /// Writes the chains of this turn, each with one call or together if the net can, and clears
-    /// them. `outputs` are the bytes of the turn's outputs.
+    /// them. Chains beyond the most that a turn writes are copied to the unsent bytes. `outputs` are
+    /// the bytes of the turn's outputs.
     pub(crate) fn flush<N: Net<Key = K>>(
         &mut self,
         net: &mut N,
@@ -233,6 +248,7 @@ impl<K: Copy> Writer<K> {
         let Chains { chunks, touched } = &mut self.chains;
         let bytes = self.crowds.buffers(outputs);
         let together = net.sends_together() && touched.len() >= TOGETHER_MIN;
+        let mut left = self.writes;
         for index in self.first.drain(..).chain(touched.drain(..)) {
             // If the connection closed since, its place may be empty, or have a new user whose
             // chain is empty or already written.
@@ -240,6 +256,22 @@ impl<K: Copy> Writer<K> {
             let chain = std::mem::replace(&mut conn.chain, Chain::EMPTY);
             if chain == Chain::EMPTY || conn.broken {
                 continue;
+            }
+            if left == 0 {
+                let rest = Rest { chunks, bytes, index: chain.first, skip: 0 };
+                let troubled = if conn.unsent.is_empty() {
+                    self.left_over.push_back(id);
+                    rest.leave_over(conn, &mut self.counts)
+                } else {
+                    rest.settle(conn, Ok(()), &mut self.counts)
+                };
+                self.troubled.extend(troubled.then_some(id));
+                continue;
+            }
+            left -= 1;
+            if !conn.unsent.is_empty() && !conn.awaits_writable {
+                // They are left over: its socket may accept all.
+                self.counts.resume(net, conn);
             }
             if together && chain.first == chain.last && conn.unsent.is_empty() {
                 let bytes = chunks[chain.first as usize].piece();
@@ -296,13 +328,19 @@ impl<K: Copy> Writer<K> {
 
     /// Writes unsent bytes, when the kernel accepts some again.
     pub(crate) fn resume<N: Net>(&mut self, net: &mut N, conn: &mut Connection<N::Socket>) {
+        self.counts.resume(net, conn);
+    }
+}
+
+impl Counts {
+    fn resume<N: Net>(&mut self, net: &mut N, conn: &mut Connection<N::Socket>) {
         let before = conn.unsent.len();
         while !conn.unsent.is_empty() && !conn.broken {
             match net.send(&conn.socket, &[IoSlice::new(conn.unsent.front())]) {
                 Ok(0) => break,
                 Ok(count) => {
-                    self.counts.sends += 1;
-                    self.counts.bytes += count as u64;
+                    self.sends += 1;
+                    self.bytes += count as u64;
                     conn.unsent.wrote(count);
                 }
                 Err(_) => {
@@ -311,11 +349,9 @@ impl<K: Copy> Writer<K> {
                 }
             }
         }
-        self.counts.freed += (before - conn.unsent.len()) as u64;
+        self.freed += (before - conn.unsent.len()) as u64;
     }
-}
 
-impl Counts {
     fn show(&mut self, stats: &Stats) {
         stats.sends.add(self.sends);
         stats.short_sends.add(self.short);
@@ -376,6 +412,21 @@ impl Rest<'_> {
             false => Ok(()),
         };
         self.settle(conn, result, counts)
+    }
+
+    /// Keeps all bytes for a later turn, because this one has no time. Also volatile ones: the
+    /// socket is not known to be full. Returns true if the connection broke.
+    fn leave_over<S>(mut self, conn: &mut Connection<S>, counts: &mut Counts) -> bool {
+        while self.index != NONE && !conn.broken {
+            let chunk = self.chunks[self.index as usize];
+            conn.broken = !conn.unsent.push(self.bytes.of(chunk.piece()));
+            self.index = chunk.next;
+        }
+        if conn.broken {
+            conn.unsent.clear();
+        }
+        counts.kept += conn.unsent.len() as u64;
+        conn.broken
     }
 
     /// Counts a send of which the kernel accepted `count` bytes, and steps over them.
@@ -476,6 +527,9 @@ mod tests {
     /// Number of members of a crowd that a turn serves in these tests.
     const SLICE: usize = 100;
 
+    /// Number of connections that a turn writes to in these tests.
+    const WRITES: usize = 700;
+
     /// A shard's end of a connection with small buffers, the peer's end, and bytes to send from.
     struct Pair {
         net: MioNet,
@@ -511,7 +565,7 @@ mod tests {
             let mut conns = Connections::default();
             let id = conns.insert(conn);
             let net = MioNet::new(Poll::new().unwrap(), listener, ring).unwrap();
-            let (writer, stats) = (Writer::default(), Stats::default());
+            let (writer, stats) = (Writer::new(WRITES), Stats::default());
             Self { net, conns, id, peer, writer, stats }
         }
 
@@ -565,6 +619,9 @@ mod tests {
                 self.writer.link(self.id.index, conn, Span { start, end }, volatile);
             }
             self.flush(bytes);
+            // As the turn does: the net reports when the socket has room.
+            let conn = self.conn();
+            conn.awaits_writable = !conn.unsent.is_empty();
         }
 
         /// Lets the peer read until all bytes are written and read, and returns them.
@@ -772,6 +829,31 @@ mod tests {
             pair.end_turn(b"");
             assert!(!pair.writer.is_behind());
             expect(&mut next[0].1, b"hello");
+        });
+    }
+
+    #[test]
+    fn more_connections_than_a_turn_writes_to_wait_for_the_next_turns() {
+        Pair::each_way(|mut pair| {
+            let mut peers = pair.peers(WRITES + 50);
+            pair.link(&peers, Span { start: 0, end: 4 });
+            pair.flush(b"one ");
+            assert_eq!(pair.stats.sends.get(), WRITES as u64);
+            assert_eq!(pair.stats.unsent.get(), 4 * 50);
+            assert!(pair.writer.is_behind() && pair.writer.troubled.is_empty());
+            // Something else for a connection that waits: it follows.
+            pair.link(&peers[WRITES + 49..], Span { start: 0, end: 3 });
+            pair.flush(b"two");
+            while let Some(id) = pair.writer.next_left_over() {
+                let conn = pair.conns.get_mut(id).unwrap();
+                pair.writer.resume(&mut pair.net, conn);
+            }
+            pair.flush(b"");
+            assert!(!pair.writer.is_behind());
+            assert_eq!(pair.stats.unsent.get(), 0);
+            let (_, last) = peers.last_mut().unwrap();
+            expect(last, b"one two");
+            peers[..WRITES + 49].iter_mut().for_each(|(_, peer)| expect(peer, b"one "));
         });
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bandsync_engine::words::time::Micros;
+
 use crate::config::error::ConfigError;
 use crate::config::raw::Cores;
 use crate::config::table;
@@ -16,6 +18,8 @@ pub struct Threads {
     pub pin: bool,
     /// Whether the sends of a turn go out through io_uring, where the kernel has it.
     pub ring: bool,
+    /// Time in which a turn of a shard should end while music plays.
+    pub turn_budget: Micros,
     /// Time that a shard may hang before the process aborts.
     pub stall_limit: Option<Duration>,
     /// Cores that the process may use.
@@ -31,6 +35,7 @@ pub fn read(values: &mut Values<'_>) -> Result<Threads, ConfigError> {
         shards: shards as u16,
         pin: values.switch(&table::PIN_CORES, cores.pins(shards))?,
         ring: values.switch(&table::IO_URING, true)?,
+        turn_budget: values.micros(&table::TURN_BUDGET)?,
         stall_limit: (stall_limit > Duration::ZERO).then_some(stall_limit),
         cores,
     })

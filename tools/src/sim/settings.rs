@@ -38,8 +38,16 @@ pub fn turn_of(plan: &Plan, id: u16, life: u64, wall: i64) -> Turn<SimNet, Engin
     if plan.seed % 4 == 1 {
         // In these worlds two members are a crowd.
         (sizes.crowd, sizes.slice) = (2, 1 + (plan.seed / 4 % 3) as usize);
+        if leaves_over(plan) {
+            sizes.writes = 3;
+        }
     }
     Turn::new(ShardId(id), Engine::new(settings(plan, id, life, wall)), sizes)
+}
+
+/// Whether a turn of this world's servers writes to so few connections that some must wait.
+pub fn leaves_over(plan: &Plan) -> bool {
+    plan.seed % 8 == 5
 }
 
 /// Returns the kind of goodbye of this world's servers. Both kinds alternate over the seeds.

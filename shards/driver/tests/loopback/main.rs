@@ -3,6 +3,7 @@
 
 mod bytes;
 mod closing;
+mod crowds;
 mod draining;
 mod hand_over;
 mod machines;

@@ -5,6 +5,8 @@
 mod bytes;
 #[path = "../loopback/closing.rs"]
 mod closing;
+#[path = "../loopback/crowds.rs"]
+mod crowds;
 #[path = "../loopback/draining.rs"]
 mod draining;
 #[path = "../loopback/hand_over.rs"]
