@@ -4,8 +4,9 @@ use super::source::Source;
 use super::{Breach, File};
 
 /// Each layer of `shards/engine/src` and the layers, or single modules of them, that it may name.
-const DOORS: [(&str, &[&str]); 15] = [
+const DOORS: [(&str, &[&str]); 16] = [
     ("words", &[]),
+    ("clock", &[]),
     ("slots", &["words"]),
     ("timers", &["slots", "words"]),
     ("throttle", &["words"]),
