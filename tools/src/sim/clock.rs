@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use bandsync_engine::clock::{BandClock, Estimate, MAX_SKEW};
+use bandsync_engine::clock::{BandClock, Estimate, Limits};
 
 use super::rng::SimRng;
 
@@ -215,7 +215,7 @@ impl Timekeeper {
             Some(past) if past.since == 0 => return Ok(()),
             Some(past) => {
                 // The skew of the clocks widens the ranges of older samples.
-                let slack = 2.0 * MAX_SKEW * 200_000.0;
+                let slack = 2.0 * Limits::BROWSER.max_skew * 200_000.0;
                 // Twice the round trips, because the best samples before may be dropped by now.
                 let round_trips = past.best_before + past.best_since;
                 let seen =

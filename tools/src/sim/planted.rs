@@ -243,7 +243,7 @@ pub const BUGS: &[Bug] = bugs! {
     samples_before_a_step_kept "a member's clock keeps answers from before a step":
         "" => "if !BUG { LINE }";
     bound_trusts_the_line "the bound of a member's clock trusts the fitted line":
-        "MAX_SKEW" => "if BUG { line.slope_sd } else { MAX_SKEW }";
+        "self.limits.max_skew" => "if BUG { line.slope_sd } else { self.limits.max_skew }";
     cut_tick_unfinished "a partly sent tick is not finished":
         "self.skip == 0" => "(BUG || self.skip == 0)";
     jump_forgotten_at_loop_end "a jump armed behind the end of a loop is not moved to it":

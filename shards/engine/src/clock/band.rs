@@ -9,27 +9,48 @@ use std::collections::VecDeque;
 /// Maximum number of samples.
 const RING: usize = 64;
 
-/// Expected skew of clocks, from experience.
-const PRIOR_SKEW: f64 = 50e-6;
-
-/// Maximum skew of clocks.
-pub const MAX_SKEW: f64 = 110e-6;
-
 /// Rounds of the search for a skew that agrees.
 const SKEW_ROUNDS: usize = 30;
-
-/// Smallest width of what samples allow, in milliseconds: below zero because stamps are rounded.
-const LEAST_WIDTH: f64 = -0.3;
-
-/// Resolution of time stamps in browsers without isolation, in milliseconds.
-const STAMP: f64 = 0.1;
 
 /// Number of samples from which on the shortest round trip is known well.
 const SETTLED: usize = 20;
 
+/// The facts about the clocks that an estimate relies on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Resolution of time stamps, in milliseconds.
+    pub stamp: f64,
+    /// Smallest width of what samples allow, in milliseconds: below zero because stamps are
+    /// rounded.
+    pub least_width: f64,
+    /// Expected skew between the two clocks.
+    pub prior_skew: f64,
+    /// Maximum skew between the two clocks.
+    pub max_skew: f64,
+}
+
+impl Limits {
+    /// Browsers without isolation, on devices with ordinary crystals. Their expected skew is from
+    /// experience.
+    pub const BROWSER: Self =
+        Self { stamp: 0.1, least_width: -0.3, prior_skew: 50e-6, max_skew: 110e-6 };
+
+    /// Nodes of a cluster, whose stamps are nanoseconds. NTP may turn a machine's clock by 500 ppm,
+    /// so little is expected, and the first second of probes shows the skew.
+    pub const NODE: Self =
+        Self { stamp: 0.002, least_width: -0.005, prior_skew: 250e-6, max_skew: 510e-6 };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::BROWSER
+    }
+}
+
 /// An estimate of the server's clock, with its maximum error.
 #[derive(Clone, Debug, Default)]
 pub struct BandClock {
+    limits: Limits,
     /// The samples since a clock has stepped or the route has changed.
     ring: VecDeque<Sample>,
     /// The samples since a clock has certainly stepped, without those that say nothing more. They
@@ -71,6 +92,11 @@ pub struct Estimate {
 }
 
 impl BandClock {
+    /// Creates an estimate without samples.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
     /// Adds an answered probe. Returns true if it shows that a clock stepped or the route changed.
     pub fn add(&mut self, c0: f64, s1: f64, s2: f64, c3: f64) -> bool {
         if ![c0, s1, s2, c3].iter().all(|stamp| stamp.is_finite()) || c3 < c0 || s2 < s1 {
@@ -86,7 +112,7 @@ impl BandClock {
         self.witnesses.push_back(sample);
         // Samples that a step made void are dropped for good: with age their bounds widen so much
         // that they would seem to agree again.
-        let void = if agree(&self.witnesses, c3) {
+        let void = if agree(&self.witnesses, c3, self.limits) {
             self.keep_useful();
             self.void_at(c3)
         } else {
@@ -119,8 +145,14 @@ impl BandClock {
         // The line is only a good guess: if round trips scatter widely, it may be far from the
         // truth. The range that the samples allow for any skew is certain.
         // mark: bound_trusts_the_line
-        let (lower, upper) = intersect(&self.ring, at, 0.0, MAX_SKEW);
-        Some(Estimate { offset, bound: (upper - offset).max(offset - lower).max(0.0) + STAMP })
+        let (lower, upper) = intersect(&self.ring, at, 0.0, self.limits.max_skew);
+        let bound = (upper - offset).max(offset - lower).max(0.0) + self.limits.stamp;
+        Some(Estimate { offset, bound })
+    }
+
+    /// Returns the amount by which the other clock is faster than the local one, as a part of 1.
+    pub fn skew(&self) -> f64 {
+        self.line.map_or(0.0, |line| line.slope)
     }
 
     /// Counts the oldest samples that are from another route than the newest.
@@ -130,13 +162,13 @@ impl BandClock {
     /// certain. So the void samples still testify to a step that the others would hide.
     fn void_at(&self, at: f64) -> usize {
         let least = if self.ring.len() >= SETTLED {
-            (0.75 * self.round_trip() - 0.5).max(LEAST_WIDTH)
+            (0.75 * self.round_trip() - 0.5).max(self.limits.least_width)
         } else {
-            LEAST_WIDTH
+            self.limits.least_width
         };
         let (mut upper, mut lower) = (f64::INFINITY, f64::NEG_INFINITY);
         for (index, sample) in self.ring.iter().enumerate().rev() {
-            let slack = MAX_SKEW * (at - sample.c0);
+            let slack = self.limits.max_skew * (at - sample.c0);
             upper = upper.min(sample.upper + slack);
             lower = lower.max(sample.lower - slack);
             // The newest sample alone is never void, however odd its stamps.
@@ -150,10 +182,10 @@ impl BandClock {
     /// Drops the witnesses in both of whose directions others limit the offset more, whatever the
     /// skew is.
     fn keep_useful(&mut self) {
-        let all = &self.witnesses;
+        let (all, most) = (&self.witnesses, self.limits.max_skew);
         let is_useful = |s: &Sample| {
-            all.iter().all(|t| s.upper - t.upper <= MAX_SKEW * (s.c0 - t.c0).abs())
-                || all.iter().all(|t| t.lower - s.lower <= MAX_SKEW * (s.c3 - t.c3).abs())
+            all.iter().all(|t| s.upper - t.upper <= most * (s.c0 - t.c0).abs())
+                || all.iter().all(|t| t.lower - s.lower <= most * (s.c3 - t.c3).abs())
         };
         let mut useful: VecDeque<Sample> = all.iter().copied().filter(is_useful).collect();
         useful.drain(..useful.len().saturating_sub(RING));
@@ -166,7 +198,7 @@ impl BandClock {
     fn fit(&self) -> Line {
         let least = self.round_trip();
         let weight = |sample: &Sample| {
-            let deviation = STAMP / 2.0 + 0.02 * least + (sample.rtt - least) / 2.0;
+            let deviation = self.limits.stamp / 2.0 + 0.02 * least + (sample.rtt - least) / 2.0;
             1.0 / (deviation * deviation)
         };
         let when = |sample: &Sample| (sample.c0 + sample.c3) / 2.0;
@@ -189,24 +221,24 @@ impl BandClock {
             tt += w * apart * apart;
             tm += w * apart * (sample.mid - m0 - m);
         }
-        let precision = tt + 1.0 / (PRIOR_SKEW * PRIOR_SKEW);
+        let precision = tt + 1.0 / (self.limits.prior_skew * self.limits.prior_skew);
         Line { when: t0 + t, mid: m0 + m, slope: tm / precision, slope_sd: 1.0 / precision.sqrt() }
     }
 }
 
 /// Whether some skew and offset agree with all samples. If not, a clock has stepped.
-fn agree(samples: &VecDeque<Sample>, at: f64) -> bool {
+fn agree(samples: &VecDeque<Sample>, at: f64, limits: Limits) -> bool {
     let width = |skew: f64| {
         let (lower, upper) = intersect(samples, at, skew, 0.0);
         upper - lower
     };
     // The width is a concave function of the skew: of the two outer thirds, the worse one cannot
     // hold its maximum.
-    let (mut from, mut to) = (-MAX_SKEW, MAX_SKEW);
+    let (mut from, mut to) = (-limits.max_skew, limits.max_skew);
     for _ in 0..SKEW_ROUNDS {
         let third = (to - from) / 3.0;
         let (low, high) = (width(from + third), width(to - third));
-        if low.max(high) >= LEAST_WIDTH {
+        if low.max(high) >= limits.least_width {
             return true;
         }
         if low < high { from += third } else { to -= third }
