@@ -50,6 +50,11 @@ struct Node {
     /// Milliseconds since the node wrote its entry.
     seen_ms: u64,
     draining: bool,
+    /// Microseconds by which its clock is ahead of that of the cluster: of this node now, of others
+    /// when they wrote their entry. `null` if nothing is known.
+    clock_us: Option<i64>,
+    /// The maximum error of its clock in microseconds, `clockUs` included.
+    bound_us: Option<u64>,
 }
 
 impl Cluster {
@@ -65,6 +70,8 @@ impl Cluster {
             region: node.region,
             seen_ms: node.seen_ms,
             draining: node.is_draining,
+            clock_us: node.clock.map(|clock| clock.ahead_us),
+            bound_us: node.clock.map(|clock| clock.bound_us),
         });
         let details = view.node.map(|node| Details {
             node: node.to_string(),

@@ -381,6 +381,20 @@ impl Text {
         let name = "bandsync_cluster_nodes";
         self.head(name, Kind::Gauge, "Nodes that live, as far as this one knows.");
         self.line(format_args!("{name} {}", view.nodes.len()));
+        let clocks = || view.nodes.iter().filter_map(|node| Some((node.number, node.clock?)));
+        let name = "bandsync_cluster_clock_offset_seconds";
+        let help = "Time by which a node's clock is ahead of the cluster's, as it estimates.";
+        self.head(name, Kind::Gauge, help);
+        for (node, clock) in clocks() {
+            let seconds = clock.ahead_us as f64 / 1e6;
+            self.line(format_args!("{name}{{node=\"{node}\"}} {seconds}"));
+        }
+        let name = "bandsync_cluster_clock_bound_seconds";
+        self.head(name, Kind::Gauge, "Maximum error of a node's clock.");
+        for (node, clock) in clocks() {
+            let seconds = clock.bound_us as f64 / 1e6;
+            self.line(format_args!("{name}{{node=\"{node}\"}} {seconds}"));
+        }
         let name = "bandsync_cluster_sessions";
         self.head(name, Kind::Gauge, "Sessions that this node owns, and branches of others.");
         self.line(format_args!("{name}{{role=\"owner\"}} {}", counters.owned));

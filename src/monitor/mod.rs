@@ -143,6 +143,12 @@ pub trait Totals: Send + Sync + 'static {
         0
     }
 
+    /// Returns the maximum error of this node's clock in milliseconds; `None` if the server is
+    /// alone.
+    fn clock_error_ms(&self) -> Option<f64> {
+        None
+    }
+
     /// Returns the rosters: one JSON array for each shard that has sent one recently. A call makes
     /// shards send theirs for a while.
     fn rosters(&self) -> Vec<Vec<u8>> {
@@ -470,6 +476,7 @@ impl Watch {
             storage_down: self.totals.storage_down(),
             sessions_unstored: self.totals.sessions_unstored(),
             sessions_shared: self.totals.sessions_shared(),
+            clock_error_ms: self.totals.clock_error_ms(),
         }
     }
 

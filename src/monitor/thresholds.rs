@@ -45,6 +45,8 @@ pub struct Readings {
     pub sessions_unstored: u64,
     /// Sessions that another server serves too.
     pub sessions_shared: u64,
+    /// Maximum error of the clock of a node; `None` if the server is alone.
+    pub clock_error_ms: Option<f64>,
 }
 
 /// The limits that the settings give.
@@ -184,7 +186,7 @@ const LATENCY_REST: fn(&Limits) -> Duration = |limits| SECONDS(10).max(limits.he
 /// The name of the alert of an unavailable storage.
 pub const STORAGE: &str = "storage";
 
-const RULES: [Rule; 13] = [
+const RULES: [Rule; 14] = [
     Rule {
         name: "sync_latency_mean",
         severity: Severity::Warning,
@@ -340,6 +342,19 @@ const RULES: [Rule; 13] = [
         hold: |_| Duration::ZERO,
         rest: |_| SECONDS(2),
         read: |readings| Some(readings.sessions_shared as f64),
+    },
+    Rule {
+        name: "cluster_clock",
+        severity: Severity::Warning,
+        unit: "ms",
+        when: "the clock of a node may be off by more than 5 ms",
+        message: "the clock of this node may differ from that of the cluster: members here may hear \
+                  the beat at another time than members of other nodes. Check the network to Redis \
+                  and whether this machine slept",
+        limit: Bound::Set(|_| 5.0),
+        hold: |_| SECONDS(3),
+        rest: |_| SECONDS(2),
+        read: |readings| readings.clock_error_ms,
     },
 ];
 

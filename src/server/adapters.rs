@@ -93,6 +93,9 @@ pub(super) struct FleetTotals {
     pub(super) recording: Option<Backlog>,
 }
 
+/// Error of a clock of which nothing is known. Any error is possible; this one raises the alert.
+const CLOCK_UNKNOWN_MS: f64 = 1_000_000.0;
+
 /// Time for which shards send rosters after a request.
 const ROSTERS_FOR: Micros = Micros::from_secs(10);
 
@@ -101,6 +104,11 @@ impl Totals for FleetTotals {
         let view = self.cluster.as_ref().map(|status| status.view());
         let is_alone = view.is_some_and(|view| view.standing == Some(Standing::Alone));
         is_alone || !self.storage.status.is_up()
+    }
+
+    fn clock_error_ms(&self) -> Option<f64> {
+        let clock = self.cluster.as_ref()?.clock();
+        Some(clock.map_or(CLOCK_UNKNOWN_MS, |clock| clock.bound_us as f64 / 1_000.0))
     }
 
     fn sessions_unstored(&self) -> u64 {

@@ -1,10 +1,13 @@
 //! The server as a node of a cluster: its join, and the adapters between shards and the crate that
 //! speaks with Redis.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bandsync_cluster::{Courier, JoinError, Member, Shards};
-use bandsync_driver::{Asker, Host, Mailer, NodeOrder, Order};
+use bandsync_cluster::{Courier, JoinError, Member, Shards, Timepiece};
+use bandsync_driver::{Asker, Clock, Host, Mailer, NodeOrder, Order, SharedMetrics, Steering};
+use bandsync_engine::clock::Course;
+use bandsync_engine::io::report::Counters;
 use bandsync_engine::io::{Cluster, HttpRequest, HttpResponse, NodeNews, Settings};
 use bandsync_engine::words::ids::ShardId;
 use bandsync_engine::words::time::Micros;
@@ -16,22 +19,51 @@ use crate::http::Site;
 /// Time that a join waits until its session is claimed.
 const CLAIM_WAIT: Duration = Duration::from_secs(3);
 
-/// Joins the cluster that the configuration asks for. `None`: the server is alone.
+/// Joins the cluster that the configuration asks for. Returns the member with the clock of the
+/// cluster. `None`: the server is alone.
 ///
 /// # Errors
 /// If it cannot join and may not run alone.
-pub(super) fn join(wish: Option<&Clustering>) -> Result<Option<Member>, JoinError> {
+pub(super) fn join(
+    wish: Option<&Clustering>,
+    metrics: &Arc<SharedMetrics<Counters>>,
+) -> Result<Option<(Member, Clock)>, JoinError> {
     let Some(wish) = wish else { return Ok(None) };
-    match bandsync_cluster::join(wish.node.clone()) {
+    let steering = Steering::new();
+    let timepiece = NodeClock { steering, metrics: Arc::clone(metrics) };
+    match bandsync_cluster::join(wish.node.clone(), Arc::new(timepiece)) {
         Ok(member) => {
+            steering.found(member.founded_unix_us());
             info!("this is node {} of the cluster, {:?}", member.node().number, wish.node.name);
-            Ok(Some(member))
+            Ok(Some((member, steering.clock())))
         }
         Err(error) if wish.is_required => Err(error),
         Err(error) => {
             warn!("running alone, members on other servers do not share sessions: {error}");
             Ok(None)
         }
+    }
+}
+
+/// The clock of the shards, which the cluster steers.
+struct NodeClock {
+    steering: Steering,
+    metrics: Arc<SharedMetrics<Counters>>,
+}
+
+impl Timepiece for NodeClock {
+    fn machine(&self) -> i64 {
+        self.steering.machine()
+    }
+
+    fn steer(&self, course: Course) {
+        self.steering.steer(course);
+    }
+
+    /// Returns true if there is no member: music plays to nobody then.
+    fn is_quiet(&self) -> bool {
+        let mut shards = (0..self.metrics.shards()).map(ShardId);
+        shards.all(|shard| self.metrics.counters(shard).members == 0)
     }
 }
 

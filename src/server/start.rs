@@ -122,7 +122,12 @@ impl Server {
         identity: Option<&Arc<Identity>>,
         ended: impl Fn() + Clone + Send + 'static,
     ) -> Result<Self, StartError> {
-        let member = node::join(config.cluster.as_ref()).map_err(StartError::Cluster)?;
+        let metrics = SharedMetrics::new(config.threads.shards);
+        let joined = node::join(config.cluster.as_ref(), &metrics).map_err(StartError::Cluster)?;
+        let (member, clock) = match joined {
+            Some((member, clock)) => (Some(member), clock),
+            None => (None, Clock::start()),
+        };
         let storage = match member {
             // The node claims and commits its sessions in the store that all nodes share.
             Some(_) => Storage::open(&storage::Plan { target: Target::Memory, ..config.storage }),
@@ -134,11 +139,6 @@ impl Server {
         if let Some(identity) = identity {
             identity.watch().map_err(StartError::System)?;
         }
-        let clock = match &member {
-            Some(member) => Clock::start_at(member.founded_unix_us()),
-            None => Clock::start(),
-        };
-        let metrics = SharedMetrics::new(config.threads.shards);
         let started_unix_ms = clock.started_unix_ms();
         let settings = |shard| {
             let alone = Settings { shard, started_unix_ms, ..config.engine.clone() };

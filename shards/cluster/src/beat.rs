@@ -78,6 +78,7 @@ fn beat(shared: &Arc<Shared>, lane: usize, line: &mut Line) -> Instant {
     add(&shared.meters().beats, 1);
     if broken > 0 {
         add(&shared.meters().lapses, broken);
+        shared.clock.lapse();
         shared.roster.lock().lapse();
         shared.read_table();
     }

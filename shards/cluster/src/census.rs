@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use log::{debug, error, info, warn};
 use redis::{Value, cmd};
 
+use crate::clock::{self, Reading};
 use crate::lanes::Lanes;
 use crate::line::{Fresh, Line, Open};
 use crate::meters::add;
@@ -20,7 +21,7 @@ use crate::names::{Names, TABLE};
 use crate::order::Task;
 use crate::reply::Trouble;
 use crate::scripts::Scripts;
-use crate::shared::{Plan, Shared, unix_us};
+use crate::shared::{Plan, Shared};
 use crate::status::NodeView;
 use crate::table::{self, ENTRY_BYTES_MAX, Entry, Joined, KEPT_MS, Table};
 
@@ -180,7 +181,7 @@ impl Census {
             self.learn_at = Instant::now() + INTERVAL;
             self.learn();
         }
-        self.entry.wall = unix_us() / 1_000;
+        self.write_clock();
         let table = shared.layout.lock().table();
         self.line.renew(shared.endpoint(table));
         self.leases.renew(shared.endpoint(shared.routes.lane(0)));
@@ -231,6 +232,17 @@ impl Census {
                 Err(())
             }
         }
+    }
+
+    /// Writes the clock and its error into the entry.
+    fn write_clock(&mut self) {
+        // If a lease has ended, this node is no reference any more.
+        self.shared.look();
+        let clock = &self.shared.clock;
+        let reading = clock.reading();
+        (self.entry.clock, self.entry.since) = (clock.now_us(), clock.since());
+        self.entry.ahead = reading.map_or(0, |reading| reading.ahead_us);
+        self.entry.bound = reading.map(|reading| reading.bound_us);
     }
 
     /// Returns the other nodes that have a lease.
@@ -310,6 +322,7 @@ pub fn publish(shared: &Shared, table: &Table, living: &BTreeSet<NodeId>) {
         shared.tell_all(&NodeNews::Table { revision, peers });
     }
     let peers = shared.roster.lock().peers().to_vec();
+    follow(shared, table, &peers);
     let lives =
         |number: u16| number == table.number || peers.iter().any(|node| node.number == number);
     let view = |(number, entry): (&u16, &Entry)| NodeView {
@@ -320,9 +333,24 @@ pub fn publish(shared: &Shared, table: &Table, living: &BTreeSet<NodeId>) {
         region: entry.region.clone(),
         seen_ms: table.now.saturating_sub(entry.at),
         is_draining: entry.draining,
+        clock: entry.bound.map(|bound_us| Reading { ahead_us: entry.ahead, bound_us }),
     };
     let nodes = table.entries.iter().filter(|(number, _)| lives(**number)).map(view).collect();
     shared.status.update(|view| view.nodes = nodes);
+}
+
+/// Follows the clock of the living node that has been in time for longest.
+fn follow(shared: &Shared, table: &Table, peers: &[NodeId]) {
+    let since = |node: &NodeId| {
+        let entry = table.entries.get(&node.number);
+        let entry = entry.filter(|entry| entry.node(node.number) == Some(*node));
+        (*node, entry.map_or(0, |entry| entry.since))
+    };
+    let others = peers.iter().map(since);
+    let choice = clock::choose(shared.node.number, shared.clock.since(), others);
+    clock::take(&shared.clock, choice);
+    // Its next probe may be due sooner now.
+    shared.wake_clock();
 }
 
 /// Reports standings and tries full mailboxes again, until `wake` is closed. It never waits for
@@ -335,7 +363,7 @@ pub fn report(shared: &Shared, wake: &Receiver<()>) {
         shared.status.update(|view| {
             if view.standing != Some(overall) {
                 view.standing = Some(overall);
-                view.since = (unix_us() / 1_000) as i64;
+                view.since = shared.clock.unix_ms() as i64;
             }
         });
         let is_left = shared.post.retry();

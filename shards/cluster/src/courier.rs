@@ -25,7 +25,7 @@ use crate::meters::add;
 use crate::order::{Commit, Job, Task};
 use crate::reply::{self, Claimed, Owned, Trouble};
 use crate::scripts::Script;
-use crate::shared::{Shared, unix_us};
+use crate::shared::Shared;
 
 /// Maximum orders of one pipeline. Guessed: their answers fit the kernel's buffers.
 const BATCH_MAX: usize = 64;
@@ -697,7 +697,7 @@ fn call<'a>(shared: &'a Shared, publish: &str, task: &Task) -> Option<Call<'a>> 
     let scripts = &shared.scripts;
     let (script, keys, arguments) = match task {
         Task::Claim { expected, floor, .. } => {
-            let k = epoch::k_of(*floor).max(unix_us() / 1_000);
+            let k = epoch::k_of(*floor).max(shared.clock.unix_ms());
             let expected_text = expected.map_or_else(String::new, |node| node.to_string());
             let mut keys =
                 vec![key, shared.names.lease(bucket, me.number), shared.names.tags(bucket)];

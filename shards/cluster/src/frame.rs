@@ -25,7 +25,8 @@ const SEALED: u8 = 1;
 const FOR_ALL: u8 = 2;
 const SEVERAL: u8 = 4;
 const OWN: u8 = 8;
-const KNOWN: u8 = SEALED | FOR_ALL | SEVERAL | OWN;
+const CLOCK: u8 = 16;
+const KNOWN: u8 = SEALED | FOR_ALL | SEVERAL | OWN | CLOCK;
 
 /// The receiver of a body within its node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,6 +39,9 @@ pub enum Target {
     Several,
     /// The crate itself: the table has changed, or a node tests its own subscription.
     Crate,
+    /// The crate's clock. These frames have counters of their own, since they travel on a
+    /// connection of their own.
+    Clock,
 }
 
 /// Makes and checks keyed hashes.
@@ -93,6 +97,7 @@ pub fn front(seal: &Seal, from: NodeId, counter: u64, target: Target) -> [u8; FR
         Target::All => (FOR_ALL, 0),
         Target::Several => (SEVERAL, 0),
         Target::Crate => (OWN, 0),
+        Target::Clock => (CLOCK, 0),
     };
     let flags = flags | if seal.key.is_some() { SEALED } else { 0 };
     let mut front = [0; FRONT_BYTES];
@@ -151,6 +156,7 @@ pub fn parse<'a>(seal: &Seal, bucket: u16, bytes: &'a [u8]) -> Result<Frame<'a>,
         FOR_ALL => Target::All,
         SEVERAL => Target::Several,
         OWN => Target::Crate,
+        CLOCK => Target::Clock,
         _ => return Err(Fault::Malformed),
     };
     if !(1..=NodeId::NUMBER_MAX).contains(&from.number) {
@@ -197,7 +203,8 @@ mod tests {
         #[test]
         fn a_frame_is_read_as_it_was_made(tag: u64, body: Vec<u8>, counter: u64, has_secret: bool) {
             let seal = Seal::new(has_secret.then_some("backstage"));
-            for target in [Target::Session(tag), Target::All, Target::Several, Target::Crate] {
+            let crate_targets = [Target::Crate, Target::Clock];
+            for target in [Target::Session(tag), Target::All, Target::Several].into_iter().chain(crate_targets) {
                 let bytes = frame(&seal, (FROM, counter), target, 3, &body);
                 let read = parse(&seal, 3, &bytes).unwrap();
                 prop_assert_eq!(read, Frame { from: FROM, counter, target, body: &body });
@@ -234,7 +241,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_frame_that_is_cut_or_of_an_unknown_kind_is_dropped(
-            body: Vec<u8>, at: prop::sample::Index, flags in 16_u8.., format in 2_u8..,
+            body: Vec<u8>, at: prop::sample::Index, flags in 32_u8.., format in 2_u8..,
         ) {
             for seal in [Seal::new(None), Seal::new(Some("backstage"))] {
                 let bytes = frame(&seal, (FROM, 9), Target::Several, 3, &body);

@@ -8,16 +8,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bandsync_engine::io::NodeNews;
+use bandsync_engine::io::{NodeId, NodeNews};
 use bandsync_redis::lost;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use log::debug;
 use redis::{RedisResult, Value, cmd};
 
-use crate::frame::{self, Fault, Target};
+use crate::clock::Message;
+use crate::frame::{self, Fault, Seal, Target};
 use crate::line::{Fresh, Line};
 use crate::meters::add;
+use crate::names::Names;
+use crate::probes;
 use crate::shared::Shared;
+
+/// The place of the counters of frames about clocks, beside those of the buckets.
+const CLOCK_COUNTER: u16 = u16::MAX;
 
 /// Receives until `end` is closed.
 pub fn run(shared: &Arc<Shared>, lane: usize, end: &Receiver<()>) {
@@ -36,6 +42,7 @@ pub fn run(shared: &Arc<Shared>, lane: usize, end: &Receiver<()>) {
             Ok((_, fresh)) => {
                 if fresh == Fresh::Again {
                     add(&shared.meters().reconnects, 1);
+                    shared.clock.refresh();
                 }
                 if let Err(error) = listen(shared, lane, &mut line) {
                     debug!("cannot receive messages of other nodes: {error}");
@@ -101,6 +108,7 @@ fn subscribe(shared: &Arc<Shared>, lane: usize, line: &mut Line) -> RedisResult<
 
 /// Checks a frame and passes its messages to the shards.
 fn take(shared: &Arc<Shared>, channel: &[u8], payload: &[u8]) {
+    let arrived = shared.clock.machine();
     let meters = shared.meters();
     let Some(bucket) = shared.names.bucket_of(channel, shared.node.number) else {
         return add(&meters.dropped_malformed, 1);
@@ -115,7 +123,7 @@ fn take(shared: &Arc<Shared>, channel: &[u8], payload: &[u8]) {
         Target::All => Ok(vec![(None, frame.body)]),
         Target::Several => frame::bodies(frame.body)
             .map(|list| list.into_iter().map(|(tag, body)| (Some(tag), body)).collect()),
-        Target::Crate => Ok(Vec::new()),
+        Target::Crate | Target::Clock => Ok(Vec::new()),
     };
     let Ok(bodies) = bodies else { return add(&meters.dropped_malformed, 1) };
     let mut roster = shared.roster.lock();
@@ -125,12 +133,17 @@ fn take(shared: &Arc<Shared>, channel: &[u8], payload: &[u8]) {
         // It may be new.
         return shared.read_table();
     }
-    if !roster.is_next(frame.from, bucket, frame.counter) {
+    let is_of_clock = frame.target == Target::Clock;
+    let counted = if is_of_clock { CLOCK_COUNTER } else { bucket };
+    if !roster.is_next(frame.from, counted, frame.counter) {
         return add(&meters.dropped_replayed, 1);
     }
     drop(roster);
     if frame.from == shared.node {
         return;
+    }
+    if is_of_clock {
+        return probes::take(shared, frame.from, frame.body, arrived);
     }
     if frame.target == Target::Crate {
         return shared.read_table();
@@ -174,6 +187,21 @@ fn read(value: &Value) -> Option<Push<'_>> {
         },
         _ => None,
     }
+}
+
+/// Returns a message about clocks that a subscribed connection received, with its sender. The node
+/// has not started yet, so it checks no counters: each answer counts once, by its stamp.
+pub fn clock_message(
+    value: &Value,
+    seal: &Seal,
+    names: &Names,
+    node: NodeId,
+) -> Option<(NodeId, Message)> {
+    let Some(Push::Message { channel, payload }) = read(value) else { return None };
+    let bucket = names.bucket_of(channel, node.number)?;
+    let frame = frame::parse(seal, bucket, payload).ok()?;
+    let message = Message::read(frame.body).filter(|_| frame.target == Target::Clock)?;
+    Some((frame.from, message))
 }
 
 /// Reads what a subscribed connection received, for fuzzers.

@@ -12,15 +12,18 @@ use bandsync_redis::{Endpoint, host_of};
 use crossbeam_channel::Receiver;
 use redis::cmd;
 
+use crate::attune::Newcomer;
 use crate::beat;
 use crate::census::{self, Question};
+use crate::clock::{Keeper, Timepiece};
 use crate::epoch::K_MAX;
+use crate::frame::Seal;
 use crate::layout::Layout;
 use crate::lease::Beat;
 use crate::line::{Line, Open, field, info_text, version};
 use crate::names::{Names, TABLE};
 use crate::order::{Courier, Job, Look, Queue, Routes};
-use crate::reply::Trouble;
+use crate::reply::{Trouble, number};
 use crate::scripts::Scripts;
 use crate::shared::{Plan, unix_us};
 use crate::status::Status;
@@ -28,10 +31,6 @@ use crate::table::{Entry, Joined, Table};
 
 /// Time that a node waits for the founding by another. Specified.
 const FOUND_AFTER: Duration = Duration::from_secs(3);
-
-/// Maximum difference between the clocks of two nodes, in milliseconds. Guessed: many times what it
-/// takes to compare them over Redis, and far less than an hour of daylight saving.
-const APART_MAX: i64 = 1_000;
 
 /// Time between two attempts.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -75,6 +74,7 @@ pub struct Member {
     pub(crate) orders: Vec<Receiver<Job>>,
     pub(crate) status: Arc<Status>,
     pub(crate) look: Arc<OnceLock<Look>>,
+    pub(crate) clock: Arc<Keeper>,
 }
 
 impl Member {
@@ -104,12 +104,12 @@ impl Member {
     }
 }
 
-/// Takes a number, and founds the cluster if nobody else does. Blocks for up to 3 s and the life of
-/// a lease.
+/// Takes a number, founds the cluster if nobody else does, and sets the clock. Blocks for up to 6 s
+/// and the life of a lease.
 ///
 /// # Errors
 /// If this node cannot be part of the cluster.
-pub fn join(plan: Plan) -> Result<Member, JoinError> {
+pub fn join(plan: Plan, timepiece: Arc<dyn Timepiece>) -> Result<Member, JoinError> {
     check_clock(unix_us() / 1_000, plan.build_unix_ms)?;
     let endpoint = Endpoint { topology: plan.redis.clone(), replicas: 0, timeout: plan.timeout };
     let mut first = Line::new(endpoint.clone());
@@ -144,9 +144,26 @@ pub fn join(plan: Plan) -> Result<Member, JoinError> {
     let made = [(0, Beat::Make)];
     beat::beats(of_leases, &names, node, lease, &made).map_err(|trouble| unable(&trouble))?;
     let living = census::living(of_leases, &names, &table).map_err(|trouble| unable(&trouble))?;
+    let clock = Arc::new(Keeper::new(timepiece));
+    let newcomer = Newcomer {
+        keeper: &clock,
+        names: &names,
+        seal: &Seal::new(plan.secret.as_deref()),
+        node,
+        lease_ttl: plan.lease_ttl,
+        endpoint: layout.endpoint(layout.lane_of()[0]),
+    };
+    let attuned =
+        newcomer.attune(&table, of_leases, || write(open, &scripts, &entry, &table, names.count()));
+    attuned.map_err(|trouble| unable(&trouble))?;
+    // Those that join at the same time wait for the first that is in time.
+    entry.since = clock.since();
+    entry.clock = clock.now_us();
+    write(open, &scripts, &entry, &table, names.count()).map_err(|trouble| unable(&trouble))?;
     let (queues, orders) = (0..layout.count()).map(|_| Queue::new()).unzip();
     let status = Arc::new(Status::default());
     status.update(|view| view.node = Some(node));
+    status.attend(Arc::clone(&clock));
     Ok(Member {
         names,
         node,
@@ -158,6 +175,7 @@ pub fn join(plan: Plan) -> Result<Member, JoinError> {
         orders,
         status,
         look: Arc::default(),
+        clock,
         plan,
     })
 }
@@ -175,7 +193,6 @@ fn enter(
     let mut origin = String::new();
     let mut number = 0;
     loop {
-        entry.wall = unix_us() / 1_000;
         let question = Question {
             number,
             is_fixed: false,
@@ -187,7 +204,6 @@ fn enter(
         match census::ask(open, scripts, &question).map_err(|trouble| unable(&trouble))? {
             Joined::In(table) => {
                 number = table.number;
-                entry.since = unix_us().saturating_sub(table.origin.parse().unwrap_or_default());
                 let living =
                     census::living(leases, &names, &table).map_err(|trouble| unable(&trouble))?;
                 let misfit = misfit(entry, &table, &living);
@@ -201,7 +217,9 @@ fn enter(
                     return Err(JoinError::Refused(misfit));
                 }
             }
-            Joined::Unfounded if began.elapsed() >= FOUND_AFTER => origin = unix_us().to_string(),
+            Joined::Unfounded if began.elapsed() >= FOUND_AFTER => {
+                origin = redis_us(open).map_err(|trouble| unable(&trouble))?.to_string();
+            }
             Joined::Unfounded => {}
             Joined::Buckets(there) => {
                 return Err(JoinError::Refused(format!(
@@ -221,28 +239,48 @@ fn enter(
     }
 }
 
+/// Writes the entry again, and returns the table. None: the node lost its number.
+fn write(
+    open: &mut Open,
+    scripts: &Scripts,
+    entry: &Entry,
+    table: &Table,
+    buckets: u16,
+) -> Result<Option<Table>, Trouble> {
+    let question = Question {
+        number: table.number,
+        is_fixed: true,
+        incarnation: entry.incarnation.parse().unwrap_or_default(),
+        entry,
+        buckets,
+        origin: &table.origin,
+    };
+    match census::ask(open, scripts, &question)? {
+        Joined::In(table) => Ok(Some(table)),
+        _ => Ok(None),
+    }
+}
+
+/// Returns the Unix time of Redis in microseconds. The founding has it, so no node's wall clock
+/// matters.
+fn redis_us(open: &mut Open) -> Result<u64, Trouble> {
+    let answer = open.ask_one(cmd("TIME")).and_then(|answer| answer);
+    let answer = answer.map_err(|error| Trouble::of(&error))?;
+    let redis::Value::Array(parts) = &answer else { return Err(Trouble::senseless()) };
+    let [seconds, micros] = &parts[..] else { return Err(Trouble::senseless()) };
+    let (Some(seconds), Some(micros)) = (number(seconds), number(micros)) else {
+        return Err(Trouble::senseless());
+    };
+    Ok(seconds.saturating_mul(1_000_000).saturating_add(micros))
+}
+
 /// Returns the reason why a node does not fit to those that live, with the remedy.
 fn misfit(entry: &Entry, table: &Table, living: &BTreeSet<NodeId>) -> Option<String> {
     let mut others = table.others().filter(|(node, _)| living.contains(node));
-    others.find_map(|(node, other)| {
-        let (number, name) = (node.number, &other.name);
-        if *name == entry.name {
-            return Some(format!(
-                "another node of the cluster is called {name:?} too: set NODE_NAME to another name"
-            ));
-        }
-        let ahead = other.behind(entry.wall, table.now);
-        let (size, side) =
-            (ahead.unsigned_abs(), if ahead < 0 { "behind" } else { "ahead of" });
-        (size > APART_MAX.unsigned_abs()).then(|| {
-            format!(
-                "the wall clock of this machine is {}.{:03} s {side} that of node {number} ({name:?}): set both by NTP, \
-                 for example with timedatectl set-ntp true",
-                size / 1_000,
-                size % 1_000
-            )
-        })
-    })
+    let name = &others.find(|(_, other)| other.name == entry.name)?.1.name;
+    Some(format!(
+        "another node of the cluster is called {name:?} too: set NODE_NAME to another name"
+    ))
 }
 
 fn check_clock(unix_ms: u64, build_unix_ms: i64) -> Result<(), JoinError> {

@@ -2,14 +2,16 @@
 //!
 //! Shards put orders into a bounded queue through the [`Courier`] handle, and never wait. One
 //! thread for each primary carries them to Redis; others renew the leases, receive messages, keep
-//! the table of nodes, and report standings. Answers and messages return through [`Shards`].
-//! Nothing here knows what a record or a message says.
+//! the table of nodes, compare clocks, and report standings. Answers and messages return through
+//! [`Shards`]. Nothing here knows what a record or a message says.
 //!
 //! No decision depends on a lease or a clock: the scripts in Redis refuse whatever a node does that
 //! does not own the session any more.
 
+mod attune;
 mod beat;
 mod census;
+mod clock;
 mod courier;
 mod epoch;
 mod frame;
@@ -23,6 +25,7 @@ mod meters;
 mod names;
 mod order;
 mod post;
+mod probes;
 mod readers;
 mod reply;
 mod roster;
@@ -36,6 +39,7 @@ mod tests;
 mod watch;
 
 pub use bandsync_redis::Topology;
+pub use clock::{Reading, Timepiece};
 pub use join::{JoinError, Member, join};
 pub use meters::{COMMIT_BOUNDS_US, Meters};
 pub use order::{Courier, Order};

@@ -2,6 +2,7 @@
 
 use redis::Value;
 
+use crate::clock::Message;
 use crate::frame::{self, Seal};
 use crate::names::Names;
 use crate::reply::{self, Trouble};
@@ -23,6 +24,7 @@ pub fn read_all(bytes: &[u8]) {
     table.push(text);
     let _ = table::joined(&Value::Array(table));
     let _ = Names::new(64).bucket_of(bytes, 7);
+    let _ = Message::read(bytes);
     let sealed = Seal::new(Some("a secret that no fuzzer knows"));
     assert!(frame::parse(&sealed, 1, bytes).is_err(), "a forged frame was accepted");
     if let Ok(frame) = frame::parse(&Seal::new(None), 1, bytes) {

@@ -19,6 +19,7 @@ use crate::line::Line;
 use crate::names::TABLE;
 use crate::order::Task;
 use crate::post::{Post, Shards};
+use crate::probes;
 use crate::roster::Roster;
 use crate::scripts::Scripts;
 use crate::shared::Shared;
@@ -38,9 +39,11 @@ impl Member {
     /// If the system cannot start a thread.
     pub fn start(self, shards: impl Shards) -> io::Result<Running> {
         let Self { plan, names, node, table, living, entry, routes, layout, .. } = self;
-        let (orders, status, look) = (self.orders, self.status, self.look);
+        let (orders, status, look, clock) = (self.orders, self.status, self.look, self.clock);
         let (wake, woken) = bounded(1);
         let (ask, asked) = bounded(1);
+        let (probe, probes) = bounded(probes::WAITING_MAX);
+        clock.serve();
         let post = Post::new(shards, wake, Arc::clone(&status.meters));
         let now = Instant::now();
         let mut leases = Leases::new(names.count(), plan.lease_ttl, now);
@@ -57,6 +60,8 @@ impl Member {
             ended: AtomicBool::new(false),
             counter: AtomicU64::new(1),
             table: ask,
+            clock,
+            asked: probe,
             seal: Seal::new(plan.secret.as_deref()),
             scripts: Scripts::default(),
             origin: table.origin.clone(),
@@ -85,7 +90,9 @@ impl Member {
         }
         let census = Census::new(Arc::clone(&shared), Arc::clone(&lanes), entry);
         let reported = Arc::clone(&shared);
+        let timed = Arc::clone(&shared);
         let threads = vec![
+            Builder::new().name("clock".into()).spawn(move || probes::run(&timed, &probes))?,
             Builder::new().name("census".into()).spawn(move || census.run(&asked))?,
             Builder::new()
                 .name("standing".into())
@@ -133,6 +140,7 @@ impl Running {
         self.lanes.end();
         self.shared.post.wake();
         self.shared.read_table();
+        self.shared.wake_clock();
         for thread in self.threads.drain(..) {
             // The log has the panic of a thread, if there was one.
             let _ = thread.join();

@@ -11,6 +11,7 @@ use bandsync_redis::{Endpoint, Topology};
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
+use crate::clock::{Asked, Keeper};
 use crate::frame::Seal;
 use crate::layout::Layout;
 use crate::lease::Leases;
@@ -91,6 +92,10 @@ pub struct Shared {
     pub counter: AtomicU64,
     /// Makes the table thread read at once.
     pub table: Sender<()>,
+    /// The clock.
+    pub clock: Arc<Keeper>,
+    /// Probes of other nodes on their way to the thread that answers. `None` only wakes it.
+    pub asked: Sender<Option<Asked>>,
 }
 
 impl Shared {
@@ -113,6 +118,12 @@ impl Shared {
     pub fn read_table(&self) {
         // A full channel has a request already.
         let _ = self.table.try_send(());
+    }
+
+    /// Makes the thread that sends probes look for the next one.
+    pub fn wake_clock(&self) {
+        // A full channel wakes it too.
+        let _ = self.asked.try_send(None);
     }
 
     /// Makes the census look for the primaries of a Cluster at once.
@@ -183,6 +194,7 @@ impl Shared {
         drop(leases);
         if ended > 0 {
             add(&self.meters().lapses, ended);
+            self.clock.lapse();
             self.roster.lock().lapse();
             self.read_table();
         }

@@ -1,11 +1,12 @@
 //! Readings of the cluster for `/health` and `/metrics`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bandsync_engine::io::NodeId;
 use bandsync_engine::io::node::Standing;
 use parking_lot::Mutex;
 
+use crate::clock::{Keeper, Reading};
 use crate::meters::Meters;
 
 /// All readings. Threads of the cluster write them, and the server reads them.
@@ -14,6 +15,8 @@ pub struct Status {
     /// The counters.
     pub meters: Arc<Meters>,
     view: Mutex<View>,
+    /// The clock, once the node has joined.
+    clock: OnceLock<Arc<Keeper>>,
 }
 
 /// The cluster as this node sees it.
@@ -50,12 +53,31 @@ pub struct NodeView {
     pub seen_ms: u64,
     /// Whether it is about to end.
     pub is_draining: bool,
+    /// The error of its clock, if it knows any: of this node now, of others when they wrote it.
+    pub clock: Option<Reading>,
 }
 
 impl Status {
     /// Returns the present view.
     pub fn view(&self) -> View {
-        self.view.lock().clone()
+        let mut view = self.view.lock().clone();
+        let number = view.node.map(|node| node.number);
+        let own = view.nodes.iter_mut().find(|node| Some(node.number) == number);
+        if let Some(own) = own {
+            own.clock = self.clock();
+        }
+        view
+    }
+
+    /// Returns the error of this node's clock now; none if nothing is known of it.
+    pub fn clock(&self) -> Option<Reading> {
+        self.clock.get()?.reading()
+    }
+
+    /// Takes the error of the clock from here.
+    pub(crate) fn attend(&self, clock: Arc<Keeper>) {
+        // It has one clock only.
+        let _ = self.clock.set(clock);
     }
 
     /// Changes the view.

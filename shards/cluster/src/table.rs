@@ -21,8 +21,12 @@ pub struct Entry {
     /// Unix milliseconds of Redis when it was written. The script adds it.
     #[serde(skip_serializing)]
     pub at: u64,
-    /// Unix milliseconds of the node's own clock when it sent this; 0 if it does not say.
-    pub wall: u64,
+    /// Cluster time in microseconds when it sent this; 0 if it does not know it.
+    pub clock: u64,
+    /// Microseconds by which its clock is ahead of the reference's, as it estimates.
+    pub ahead: i64,
+    /// The maximum error of its clock in microseconds, if it knows any.
+    pub bound: Option<u64>,
     /// The process' random number, as text: JSON would round it.
     pub incarnation: String,
     /// The name that an operator gave it.
@@ -35,7 +39,8 @@ pub struct Entry {
     pub formats: [u16; 2],
     /// Its region.
     pub region: String,
-    /// Cluster time at which it joined, in microseconds.
+    /// Cluster time in microseconds since when its clock has been in time; 0 if it is not. The node
+    /// with the smallest is the reference.
     pub since: u64,
     /// The nodes that all its shards have noted: number and incarnation.
     pub seen: Vec<(u16, String)>,
@@ -81,19 +86,6 @@ impl Entry {
     pub fn node(&self, number: u16) -> Option<NodeId> {
         let incarnation = self.incarnation.parse().ok()?;
         Some(NodeId { number, incarnation })
-    }
-
-    /// Returns by how much a clock, given with the time of Redis at its reading, is ahead of this node's, in
-    /// milliseconds.
-    pub fn behind(&self, wall: u64, now: u64) -> i64 {
-        let ahead = |wall: u64, now: u64| {
-            let limit = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX / 4).min(i64::MAX / 4);
-            limit(wall) - limit(now)
-        };
-        match self.wall {
-            0 => 0,
-            own => ahead(wall, now) - ahead(own, self.at),
-        }
     }
 
     /// Whether its node has noted this one.
@@ -174,16 +166,6 @@ mod tests {
         assert_eq!(node, NodeId { number: 2, incarnation: 77 });
         assert!(entry.has_seen(NodeId { number: 1, incarnation: 5 }));
         assert!(!entry.has_seen(NodeId { number: 1, incarnation: 6 }));
-    }
-
-    #[test]
-    fn clocks_are_compared_by_that_of_redis() {
-        let entry = Entry { at: 5_000, wall: 7_000, ..Entry::default() };
-        assert_eq!([entry.behind(12_000, 10_000), entry.behind(12_500, 10_000)], [0, 500]);
-        assert_eq!(entry.behind(10_000, 10_000), -2_000);
-        assert_eq!(Entry { at: 5_000, ..Entry::default() }.behind(1, 90_000), 0);
-        let far = Entry { at: u64::MAX, wall: 1, ..Entry::default() };
-        assert!(far.behind(u64::MAX, 0) > 1_000_000);
     }
 
     #[test]

@@ -36,7 +36,7 @@ mod turn;
 mod unsent;
 mod writer;
 
-pub use clock::Clock;
+pub use clock::{Clock, Steering};
 pub use crowds::{Buffers, Piece};
 pub use fleet::{Fleet, Mailer, Plan};
 pub use host::{Asker, Host, NodeOrder, Order};

@@ -17,6 +17,8 @@ pub(crate) struct TimerFd {
     descriptor: OwnedFd,
     clock: Clock,
     armed: Option<Micros>,
+    /// The kernel's time for it. A clock that is steered may mean another one later.
+    nanos: i64,
 }
 
 impl TimerFd {
@@ -24,19 +26,23 @@ impl TimerFd {
     pub(crate) fn new(clock: Clock, registry: &Registry, token: Token) -> io::Result<Self> {
         let descriptor = create()?;
         registry.register(&mut SourceFd(&descriptor.as_raw_fd()), token, Interest::READABLE)?;
-        Ok(Self { descriptor, clock, armed: None })
+        Ok(Self { descriptor, clock, armed: None, nanos: 0 })
     }
 
-    /// Sets or clears the deadline. A deadline that has passed fires at once. Enters the kernel
+    /// Sets or clears the deadline. If the clock was slowed since, one that has fired too early is
+    /// set again. A deadline that has passed fires at once. Enters the kernel
     /// only if the deadline changes.
     pub(crate) fn set(&mut self, deadline: Option<Micros>) -> io::Result<()> {
-        if deadline == self.armed {
+        if deadline == self.armed && !self.clock.is_steered() {
             return Ok(());
         }
         // Zero would disarm the timer; one nanosecond after the boot has passed as well.
         let nanos = deadline.map_or(0, |at| self.clock.monotonic_nanos(at).max(1));
+        if deadline == self.armed && nanos == self.nanos {
+            return Ok(());
+        }
         settime(&self.descriptor, nanos)?;
-        self.armed = deadline;
+        (self.armed, self.nanos) = (deadline, nanos);
         Ok(())
     }
 
@@ -80,6 +86,8 @@ fn settime(descriptor: &OwnedFd, nanos: i64) -> io::Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::clock::Steering;
+    use bandsync_engine::clock::Course;
     use mio::{Events, Poll};
     use std::time::Duration;
 
@@ -123,5 +131,27 @@ mod tests {
         timer.set(Some(deadline)).unwrap();
         assert_eq!(wait(&mut poll, &mut timer, clock), Some(deadline));
         assert_eq!(timer.passed(clock.now()), None);
+    }
+
+    #[test]
+    fn it_fires_at_the_deadline_of_a_clock_that_is_slowed_meanwhile() {
+        let (steering, mut events) = (Steering::new(), Events::with_capacity(4));
+        let course = Course::starting(steering.machine(), 1_000_000_000, 0.0);
+        steering.steer(course);
+        let clock = steering.clock();
+        let mut poll = Poll::new().unwrap();
+        let mut timer = TimerFd::new(clock, poll.registry(), TOKEN).unwrap();
+        let deadline = clock.now() + Micros::from_millis(100);
+        timer.set(Some(deadline)).unwrap();
+        let slow = |at| course.read(at) - 1_000_000_000;
+        steering.steer(course.toward(steering.machine(), slow, 0.0, false).unwrap());
+        let mut wakes = 0;
+        while timer.passed(clock.now()).is_none() {
+            timer.set(Some(deadline)).unwrap();
+            poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+            assert!(!events.is_empty(), "it fired too early and was not set again");
+            wakes += 1;
+        }
+        assert!(clock.now() >= deadline && wakes < 10, "{wakes}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use redis::Value;
 
+use super::clock::Machine;
 use super::server::{PATIENCE, Server, until};
+use crate::clock::Timepiece;
 use crate::join::{JoinError, Member, join};
 use crate::names::Names;
 use crate::order::{Courier, Order};
@@ -71,7 +74,12 @@ pub struct Node {
 impl Node {
     /// Joins and starts.
     pub fn start(plan: Plan) -> Self {
-        let member = join(plan).unwrap();
+        Self::start_with(plan, Machine::new(Duration::ZERO, 0.0))
+    }
+
+    /// Joins and starts with the clock of a machine.
+    pub fn start_with(plan: Plan, timepiece: Arc<dyn Timepiece>) -> Self {
+        let member = join(plan, timepiece).unwrap();
         Self::run(member)
     }
 
@@ -359,11 +367,12 @@ fn the_only_node_claims_at_once() {
 #[test]
 fn a_cluster_is_founded_by_its_first_node() {
     let server = Server::start(&[]);
-    let member = join(plan(&server, "one")).unwrap();
+    let quiet = || Machine::new(Duration::ZERO, 0.0);
+    let member = join(plan(&server, "one"), quiet()).unwrap();
     let founded = member.founded_unix_us();
     let now = crate::shared::unix_us() as i64;
     assert!((now - 60_000_000..=now).contains(&founded), "{founded}");
-    assert_eq!(join(plan(&server, "two")).unwrap().founded_unix_us(), founded);
+    assert_eq!(join(plan(&server, "two"), quiet()).unwrap().founded_unix_us(), founded);
 }
 
 #[test]
@@ -388,34 +397,10 @@ fn a_node_that_does_not_fit_is_refused() {
 
 /// Returns the reason why a node cannot join.
 fn refusal(plan: Plan) -> JoinError {
-    match join(plan) {
+    match join(plan, Machine::new(Duration::ZERO, 0.0)) {
         Err(error) => error,
         Ok(member) => panic!("{:?} may join", member.node()),
     }
-}
-
-#[test]
-fn a_node_whose_clock_differs_from_that_of_another_is_refused() {
-    let server = Server::start(&[]);
-    server.found(16);
-    let (now, names) = (crate::shared::unix_us() / 1_000, Names::new(16));
-    let other = |wall: u64| {
-        let entry = format!(r#"{{"at":{now},"wall":{wall},"incarnation":"55","name":"five"}}"#);
-        let _: Value = server.ask(&format!("HSET bandsync:{{nodes}}:table 5 {entry}"));
-    };
-    let _: Value = server.ask(&format!("SET {} 55", names.lease(0, 5)));
-    for (wall, sentence) in [(now + 3_600_000, "s behind"), (now - 3_600_000, "s ahead of")] {
-        other(wall);
-        let error = refusal(plan(&server, "one"));
-        assert!(
-            matches!(&error, JoinError::Refused(text) if text.contains(sentence)
-                && text.contains("node 5 (\"five\")") && text.contains("NTP")),
-            "{error}"
-        );
-    }
-    assert_eq!(server.ask::<i64>("HLEN bandsync:{nodes}:table"), 3, "its entry is not left");
-    other(now);
-    assert!(join(plan(&server, "one")).is_ok());
 }
 
 #[test]
