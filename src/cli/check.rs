@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bandsync_redis::About;
 use bandsync_storage::{ConnectionAddr, Endpoint, Target, Topology};
 
 use crate::config::{Clustering, Config};
@@ -350,8 +351,8 @@ fn storage(target: &Target) -> Vec<Finding> {
 fn cluster(wish: &Clustering) -> Vec<Finding> {
     let topology = wish.node.redis.clone();
     let endpoint = Endpoint { topology, replicas: 0, timeout: PATIENCE };
-    let mut findings = match bandsync_redis::info(&endpoint) {
-        Ok(info) => examine(&info),
+    let mut findings = match bandsync_redis::about(&endpoint) {
+        Ok(servers) => servers.iter().flat_map(examine).collect(),
         Err(error) => vec![Finding::new(
             Severity::Advice,
             "cluster",
@@ -365,46 +366,133 @@ fn cluster(wish: &Clustering) -> Vec<Finding> {
     findings
 }
 
-/// Examines the text of `INFO`.
-fn examine(info: &str) -> Vec<Finding> {
-    let field = |name| bandsync_redis::info_field(info, name).unwrap_or_default();
-    let mut numbers = field("redis_version").split('.').map(|part| part.parse::<u32>().ok());
-    let version = (numbers.next().flatten(), numbers.next().flatten());
-    let is_old = version < (Some(6), Some(2));
-    let drops = field("maxmemory") != "0" && field("maxmemory_policy") != "noeviction";
-    let is_saved = field("aof_enabled") == "1";
+/// Maximum difference to the clock of Redis that is not reported, in milliseconds. Guessed: Redis
+/// ends leases by its clock, and only a step of it matters.
+const CLOCK_APART_MS: i64 = 1_000;
+
+/// Examines a server that accepts writes: every setting and state of it that would lose data.
+fn examine(about: &About) -> Vec<Finding> {
+    let field = |name| bandsync_redis::info_field(&about.info, name).unwrap_or_default();
+    let number = |name| field(name).parse::<u64>().unwrap_or_default();
+    let setting = |name: &str| about.settings.get(name).map(String::as_str);
+    let mut parts = field("redis_version").split('.').map(|part| part.parse::<u32>().ok());
+    let version = (parts.next().flatten(), parts.next().flatten());
+    let is_cluster = field("cluster_enabled") == "1";
     let is_copied = field("connected_slaves") != "0";
+    let (is_logged, is_saved) = (field("aof_enabled") == "1", setting("save") != Some(""));
+    let (used, most) = (number("used_memory"), number("maxmemory"));
     let rules = [
         (
-            is_old,
-            Severity::Error,
             "version of Redis",
-            "it is too old for a cluster: use Redis 6.2 or later",
-        ),
-        (
-            drops,
             Severity::Error,
+            [
+                (
+                    version < (Some(6), Some(2)),
+                    "it is too old for a cluster: use Redis 6.2 or later",
+                ),
+                (
+                    is_cluster && version < (Some(7), Some(0)),
+                    "a Redis Cluster needs sharded channels: use Redis 7.0 or later",
+                ),
+            ],
+        ),
+        (
             "memory of Redis",
-            "it drops sessions when it is full: set maxmemory-policy noeviction",
+            Severity::Error,
+            [
+                (
+                    most > 0 && field("maxmemory_policy") != "noeviction",
+                    "it drops sessions when it is full: set maxmemory-policy noeviction",
+                ),
+                (
+                    most > 0 && used > most / 10 * 9,
+                    "over 90 % of maxmemory is used, and a full Redis stores nothing: raise maxmemory",
+                ),
+            ],
         ),
         (
-            !is_saved,
-            Severity::Advice,
+            "role of Redis",
+            Severity::Error,
+            [
+                (
+                    field("role") == "slave",
+                    "it is a replica and accepts no writes: name its primary",
+                ),
+                (field("loading") == "1", "it is loading its data: wait until it has"),
+            ],
+        ),
+        (
+            "writes to the disk of Redis",
+            Severity::Error,
+            [
+                (
+                    field("aof_last_write_status") == "err",
+                    "the last one failed, and so do commits: free its disk, or repair it",
+                ),
+                (
+                    field("rdb_last_bgsave_status") == "err",
+                    "the last snapshot failed, and commits may fail: free its disk and memory",
+                ),
+            ],
+        ),
+        (
             "disk of Redis",
-            "a restart loses the changes since its last snapshot: set appendonly yes",
+            Severity::Advice,
+            [
+                (
+                    !is_logged && is_saved,
+                    "a restart loses the changes since its last snapshot: set appendonly yes",
+                ),
+                (
+                    !is_logged && !is_saved,
+                    "a restart loses all sessions, because nothing is saved: set appendonly yes",
+                ),
+            ],
         ),
         (
-            !is_copied,
+            "appendfsync of Redis",
             Severity::Advice,
+            [
+                (
+                    is_logged && setting("appendfsync") == Some("no"),
+                    "a lost machine loses up to 30 s of changes: set appendfsync everysec",
+                ),
+                (false, ""),
+            ],
+        ),
+        (
             "replicas of Redis",
-            "none: all sessions are lost with its machine",
+            Severity::Advice,
+            [
+                (!is_copied, "none: all sessions are lost with its machine"),
+                (
+                    is_copied && setting("min-replicas-to-write") == Some("0"),
+                    "a primary that is cut off accepts changes that are lost later: set min-replicas-to-write 1",
+                ),
+            ],
         ),
     ];
-    let finding = |(is_wrong, severity, what, text): (bool, _, _, &str)| match is_wrong {
-        true => Finding::new(severity, what, text),
-        false => Finding::new(Severity::Good, what, "suits a cluster"),
+    let finding = |(what, severity, rules): (&'static str, _, [(bool, &str); 2])| match rules
+        .into_iter()
+        .find(|(is_wrong, _)| *is_wrong)
+    {
+        Some((_, text)) => Finding::new(severity, what, format!("{}: {text}", about.address)),
+        None => Finding::new(Severity::Good, what, format!("{}: suits a cluster", about.address)),
     };
-    rules.into_iter().map(finding).collect()
+    let mut findings: Vec<Finding> = rules.into_iter().map(finding).collect();
+    let text = |text: String| format!("{}: {text}", about.address);
+    if !about.denied.is_empty() {
+        let denied = about.denied.join(", ");
+        let text = text(format!("its ACL forbids {denied}: permit it by ACL SETUSER"));
+        findings.push(Finding::new(Severity::Error, "permissions in Redis", text));
+    }
+    if about.ahead_ms.abs() > CLOCK_APART_MS {
+        let side = if about.ahead_ms < 0 { "behind" } else { "ahead of" };
+        let seconds = about.ahead_ms.abs() / 1_000;
+        let text = text(format!("{seconds} s {side} this machine's: set both by NTP"));
+        findings.push(Finding::new(Severity::Advice, "clock of Redis", text));
+    }
+    findings
 }
 
 fn file(directory: Option<&Path>) -> Finding {
@@ -570,19 +658,74 @@ mod tests {
 
     #[test]
     fn settings_of_redis_that_lose_data_are_reported() {
-        let severities = |info: &str| {
-            let findings = examine(info);
-            findings.iter().map(|finding| finding.severity).collect::<Vec<_>>()
+        let well = "redis_version:6.2.0\r\nmaxmemory:1000\r\nmaxmemory_policy:noeviction\r\n\
+                    used_memory:900\r\naof_enabled:1\r\nconnected_slaves:1\r\nrole:master\r\n\
+                    aof_last_write_status:ok\r\nrdb_last_bgsave_status:ok\r\nloading:0\r\n\
+                    cluster_enabled:0\r\n";
+        let settings =
+            [("save", "3600 1"), ("appendfsync", "everysec"), ("min-replicas-to-write", "1")];
+        let wrong = |info: &str, settings: &[(&str, &str)]| {
+            let about = About {
+                address: "stage:6379".into(),
+                info: info.into(),
+                settings: settings
+                    .iter()
+                    .map(|(name, value)| ((*name).into(), (*value).into()))
+                    .collect(),
+                ..About::default()
+            };
+            let findings = examine(&about);
+            assert!(findings.iter().all(|finding| finding.text.starts_with("stage:6379: ")));
+            findings
+                .into_iter()
+                .filter(|finding| finding.severity != Severity::Good)
+                .map(|finding| (finding.severity, finding.text))
+                .collect::<Vec<_>>()
         };
-        use Severity::{Advice, Error, Good};
-        let well = "redis_version:6.2.0\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n\
-                    aof_enabled:1\r\nconnected_slaves:1\r\n";
-        assert_eq!(severities(well), [Good; 4]);
-        let badly = "redis_version:6.0.16\r\nmaxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\n\
-                     aof_enabled:0\r\nconnected_slaves:0\r\n";
-        assert_eq!(severities(badly), [Error, Error, Advice, Advice]);
-        let unbounded = well.replace("noeviction", "allkeys-lru");
-        assert_eq!(severities(&unbounded), [Good; 4]);
+        assert_eq!(wrong(well, &settings), []);
+        // Without the right to read settings nothing is said of them.
+        assert_eq!(wrong(well, &[]), []);
+        use Severity::{Advice, Error};
+        for (from, to, severity, remedy) in [
+            ("version:6.2.0", "version:6.0.16", Error, "Redis 6.2"),
+            ("cluster_enabled:0", "cluster_enabled:1", Error, "Redis 7.0"),
+            ("noeviction", "allkeys-lru", Error, "maxmemory-policy noeviction"),
+            ("used_memory:900", "used_memory:901", Error, "raise maxmemory"),
+            ("role:master", "role:slave", Error, "name its primary"),
+            ("loading:0", "loading:1", Error, "wait"),
+            ("write_status:ok", "write_status:err", Error, "free its disk"),
+            ("bgsave_status:ok", "bgsave_status:err", Error, "free its disk"),
+            ("aof_enabled:1", "aof_enabled:0", Advice, "appendonly yes"),
+            ("connected_slaves:1", "connected_slaves:0", Advice, "with its machine"),
+        ] {
+            let found = wrong(&well.replace(from, to), &settings);
+            assert!(
+                matches!(&found[..], [(found, text)] if *found == severity && text.contains(remedy)),
+                "{to}: {found:?}"
+            );
+        }
+        for (name, value, remedy) in [
+            ("appendfsync", "no", "appendfsync everysec"),
+            ("min-replicas-to-write", "0", "min-replicas-to-write 1"),
+        ] {
+            let found = wrong(well, &[(name, value)]);
+            assert!(matches!(&found[..], [(Advice, text)] if text.contains(remedy)), "{found:?}");
+        }
+        let unsaved = wrong(&well.replace("aof_enabled:1", "aof_enabled:0"), &[("save", "")]);
+        assert!(matches!(&unsaved[..], [(Advice, text)] if text.contains("loses all sessions")));
+        let unbounded =
+            well.replace("maxmemory:1000", "maxmemory:0").replace("noeviction", "allkeys-lru");
+        assert_eq!(wrong(&unbounded, &settings), []);
+        let denied = vec!["PUBLISH to bandsync:*".to_owned()];
+        for (about, part) in [
+            (About { denied, ..About::default() }, "ACL forbids PUBLISH to bandsync:*"),
+            (About { ahead_ms: 90_000, ..About::default() }, "90 s ahead of this machine's"),
+            (About { ahead_ms: -90_000, ..About::default() }, "90 s behind this machine's"),
+        ] {
+            let about = About { info: well.into(), address: "stage".into(), ..about };
+            let last = examine(&about).pop().unwrap();
+            assert!(last.severity != Severity::Good && last.text.contains(part), "{}", last.text);
+        }
     }
 
     #[test]

@@ -83,19 +83,6 @@ pub fn open(info: &ConnectionInfo, timeout: Duration) -> RedisResult<Connection>
     Ok(connection)
 }
 
-/// Returns what a server says about itself (`INFO`), one field in a line.
-///
-/// # Errors
-/// If there is no connection, or the server does not permit the command.
-pub fn info(endpoint: &Endpoint) -> RedisResult<String> {
-    let mut connection: Connection = open_any(endpoint)?;
-    match cmd("INFO").query(&mut connection)? {
-        Value::VerbatimString { text, .. } => Ok(text),
-        Value::BulkString(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        _ => Err(lost()),
-    }
-}
-
 /// Returns a field of the text of `INFO`.
 pub fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)

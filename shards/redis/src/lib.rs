@@ -5,14 +5,16 @@
 //! without a cluster, and the cluster takes the storage's place. It starts no thread and decides
 //! nothing.
 
+mod about;
 mod connect;
 mod endpoint;
 mod fields;
 mod slots;
 mod wire;
 
+pub use about::{About, about};
 pub use connect::{
-    Answer, Connect, elsewhere, host_of, info, info_field, is_unreadable, lost, open, open_any,
+    Answer, Connect, elsewhere, host_of, info_field, is_unreadable, lost, open, open_any,
     open_primary, receive, redirection,
 };
 pub use endpoint::{Endpoint, Topology, TopologyError};

@@ -46,7 +46,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "http_head", run: http_head, seeds: &[HEAD, UPGRADE] },
     Target { name: "frames", run: frames, seeds: &[FRAME, FRAGMENTS, SPOKEN] },
     Target { name: "deflate", run: deflate, seeds: &[OFFER, DEFLATED] },
@@ -55,6 +55,7 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "trace", run: trace_reader, seeds: &[ENTRIES, TRACE] },
     Target { name: "redact", run: redact, seeds: &[SECRETS, SPOKEN, POSTED] },
     Target { name: "stored", run: stored, seeds: &[RECORD, INPUT, OUTPUTS] },
+    Target { name: "nodes", run: nodes, seeds: &[CLAIMED, TABLE, SAID] },
     Target { name: "connection", run: connection, seeds: &[HEAD, SPOKEN, POSTED] },
     Target { name: "server", run: server, seeds: &[PROXIED, RETURNED] },
 ];
@@ -77,6 +78,9 @@ const SECRETS: &[u8] = include_bytes!("../../fuzz/corpus/redact/secrets");
 const RECORD: &[u8] = include_bytes!("../../fuzz/corpus/stored/record");
 const INPUT: &[u8] = include_bytes!("../../fuzz/corpus/stored/input");
 const OUTPUTS: &[u8] = include_bytes!("../../fuzz/corpus/stored/outputs");
+const CLAIMED: &[u8] = include_bytes!("../../fuzz/corpus/nodes/claimed");
+const TABLE: &[u8] = include_bytes!("../../fuzz/corpus/nodes/table");
+const SAID: &[u8] = include_bytes!("../../fuzz/corpus/nodes/frame");
 const SPOKEN: &[u8] = include_bytes!("../../fuzz/corpus/connection/spoken");
 const POSTED: &[u8] = include_bytes!("../../fuzz/corpus/connection/posted");
 const PROXIED: &[u8] = include_bytes!("../../fuzz/corpus/server/proxied");
@@ -332,6 +336,12 @@ fn restore(record: &[u8]) {
         }
     }
     harness.engine(0).check_invariants();
+}
+
+/// Reads everything that a node of a cluster reads from Redis. Whatever it is, readers return, and
+/// no forged message is accepted.
+pub fn nodes(data: &[u8]) {
+    bandsync_cluster::read_all(data);
 }
 
 /// Sends bytes on a connection to a whole engine: all that a stranger can send.
