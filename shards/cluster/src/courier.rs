@@ -521,7 +521,6 @@ impl Worker {
                         add(&meters.commits_lost, 1);
                         CommitOutcome::Lost { epoch, owner }
                     }
-                    Owned::Behind { .. } => return Err(Trouble::senseless()),
                 };
                 let (session, epoch, version) =
                     (commit.session.clone(), commit.epoch, commit.version);

@@ -117,11 +117,6 @@ pub enum Owned {
         /// The stored owner.
         owner: Option<NodeId>,
     },
-    /// Redis has an older state than this owner.
-    Behind {
-        /// The stored epoch.
-        epoch: u64,
-    },
 }
 
 /// Reads the answer to CLAIM.
@@ -150,7 +145,7 @@ pub fn claimed(answer: &Value) -> Result<Claimed, Trouble> {
     read.ok_or_else(Trouble::senseless)
 }
 
-/// Reads the answer to COMMIT, GIVE, RELEASE or FORGET.
+/// Reads the answer to COMMIT, RELEASE or FORGET.
 ///
 /// # Errors
 /// If it makes no sense.
@@ -167,7 +162,6 @@ pub fn owned(answer: &Value) -> Result<Owned, Trouble> {
         ("lost", [epoch, owner]) => {
             number(epoch).map(|epoch| Owned::Lost { epoch, owner: node(owner) })
         }
-        ("behind", [epoch]) => number(epoch).map(|epoch| Owned::Behind { epoch }),
         _ => None,
     };
     read.ok_or_else(Trouble::senseless)
@@ -219,7 +213,6 @@ mod tests {
             Just("lapsed"),
             Just("done"),
             Just("lost"),
-            Just("behind"),
             Just("limit"),
             Just("newer"),
             Just("3.77"),

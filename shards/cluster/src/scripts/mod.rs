@@ -40,9 +40,6 @@ pub struct Scripts {
     pub claim: Script,
     /// Stores and publishes a decision.
     pub commit: Script,
-    /// Gives a session to another node.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no engine orders it yet"))]
-    pub give: Script,
     /// Leaves a session without an owner.
     pub release: Script,
     /// Deletes a session.
@@ -58,7 +55,6 @@ impl Default for Scripts {
         Self {
             claim: Script::new(include_str!("claim.lua")),
             commit: Script::new(include_str!("commit.lua")),
-            give: Script::new(include_str!("give.lua")),
             release: Script::new(include_str!("release.lua")),
             forget: Script::new(include_str!("forget.lua")),
             join: Script::new(include_str!("join.lua")),

@@ -269,30 +269,6 @@ fn a_full_redis_changes_nothing() {
 }
 
 #[test]
-fn a_session_is_given_by_its_owner_alone() {
-    let mut stage = Stage::new(&[]);
-    stage.lease(ONE);
-    let epoch = mine(stage.claim(ONE, None));
-    stage.commit(ONE, epoch, 1).unwrap();
-    let (old, new) = (epoch.to_string(), (epoch + 2_048 + 1).to_string());
-    let give = |stage: &mut Stage, epoch: &str, owner: &str| {
-        let rest = [&new, "2.22", "60000", "SPUBLISH", "given", "moved", "1", "to2", "to3"];
-        let arguments: Vec<&str> = [epoch, owner].into_iter().chain(rest).collect();
-        stage.owned(|scripts| &scripts.give, &["s"], &arguments)
-    };
-    assert_eq!(give(&mut stage, &old, "2.22"), Ok(Owned::Lost { epoch, owner: Some(ONE) }));
-    let ahead = (epoch + 4_096).to_string();
-    assert_eq!(give(&mut stage, &ahead, "1.11"), Ok(Owned::Behind { epoch }));
-    assert_eq!(give(&mut stage, &old, "1.11"), Ok(Owned::Done { deaf: vec![0, 1] }));
-    let lost = Ok(Owned::Lost { epoch: epoch + 2_049, owner: Some(TWO) });
-    assert_eq!(stage.commit(ONE, epoch, 2), lost);
-    assert_eq!(give(&mut stage, &old, "1.11"), lost);
-    stage.commit(TWO, epoch + 2_049, 0).unwrap();
-    let _: Value = stage.server.ask("SET s text");
-    assert_eq!(give(&mut stage, &old, "1.11"), Err(Trouble::senseless()));
-}
-
-#[test]
 fn a_session_is_released_and_forgotten_by_its_owner_alone() {
     let mut stage = Stage::new(&[]);
     stage.lease(ONE);
