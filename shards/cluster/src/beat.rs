@@ -2,6 +2,7 @@
 //! connection that carries nothing else.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bandsync_engine::io::NodeId;
@@ -13,7 +14,7 @@ use crate::lease::{Beat, Found};
 use crate::line::{Fresh, Line, Open, ask_at, field, info_text};
 use crate::meters::add;
 use crate::names::Names;
-use crate::reply::Trouble;
+use crate::reply::{Trouble, number};
 use crate::shared::Shared;
 
 /// Renews leases until `end` is closed.
@@ -56,8 +57,8 @@ fn beat(shared: &Arc<Shared>, lane: usize, line: &mut Line) -> Instant {
     let sent = Instant::now();
     let lease = (shared.plan.lease_ttl, &endpoint);
     let asked = beats(open, &shared.names, shared.node, lease, &buckets);
-    let (found, replid) = match asked {
-        Ok(found) => found,
+    let Answers { found, replid, time } = match asked {
+        Ok(answers) => answers,
         Err(Trouble::NotPrimary(_) | Trouble::Lost(_)) => {
             line.fail();
             shared.lost(lane);
@@ -73,6 +74,12 @@ fn beat(shared: &Arc<Shared>, lane: usize, line: &mut Line) -> Instant {
     let answers: Vec<(u16, Found)> =
         buckets.into_iter().map(|(bucket, _)| bucket).zip(found).collect();
     shared.look();
+    let is_held = found_all(&answers);
+    if is_held && !shared.is_redis_cluster() {
+        // Asked before the leases were renewed, so it is no later than their end.
+        let end = time.map_or(0, |time| time + shared.plan.lease_ttl.as_millis() as u64);
+        shared.lease_end.store(end, Ordering::Relaxed);
+    }
     let now = Instant::now();
     let broken = shared.leases.lock().beat((lane, &replid), &answers, sent, now);
     add(&shared.meters().beats, 1);
@@ -87,7 +94,22 @@ fn beat(shared: &Arc<Shared>, lane: usize, line: &mut Line) -> Instant {
     if is_gone { sent } else { later }
 }
 
-/// Sends these beats. Returns the answers, and the id of the primary's history.
+/// Whether all these leases are held now.
+fn found_all(answers: &[(u16, Found)]) -> bool {
+    answers.iter().all(|(_, found)| matches!(found, Found::Mine | Found::Made))
+}
+
+/// The answers to the beats of one primary.
+pub struct Answers {
+    /// The answer of each bucket.
+    pub found: Vec<Found>,
+    /// The id of the primary's history.
+    pub replid: String,
+    /// The primary's clock before the beats (Unix ms), if it says so.
+    pub time: Option<u64>,
+}
+
+/// Sends these beats.
 ///
 /// # Errors
 /// If there is no answer, or the server is not the primary.
@@ -97,7 +119,7 @@ pub fn beats(
     node: NodeId,
     (ttl, endpoint): (Duration, &Endpoint),
     buckets: &[(u16, Beat)],
-) -> Result<(Vec<Found>, String), Trouble> {
+) -> Result<Answers, Trouble> {
     let beat = |(bucket, beat): &(u16, Beat)| {
         let mut set = cmd("SET");
         set.arg(names.lease(*bucket, node.number)).arg(node.incarnation);
@@ -108,13 +130,16 @@ pub fn beats(
         set
     };
     let mut commands: Vec<Cmd> = buckets.iter().map(beat).collect();
+    commands.insert(0, cmd("TIME"));
     let mut info = cmd("INFO");
     info.arg("replication");
     commands.push(info);
     let mut answers = open.ask(&commands).map_err(|error| Trouble::of(&error))?;
     let about = answers.pop().map(info_text).and_then(Result::ok).unwrap_or_default();
+    let mut answers = answers.into_iter();
+    let time = answers.next().and_then(unix_ms);
     let mut all = Vec::new();
-    for ((answer, command), (_, beat)) in answers.into_iter().zip(&commands).zip(buckets) {
+    for ((answer, command), (_, beat)) in answers.zip(&commands[1..]).zip(buckets) {
         let answered = match found(answer, node)? {
             Answered::Found(found) => found,
             // The slot is moving, and the lease is at its new place already, or will be there.
@@ -128,7 +153,15 @@ pub fn beats(
             (found, _) => found,
         });
     }
-    Ok((all, field(&about, "master_replid").unwrap_or_default().to_owned()))
+    let replid = field(&about, "master_replid").unwrap_or_default().to_owned();
+    Ok(Answers { found: all, replid, time })
+}
+
+/// Reads the answer to `TIME`.
+fn unix_ms(answer: Answer) -> Option<u64> {
+    let Value::Array(parts) = answer.ok()? else { return None };
+    let [seconds, micros] = &parts[..] else { return None };
+    Some(number(seconds)?.checked_mul(1_000)? + number(micros)? / 1_000)
 }
 
 /// Sends a beat to the server to which a slot is moving.

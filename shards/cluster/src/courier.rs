@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bandsync_engine::io::node::{ClaimOutcome, CommitOutcome};
@@ -23,7 +24,7 @@ use crate::frame::{self, Target};
 use crate::line::{Fresh, Line, Open, ask_at};
 use crate::meters::add;
 use crate::order::{Commit, Job, Task};
-use crate::reply::{self, Claimed, Owned, Trouble};
+use crate::reply::{self, Claimed, Owned, Published, Trouble};
 use crate::scripts::Script;
 use crate::shared::Shared;
 
@@ -188,7 +189,7 @@ impl Worker {
         if must_echo {
             self.echo_at = now + lease / 4;
         }
-        self.round(units, must_echo);
+        self.round(units, must_echo, now);
         // More orders may have arrived meanwhile.
         Instant::now()
     }
@@ -333,8 +334,8 @@ impl Worker {
         self.shared.tell(job.shard, news);
     }
 
-    /// Sends these units in one pipeline and handles their answers.
-    fn round(&mut self, mut units: Vec<Unit>, must_echo: bool) {
+    /// Sends these units, which were picked at a time, in one pipeline and handles their answers.
+    fn round(&mut self, mut units: Vec<Unit>, must_echo: bool, picked: Instant) {
         let Ok((open, _)) = self.line.open() else {
             return self.put_back(units.into_iter().flat_map(|unit| unit.jobs).collect());
         };
@@ -347,8 +348,11 @@ impl Worker {
             unit.commands = commands.len();
             commands.iter().for_each(|command| command.write_packed_command(&mut bytes));
         }
-        if self.shared.look() {
-            // This process may have been stopped since the jobs were picked.
+        let has_slept = self.shared.look()
+            || self.shared.leases.lock().woken().is_some_and(|woken| woken >= picked);
+        if has_slept {
+            // This process was stopped since the jobs were picked. If it is stopped after this, the
+            // scripts refuse what it sends: by the epoch, or by the end of its lease.
             return self.put_back(units.into_iter().flat_map(|unit| unit.jobs).collect());
         }
         // A message without receivers has no command.
@@ -411,7 +415,7 @@ impl Worker {
             ..,
         ] = &unit.jobs[..]
         {
-            return self.published(unit, answers);
+            return self.published(unit, answers, again);
         }
         let Some(mut job) = unit.jobs.into_iter().next() else { return };
         // The last answer is that of the script; those before belong to data set aside.
@@ -430,27 +434,31 @@ impl Worker {
         }
     }
 
-    /// Handles the answers to a frame: the number of its receivers on each channel.
-    fn published(&mut self, unit: Unit, answers: Vec<Answer>) {
-        let receivers = match &unit.jobs[0].task {
+    /// Handles the answers to a frame: the script's, or the number of receivers on each channel.
+    fn published(&mut self, unit: Unit, answers: Vec<Answer>, again: &mut Vec<Job>) {
+        let to = match &unit.jobs[0].task {
             Task::Publish { to, .. } | Task::Announce { to, .. } | Task::Hint { to } => to.clone(),
             _ => return,
         };
-        let mut unheard = Vec::new();
-        for (number, answer) in receivers.into_iter().zip(answers) {
-            match answer {
-                Ok(Value::Int(1..)) => {}
-                Ok(_) => unheard.push(number),
-                Err(error) => {
-                    unheard.push(number);
-                    let trouble = Trouble::of(&error);
-                    if let Trouble::Elsewhere { .. } = trouble {
-                        self.shared.learn();
-                    }
-                    self.complain(&trouble);
+        let unheard = match is_fenced(&self.shared, &unit.jobs[0].task) {
+            true => self.unheard_of_script(&to, answers),
+            false => Ok(self.unheard_of_channels(&to, answers)),
+        };
+        let unheard = match unheard {
+            Ok(unheard) => unheard,
+            // Nothing was published, and no later message either: they use the same script.
+            Err(Trouble::NoScript) => {
+                if let Ok((open, Fresh::No)) = self.line.open() {
+                    open.forget_scripts();
                 }
+                add(&self.shared.meters().retries, 1);
+                return again.extend(unit.jobs);
             }
-        }
+            Err(trouble) => {
+                self.complain(&trouble);
+                to
+            }
+        };
         if unheard.is_empty() {
             return;
         }
@@ -464,6 +472,40 @@ impl Worker {
             let news = NodeNews::Unheard { session, to: unheard.clone() };
             self.shared.tell(job.shard, news);
         }
+    }
+
+    /// Returns the receivers that the script did not reach.
+    fn unheard_of_script(&self, to: &[u16], answers: Vec<Answer>) -> Result<Vec<u16>, Trouble> {
+        // A message without receivers has no command.
+        let Some(answer) = answers.into_iter().next() else { return Ok(Vec::new()) };
+        let answer = answer.map_err(|error| Trouble::of(&error))?;
+        Ok(match reply::published(&answer)? {
+            Published::Done { deaf } => deaf.iter().filter_map(|at| to.get(*at)).copied().collect(),
+            Published::Late => {
+                add(&self.shared.meters().published_late, 1);
+                to.to_vec()
+            }
+        })
+    }
+
+    /// Returns the receivers whose channels nobody listens to.
+    fn unheard_of_channels(&mut self, to: &[u16], answers: Vec<Answer>) -> Vec<u16> {
+        let mut unheard = Vec::new();
+        for (number, answer) in to.iter().zip(answers) {
+            match answer {
+                Ok(Value::Int(1..)) => {}
+                Ok(_) => unheard.push(*number),
+                Err(error) => {
+                    unheard.push(*number);
+                    let trouble = Trouble::of(&error);
+                    if let Trouble::Elsewhere { .. } = trouble {
+                        self.shared.learn();
+                    }
+                    self.complain(&trouble);
+                }
+            }
+        }
+        unheard
     }
 
     /// Carries a job out at the server to which its slot is moving. A commit is published once more
@@ -682,7 +724,7 @@ fn commands(shared: &Shared, open: &mut Open, unit: &Unit) -> Vec<Cmd> {
         Some(Call { script, keys, arguments }) => {
             commands.push(script.call(open.must_learn(script), &keys, &arguments));
         }
-        None => commands.extend(publishes(shared, open.publish(), unit)),
+        None => commands.extend(publishes(shared, open, unit)),
     }
     commands
 }
@@ -752,8 +794,14 @@ fn session_key(shared: &Shared, session: &SessionId) -> String {
     shared.names.session(session, shared.is_redis_cluster())
 }
 
-/// Returns the commands that publish a unit of messages, one for each receiver.
-fn publishes(shared: &Shared, publish: &str, unit: &Unit) -> Vec<Cmd> {
+/// Whether a message is published by the script that looks at the end of this node's lease. In a
+/// Redis Cluster it is not: a script has no channel, so no server would redirect it.
+fn is_fenced(shared: &Shared, task: &Task) -> bool {
+    matches!(task, Task::Publish { .. } | Task::Announce { .. }) && !shared.is_redis_cluster()
+}
+
+/// Returns the commands that publish a unit of messages: one script, or one for each receiver.
+fn publishes(shared: &Shared, open: &mut Open, unit: &Unit) -> Vec<Cmd> {
     let task = &unit.jobs[0].task;
     let bucket = task.session().map_or(0, |session| shared.names.bucket(session));
     let (target, body, to) = match task {
@@ -779,12 +827,23 @@ fn publishes(shared: &Shared, publish: &str, unit: &Unit) -> Vec<Cmd> {
     add(&meters.published, unit.jobs.len() as u64);
     add(&meters.frames_out, to.len() as u64);
     add(&meters.bytes_out, (frame.len() * to.len()) as u64);
-    let command = |number: &u16| {
-        let mut command = cmd(publish);
-        command.arg(shared.names.inbox(bucket, *number)).arg(&frame);
-        command
-    };
-    to.iter().map(command).collect()
+    let publish = open.publish();
+    if !is_fenced(shared, task) {
+        let command = |number: &u16| {
+            let mut command = cmd(publish);
+            command.arg(shared.names.inbox(bucket, *number)).arg(&frame);
+            command
+        };
+        return to.iter().map(command).collect();
+    }
+    if to.is_empty() {
+        return Vec::new();
+    }
+    let end = shared.lease_end.load(Ordering::Relaxed).to_string();
+    let mut arguments = vec![end.into_bytes(), publish.into(), frame];
+    arguments.extend(to.iter().map(|number| shared.names.inbox(bucket, *number).into_bytes()));
+    let script = &shared.scripts.publish;
+    vec![script.call(open.must_learn(script), &[], &arguments)]
 }
 
 fn commit_arguments(shared: &Shared, publish: &str, bucket: u16, commit: &Commit) -> Vec<Vec<u8>> {

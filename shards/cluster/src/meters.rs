@@ -79,6 +79,8 @@ meters! {
     bytes_in,
     /// Messages published that no node listened to.
     deaf,
+    /// Frames that Redis did not publish, because this node's lease had ended since they were made.
+    published_late,
     /// Frames dropped because they made no sense.
     dropped_malformed,
     /// Frames dropped because their keyed hash was wrong or missing.

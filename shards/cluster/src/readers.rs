@@ -36,6 +36,7 @@ fn read_value(value: Value) {
     match value.extract_error() {
         Ok(value) => {
             let _ = (reply::claimed(&value), reply::owned(&value), table::joined(&value));
+            let _ = reply::published(&value);
             inbox::read_any(&value);
         }
         Err(error) => drop(Trouble::of(&error)),

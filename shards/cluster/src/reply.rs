@@ -145,20 +145,49 @@ pub fn claimed(answer: &Value) -> Result<Claimed, Trouble> {
     read.ok_or_else(Trouble::senseless)
 }
 
+/// The answer to PUBLISH.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Published {
+    /// Carried out. The places of channels without a listener.
+    Done {
+        /// Places in the list of channels.
+        deaf: Vec<usize>,
+    },
+    /// This node's lease had ended, and nothing was published.
+    Late,
+}
+
+/// Reads the answer to PUBLISH.
+///
+/// # Errors
+/// If it makes no sense.
+pub fn published(answer: &Value) -> Result<Published, Trouble> {
+    let (word, rest) = words(answer).ok_or_else(Trouble::senseless)?;
+    let read = match word {
+        "done" => places(rest).map(|deaf| Published::Done { deaf }),
+        "late" => Some(Published::Late),
+        _ => None,
+    };
+    read.ok_or_else(Trouble::senseless)
+}
+
+/// Returns places in a list.
+fn places(values: &[Value]) -> Option<Vec<usize>> {
+    let place = |value: &Value| match value {
+        Value::Int(place) => usize::try_from(*place).ok(),
+        _ => None,
+    };
+    values.iter().map(place).collect()
+}
+
 /// Reads the answer to COMMIT, RELEASE or FORGET.
 ///
 /// # Errors
 /// If it makes no sense.
 pub fn owned(answer: &Value) -> Result<Owned, Trouble> {
     let (word, rest) = words(answer).ok_or_else(Trouble::senseless)?;
-    let place = |value: &Value| match value {
-        Value::Int(place) => usize::try_from(*place).ok(),
-        _ => None,
-    };
     let read = match (word, rest) {
-        ("done", places) => {
-            places.iter().map(place).collect::<Option<_>>().map(|deaf| Owned::Done { deaf })
-        }
+        ("done", deaf) => places(deaf).map(|deaf| Owned::Done { deaf }),
         ("lost", [epoch, owner]) => {
             number(epoch).map(|epoch| Owned::Lost { epoch, owner: node(owner) })
         }
@@ -213,6 +242,7 @@ mod tests {
             Just("lapsed"),
             Just("done"),
             Just("lost"),
+            Just("late"),
             Just("limit"),
             Just("newer"),
             Just("3.77"),

@@ -51,6 +51,7 @@ impl Member {
         let shared = Arc::new(Shared {
             leases: Mutex::new(leases),
             watch: Watch::new(plan.lease_ttl, now),
+            lease_end: AtomicU64::new(0),
             layout: Mutex::new(layout),
             routes,
             must_learn: AtomicBool::new(false),

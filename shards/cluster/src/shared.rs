@@ -78,6 +78,9 @@ pub struct Shared {
     pub leases: Mutex<Leases>,
     /// Notices pauses of this process and ends of leases.
     pub watch: Watch,
+    /// The end of the leases by the clock of Redis (Unix ms), unless they are renewed; 0 if it is
+    /// unknown, and in a Redis Cluster, whose servers have clocks of their own.
+    pub lease_end: AtomicU64,
     /// The other nodes.
     pub roster: Mutex<Roster>,
     /// The lanes whose inbox has all its subscriptions.

@@ -40,6 +40,8 @@ pub struct Scripts {
     pub claim: Script,
     /// Stores and publishes a decision.
     pub commit: Script,
+    /// Publishes a message of a node whose lease has not ended.
+    pub publish: Script,
     /// Leaves a session without an owner.
     pub release: Script,
     /// Deletes a session.
@@ -55,6 +57,7 @@ impl Default for Scripts {
         Self {
             claim: Script::new(include_str!("claim.lua")),
             commit: Script::new(include_str!("commit.lua")),
+            publish: Script::new(include_str!("publish.lua")),
             release: Script::new(include_str!("release.lua")),
             forget: Script::new(include_str!("forget.lua")),
             join: Script::new(include_str!("join.lua")),

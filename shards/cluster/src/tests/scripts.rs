@@ -7,7 +7,7 @@ use super::server::Server;
 use crate::census::{self, Question};
 use crate::line::Line;
 use crate::names::TABLE;
-use crate::reply::{self, Claimed, Owned, Trouble};
+use crate::reply::{self, Claimed, Owned, Published, Trouble};
 use crate::scripts::{Script, Scripts};
 use crate::table::{Entry, Joined, Table};
 
@@ -266,6 +266,30 @@ fn a_full_redis_changes_nothing() {
     assert_eq!((stage.epoch(), stage.server.ask::<u64>("HGET s version")), (epoch, 1));
     let _: Value = stage.server.ask("CONFIG SET maxmemory 0");
     stage.commit(ONE, epoch, 2).unwrap();
+}
+
+#[test]
+fn a_message_is_published_until_the_end_of_the_senders_lease() {
+    let mut stage = Stage::new(&[]);
+    let mut listener = stage.server.connect();
+    let subscribe = redis::cmd("SSUBSCRIBE").arg("there").get_packed_command();
+    listener.send_packed_command(&subscribe).unwrap();
+    listener.recv_response().unwrap();
+    let (seconds, _): (u64, u64) = stage.server.ask("TIME");
+    let mut publish = |end: u64, message: &str| {
+        let end = end.to_string();
+        let arguments = [&end, "SPUBLISH", message, "here", "there"];
+        reply::published(&stage.run(|scripts| &scripts.publish, &[], &arguments)?)
+    };
+    let done = Ok(Published::Done { deaf: vec![0] });
+    assert_eq!(publish((seconds + 60) * 1_000, "held"), done);
+    assert_eq!(publish((seconds - 1) * 1_000, "old"), Ok(Published::Late));
+    assert_eq!(publish(0, "unknown"), done);
+    for wanted in ["held", "unknown"] {
+        let heard: (String, String, String) =
+            redis::from_redis_value(listener.recv_response().unwrap()).unwrap();
+        assert_eq!(heard.2, wanted);
+    }
 }
 
 #[test]
