@@ -1357,7 +1357,9 @@ fn arm(rooms: &mut Rooms, cx: &mut Cx<'_>) {
         || !nodes.queued.is_empty()
         || rooms.rooms.iter().any(|(_, room)| match room.shared.as_deref() {
             Some(Shared::Owner(owner)) => owner.gate.in_flight.is_some(),
-            _ => false,
+            // Its owner may be dead, also if no other node lives.
+            Some(Shared::Branch(_)) => true,
+            None => false,
         });
     let next = cx.now.at + LOOK_INTERVAL;
     nodes.timer.set(cx.wheel, looks.then_some(next), Timer::Nodes);

@@ -895,3 +895,21 @@ fn random_runs_end_in_agreement() {
         random_run(seed);
     }
 }
+
+/// After the death of all others no table names the owner any more.
+#[test]
+fn the_last_node_takes_over_what_dead_nodes_owned() {
+    let mut band = Band::new(2);
+    band.joined(0, "Ann");
+    band.pass(MS(50));
+    band.kill(0);
+    band.pass(LEASE + MS(500));
+    band.news.push((1, NodeNews::Table { revision: 9, peers: Vec::new() }));
+    band.pass(MS(500));
+    let bob = band.client(1);
+    band.say(bob, &join("s", "Bob").replacen("42[", "421[", 1));
+    band.pass(MS(2_900));
+    let received = band.received(bob);
+    assert!(has(&received, "431[{\"ok\":true"), "{received:?}");
+    assert_eq!(band.session(1).epoch() % 2_048, 2);
+}
