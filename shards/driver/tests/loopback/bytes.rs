@@ -13,7 +13,7 @@ use bandsync_engine::words::ids::ConnId;
 use bandsync_engine::words::time::Micros;
 
 use crate::support::{
-    Behaviour, OFTEN, PATIENCE, PLAN, Server, Silent, echo, fanout, often, pattern, read, send,
+    Behaviour, OFTEN, PATIENCE, Server, Silent, echo, fanout, often, pattern, plan, read, send,
     wait_until,
 };
 
@@ -69,7 +69,7 @@ fn a_turn_does_not_read_for_long_and_every_client_is_served() {
         Input::TurnEnded => sender.send(None).unwrap(),
         _ => {}
     };
-    let plan = Plan { read_bytes: 100, ..PLAN };
+    let plan = Plan { read_bytes: 100, ..plan() };
     let server = Server::start_with(plan, vec![machine], Arc::new(Silent), |_| Box::new(NoTap));
     let mut sockets: Vec<TcpStream> = (0..50).map(|_| server.connect()).collect();
     for socket in &mut sockets {
@@ -105,7 +105,7 @@ fn input_beyond_the_limit_of_a_turn_is_read_in_the_next_turn() {
             sender.send(bytes.to_vec()).unwrap();
         }
     };
-    let plan = Plan { read_bytes: 100, ..PLAN };
+    let plan = Plan { read_bytes: 100, ..plan() };
     let server = Server::start_with(plan, vec![machine], Arc::new(Silent), |_| Box::new(NoTap));
     let bytes = pattern(100 * OFTEN);
     let mut socket = server.connect();

@@ -80,14 +80,12 @@ fn a_crowd_is_sent_away_in_several_turns() {
 fn the_longest_turn_shows_the_phase_that_took_most_of_it() {
     /// Stands for work that takes long: the machine does not return for this time.
     const LONG: Duration = Duration::from_millis(30);
-    let server =
-        Server::start(vec![|_: Micros, input: Input<'_>, out: &mut Outputs| match input {
-            Input::Received { conn, bytes } => {
-                std::thread::sleep(LONG);
-                send(out, conn, bytes);
-            }
-            _ => {}
-        }]);
+    let server = Server::start(vec![|_: Micros, input: Input<'_>, out: &mut Outputs| {
+        if let Input::Received { conn, bytes } = input {
+            std::thread::sleep(LONG);
+            send(out, conn, bytes);
+        }
+    }]);
     let mut socket = server.connect();
     socket.write_all(b"slow").unwrap();
     assert_eq!(read(&mut socket, 4), b"slow");

@@ -13,7 +13,7 @@ use bandsync_engine::words::ids::{ConnId, ShardId};
 use bandsync_engine::words::time::Micros;
 
 use crate::support::{
-    Behaviour, PLAN, Server, Silent, hand_over, pattern, read, read_all, send, wait_until,
+    Behaviour, Server, Silent, hand_over, pattern, plan, read, read_all, send, wait_until,
 };
 
 /// A machine that echoes, and hands a connection over to the next shard at regular numbers of
@@ -92,7 +92,7 @@ fn hand_overs_between_three_shards_keep_all_bytes_in_order() {
 
 #[test]
 fn hand_overs_through_full_mailboxes_lose_no_bytes() {
-    let plan = Plan { mailbox_capacity: 1, ..PLAN };
+    let plan = Plan { mailbox_capacity: 1, ..plan() };
     let server =
         Server::start_with(plan, Wanderer::crew(3, 500), Arc::new(Silent), |_| Box::new(NoTap));
     wander(&server, 12, 50_000);
@@ -131,7 +131,7 @@ impl Behaviour for Held {
 #[test]
 fn connections_wait_for_a_blocked_shard_and_none_is_lost() {
     let (release, held) = mpsc::channel();
-    let plan = Plan { mailbox_capacity: 2, ..PLAN };
+    let plan = Plan { mailbox_capacity: 2, ..plan() };
     let shards = vec![Held::Sender, Held::Receiver(held)];
     let server = Server::start_with(plan, shards, Arc::new(Silent), |_| Box::new(NoTap));
     // The first connection holds up shard 1; the others open on shard 0 and must follow it.

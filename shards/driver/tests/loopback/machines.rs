@@ -14,7 +14,7 @@ use bandsync_engine::words::policy::Named;
 use bandsync_engine::words::time::Micros;
 
 use crate::support::{
-    PLAN, Server, Silent, Strict, close, echo, read, read_all, send, span, wait_until,
+    Server, Silent, Strict, close, echo, plan, read, read_all, send, span, wait_until,
 };
 
 /// A host that answers with the path.
@@ -67,7 +67,7 @@ fn a_late_answer_reaches_only_the_connection_that_asked() {
     };
     let (requests, asked) = channel();
     let host = Arc::new(Slow(Mutex::new(requests)));
-    let server = Server::start_with(PLAN, vec![machine], host, |_| Box::new(NoTap));
+    let server = Server::start_with(plan(), vec![machine], host, |_| Box::new(NoTap));
     let post = server.fleet.post();
     let answer = |text: &str| HttpResponse {
         status: 200,
@@ -109,7 +109,7 @@ fn the_host_answers_in_order_and_only_open_connections() {
         }
         _ => {}
     };
-    let server = Server::start_with(PLAN, vec![machine], Arc::new(Parrot), |_| Box::new(NoTap));
+    let server = Server::start_with(plan(), vec![machine], Arc::new(Parrot), |_| Box::new(NoTap));
     let mut socket = server.connect();
     socket.write_all(b"123").unwrap();
     assert_eq!(read(&mut socket, 15), b"/49/50/51/again");
@@ -196,7 +196,7 @@ fn ordering(capacity: usize) -> (Server, Arc<Queue>) {
         _ => {}
     };
     let host = Arc::new(Queue { orders: Mutex::default(), capacity });
-    let plan = Plan { is_clustered: true, ..PLAN };
+    let plan = Plan { is_clustered: true, ..plan() };
     let server = Server::start_with(plan, vec![machine], host.clone(), |_| Box::new(NoTap));
     (server, host)
 }
@@ -285,7 +285,7 @@ impl Tap for Recorder {
 #[test]
 fn a_recording_of_a_tap_is_enough_to_replay_the_machine() {
     let record = Arc::new(Mutex::new(Record::default()));
-    let server = Server::start_with(PLAN, vec![echo], Arc::new(Silent), |_| {
+    let server = Server::start_with(plan(), vec![echo], Arc::new(Silent), |_| {
         Box::new(Recorder(Arc::clone(&record)))
     });
     for n in 0..20_u8 {

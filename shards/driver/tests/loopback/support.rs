@@ -148,7 +148,9 @@ impl Host for Silent {
 
 /// Returns a plan with a free port. Shards are not pinned, because the tests' threads need the
 /// cores too.
-pub const PLAN: Plan = Plan { pin: false, ..Plan::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0) };
+pub fn plan() -> Plan {
+    Plan { pin: false, ..Plan::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0) }
+}
 
 /// A running server.
 pub struct Server {
@@ -159,7 +161,7 @@ pub struct Server {
 impl Server {
     /// Starts one shard for each machine.
     pub fn start<M: Behaviour>(shards: Vec<M>) -> Self {
-        Self::start_with(PLAN, shards, Arc::new(Silent), |_| Box::new(NoTap))
+        Self::start_with(plan(), shards, Arc::new(Silent), |_| Box::new(NoTap))
     }
 
     pub fn start_with<M: Behaviour>(
