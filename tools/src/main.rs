@@ -6,7 +6,9 @@ mod commands;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use commands::{charts, docs, examine, flamegraph, fuzz, simulate, size, timelines};
+use commands::{
+    charts, docs, examine, flamegraph, fuzz, licences, sbom, simulate, size, timelines,
+};
 
 /// Looks for faults of the server.
 #[derive(Parser)]
@@ -23,6 +25,8 @@ enum Command {
     Examine(examine::Options),
     Flamegraph(flamegraph::Options),
     Fuzz(fuzz::Options),
+    Licences(licences::Options),
+    Sbom(sbom::Options),
     Simulate(Box<simulate::Options>),
     Size(size::Options),
     Timelines(timelines::Options),
@@ -35,6 +39,8 @@ fn main() -> ExitCode {
         Command::Examine(options) => examine::run(options),
         Command::Flamegraph(options) => flamegraph::run(options),
         Command::Fuzz(options) => fuzz::run(options),
+        Command::Licences(options) => licences::run(options),
+        Command::Sbom(options) => sbom::run(options),
         Command::Simulate(options) => simulate::run(*options),
         Command::Size(options) => size::run(options),
         Command::Timelines(options) => timelines::run(options),
