@@ -15,7 +15,8 @@ mod server;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use cli::{Command, check, replay, serve, top, trace};
+use cli::health::Whom;
+use cli::{Command, check, health, licences, replay, serve, top, trace};
 use config::Config;
 use config::raw::RawConfig;
 use ops::process;
@@ -30,10 +31,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     process::use_small_pages();
+    process::use_own_resolver();
     match cli::parse() {
         Command::Serve(typed) => configured(typed, serve::run),
         Command::Check(typed) => configured(typed, |config| check::run(&config)),
         Command::ListSettings(typed) => configured(typed, |config| check::list_settings(&config)),
+        Command::Health(typed, url, question) => configured(typed, |config| {
+            let own = || Whom::own(config.host, config.port, config.tls.is_some());
+            health::run(url.map(Whom::Named).or_else(own).as_ref(), question)
+        }),
+        Command::Licences => licences::run(),
         Command::Top(typed, url) => configured(typed, |config| {
             let url = url.unwrap_or_else(|| format!("http://127.0.0.1:{}", config.port));
             top::run(&url, config.admin_token.as_ref())

@@ -1,6 +1,8 @@
 //! The command line, made from the table of settings. Values stay text until `config` checks them.
 
 pub mod check;
+pub mod health;
+pub mod licences;
 mod progress;
 pub mod replay;
 mod runs;
@@ -29,6 +31,10 @@ pub enum Command {
     Check(BTreeMap<String, String>),
     /// List the settings in use.
     ListSettings(BTreeMap<String, String>),
+    /// Ask the server at this address, or at the port that the settings name.
+    Health(BTreeMap<String, String>, Option<String>, health::Question),
+    /// Print the licences.
+    Licences,
     /// Watch the server at this address, or at the port that the settings name.
     Top(BTreeMap<String, String>, Option<String>),
     /// Replay traces.
@@ -54,6 +60,13 @@ pub fn parse() -> Command {
             Ok(Command::ListSettings(typed(&matches)))
         }
         Some(("check", _)) => Ok(Command::Check(typed(&matches))),
+        Some(("health", health)) => {
+            let ready = health.get_flag(READY);
+            let question = if ready { health::Question::Ready } else { health::Question::Live };
+            let url = health.get_one::<String>("url").cloned();
+            Ok(Command::Health(typed(&matches), url, question))
+        }
+        Some(("licences", _)) => Ok(Command::Licences),
         Some(("top", top)) => {
             Ok(Command::Top(typed(&matches), top.get_one::<String>("url").cloned()))
         }
@@ -112,6 +125,9 @@ pub fn manual() -> io::Result<Vec<u8>> {
 /// Option of `check` that only lists the settings.
 const ONLY_SETTINGS: &str = "only-settings";
 
+/// Option of `health` that asks whether new members may connect.
+const READY: &str = "ready";
+
 /// Argument of `completions`.
 const SHELL: &str = "shell";
 
@@ -132,6 +148,8 @@ fn command(purpose: Purpose) -> clap::Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Keeps a band on the same page, in the same bar.")
         .max_term_width(100)
+        // Without the empty line before the usage, so that the short help fits a screen.
+        .help_template("{about-with-newline}{usage-heading} {usage}\n\n{all-args}{after-help}")
         .after_long_help(
             "Every option can also be given as the variable in brackets, in the environment or in a file .env \
              in the working directory. With BANDSYNC_ before its name it takes precedence over the bare name. \
@@ -155,9 +173,26 @@ fn command(purpose: Purpose) -> clap::Command {
                 .args(settings()),
         )
         .subcommand(
+            clap::Command::new("health")
+                .about("Asks a running server whether it is live")
+                .long_about(
+                    "Asks a running server whether it is live: whether no shard hangs. Prints \
+                     one sentence. The exit code is 0 for yes and 1 for no. Without URL it asks \
+                     the port that the settings name: a health check for containers.",
+                )
+                .arg(
+                    Arg::new(READY)
+                        .long(READY)
+                        .action(ArgAction::SetTrue)
+                        .help("Ask whether new members may connect"),
+                )
+                .arg(server_url())
+                .args(settings()),
+        )
+        .subcommand(
             clap::Command::new("top")
                 .about("Shows a running server in the terminal")
-                .arg(Arg::new("url").value_name("URL").help("The server, http://127.0.0.1:PORT if none is given"))
+                .arg(server_url())
                 .args(settings()),
         )
         .subcommand(
@@ -182,11 +217,19 @@ fn command(purpose: Purpose) -> clap::Command {
                 ),
         )
         .subcommand(
+            clap::Command::new("licences").about("Prints the licences of all code in this program"),
+        )
+        .subcommand(
             clap::Command::new("man")
                 .about("Prints the manual page")
                 .long_about("Prints the manual page. To read it: bandsync man > bandsync.1; man ./bandsync.1"),
         );
     command.args(settings())
+}
+
+fn server_url() -> Arg {
+    let help = "The server, http://127.0.0.1:PORT if none is given";
+    Arg::new("url").value_name("URL").help(help)
 }
 
 fn argument(setting: &'static Setting, purpose: Purpose) -> Arg {
@@ -267,6 +310,7 @@ mod tests {
         check("bandsync --port 1 serve --port 2", &[("PORT", "2")]);
         check("bandsync check --port 1", &[("PORT", "1")]);
         check("bandsync top --port 1 http://stage", &[("PORT", "1")]);
+        check("bandsync --port 1 health --ready", &[("PORT", "1")]);
     }
 
     #[test]
@@ -359,7 +403,9 @@ mod tests {
         for setting in SETTINGS {
             assert!(page.contains(&format!("[{}]", setting.variable)), "{}", setting.variable);
         }
-        for name in ["serve", "check", "top", "replay", "trace", "completions", "man"] {
+        for name in
+            ["serve", "check", "health", "top", "replay", "trace", "completions", "licences", "man"]
+        {
             assert!(page.contains(name), "{name}");
         }
     }

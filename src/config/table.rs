@@ -599,7 +599,6 @@ pub const ADMIN_TOKEN: Setting = Setting {
            requests from this machine need it too; without it, only this machine may see them. \
            Set it in the environment rather than on the command line, which every user of the \
            machine can read.",
-    short: "Opens the operators' pages to its bearer",
     ..PLAIN
 };
 

@@ -1,4 +1,4 @@
-//! HTTP requests to other servers: alerts to a webhook, and `bandsync top`.
+//! HTTP requests to other servers: alerts to a webhook, `bandsync top` and `bandsync health`.
 
 use std::fmt;
 use std::io;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_native_certs::CertificateResult;
-use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsConfigBuilder, TlsProvider};
 use ureq::{Agent, Error, Proxy};
 
 /// Returns an agent for `url` that follows no redirects and returns every status as an answer. A
@@ -27,16 +27,28 @@ pub fn agent(url: &str, timeout: Duration) -> Agent {
     }
     let roots: Vec<_> =
         found.certs.iter().map(|cert| Certificate::from_der(cert).to_owned()).collect();
-    let tls = TlsConfig::builder()
+    let tls = tls().root_certs(RootCerts::Specific(Arc::new(roots))).build();
+    // Servers that are asked without TLS are near, so no proxy is used.
+    build(tls, is_secure.then(Proxy::try_from_env).flatten(), timeout)
+}
+
+/// Returns an agent like [`agent`] for the server on this machine. It accepts every certificate: it
+/// asks by the address, which a certificate rarely names, and sends no secret.
+pub fn agent_on_this_machine(timeout: Duration) -> Agent {
+    build(tls().disable_verification(true).build(), None, timeout)
+}
+
+fn tls() -> TlsConfigBuilder {
+    TlsConfig::builder()
         .provider(TlsProvider::Rustls)
-        .root_certs(RootCerts::Specific(Arc::new(roots)))
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build();
+}
+
+fn build(tls: TlsConfig, proxy: Option<Proxy>, timeout: Duration) -> Agent {
     let config = Agent::config_builder()
         .tls_config(tls)
         .timeout_global(Some(timeout))
-        // Servers that are asked without TLS are near, so no proxy is used.
-        .proxy(is_secure.then(Proxy::try_from_env).flatten())
+        .proxy(proxy)
         .max_redirects(0)
         .http_status_as_error(false)
         .user_agent(concat!("bandsync/", env!("CARGO_PKG_VERSION")))

@@ -228,6 +228,25 @@ pub fn use_small_pages() {
     }
 }
 
+/// Makes a binary that contains the C library look names up by itself, in `/etc/hosts` and by DNS.
+///
+/// Otherwise the library would load the machine's modules for other ways (`/etc/nsswitch.conf`),
+/// which fit its own version alone. A binary that loads the machine's library is not changed.
+pub fn use_own_resolver() {
+    #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
+    {
+        unsafe extern "C" {
+            fn __nss_configure_lookup(
+                database: *const libc::c_char,
+                ways: *const libc::c_char,
+            ) -> libc::c_int;
+        }
+        // SAFETY: both texts end with a zero, and the library copies them. No other thread runs yet
+        // that could look a name up.
+        unsafe { __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr()) };
+    }
+}
+
 /// Raises the number of files and sockets that may be open to the system's limit, and returns it. A
 /// connection needs one, and the usual start value of 1024 is meant for programs that use `select`.
 pub fn raise_file_limit() -> io::Result<u64> {
