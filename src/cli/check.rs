@@ -11,6 +11,7 @@ use bandsync_redis::About;
 use bandsync_storage::{ConnectionAddr, Endpoint, Target, Topology};
 
 use crate::config::{Clustering, Config};
+use crate::ops::activation;
 use crate::ops::process::{self, print_line};
 use crate::ops::tls::{Identity, TlsFiles};
 use crate::server::start::StartError;
@@ -83,7 +84,7 @@ struct Finding {
 /// advice, and 1 if it cannot.
 pub fn run(config: &Config) -> ExitCode {
     let mut findings = vec![
-        port(config),
+        port(config, activation::is_service()),
         files(),
         cores(config),
         clock(&read("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
@@ -158,13 +159,21 @@ impl Finding {
     }
 }
 
-fn port(config: &Config) -> Finding {
+/// `is_service`: systemd started this program. Then systemd itself may listen on the port.
+fn port(config: &Config, is_service: bool) -> Finding {
     let address = SocketAddr::new(config.host, config.port);
     match TcpListener::bind(address) {
         Ok(_) if config.port == 0 => {
             Finding::new(Severity::Good, "port", "the server takes any free port")
         }
         Ok(_) => Finding::new(Severity::Good, "port", format!("{address} is free")),
+        Err(error) if is_service && error.kind() == io::ErrorKind::AddrInUse => Finding::new(
+            Severity::Advice,
+            "port",
+            format!(
+                "{address} is in use, which is right if a socket unit listens on it (systemctl list-sockets)"
+            ),
+        ),
         Err(error) => {
             let (host, port) = (config.host, config.port);
             let error = StartError::Listen { host, port, error };
@@ -593,11 +602,12 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port_text = taken.local_addr().unwrap().port().to_string();
         let config = config(&[("HOST", "localhost"), ("PORT", &port_text)]);
-        let finding = port(&config);
+        let finding = port(&config, false);
         assert_eq!(finding.severity, Severity::Error);
         assert!(finding.text.contains("in use"), "{finding:?}");
+        assert_eq!(port(&config, true).severity, Severity::Advice, "systemd may listen on it");
         drop(taken);
-        assert_eq!(port(&config).severity, Severity::Good);
+        assert_eq!(port(&config, false).severity, Severity::Good);
     }
 
     #[test]

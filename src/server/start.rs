@@ -20,6 +20,7 @@ use log::debug;
 use crate::config::Config;
 use crate::http::{Document, Progress, Reports, Site};
 use crate::monitor::{self, Monitor, Totals};
+use crate::ops::activation::{self, ActivationError};
 use crate::ops::tls::{Identity, TlsError};
 use crate::server::adapters::{
     ExitHook, FleetTotals, HistoryAdapter, MAILBOX_CAPACITY, StorageSink,
@@ -38,6 +39,8 @@ pub enum StartError {
     Record(RecordError),
     /// TLS cannot start.
     Tls(TlsError),
+    /// The socket of the supervisor cannot be used.
+    Activation(ActivationError),
     /// The address cannot be used.
     Listen {
         /// The address that was given.
@@ -58,6 +61,7 @@ impl fmt::Display for StartError {
             Self::Storage(error) => return error.fmt(f),
             Self::Record(error) => return error.fmt(f),
             Self::Tls(error) => return error.fmt(f),
+            Self::Activation(error) => return error.fmt(f),
             Self::System(error) => {
                 return write!(f, "the system cannot provide what the server needs: {error}");
             }
@@ -92,6 +96,7 @@ impl Error for StartError {
             Self::Storage(error) => Some(error),
             Self::Record(error) => Some(error),
             Self::Tls(error) => Some(error),
+            Self::Activation(error) => Some(error),
             Self::Listen { error, .. } | Self::System(error) => Some(error),
         }
     }
@@ -111,8 +116,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts everything, over TLS if there is an identity. `ended` is called when a shard's thread ends for any reason, on that
-    /// thread.
+    /// Starts everything, over TLS if there is an identity. `ended` is called when a shard's thread
+    /// ends for any reason, on that thread.
     ///
     /// # Errors
     /// If the address cannot be used, if the system lacks something, if the stored sessions are from
@@ -122,6 +127,7 @@ impl Server {
         identity: Option<&Arc<Identity>>,
         ended: impl Fn() + Clone + Send + 'static,
     ) -> Result<Self, StartError> {
+        let listener = activation::listener(config.port).map_err(StartError::Activation)?;
         let metrics = SharedMetrics::new(config.threads.shards);
         let joined = node::join(config.cluster.as_ref(), &metrics).map_err(StartError::Cluster)?;
         let (member, clock) = match joined {
@@ -186,6 +192,7 @@ impl Server {
             mailbox_capacity: MAILBOX_CAPACITY,
             is_clustered,
             tls,
+            listener: listener.map(Arc::new),
             ..Plan::new(config.host, config.port)
         };
         let crew = |shard: ShardId| {

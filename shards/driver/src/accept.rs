@@ -1,4 +1,5 @@
-//! Listens: one socket per shard, all on one port. The kernel spreads connections over them.
+//! Listens: one socket per shard, all on one port. The kernel spreads connections over them. If
+//! another program has opened the only socket, all shards accept from that.
 //!
 //! If the process runs out of descriptors, waiting connections are rejected at once instead of
 //! being left to time out, and accepting pauses.
@@ -10,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use bandsync_engine::words::time::Micros;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::metrics::Stats;
 use crate::net::Accepted;
@@ -64,7 +65,26 @@ fn bind_address(address: SocketAddr, shards: u16) -> io::Result<Vec<std::net::Tc
     (0..shards).map(listen).collect()
 }
 
-/// Creates a bound socket with all options that accepted connections inherit.
+/// Returns one listener per shard over a socket that another program has opened.
+///
+/// A waiting connection wakes every shard, and the first one takes it. So connections are spread
+/// less evenly than over sockets of their own. A join moves them to the shard of their session.
+pub(crate) fn share(
+    listener: &std::net::TcpListener,
+    shards: u16,
+) -> io::Result<Vec<std::net::TcpListener>> {
+    prepare(&SockRef::from(listener))?;
+    (0..shards).map(|_| listener.try_clone()).collect()
+}
+
+/// Sets the options that accepted connections inherit.
+fn prepare(socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(NOTSENT_BYTES)
+}
+
+/// Creates a bound socket.
 fn bind_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -72,9 +92,7 @@ fn bind_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(NOTSENT_BYTES)?;
+    prepare(&socket)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }
@@ -191,6 +209,23 @@ mod tests {
     use mio::{Events, Poll};
     use socket2::SockRef;
     use std::time::Duration;
+
+    #[test]
+    fn all_shards_accept_from_a_shared_socket() {
+        let opened = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = opened.local_addr().unwrap();
+        let listeners = share(&opened, 2).unwrap();
+        drop(opened);
+        let none = listeners[0].accept().unwrap_err();
+        assert_eq!(none.kind(), ErrorKind::WouldBlock);
+        for listener in &listeners {
+            let _client = std::net::TcpStream::connect(address).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            let accepted = SockRef::from(&accepted);
+            assert!(accepted.tcp_nodelay().unwrap());
+            assert_eq!(accepted.tcp_notsent_lowat().unwrap(), NOTSENT_BYTES);
+        }
+    }
 
     #[test]
     fn listeners_share_a_port_that_no_other_server_can_bind() {

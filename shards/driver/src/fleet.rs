@@ -1,7 +1,7 @@
 //! The shards of a server: starts, drains and joins their threads.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use bandsync_engine::words::time::Micros;
 use mio::{Poll, Waker};
 use rustls::ServerConfig;
 
-use crate::accept::bind;
+use crate::accept::{bind, share};
 use crate::clock::Clock;
 use crate::host::{Asker, Host};
 use crate::machine::Machine;
@@ -36,6 +36,9 @@ pub struct Plan {
     pub host: IpAddr,
     /// The port. 0 selects a free one.
     pub port: u16,
+    /// A listener that another program has opened. All shards accept from it, and `host` and `port`
+    /// are not used.
+    pub listener: Option<Arc<TcpListener>>,
     /// Whether every shard is pinned to a core of its own, if the host permits it.
     pub pin: bool,
     /// Whether the sends of a turn go through io_uring, if the kernel has it and permits it.
@@ -60,6 +63,7 @@ impl Plan {
         Self {
             host,
             port,
+            listener: None,
             pin: true,
             ring: true,
             mailbox_capacity: 1_024,
@@ -101,7 +105,10 @@ impl Fleet {
         host: &Arc<dyn Host>,
         mut crew: impl FnMut(ShardId) -> (M, Box<dyn Tap>),
     ) -> io::Result<Self> {
-        let listeners = bind(plan.host, plan.port, metrics.shards())?;
+        let listeners = match &plan.listener {
+            Some(listener) => share(listener, metrics.shards())?,
+            None => bind(plan.host, plan.port, metrics.shards())?,
+        };
         let Some(first) = listeners.first() else {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
