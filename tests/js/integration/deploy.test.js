@@ -2,15 +2,15 @@
 // Datadog and systemd.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import { band, emit } from "../support/client.js";
 import { shipped } from "../support/deploy.js";
-import { target } from "../support/paths.js";
+import { TOP, target } from "../support/paths.js";
 import { until } from "../support/redis.js";
 import { startServer } from "../support/server.js";
 import { assertDone } from "../support/shape.js";
@@ -123,13 +123,44 @@ describe("Datadog", () => {
   });
 });
 
+/** The tests that run or check each file of tools/deploy. */
+const CHECKED = {
+  Caddyfile: "tests/js/integration/proxies.test.js",
+  "README.md": "tests/js/integration/readme.test.js",
+  "bandsync.env": "tests/js/integration/deploy.test.js",
+  "bandsync.service": "tests/js/integration/units.test.js",
+  "bandsync.socket": "tests/js/integration/units.test.js",
+  "compose.yml": "tests/js/integration/containers.test.js",
+  "datadog-openmetrics.yml": "tests/js/integration/deploy.test.js",
+  "ecosystem.config.cjs": "tests/js/integration/containers.test.js",
+  "grafana-dashboard.json": "tests/js/integration/monitor.test.js",
+  "haproxy.cfg": "tests/js/integration/proxies.test.js",
+  "kubernetes.yml": "tests/js/integration/containers.test.js",
+  "leak-check": "tools/test",
+  logrotate: "tests/js/integration/units.test.js",
+  "nginx.conf": "tests/js/integration/proxies.test.js",
+  "otel-collector.yml": "tests/js/integration/deploy.test.js",
+  "prometheus-rules.yml": "tests/js/integration/deploy.test.js",
+  "prometheus.yml": "tests/js/integration/deploy.test.js",
+};
+
+test("each file of tools/deploy is run or checked by a test that names it", () => {
+  const files = readdirSync(join(TOP, "tools/deploy"), { recursive: true, withFileTypes: true }).filter((one) => one.isFile());
+  const names = files.map((one) => relative(join(TOP, "tools/deploy"), join(one.parentPath, one.name)));
+  assert.deepEqual(names.sort(), Object.keys(CHECKED).sort());
+  for (const [name, file] of Object.entries(CHECKED)) {
+    // Proxies are named by their programs.
+    const texts = [file, "tests/js/support/deploy.js"].map((one) => readFileSync(join(TOP, one), "utf8"));
+    assert.ok(texts.join("\n").includes(name.split("/").at(-1)), `${file} does not name ${name}`);
+  }
+});
+
 describe("restarts and balancing", () => {
   test("balancers ask /readyz, and no supervisor restarts because of /health", () => {
     const balancers = { "haproxy.cfg": /option httpchk GET (\S+)/, Caddyfile: /health_uri (\S+)/ };
     for (const [name, asks] of Object.entries(balancers)) assert.equal(asks.exec(shipped(name))[1], "/readyz", name);
-    const readme = shipped("README.md");
-    assert.match(readme, /livenessProbe:[^}]*path: \/livez/);
-    assert.match(readme, /readinessProbe:[^}]*path: \/readyz/);
+    assert.match(shipped("kubernetes.yml"), /livenessProbe:\s+httpGet: {path: \/livez,/);
+    assert.match(shipped("kubernetes.yml"), /readinessProbe:\s+httpGet: {path: \/readyz,/);
     assert.match(shipped("bandsync.service"), /^WatchdogSec=30$/m);
   });
 
