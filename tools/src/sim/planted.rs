@@ -162,7 +162,7 @@ pub const BUGS: &[Bug] = bugs! {
         "" => "!BUG && LINE";
     log_tells_passcode "the log reveals a wrong passcode":
         "?;" =>
-            ".inspect_err(|_| if BUG {\n\
+            ".inspect_err(|_| if BUG && let Way::Here(route) = way {\n\
                  let why = format!(\"{:?}\", join.passcode.as_ref().map(|secret| &secret.0)).into();\n\
                  let manner = crate::io::report::Manner::ByServer;\n\
                  let conn = route.conn;\n\
