@@ -626,7 +626,7 @@ pub const SECURITY_PROFILE: Setting = Setting {
            `internet`: strict limits, and passcodes and PINs of at least 8 characters; the \
            server starts only with TRUSTED_PROXIES (the proxy that ends TLS) or TLS_CERT, and a \
            list in CORS_ORIGIN.",
-    short: "lan, or internet behind a proxy or with TLS [lan]",
+    short: "lan, or internet with TLS [lan]",
     ..PLAIN
 };
 

@@ -101,7 +101,7 @@ pub(crate) struct Session {
     held: bool,
 }
 
-/// What arrives on a connection.
+/// The protocol of the bytes that arrive on a connection.
 enum State {
     /// Nothing has arrived.
     New,
