@@ -725,10 +725,9 @@ impl<N: Net, M: Machine> Turn<N, M> {
         if let Some(memory) = memory {
             self.feed(net, shell, Input::Memory(memory));
             // Repeated each second: most memory becomes free later, when members have left. It takes
-            // milliseconds and cannot be divided. So while music plays, the allocator returns
-            // little by little what it has, unless no memory is left.
-            if memory == FreeMemory::Out || memory == FreeMemory::Low && !self.machine.is_ticking()
-            {
+            // milliseconds and cannot be divided, but without it a server in need stays in need
+            // while music plays.
+            if memory != FreeMemory::Enough {
                 shell.trim();
             }
         }
