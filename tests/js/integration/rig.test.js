@@ -46,7 +46,8 @@ test("the client of `perf clock` reports probes, looks and steps in true time", 
   assert.equal(connects.length, 2);
   for (const seen of connects) {
     assert.equal(seen.looks.length, 1);
-    assert.ok(seen.looks[0][0] - seen.probes[0][0] >= 1_000, "it looks after a second");
+    // Node's timers count in whole milliseconds, so they may be early by a part of one.
+    assert.ok(seen.looks[0][0] - seen.probes[0][0] > 999, "it looks after a second");
     assertHonest(seen);
   }
 

@@ -238,7 +238,8 @@ describe("the command line", () => {
     const complete = (...words) => {
       const line = `COMP_WORDS=(bandsync ${words.map((word) => `'${word}'`).join(" ")}); COMP_CWORD=${words.length}`;
       const call = `${line}; _bandsync bandsync '${words.at(-1)}' '${words.at(-2) ?? "bandsync"}'; echo "\${COMPREPLY[@]}"`;
-      return execFileSync("bash", ["-c", `${stdout}\n${call}`], { encoding: "utf8" }).trim().split(" ");
+      // By standard input, because an argument may have 128 KiB.
+      return execFileSync("bash", { input: `${stdout}\n${call}\n`, encoding: "utf8" }).trim().split(" ");
     };
     assert.deepEqual(complete("--log-format", ""), ["auto", "pretty", "json"]);
     assert.deepEqual(complete("serve", "--drain-goodbye", "re"), ["reconnect"]);
